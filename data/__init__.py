@@ -1,0 +1,20 @@
+"""What is learned from: loading, splits, batches, augmentation. Knows no model and no script."""
+
+from data.augment import POLICIES, Augment
+from data.batches import BatchLoader, generator
+from data.images import DATASETS, DataError, ImageSet, load
+from data.splits import few_labels, folds, split
+
+__all__ = [
+    "DATASETS",
+    "POLICIES",
+    "Augment",
+    "BatchLoader",
+    "DataError",
+    "ImageSet",
+    "few_labels",
+    "folds",
+    "generator",
+    "load",
+    "split",
+]

@@ -1,0 +1,144 @@
+"""Batched augmentation: tensor operations on the whole batch, a different draw for every image.
+
+Each transform is a pure function of images and parameters, one parameter row per image, and agrees with
+its per-image counterpart in torchvision.transforms.v2.functional. `Augment` draws the parameters from a
+CPU generator, so that the same seed gives the same images on every device.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+
+def affine_matrix(angle, translate, scale, shear, size=28):
+    """Inverse affine maps in the normalised coordinates of grid_sample, (B, 2, 3).
+
+    angle: (B,) degrees, clockwise. translate: (B, 2) pixels (x, y). scale: (B,) > 0. shear: (B, 2)
+    degrees (x, y), |shear| < 90. The convention is torchvision's: rotate(angle) * shear * scale about the
+    image's centre, then translate.
+    """
+    rot, (sx, sy) = torch.deg2rad(angle), torch.deg2rad(shear).unbind(1)
+    a = torch.cos(rot - sy) / torch.cos(sy)
+    b = -a * torch.tan(sx) - torch.sin(rot)
+    c = torch.sin(rot - sy) / torch.cos(sy)
+    d = -c * torch.tan(sx) + torch.cos(rot)
+    # The determinant of [[a, b], [c, d]] is 1: rotation and shears keep areas.
+    inverse = torch.stack([d, -b, -c, a], 1).view(-1, 2, 2) / scale.view(-1, 1, 1)
+    shift = -inverse @ (translate * (2 / size)).unsqueeze(2)
+    return torch.cat([inverse, shift], 2)
+
+
+def warp(images, matrix, displacement=None):
+    """Resample once, bilinearly, black outside: the affine map and the elastic displacement together.
+
+    images: (B, C, H, W) float. matrix: (B, 2, 3) as `affine_matrix` gives it. displacement: None or
+    (B, H, W, 2), added to the sampling grid, in units of half the image (x, y).
+    """
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    if displacement is not None:
+        grid = grid + displacement
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def smooth_displacement(noise, size=28):
+    """Coarse (B, 2, g, g) noise to a smooth (B, size, size, 2) displacement field, bicubically."""
+    field = F.interpolate(noise, size=(size, size), mode="bicubic", align_corners=True)
+    return field.permute(0, 2, 3, 1)
+
+
+def crop(images, top, left, padding):
+    """Pad by `padding` black pixels and cut the original size at (top, left), both (B,) in 0..2*padding."""
+    height, width = images.shape[-2:]
+    padded = F.pad(images, [padding] * 4)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(len(images), device=images.device), :, top, left]
+
+
+def erase(images, top, left, height, width):
+    """Blacken one box per image; top, left, height, width: (B,) pixels."""
+    rows = torch.arange(images.shape[-2], device=images.device).view(1, -1, 1)
+    cols = torch.arange(images.shape[-1], device=images.device).view(1, 1, -1)
+    top, left, height, width = (v.view(-1, 1, 1) for v in (top, left, height, width))
+    box = (rows >= top) & (rows < top + height) & (cols >= left) & (cols < left + width)
+    return images.masked_fill(box.unsqueeze(1), 0)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Ranges of a random augmentation; every zero switches its part off, all zero is the identity.
+
+    crop: whole-pixel shifts of up to so many pixels. rotate, shear: degrees. translate: fraction of the
+    image. scale: zoom in [1 - scale, 1 + scale]. elastic: largest displacement of the elastic
+    deformation's control points, pixels. erase: probability of blackening a box of 2 % to 20 % of the
+    image (Zhong et al., 2020).
+    """
+
+    crop: int = 0
+    rotate: float = 0.0
+    translate: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    elastic: float = 0.0
+    erase: float = 0.0
+
+    def draw(self, count, generator, size=28):
+        """Parameters for `count` images of size x size: a dict of CPU tensors, one row per image."""
+
+        def uniform(*shape):
+            return torch.rand(count, *shape, generator=generator) * 2 - 1
+
+        params = {}
+        if self.crop:
+            corner = torch.randint(2 * self.crop + 1, (count, 2), generator=generator)
+            params["corner"] = corner
+        if self.rotate or self.translate or self.scale or self.shear or self.elastic:
+            params["matrix"] = affine_matrix(
+                angle=self.rotate * uniform(),
+                translate=self.translate * size * uniform(2),
+                scale=1 + self.scale * uniform(),
+                shear=self.shear * uniform(2),
+                size=size,
+            )
+        if self.elastic:
+            params["noise"] = self.elastic * (2 / size) * uniform(2, 6, 6)
+        if self.erase:
+            params["box"] = _draw_boxes(count, self.erase, size, generator)
+        return params
+
+    def apply(self, images, params):
+        """Float images (B, 1, S, S) with black = 0 and the parameters that `draw` gave."""
+        params = {k: v.to(images.device, non_blocking=True) for k, v in params.items()}
+        if "corner" in params:
+            images = crop(images, *params["corner"].unbind(1), self.crop)
+        if "matrix" in params:
+            noise = params.get("noise")
+            field = None if noise is None else smooth_displacement(noise, images.shape[-1])
+            images = warp(images, params["matrix"], field)
+        if "box" in params:
+            images = erase(images, *params["box"].unbind(1))
+        return images
+
+
+def _draw_boxes(count, probability, size, generator):
+    """Random-erasing boxes (top, left, height, width), (count, 4); height 0 where nothing is erased."""
+    chance, area, ratio, y, x = torch.rand(5, count, generator=generator)
+    area = size * size * (0.02 + 0.18 * area)
+    ratio = torch.exp((2 * ratio - 1) * math.log(3))  # aspect ratio, log-uniform in [1/3, 3]
+    height = (area * ratio).sqrt().round().clamp(1, size)
+    width = (area / ratio).sqrt().round().clamp(1, size)
+    top, left = (y * (size - height + 1)).floor(), (x * (size - width + 1)).floor()
+    height = torch.where(chance < probability, height, 0)
+    return torch.stack([top, left, height, width], 1).long()
+
+
+# The policies that recipes and --augment name.
+POLICIES = {
+    "none": Augment(),
+    "shift": Augment(crop=2),
+    "affine": Augment(rotate=10, translate=0.08, scale=0.1, shear=5),
+    "strong": Augment(rotate=12, translate=0.12, scale=0.15, shear=8.5),
+    "elastic": Augment(rotate=10, translate=0.1, scale=0.12, shear=7, elastic=1.5),
+    "erase": Augment(rotate=10, translate=0.08, scale=0.1, shear=5, erase=0.25),
+}

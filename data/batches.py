@@ -1,0 +1,67 @@
+"""Batches as slices of a device-resident tensor: no worker process, no copy from host memory."""
+
+import numpy as np
+import torch
+
+
+def generator(*key):
+    """A CPU generator seeded by whole numbers, e.g. (seed, epoch); different keys are independent."""
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+class BatchLoader:
+    """Shuffled, augmented, normalised batches of the images at `indices`.
+
+    `epoch(e)` yields (x, y) on the images' device: x (B, 1, 28, 28) float32, normalised, y (B,) int64. The
+    order and the augmentation depend on (seed, e) alone, on every device, so any epoch can be replayed.
+    The last, shorter batch is kept.
+
+    With world > 1 every rank gets its piece of each batch: together the ranks see what one process sees.
+    A last batch with fewer images than ranks is dropped then.
+
+    augment: an Augment or None. plain_from: the epochs from this one on are not augmented.
+    """
+
+    def __init__(
+        self,
+        images,
+        indices,
+        batch_size,
+        *,
+        seed=0,
+        augment=None,
+        plain_from=None,
+        shuffle=True,
+        rank=0,
+        world=1,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"the batch size must be at least 1, not {batch_size}")
+        if len(indices) == 0:
+            raise ValueError("no images to make batches of")
+        self.set, self.indices, self.batch_size = images, indices.cpu(), batch_size
+        self.seed, self.augment, self.plain_from = seed, augment, plain_from
+        self.shuffle, self.rank, self.world = shuffle, rank, world
+
+    def __len__(self):
+        whole, rest = divmod(len(self.indices), self.batch_size)
+        return whole + (rest >= self.world)
+
+    def epoch(self, number=0):
+        """Yield the batches of epoch `number` (from 0)."""
+        gen = generator(self.seed, number)
+        order = self.indices
+        if self.shuffle:
+            order = order[torch.randperm(len(order), generator=gen)]
+        augmented = self.augment and (self.plain_from is None or number < self.plain_from)
+        images, labels = self.set.images, self.set.labels
+        for chosen in order.to(images.device).split(self.batch_size)[: len(self)]:
+            params = self.augment.draw(len(chosen), gen, images.shape[-1]) if augmented else {}
+            if self.world > 1:
+                chosen = chosen.tensor_split(self.world)[self.rank]
+                params = {k: v.tensor_split(self.world)[self.rank] for k, v in params.items()}
+            pixels = images[chosen].float().div_(255)
+            if augmented:
+                pixels = self.augment.apply(pixels, params)
+            yield self.set.normalise(pixels), labels[chosen]

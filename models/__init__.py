@@ -1,0 +1,14 @@
+"""What is learned: networks, heads and their files. Knows no device, no flag and no script."""
+
+from models.classifiers import ENCODERS, Classifier, create
+from models.files import CheckpointError, load_encoder, load_model, save_model
+
+__all__ = [
+    "ENCODERS",
+    "CheckpointError",
+    "Classifier",
+    "create",
+    "load_encoder",
+    "load_model",
+    "save_model",
+]

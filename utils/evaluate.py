@@ -1,0 +1,66 @@
+"""Evaluation: probabilities once, every metric from them."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+
+@torch.inference_mode()
+def predict(model, images, indices=None, batch_size=1000):
+    """Class probabilities (N, classes) and labels (N,) as NumPy arrays, in order, always in float32.
+
+    images: an ImageSet. The model is put into eval mode for it and then back.
+    """
+    if indices is None:
+        indices = torch.arange(len(images.labels))
+    was_training = model.training
+    model.eval()
+    device = images.images.device
+    parts = []
+    for chosen in indices.to(device).split(batch_size):
+        pixels = images.normalise(images.images[chosen].float().div_(255))
+        parts.append(F.softmax(model(pixels).float(), 1))
+    model.train(was_training)
+    return torch.cat(parts).cpu().numpy(), images.labels[indices.to(device)].cpu().numpy()
+
+
+def score(probabilities, labels, prefix):
+    """Metrics of (N, classes) probabilities against (N,) labels, named `<prefix>_<metric>`.
+
+    accuracy: of the argmax, with its 95 % Wilson interval (accuracy_low, accuracy_high). loss: mean
+    negative log-likelihood, nats. ece: expected calibration error. precision, recall: one number a class.
+    """
+    chosen = probabilities.argmax(1)
+    right = int((chosen == labels).sum())
+    interval = binomtest(right, len(labels)).proportion_ci(0.95, method="wilson")
+    precision, recall, _, _ = precision_recall_fscore_support(
+        labels, chosen, labels=range(probabilities.shape[1]), zero_division=0
+    )
+    # A probability that underflowed to 0 counts as 1e-12, so that one digit can't make the mean infinite.
+    likelihood = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    values = {
+        "accuracy": right / len(labels),
+        "accuracy_low": float(interval.low),
+        "accuracy_high": float(interval.high),
+        "loss": float(-np.log(likelihood.clip(1e-12)).mean()),
+        "ece": calibration_error(probabilities, labels),
+        "precision": precision.round(5).tolist(),
+        "recall": recall.round(5).tolist(),
+    }
+    return {f"{prefix}_{name}": value for name, value in values.items()}
+
+
+def calibration_error(probabilities, labels, bins=15):
+    """Expected calibration error (Guo et al., 2017): |confidence - accuracy|, weighted over equal bins."""
+    confidence = probabilities.max(1).astype(np.float64)
+    right = probabilities.argmax(1) == labels
+    which = np.ceil(confidence * bins).astype(int).clip(1, bins) - 1
+    gaps = np.bincount(which, confidence - right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def confusion(probabilities, labels):
+    """(classes, classes) counts: row the true class, column the predicted one."""
+    return confusion_matrix(labels, probabilities.argmax(1), labels=range(probabilities.shape[1]))

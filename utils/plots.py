@@ -1,0 +1,163 @@
+"""Every figure of the repository: one look, and PNG bytes that depend on the input alone."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+# Okabe and Ito's colour-blind-safe palette, dark enough for white paper.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+STYLE = {
+    "figure.dpi": 110,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#DDDDDD",
+    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+    "legend.frameon": False,
+}
+
+
+def figure(rows=1, columns=1, size=(8, 4.5), **kwargs):
+    """A figure and its axes in the repository's style. size: inches; 8 wide fills the README."""
+    with plt.rc_context(STYLE):
+        return plt.subplots(rows, columns, figsize=size, layout="constrained", **kwargs)
+
+
+def save(fig, path):
+    """Write the PNG without date or version, so that equal figures are equal files."""
+    with plt.rc_context(STYLE):
+        fig.savefig(path, metadata={"Software": None})
+    plt.close(fig)
+
+
+def learning_curves(history, path):
+    """Loss, error and learning rate per epoch; several runs as thin lines about their mean.
+
+    history: lines of history.jsonl; those of one run share "seed" and "fold".
+    """
+    runs = {}
+    for line in history:
+        runs.setdefault((line.get("seed"), line.get("fold")), []).append(line)
+    fig, axes = figure(1, 3, size=(11, 3.6))
+    for split, color in (("train", PALETTE[0]), ("val", PALETTE[1])):
+        name = {"train": "training", "val": "validation"}[split]
+        _curves(axes[0], runs.values(), f"{split}_loss", color, name)
+        _curves(axes[1], runs.values(), f"{split}_accuracy", color, name, error=True)
+    _curves(axes[2], runs.values(), "lr", PALETTE[2], None)
+    titles = ("loss (nats)", "error (%, log scale)", "learning rate of the last step")
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set(title=title, xlabel="epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes[1].set_yscale("log")
+    axes[1].yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes[1].yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    axes[1].yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axes[0].legend()
+    save(fig, path)
+
+
+def _curves(ax, runs, key, color, name, error=False):
+    lines = []
+    for run in runs:
+        points = [(line["epoch"], line[key]) for line in run if line.get(key) is not None]
+        if points:
+            x, y = np.array(points, dtype=float).T
+            lines.append((x, 100 * (1 - y) if error else y))
+    if not lines:
+        return
+    # A log axis can't show an error of zero.
+    lines = [(x, np.where(y > 0, y, np.nan) if error else y) for x, y in lines]
+    marker = "o" if max(len(x) for x, _ in lines) < 3 else None
+    if len(lines) > 1:
+        for x, y in lines:
+            ax.plot(x, y, color=color, alpha=0.25, linewidth=1)
+        longest = max((x for x, _ in lines), key=len)
+        table = np.full((len(lines), len(longest)), np.nan)
+        for row, (_, y) in zip(table, lines, strict=True):
+            row[: len(y)] = y
+        lines = [(longest, _nanmean(table))]
+        name = name and f"{name} (mean of {len(table)})"
+    ax.plot(*lines[0], color=color, label=name, marker=marker)
+
+
+def _nanmean(table):
+    seen = ~np.isnan(table)
+    sums, counts = np.where(seen, table, 0).sum(0), seen.sum(0)
+    return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+
+
+def confusion_matrix(counts, path, title, classes=None):
+    """Counts (true class in rows) as numbers; the colour shows the errors only, on their own scale."""
+    classes = classes or [str(i) for i in range(len(counts))]
+    fig, ax = figure(size=(7, 6))
+    diagonal = np.eye(len(counts), dtype=bool)
+    with plt.rc_context(STYLE):
+        sns.heatmap(
+            counts,
+            mask=diagonal,
+            annot=np.where(counts, counts, ""),
+            fmt="",
+            cmap="Oranges",
+            vmin=0,
+            vmax=max(1, counts[~diagonal].max()),
+            square=True,
+            linewidths=0.5,
+            linecolor="#DDDDDD",
+            xticklabels=classes,
+            yticklabels=classes,
+            cbar_kws={"label": "wrong predictions", "shrink": 0.8},
+            ax=ax,
+        )
+    for i, count in enumerate(np.diag(counts)):
+        ax.text(i + 0.5, i + 0.5, count, ha="center", va="center", color=PALETTE[0], weight="bold", size=9)
+    ax.set(xlabel="predicted", ylabel="true", title=title)
+    ax.grid(False)
+    save(fig, path)
+
+
+def worst_mistakes(images, labels, probabilities, path, count=24):
+    """The digits that are wrong with the greatest confidence.
+
+    images: (N, 28, 28) or (N, 1, 28, 28) uint8. labels: (N,). probabilities: (N, classes). NumPy arrays.
+    """
+    chosen, confidence = probabilities.argmax(1), probabilities.max(1)
+    wrong = np.flatnonzero(chosen != labels)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+    columns = 8
+    rows = max(1, -(-len(wrong) // columns))
+    fig, axes = figure(rows, columns, size=(9, 1.45 * rows + 0.5), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, i in zip(axes.flat, wrong, strict=False):
+        ax.imshow(images[i].reshape(28, 28), cmap="gray_r", vmin=0, vmax=255)
+        ax.set_title(f"{labels[i]} read as {chosen[i]}\n#{i}  {confidence[i]:.0%}", fontsize=8.5)
+    if len(wrong) == 0:
+        axes[0, 0].set_title("no mistakes")
+    fig.suptitle("Most confidently wrong test images: true and predicted class, index, confidence", size=10.5)
+    save(fig, path)
+
+
+def filters(weights, path, count=64):
+    """The first layer's filters, each on its own scale about zero: (out, 1, k, k) or (out, 784)."""
+    weights = weights.reshape(len(weights), -1)[:count]
+    side = int(weights.shape[1] ** 0.5)
+    columns = min(16, len(weights)) if side < 28 else min(10, len(weights))
+    rows = -(-len(weights) // columns)
+    fig, axes = figure(rows, columns, size=(8, 8 * rows / columns + 0.5), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, weight in zip(axes.flat, weights, strict=False):
+        limit = np.abs(weight).max() or 1.0
+        ax.imshow(weight.reshape(side, side), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    fig.suptitle(f"First layer: {len(weights)} filters (red positive, blue negative)", size=11)
+    save(fig, path)

@@ -1,0 +1,60 @@
+"""Repeat a training over seeds or folds, shared out over torchrun's ranks, and sum up."""
+
+import sys
+
+from utils import distributed
+from utils.run import summarise
+
+
+def jobs(args):
+    """One dict per training: seeds seed, seed + 1, ... or the folds of one seed."""
+    if getattr(args, "folds", None):
+        return [{"seed": args.seed, "fold": fold} for fold in range(args.folds)]
+    return [{"seed": args.seed + run} for run in range(args.runs)]
+
+
+def label(job):
+    return f"fold-{job['fold']}" if "fold" in job else f"seed-{job['seed']}"
+
+
+def parts(run, args):
+    """The folder of every training: the run's own if there is one, else folders within."""
+    todo = jobs(args)
+    return [run] if len(todo) == 1 else [run.part(label(job)) for job in todo]
+
+
+def repeat(train, args, run, resume_command):
+    """Call train(args, job, part) for every job that is not finished; returns the run's metrics.
+
+    `train` returns the record of one training, a flat dict of numbers and lists of numbers. Ranks take
+    every world-th job; all of them return the same metrics. Ctrl-C ends with the command that resumes.
+    """
+    todo = list(zip(jobs(args), parts(run, args), strict=True))
+    try:
+        for job, part in todo[distributed.rank() :: distributed.world()]:
+            if part.finished:
+                continue
+            if len(todo) > 1 and not args.quiet:
+                print(f"{label(job)} of {run.folder}", flush=True)
+            summarise_part(run, part, train(args, job, part))
+    except KeyboardInterrupt:
+        print(f"\nstopped; the checkpoint is kept. To go on:\n  {resume_command}", file=sys.stderr)
+        sys.exit(130)
+    distributed.barrier()
+    records = [record for _, part in todo for record in part.read_json("metrics.json")["runs"]]
+
+    def merge():
+        if len(todo) > 1:
+            merged = [
+                {**job, **line} for job, part in todo for line in part.history()
+            ]
+            run.write_history(merged)
+        return summarise(run, records)
+
+    return distributed.first(merge)
+
+
+def summarise_part(run, part, record):
+    if not part.path("config.json").exists():
+        part.write_json("config.json", run.read_json("config.json"))
+    summarise(part, [record])
