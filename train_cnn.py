@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from data import POLICIES, BatchLoader, few_labels, folds, load, split
 from models import ENCODERS, create, load_model, save_model
-from utils import distributed, plots, track
+from utils import distributed, evaluate, plots, track
 from utils.cli import (
     Parser,
     command,
@@ -42,9 +42,7 @@ FEW_LABELS_VALIDATION = 0.25
 
 
 def make_parser():
-    parser = Parser(
-        prog="train_cnn.py", description=__doc__, parents=[shared_flags(), recipe_flags()]
-    )
+    parser = Parser(prog="train_cnn.py", description=__doc__, parents=[shared_flags(), recipe_flags()])
     parser.add_argument("--model", choices=tuple(ENCODERS), default="cnn", help="default: cnn")
     parser.add_argument(
         "--val-fraction",
@@ -91,8 +89,12 @@ def train(args, data, job, run):
         return loss, {"accuracy": (logits.argmax(1) == labels).float().mean()}
 
     def validate(model):
-        values = score(*predict(model, train_set, val_idx), "val")
-        return {key: values[key] for key in ("val_loss", "val_accuracy")}
+        # The loss that is trained, label smoothing included: the plain one would prefer early epochs.
+        p, y = predict(model, train_set, val_idx)
+        return {
+            "val_loss": evaluate.cross_entropy(p, y, args.label_smoothing),
+            "val_accuracy": float((p.argmax(1) == y).mean()),
+        }
 
     facts = fit(model, step, batches, args, run, validate if len(val_idx) else None)
     save_model(run.path("best.pt"), model, args.model)

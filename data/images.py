@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torchvision import datasets
 
 IDX_FILES = (
     "train-images-idx3-ubyte",
@@ -14,11 +13,8 @@ IDX_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-TORCHVISION = {
-    "mnist": datasets.MNIST,
-    "fashion-mnist": datasets.FashionMNIST,
-    "kmnist": datasets.KMNIST,
-}
+# The classes of torchvision.datasets, which also name the folders.
+TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 # Mean and standard deviation of the training pixels in [0, 1].
 STATISTICS = {
     "mnist": (0.1307, 0.3081),
@@ -61,13 +57,14 @@ def load(name, root, device="cpu"):
     parts = _mnist_5k() if name == "mnist-5k" else _torchvision(name, root)
     mean, std = STATISTICS[name]
     return tuple(
-        ImageSet(images.unsqueeze(1).to(device), labels.to(device), mean, std)
-        for images, labels in parts
+        ImageSet(images.unsqueeze(1).to(device), labels.to(device), mean, std) for images, labels in parts
     )
 
 
 def _torchvision(name, root):
-    cls = TORCHVISION[name]
+    from torchvision import datasets  # here, because importing it takes seconds that --help needn't
+
+    cls = getattr(datasets, TORCHVISION[name])
     raw = Path(root) / cls.__name__ / "raw"
     if not all((raw / file).is_file() for file in IDX_FILES):
         _download(cls, name, root, raw)

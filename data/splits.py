@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from sklearn.model_selection import StratifiedKFold, train_test_split
+
+# scikit-learn is imported where it is used: loading it takes seconds that --help needn't.
 
 
 def split(labels, val_fraction, seed):
@@ -16,6 +17,8 @@ def split(labels, val_fraction, seed):
     everything = np.arange(len(labels))
     if val_fraction == 0:
         return _indices(everything), _indices(everything[:0])
+    from sklearn.model_selection import train_test_split
+
     train, val = train_test_split(
         everything, test_size=val_fraction, stratify=labels.cpu().numpy(), random_state=seed
     )
@@ -26,6 +29,8 @@ def folds(labels, k, seed):
     """Stratified k-fold: a list of k (train, validation) index pairs; the validations tile the set."""
     if k < 2:
         raise ValueError(f"cross-validation needs at least 2 folds, not {k}")
+    from sklearn.model_selection import StratifiedKFold
+
     labels = labels.cpu().numpy()
     cuts = StratifiedKFold(k, shuffle=True, random_state=seed).split(labels, labels)
     return [(_indices(train), _indices(val)) for train, val in cuts]

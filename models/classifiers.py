@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torchvision.models import resnet
 
 
 class Classifier(nn.Module):
@@ -53,7 +52,7 @@ def conv(inputs, outputs, kernel=3, stride=1):
 
 
 class Residual(nn.Module):
-    """x + conv(conv(x)) with as many channels out as in (He et al., 2016)."""
+    """x + conv(conv(x)) with as many channels out as in, after He et al. (2016)."""
 
     def __init__(self, channels):
         super().__init__()
@@ -157,15 +156,18 @@ def wide():
 
 
 def resnet18():
-    return _small_stem(resnet.resnet18()), 512
+    return _small_stem("resnet18"), 512
 
 
 def resnet50():
-    return _small_stem(resnet.resnet50()), 2048
+    return _small_stem("resnet50"), 2048
 
 
-def _small_stem(network):
+def _small_stem(name):
     """torchvision's ResNet for 28x28 grey images: 3x3 first convolution, stride 1, no first pooling."""
+    from torchvision.models import resnet  # here, because importing it takes seconds that --help needn't
+
+    network = getattr(resnet, name)()
     network.conv1 = nn.Conv2d(1, 64, 3, padding=1, bias=False)
     network.maxpool = nn.Identity()
     network.fc = nn.Identity()

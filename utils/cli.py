@@ -165,7 +165,7 @@ def resolve_device(name):
 
 
 def resolve_precision(name, device):
-    """"bf16" or "fp32" for --precision. bf16 pays on CUDA, and on a CPU only with AMX tiles."""
+    """ "bf16" or "fp32" for --precision. bf16 pays on CUDA, and on a CPU only with AMX tiles."""
     if name != "auto":
         return name
     if device.type == "cpu":

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+# scipy and scikit-learn are imported where they are used: loading them takes seconds that --help needn't.
 
 
 @torch.inference_mode()
@@ -32,24 +32,35 @@ def score(probabilities, labels, prefix):
     accuracy: of the argmax, with its 95 % Wilson interval (accuracy_low, accuracy_high). loss: mean
     negative log-likelihood, nats. ece: expected calibration error. precision, recall: one number a class.
     """
+    from scipy.stats import binomtest
+    from sklearn.metrics import precision_recall_fscore_support
+
     chosen = probabilities.argmax(1)
     right = int((chosen == labels).sum())
     interval = binomtest(right, len(labels)).proportion_ci(0.95, method="wilson")
     precision, recall, _, _ = precision_recall_fscore_support(
         labels, chosen, labels=range(probabilities.shape[1]), zero_division=0
     )
-    # A probability that underflowed to 0 counts as 1e-12, so that one digit can't make the mean infinite.
-    likelihood = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     values = {
         "accuracy": right / len(labels),
         "accuracy_low": float(interval.low),
         "accuracy_high": float(interval.high),
-        "loss": float(-np.log(likelihood.clip(1e-12)).mean()),
+        "loss": cross_entropy(probabilities, labels),
         "ece": calibration_error(probabilities, labels),
         "precision": precision.round(5).tolist(),
         "recall": recall.round(5).tolist(),
     }
     return {f"{prefix}_{name}": value for name, value in values.items()}
+
+
+def cross_entropy(probabilities, labels, label_smoothing=0.0):
+    """Mean cross-entropy of (N, classes) probabilities, nats; smoothed labels as in Szegedy et al. (2016).
+
+    A probability that underflowed to 0 counts as 1e-12: one digit must not make the mean infinite.
+    """
+    surprise = -np.log(probabilities.astype(np.float64).clip(1e-12))
+    hard = surprise[np.arange(len(labels)), labels].mean()
+    return float((1 - label_smoothing) * hard + label_smoothing * surprise.mean())
 
 
 def calibration_error(probabilities, labels, bins=15):
@@ -63,4 +74,6 @@ def calibration_error(probabilities, labels, bins=15):
 
 def confusion(probabilities, labels):
     """(classes, classes) counts: row the true class, column the predicted one."""
+    from sklearn.metrics import confusion_matrix
+
     return confusion_matrix(labels, probabilities.argmax(1), labels=range(probabilities.shape[1]))

@@ -6,7 +6,6 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 
 # Okabe and Ito's colour-blind-safe palette, dark enough for white paper.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -98,6 +97,8 @@ def _nanmean(table):
 
 def confusion_matrix(counts, path, title, classes=None):
     """Counts (true class in rows) as numbers; the colour shows the errors only, on their own scale."""
+    import seaborn as sns  # here, because it loads pandas, which --help needn't
+
     classes = classes or [str(i) for i in range(len(counts))]
     fig, ax = figure(size=(7, 6))
     diagonal = np.eye(len(counts), dtype=bool)

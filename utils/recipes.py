@@ -1,9 +1,9 @@
 """Tuned defaults of every model, chosen on validation data. Flags override them."""
 
 COLUMNS = (
-    "epochs batch_size optimizer lr weight_decay schedule augment plain_epochs "
-    "label_smoothing ema clip_norm patience"
-).split()
+    *("epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule"),
+    *("augment", "plain_epochs", "label_smoothing", "ema", "clip_norm", "patience"),
+)
 
 # fmt: off
 TABLE = {

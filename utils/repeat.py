@@ -45,9 +45,7 @@ def repeat(train, args, run, resume_command):
 
     def merge():
         if len(todo) > 1:
-            merged = [
-                {**job, **line} for job, part in todo for line in part.history()
-            ]
+            merged = [{**job, **line} for job, part in todo for line in part.history()]
             run.write_history(merged)
         return summarise(run, records)
 

@@ -8,11 +8,11 @@ import shutil
 import statistics
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 
 from models import CheckpointError
 from utils.cli import BOOKKEEPING
@@ -149,7 +149,7 @@ def _config(script, name, args, command):
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
+            "torchvision": version("torchvision"),
             "numpy": np.__version__,
         },
     }
@@ -219,8 +219,7 @@ def summarise(run, records):
         "runs": records,
         "mean": {key: statistics.fmean(column) for key, column in columns.items()},
         "std": {
-            key: statistics.stdev(column) if len(records) > 1 else None
-            for key, column in columns.items()
+            key: statistics.stdev(column) if len(records) > 1 else None for key, column in columns.items()
         },
     }
     run.write_json("metrics.json", metrics)

@@ -1,0 +1,37 @@
+# The same commands as in the README, each in the virtual environment that it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+DATA_DIR ?= datasets
+
+.PHONY: demo test lint slow-test benchmark clean
+
+demo: $(VENV)/runtime
+	$(BIN)/python train_cnn.py --dataset mnist-5k --epochs 30
+
+test: $(VENV)/development
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/development
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+slow-test: $(VENV)/development
+	MNIST_DIR=$(DATA_DIR) $(BIN)/python -m pytest -m slow
+
+benchmark: $(VENV)/runtime
+	$(BIN)/python benchmark.py --data-dir $(DATA_DIR)
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime: requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install -r requirements.txt
+	touch $@
+
+$(VENV)/development: requirements-dev.txt $(VENV)/runtime
+	$(BIN)/python -m pip install -r requirements-dev.txt
+	touch $@
