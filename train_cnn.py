@@ -11,8 +11,6 @@ Results go to results/cnn/<name>/: metrics.json, history.jsonl, predictions.npz,
 The test images are scored once, after the training.
 """
 
-import sys
-
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
@@ -31,10 +29,11 @@ from utils.cli import (
     resolve_precision,
     shared_flags,
 )
+from utils.errors import Fault
 from utils.evaluate import confusion, predict, score
-from utils.fit import fit
+from utils.fit import fit, needs_validation
 from utils.recipes import RECIPES, few_labels_recipe
-from utils.repeat import parts, repeat
+from utils.repeat import jobs, parts, repeat
 from utils.run import open_run
 
 # A quarter of the labelled images validates when labels are few.
@@ -58,13 +57,16 @@ def make_parser():
 
 def choose_images(args, labels, job):
     """Training and validation indices of one job: all images, a fold, or a few labels."""
-    if args.folds:
-        return folds(labels, args.folds, args.seed)[job["fold"]]
-    if not args.labels_per_class:
-        return split(labels, args.val_fraction, job["seed"])
-    labelled = few_labels(labels, args.labels_per_class, job["seed"])
-    train, val = split(labels[labelled], FEW_LABELS_VALIDATION, job["seed"])
-    return labelled[train], labelled[val]
+    try:
+        if args.folds:
+            return folds(labels, args.folds, args.seed)[job["fold"]]
+        if not args.labels_per_class:
+            return split(labels, args.val_fraction, job["seed"])
+        labelled = few_labels(labels, args.labels_per_class, job["seed"])
+        train, val = split(labels[labelled], FEW_LABELS_VALIDATION, job["seed"])
+        return labelled[train], labelled[val]
+    except ValueError as error:  # more folds, labels or validation images than the data set has
+        raise Fault(f"cannot split {len(labels)} training images so: {error}") from error
 
 
 def train(args, data, job, run):
@@ -137,6 +139,7 @@ def parse(argv=None):
         parser.error("--folds can't be joined with --runs, --val-fraction or --labels-per-class")
     if args.labels_per_class and args.val_fraction is not None:
         parser.error("--labels-per-class validates on a quarter: leave out --val-fraction")
+    args.quiet |= distributed.rank() > 0
     shown = command_line(parser, args)
     resume = command_line(parser, args, leave_out={"name", "resume", "overwrite"})
     recipe = RECIPES[args.model]
@@ -144,6 +147,8 @@ def parse(argv=None):
         labelled = 10 * args.labels_per_class
         recipe = few_labels_recipe(recipe, labelled - round(FEW_LABELS_VALIDATION * labelled))
     fill(args, {**recipe, "val_fraction": 0.1})
+    if args.val_fraction == 0 and needs_validation(args):
+        parser.error("--patience and --schedule plateau need --val-fraction above 0")
     if args.dry_run:
         args.epochs = 1
     args.device = str(distributed.start(resolve_device(args.device)))
@@ -158,10 +163,12 @@ def main(argv=None):
     data = distributed.first_then_all(lambda: load(args.dataset, args.data_dir, args.device))
     if args.dry_run:
         data = [part._replace(images=part.images[:1000], labels=part.labels[:1000]) for part in data]
+    for job in jobs(args):
+        choose_images(args, data[0].labels, job)  # faults now, before a folder is made or replaced
     default = args.model + (f"-{args.labels_per_class}-labels" if args.labels_per_class else "")
     run = distributed.first(lambda: open_run("train_cnn", args, default, shown))
     resume += f" --name {run.folder.name} --resume"
-    metrics = repeat(lambda args, job, part: train(args, data, job, part), args, run, resume)
+    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume)
     if distributed.rank() == 0:
         draw(run, args, data[1])
         report(metrics, run)
@@ -180,4 +187,4 @@ def report(metrics, run):
 
 
 if __name__ == "__main__":
-    sys.exit(main() and None)
+    main()

@@ -5,7 +5,7 @@ import torch
 
 
 def generator(*key):
-    """A CPU generator seeded by whole numbers, e.g. (seed, epoch); different keys are independent."""
+    """A CPU generator seeded by whole numbers, e.g. (seed, epoch); keys of one length are independent."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
@@ -38,6 +38,8 @@ class BatchLoader:
     ):
         if batch_size < 1:
             raise ValueError(f"the batch size must be at least 1, not {batch_size}")
+        if batch_size < world:
+            raise ValueError(f"a batch of {batch_size} cannot be shared out over {world} ranks")
         if len(indices) == 0:
             raise ValueError("no images to make batches of")
         self.set, self.indices, self.batch_size = images, indices.cpu(), batch_size

@@ -88,8 +88,9 @@ def _download(cls, name, root, raw):
     try:
         cls(root, download=True)
     except (RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{name} is not in {raw} and could not be downloaded ({str(error).splitlines()[0]}); "
+            f"{name} is not in {raw} and could not be downloaded ({reason}); "
             f"put {', '.join(IDX_FILES)} there, point --data-dir at the folder above {cls.__name__}, "
             "or use --dataset mnist-5k, which needs no download"
         ) from error

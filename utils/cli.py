@@ -5,6 +5,7 @@ import functools
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import torch
 
@@ -139,15 +140,11 @@ def command(main):
         try:
             return main(argv)
         except (Fault, DataError, CheckpointError) as fault:
-            line = " ".join(str(fault).split())
-            sys.exit(_complain(f"{main.__module__.rpartition('.')[2]}: error: {line}"))
+            script = Path(main.__code__.co_filename).name
+            print(f"{script}: error: {' '.join(str(fault).split())}", file=sys.stderr)
+            sys.exit(2)
 
     return guarded
-
-
-def _complain(line):
-    print(line, file=sys.stderr, flush=True)
-    return 2
 
 
 def resolve_device(name):

@@ -15,14 +15,15 @@ def predict(model, images, indices=None, batch_size=1000):
     """
     if indices is None:
         indices = torch.arange(len(images.labels))
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     device = images.images.device
     parts = []
     for chosen in indices.to(device).split(batch_size):
         pixels = images.normalise(images.images[chosen].float().div_(255))
         parts.append(F.softmax(model(pixels).float(), 1))
-    model.train(was_training)
+    for module, training in modes:  # one by one: a frozen part of the model stays in eval mode
+        module.training = training
     return torch.cat(parts).cpu().numpy(), images.labels[indices.to(device)].cpu().numpy()
 
 

@@ -30,8 +30,8 @@ def fit(model, step, batches, args, run, validate=None):
 
     Raises Fault at the first step with a non-finite loss, CheckpointError for another model's checkpoint.
     """
-    if validate is None and (args.patience or args.schedule == "plateau"):
-        raise Fault("--patience and --schedule plateau need validation images: --val-fraction above 0")
+    if validate is None and needs_validation(args):
+        raise ValueError("early stopping and the plateau schedule need `validate`")
     steps = 1 if args.dry_run else len(batches)
     training = Training(model, args, steps)
     training.restore(run)
@@ -63,6 +63,10 @@ def fit(model, step, batches, args, run, validate=None):
         "best_epoch": training.best["epoch"] if validate else training.epoch,
         "train_seconds": round(training.seconds, 3),
     }
+
+
+def needs_validation(args):
+    return bool(args.patience) or args.schedule == "plateau"
 
 
 class Training:

@@ -24,7 +24,7 @@ def parts(run, args):
 
 
 def repeat(train, args, run, resume_command):
-    """Call train(args, job, part) for every job that is not finished; returns the run's metrics.
+    """Call train(job, part) for every job that is not finished; returns the run's metrics.
 
     `train` returns the record of one training, a flat dict of numbers and lists of numbers. Ranks take
     every world-th job; all of them return the same metrics. Ctrl-C ends with the command that resumes.
@@ -36,7 +36,10 @@ def repeat(train, args, run, resume_command):
                 continue
             if len(todo) > 1 and not args.quiet:
                 print(f"{label(job)} of {run.folder}", flush=True)
-            summarise_part(run, part, train(args, job, part))
+            record = train(job, part)
+            if part is not run:
+                part.write_json("config.json", run.read_json("config.json"))
+            summarise(part, [record])
     except KeyboardInterrupt:
         print(f"\nstopped; the checkpoint is kept. To go on:\n  {resume_command}", file=sys.stderr)
         sys.exit(130)
@@ -50,9 +53,3 @@ def repeat(train, args, run, resume_command):
         return summarise(run, records)
 
     return distributed.first(merge)
-
-
-def summarise_part(run, part, record):
-    if not part.path("config.json").exists():
-        part.write_json("config.json", run.read_json("config.json"))
-    summarise(part, [record])

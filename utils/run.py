@@ -39,7 +39,14 @@ class Run:
 
     @property
     def finished(self):
-        return self.path("metrics.json").exists()
+        """Whether nothing is left to train here. Predictions aren't committed: a fresh clone has none."""
+        return self.path("metrics.json").exists() and self.path("predictions.npz").exists()
+
+    @property
+    def resumable(self):
+        """Whether this folder or one of its parts holds a checkpoint or a finished training."""
+        files = ("last.pt", "predictions.npz")
+        return any((folder / f).exists() for folder in (self.folder, *self.folder.glob("*/")) for f in files)
 
     def read_json(self, name):
         return json.loads(self.path(name).read_text())
@@ -99,18 +106,19 @@ class Run:
 def open_run(script, args, default_name, command):
     """Make or re-open results/<script without "train_">/<name> and write its config.json.
 
-    Raises Fault when --name is taken, when --resume meets other arguments, or when nothing can be
-    written there. Call it after everything else was checked: --overwrite deletes.
+    --resume starts the run where there is nothing to go on with, as in a fresh clone, which has the
+    committed figures only. Raises Fault when --name is taken, when --resume meets other arguments, or when
+    nothing can be written there. Call it after everything else was checked: --overwrite deletes.
     """
     parent = Path(args.results_dir) / script.removeprefix("train_")
     run = Run(parent / (args.name or _free_name(parent, default_name, args)))
     config = _config(script, run.folder.name, args, command)
     try:
         if run.path("config.json").exists():
-            if args.resume:
+            if args.resume and run.resumable:
                 _check_same(run, config)
                 return run
-            if not (args.overwrite or args.dry_run):
+            if not (args.resume or args.overwrite or args.dry_run):
                 raise Fault(
                     f"{run.folder} holds a run: add --resume to go on with it, --overwrite to "
                     "replace it, or choose another --name"

@@ -1,0 +1,554 @@
+"""Rewrite the README's tables and figures, and a page per paradigm, from the files in results/.
+
+    python report.py              rewrites README.md, results/overview.png, results/<paradigm>/README.md
+    python report.py --check      writes nothing; exit code 1 and a line for everything that is stale
+
+Reads results/<paradigm>/<run>/{config,metrics}.json and history.jsonl, results/benchmarks/*.json, and two
+files kept by hand: results/experiments.json (the headline experiments, in the order of the tables, which
+reproduce.py runs) and results/references.json (figures of others, with their sources). Needs no GPU, no
+weights and no data set. A file that is missing or damaged is named, the rest is rendered, exit code 1.
+"""
+
+import hashlib
+import inspect
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from utils import plots
+from utils.cli import Parser, command
+from utils.errors import Fault
+from utils.results import (
+    Experiment,
+    Result,
+    folder_name,
+    read_benchmark,
+    read_experiments,
+    read_references,
+    read_result,
+    run_folders,
+)
+
+
+class Paradigm(NamedTuple):
+    """What the report must know of a script. metric: its key figure, a name in metrics.json's mean."""
+
+    title: str
+    metric: str
+
+
+# A new script is one row here and a pair of marker lines in the README.
+PARADIGMS = {
+    "train_cnn": Paradigm("Supervised classifiers", "test_accuracy"),
+}
+
+# The figures that a run's folder may hold, in the order of the page; others follow by name.
+PICTURES = {
+    "curves.png": "learning curves",
+    "confusion.png": "confusion matrix",
+    "mistakes.png": "most confident mistakes",
+    "filters.png": "filters of the first layer",
+}
+
+MARKER = "<!-- report:{} {} -->"
+EMPTY = "No results yet."
+
+
+class Row(NamedTuple):
+    """One line of a table: a run, which figure of it to show, and whom to compare it with."""
+
+    experiment: Experiment
+    result: Result
+    references: list
+    metric: str
+
+    @property
+    def label(self):
+        dataset = self.result.metrics["dataset"]
+        label = self.experiment.label or self.experiment.name
+        return label if dataset == "mnist" else f"{label} ({dataset})"
+
+    @property
+    def method(self):
+        """What fixes the colour."""
+        return self.result.config["arguments"].get("model", self.experiment.name)
+
+    @property
+    def mean(self):
+        return self.result.metrics["mean"][self.metric]
+
+    @property
+    def values(self):
+        return [record[self.metric] for record in self.result.metrics["runs"]]
+
+    @property
+    def interval(self):
+        """One standard deviation about the mean; for a single run its own 95 % interval."""
+        std = self.result.metrics["std"].get(self.metric)
+        if std is not None:
+            return self.mean - std, self.mean + std
+        run = self.result.metrics["runs"][0]
+        return run.get(f"{self.metric}_low", self.mean), run.get(f"{self.metric}_high", self.mean)
+
+    @property
+    def command(self):
+        """The command that lands in this run's folder; without --name a run is called like its model."""
+        config, name = self.result.config, self.experiment.name
+        default = config["arguments"].get("model")
+        return config["command"] + (f" --name {name}" if name != default else "")
+
+
+class Picture(NamedTuple):
+    """A figure to draw: draw(data, path, description). data: plain lists, dicts, numbers and strings."""
+
+    draw: object
+    data: object
+
+    @property
+    def digest(self):
+        """Fingerprint of what goes into the figure: the data and the text of the drawing function.
+
+        It is kept inside the PNG, and --check compares it in place of the pixels: another version of
+        matplotlib renders the same figure to other bytes, and a machine that only checks must not fail
+        for that.
+        """
+        content = json.dumps(self.data, sort_keys=True) + inspect.getsource(self.draw)
+        return f"inputs sha256:{hashlib.sha256(content.encode()).hexdigest()}"
+
+
+# --- Numbers in words ---------------------------------------------------------------------------------
+
+
+def percent(value):
+    return f"{100 * value:.2f}"
+
+
+def deviation(value):
+    """A standard deviation in points: two decimals, three where two would show nothing."""
+    return f"{100 * value:.{3 if value < 1e-4 else 2}f}"
+
+
+def figure_text(row):
+    """The key figure with its spread: "99.76 ± 0.02 %", or "99.76 % (99.64 to 99.84)" for one run."""
+    if row.metric.endswith("auc"):
+        shown, spread, unit = "{:.4f}".format, "{:.4f}".format, ""
+    else:
+        shown, spread, unit = percent, deviation, " %"
+    low, high = row.interval
+    std = row.result.metrics["std"].get(row.metric)
+    if std is not None:
+        return f"{shown(row.mean)} ± {spread(std)}{unit}"
+    return f"{shown(row.mean)}{unit}" + (f" ({shown(low)} to {shown(high)})" if low < high else "")
+
+
+def reference_figure(reference):
+    """With the digits that its source gives: "99.748 ± 0.028 %", "98.59 to 98.64 %"."""
+    scale, unit = (1, "") if reference["metric"].endswith("auc") else (100, " %")
+
+    def shown(key):
+        return f"{round(scale * reference[key], 6):g}"
+
+    low = f"{shown('low')} to " if "low" in reference else ""
+    std = f" ± {shown('std')}" if "std" in reference else ""
+    return f"{low}{shown('value')}{std}{unit}"
+
+
+def source(reference):
+    return f"[{reference['source']}]({reference['url']})" if "url" in reference else reference["source"]
+
+
+def duration(seconds):
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (float("inf"), 3600, "h")):
+        if seconds < limit:
+            value = seconds / unit
+            return f"{value:.{1 if value < 10 else 0}f} {name}"
+    raise ValueError(f"not a duration: {seconds}")
+
+
+def training_time(metrics):
+    total = duration(metrics["seconds"])
+    if len(metrics["runs"]) == 1:
+        return total
+    return f"{duration(metrics['mean']['seconds'])} a run, {total} in all"
+
+
+def device(metrics):
+    return re.sub(r"\((R|TM)\)", "", metrics["device"])
+
+
+def plain(value):
+    """Three digits that tell something: "0.0123", "41.9", "18,300"."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def table(head, rows):
+    """A Markdown table; cells are strings."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+# --- Reading ------------------------------------------------------------------------------------------
+
+
+def attempt(faults, function, *args):
+    """The function's result; after a Fault None, and the fault's line is kept."""
+    try:
+        return function(*args)
+    except Fault as fault:
+        faults.append(str(fault))
+        return None
+
+
+def read_results(results_dir, experiments, faults):
+    """{folder: Result} of every run that is there and whole, and of every experiment."""
+    wanted = {results_dir / experiment.folder for experiment in experiments}
+    folders = sorted(wanted.union(run_folders(results_dir)))
+    known = {folder_name(script) for script in PARADIGMS}
+    for stranger in sorted({folder.parent for folder in folders if folder.parent.name not in known}):
+        faults.append(f"{stranger}: no row for it in PARADIGMS of report.py")
+    read = {folder: attempt(faults, read_result, folder) for folder in folders if folder.parent.name in known}
+    return {folder: result for folder, result in read.items() if result}
+
+
+def make_rows(script, results_dir, results, experiments, references, faults):
+    """(headline rows in the order of experiments.json, rows of all other runs by name) of one script."""
+    headlines = [experiment for experiment in experiments if experiment.script == script]
+    listed = {results_dir / experiment.folder for experiment in headlines}
+    others = [
+        Experiment(folder.name, f"python {script}.py")
+        for folder in results
+        if folder.parent.name == folder_name(script) and folder not in listed
+    ]
+    rows = []
+    for group in (headlines, others):
+        found = [(experiment, results.get(results_dir / experiment.folder)) for experiment in group]
+        made = [attempt(faults, make_row, e, result, references) for e, result in found if result]
+        rows.append([row for row in made if row])
+    return rows
+
+
+def make_row(experiment, result, references):
+    metric = experiment.metric or PARADIGMS[experiment.script].metric
+    missing = [key for key in experiment.references if key not in references]
+    if missing:
+        raise Fault(f"{result.folder.parent.parent / 'references.json'}: lacks {', '.join(missing)}")
+    runs, path = result.metrics["runs"], result.folder / "metrics.json"
+    if not runs or any(metric not in values for values in (*runs, result.metrics["mean"])):
+        raise Fault(f"{path}: lacks {metric}")
+    return Row(experiment, result, [references[key] for key in experiment.references], metric)
+
+
+# --- Markdown -----------------------------------------------------------------------------------------
+
+
+def results_table(rows, metric):
+    head = ["method", "training labels", metric.replace("_", " "), "runs", "ancestor or reference"]
+    head += ["device", "training time", "command"]
+    lines = []
+    for row in rows:
+        metrics = row.result.metrics
+        images = metrics["mean"].get("train_images")
+        others = (f"{reference_figure(r)} {source(r)}" for r in row.references)
+        lines.append(
+            [
+                row.label,
+                f"{images:,.0f}" if images is not None else "",
+                f"**{figure_text(row)}**",
+                str(len(metrics["runs"])),
+                "<br>".join(others),
+                device(metrics),
+                training_time(metrics),
+                f"`{row.command}`",
+            ]
+        )
+    return table(head, lines)
+
+
+def section(script, headline, page):
+    """The README's section of one script. page: link to the page with all its runs."""
+    if not headline:
+        return EMPTY
+    paradigm = PARADIGMS[script]
+    return (
+        f"{results_table(headline, paradigm.metric)}\n\n"
+        "Mean ± standard deviation over the runs, or for one run its 95 % Wilson interval. "
+        f"Every single run, its curves and its mistakes: [{page}]({page})."
+    )
+
+
+def overview_section(picture):
+    return (
+        f"![Error of every method beside the figures of others]({picture})\n\n"
+        "Large dots are means over the runs with one standard deviation (a single run: its 95 % interval), "
+        "small dots the runs themselves, diamonds the honest figures of ancestors and references."
+    )
+
+
+def page(script, headline, others):
+    """results/<paradigm>/README.md: the table of all runs, the comparison, then run by run."""
+    paradigm, rows = PARADIGMS[script], headline + others
+    parts = [
+        f"# {paradigm.title}: every run of `{script}.py`",
+        "Written by `python report.py` from the files in this folder; changes by hand will be lost.",
+        results_table(rows, paradigm.metric),
+    ]
+    if headline:
+        parts += [
+            "![Error against training time](comparison.png)",
+            "Lines: error on the validation images after each epoch, where a run has any. "
+            "Points: test error at the end.",
+        ]
+    notes = {
+        (reference["source"], reference["task"]): reference for row in rows for reference in row.references
+    }
+    if notes:
+        parts += ["## The figures of others", "\n".join(map(reference_note, notes.values()))]
+    return "\n\n".join(parts + [run_part(row) for row in rows]) + "\n"
+
+
+def reference_note(reference):
+    runs = f" (n = {reference['runs']})" if "runs" in reference else ""
+    note = f": {reference['note']}" if "note" in reference else ""
+    return f"- {source(reference)}, {reference['task']}: {reference_figure(reference)}{runs}{note}"
+
+
+def run_part(row):
+    """Everything about one run: command, versions, its raw figures, its pictures."""
+    config, folder = row.result.config, row.result.folder
+    versions = ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())
+    found = sorted(path.name for path in folder.glob("*.png"))
+    names = [name for name in PICTURES if name in found] + [name for name in found if name not in PICTURES]
+    pictures = [
+        f"![{row.label}: {PICTURES.get(name, Path(name).stem)}]({folder.name}/{name})" for name in names
+    ]
+    return "\n\n".join(
+        [
+            f"## {row.label}",
+            f"```\n{row.command}\n```",
+            f"{device(row.result.metrics)}; commit {config.get('commit') or 'unknown'}; {versions}.",
+            raw_table(row.result.metrics["runs"]),
+            *pictures,
+        ]
+    )
+
+
+def raw_table(records):
+    """Every number of every run; a figure with an interval takes it into its own cell."""
+    hidden = ("_low", "_high", "train_seconds")
+    keys = [
+        key
+        for key, value in records[0].items()
+        if isinstance(value, (int, float)) and not key.endswith(hidden)
+    ]
+    return table(
+        [key.replace("seconds", "training time").replace("_", " ") for key in keys],
+        [[raw_cell(record, key) for key in keys] for record in records],
+    )
+
+
+def raw_cell(record, key):
+    value = record.get(key)
+    if not isinstance(value, (int, float)):
+        return ""
+    if key.endswith("accuracy"):
+        text = f"{percent(value)} %"
+        if f"{key}_low" in record:
+            text += f" ({percent(record[key + '_low'])} to {percent(record[key + '_high'])})"
+        return text
+    if key.endswith("seconds"):
+        return duration(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def benchmarks_section(results_dir, faults):
+    """A line per benchmark: ours, the standard way and their ratios, measured side by side."""
+    paths = sorted((results_dir / "benchmarks").glob("*.json"))
+    lines = [line for path in paths if (line := attempt(faults, benchmark_line, path))]
+    head = ["benchmark", "ours", "the standard way", "ratio", "device"]
+    return f"{table(head, lines)}\n\nMedians of repeats." if lines else EMPTY
+
+
+def benchmark_line(path):
+    content = read_benchmark(path)
+    try:
+        sides = [measured(content["rows"], side) for side in ("ours", "standard way")]
+        ratios = "<br>".join(map(ratio_text, content["ratios"]))
+        bounds = [f"{name}: {found['bound']}." for name, found in content.get("models", {}).items()]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise Fault(f"{path}: not a benchmark's file, {error!r}") from error
+    what = "<br>".join([f"**{content['benchmark']}**: {content['what']}", *bounds])
+    return [what, *sides, ratios, device(content)]
+
+
+def measured(rows, side):
+    """One side's rows, named "ours" or "ours, <detail>"; rows of other names stay in the file."""
+    texts = []
+    for row in rows:
+        name, _, detail = row["name"].partition(", ")
+        if name == side:
+            value = "not reached" if row["median"] is None else f"{plain(row['median'])} {row['unit']}"
+            texts.append(f"{detail}: {value}" if detail else value)
+    return "<br>".join(texts)
+
+
+def ratio_text(ratio):
+    value = "not reached" if ratio["value"] is None else plain(ratio["value"])
+    aim = "" if ratio.get("target") is None else f" (target: at least {plain(ratio['target'])})"
+    return f"{ratio['name']}: **{value}**{aim}"
+
+
+def fill_sections(readme, sections, faults):
+    """The README's text with everything between its markers renewed; None if there is no README."""
+    try:
+        text = readme.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        faults.append(f"{readme}: missing or not text")
+        return None
+    for name in sorted(set(re.findall(r"^<!-- report:(\S+) (?:begin|end) -->$", text, re.M)) - set(sections)):
+        faults.append(f"{readme}: report.py makes no section {name}")
+    for name, content in sections.items():
+        begin, end = MARKER.format(name, "begin"), MARKER.format(name, "end")
+        pattern = re.compile(f"^{begin}$.*?^{end}$", re.M | re.S)
+        if len(pattern.findall(text)) != 1:
+            faults.append(f"{readme}: needs the lines {begin} and {end}, once")
+            continue
+        new = f"{begin}\n\n{content}\n\n{end}"
+        text = pattern.sub(lambda _, new=new: new, text)
+    return text
+
+
+# --- Figures ------------------------------------------------------------------------------------------
+
+
+def drawn(row):
+    """What the figures need of a row."""
+    low, high = row.interval
+    return {
+        "label": row.label,
+        "method": row.method,
+        "values": row.values,
+        "mean": row.mean,
+        "low": low,
+        "high": high,
+        "text": figure_text(row).partition(" (")[0],  # the interval is drawn
+        "references": [
+            {**{k: r[k] for k in ("value", "low", "std") if k in r}, "text": reference_figure(r)}
+            for r in row.references
+        ],
+    }
+
+
+def comparison_data(headline):
+    several = len({row.result.metrics["device"] for row in headline}) > 1
+    return [
+        {
+            **drawn(row),
+            "label": f"{row.label}, {device(row.result.metrics)}" if several else row.label,
+            "seconds": row.result.metrics["mean"]["seconds"],
+            "curve": mean_curve(row.result.history),
+        }
+        for row in headline
+    ]
+
+
+def mean_curve(history):
+    """[[seconds, validation accuracy], ...]: means over the runs for every epoch that all of them reached."""
+    epochs = {}
+    for line in history:
+        if line.get("val_accuracy") is not None:
+            epochs.setdefault(line["epoch"], []).append((line["seconds"], line["val_accuracy"]))
+    runs = max(map(len, epochs.values()), default=0)
+    return [
+        [fmean(column) for column in zip(*epochs[e], strict=True)]
+        for e in sorted(epochs)
+        if len(epochs[e]) == runs
+    ]
+
+
+# --- The whole ----------------------------------------------------------------------------------------
+
+
+def render(results_dir, readme, faults):
+    """{path: bytes or Picture} of everything that the report keeps up to date."""
+    experiments = attempt(faults, read_experiments, results_dir) or []
+    references = attempt(faults, read_references, results_dir) or {}
+    results = read_results(results_dir, experiments, faults)
+    outputs, sections, groups = {}, {"overview": EMPTY}, []
+    for script, paradigm in PARADIGMS.items():
+        headline, others = make_rows(script, results_dir, results, experiments, references, faults)
+        folder = results_dir / folder_name(script)
+        sections[script] = section(script, headline, link(folder / "README.md", readme))
+        if headline or others:
+            outputs[folder / "README.md"] = page(script, headline, others).encode()
+        if headline:
+            outputs[folder / "comparison.png"] = Picture(plots.error_against_time, comparison_data(headline))
+            metric = paradigm.metric.replace("_", " ")
+            groups.append({"title": paradigm.title, "metric": metric, "rows": list(map(drawn, headline))})
+    if groups:
+        path = results_dir / "overview.png"
+        sections["overview"] = overview_section(link(path, readme))
+        outputs[path] = Picture(plots.overview, {"groups": groups, "ceiling": references.get("ceiling")})
+    sections["benchmarks"] = benchmarks_section(results_dir, faults)
+    text = fill_sections(readme, sections, faults)
+    return outputs if text is None else {readme: text.encode(), **outputs}
+
+
+def link(path, readme):
+    return Path(os.path.relpath(path, readme.parent)).as_posix()
+
+
+def is_fresh(path, output):
+    if isinstance(output, Picture):
+        return plots.description(path) == output.digest
+    return path.exists() and path.read_bytes() == output
+
+
+def write(path, output):
+    """Whole or not at all: to a temporary file beside it, then renamed."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        if isinstance(output, Picture):
+            output.draw(output.data, temporary, output.digest)
+        else:
+            temporary.write_bytes(output)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise Fault(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def make_parser():
+    parser = Parser(prog="report.py", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, name what is stale")
+    parser.add_argument(
+        "--results-dir", type=Path, default=Path("results"), metavar="DIR", help="default: results"
+    )
+    parser.add_argument(
+        "--readme", type=Path, default=Path("README.md"), metavar="FILE", help="default: README.md"
+    )
+    return parser
+
+
+@command
+def main(argv=None):
+    """0, or 1 when anything is missing, damaged or (with --check) stale."""
+    args = make_parser().parse_args(argv)
+    faults = []
+    outputs = render(args.results_dir, args.readme, faults)
+    if args.check:
+        stale = [path for path, output in outputs.items() if not is_fresh(path, output)]
+        faults += [f"{path}: stale; renew it with python report.py" for path in stale]
+    else:
+        for path, output in outputs.items():
+            write(path, output)
+        print(f"wrote {', '.join(map(str, outputs))}")
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+"""Augmentation: every transform against its per-image counterpart in torchvision, every draw in range."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as reference
+
+from data import POLICIES, Augment
+from data.augment import affine_matrix, crop, erase, smooth_displacement, warp
+
+BILINEAR = InterpolationMode.BILINEAR
+EVERYTHING = Augment(crop=2, rotate=10, translate=0.1, scale=0.1, shear=7, elastic=1.5, erase=0.5)
+RANDOM_POLICIES = [name for name in POLICIES if name != "none"]
+
+
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def smooth_images(count=1, size=28, seed=0):
+    """Low-frequency images: where a sampling point is off by 1e-6 pixels, the value is hardly off."""
+    coarse = torch.rand(count, 1, 6, 6, generator=gen(seed))
+    return F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=True)
+
+
+def one_matrix(angle=0.0, translate=(0.0, 0.0), scale=1.0, shear=(0.0, 0.0), size=28):
+    angle, translate, scale, shear = (torch.tensor([v]).float() for v in (angle, translate, scale, shear))
+    return affine_matrix(angle, translate, scale, shear, size)
+
+
+AFFINE = [
+    {"angle": 30},
+    {"angle": -75},
+    {"angle": 180},
+    {"translate": (3, 0)},
+    {"translate": (0, -2.5)},
+    {"translate": (-4.25, 1.5)},
+    {"scale": 1.4},
+    {"scale": 0.6},
+    {"shear": (20, 0)},
+    {"shear": (0, -15)},
+    {"shear": (-10, 25)},
+    {"angle": 20, "translate": (2.5, -3), "scale": 1.2, "shear": (10, 5)},
+    {"angle": -35, "translate": (-1, 4), "scale": 0.8, "shear": (-12, 8)},
+]
+
+
+@pytest.mark.parametrize("size", [28, 21])
+@pytest.mark.parametrize("params", AFFINE, ids=str)
+def test_affine_agrees_with_torchvision(params, size):
+    images = smooth_images(size=size)
+    full = {"angle": 0, "translate": (0, 0), "scale": 1.0, "shear": (0, 0)} | params
+    full = {k: list(v) if isinstance(v, tuple) else v for k, v in full.items()}
+    expected = reference.affine(images, **full, interpolation=BILINEAR)
+    torch.testing.assert_close(warp(images, one_matrix(**params, size=size)), expected, rtol=0, atol=1e-4)
+
+
+def test_a_batch_of_different_affine_maps_equals_the_images_one_by_one():
+    images = smooth_images(4)
+    angle, scale = torch.tensor([0.0, 15, -30, 90]), torch.tensor([1.0, 1.2, 0.7, 1.0])
+    translate = torch.tensor([[0.0, 0], [2, -1], [-3.5, 0.5], [0, 4]])
+    shear = torch.tensor([[0.0, 0], [5, -5], [10, 0], [0, 12]])
+    batch = warp(images, affine_matrix(angle, translate, scale, shear))
+    for i in range(4):
+        alone = reference.affine(
+            images[i],
+            angle=angle[i].item(),
+            translate=translate[i].tolist(),
+            scale=scale[i].item(),
+            shear=shear[i].tolist(),
+            interpolation=BILINEAR,
+        )
+        torch.testing.assert_close(batch[i], alone, rtol=0, atol=1e-4)
+
+
+def test_whole_pixel_translation_moves_right_and_down():
+    images = smooth_images()
+    expected = torch.zeros_like(images)
+    expected[..., 2:, 3:] = images[..., :-2, :-3]
+    torch.testing.assert_close(warp(images, one_matrix(translate=(3, 2))), expected, rtol=0, atol=1e-5)
+
+
+def test_a_quarter_turn_is_clockwise():
+    images = smooth_images()
+    turned, expected = warp(images, one_matrix(angle=90)), torch.rot90(images, -1, (2, 3))
+    torch.testing.assert_close(turned, expected, rtol=0, atol=1e-4)
+
+
+def test_the_identity_map_keeps_the_image():
+    images = smooth_images(3)
+    torch.testing.assert_close(warp(images, one_matrix().expand(3, 2, 3)), images, rtol=0, atol=1e-5)
+
+
+def test_elastic_displacement_agrees_with_torchvision():
+    images = smooth_images(3)
+    noise = 2 * (2 / 28) * (2 * torch.rand(3, 2, 6, 6, generator=gen(1)) - 1)
+    field = smooth_displacement(noise)
+    warped = warp(images, one_matrix().expand(3, 2, 3), field)
+    for i in range(3):
+        expected = reference.elastic(images[i], field[i : i + 1], interpolation=BILINEAR)
+        torch.testing.assert_close(warped[i], expected, rtol=0, atol=1e-4)
+    assert (warped - images).abs().max() > 0.1
+
+
+def test_displacement_is_in_halves_of_the_image_x_before_y():
+    images = smooth_images()
+    field = torch.zeros(1, 28, 28, 2)
+    field[..., 0] = 3 * 2 / 28  # sample three pixels to the right: the content moves left
+    moved = warp(images, one_matrix(), field)
+    torch.testing.assert_close(moved[..., :-3], images[..., 3:], rtol=0, atol=1e-5)
+
+
+def test_smooth_displacement_of_constant_noise_is_constant():
+    noise = torch.tensor([0.3, -0.2]).view(1, 2, 1, 1).expand(1, 2, 6, 6)
+    expected = torch.tensor([0.3, -0.2]).expand(1, 28, 28, 2)
+    torch.testing.assert_close(smooth_displacement(noise), expected)
+
+
+def test_smooth_displacement_passes_through_the_corner_points():
+    noise = torch.rand(2, 2, 6, 6, generator=gen())
+    corners = smooth_displacement(noise)[:, ::27, ::27].permute(0, 3, 1, 2)
+    torch.testing.assert_close(corners, noise[..., ::5, ::5])
+
+
+def test_crop_equals_pad_and_cut_exactly():
+    images = torch.rand(25, 1, 28, 28, generator=gen())
+    top, left = torch.arange(25) // 5, torch.arange(25) % 5
+    found = crop(images, top, left, padding=2)
+    for i in range(25):
+        padded = reference.pad(images[i], [2, 2, 2, 2])
+        expected = reference.crop(padded, top[i].item(), left[i].item(), 28, 28)
+        assert torch.equal(found[i], expected)
+
+
+def test_erase_agrees_with_torchvision_and_leaves_its_argument_alone():
+    images = torch.rand(4, 1, 28, 28, generator=gen()) + 0.1
+    before = images.clone()
+    boxes = torch.tensor([[0, 0, 5, 9], [20, 3, 8, 25], [4, 10, 1, 1], [7, 7, 0, 6]])
+    found = erase(images, *boxes.unbind(1))
+    for image, box, erased in zip(before, boxes.tolist(), found, strict=True):
+        assert torch.equal(erased, reference.erase(image, *box, v=torch.zeros(1)))
+    assert torch.equal(images, before)
+
+
+def test_zero_magnitude_is_the_exact_identity_and_draws_nothing():
+    images, generator = torch.rand(5, 1, 28, 28, generator=gen()), gen(7)
+    before = generator.get_state()
+    params = Augment().draw(5, generator)
+    assert params == {}
+    assert torch.equal(Augment().apply(images, params), images)
+    assert torch.equal(generator.get_state(), before)
+    assert POLICIES["none"] == Augment()
+
+
+def augmented(policy, images, seed):
+    return policy.apply(images, policy.draw(len(images), gen(seed), images.shape[-1]))
+
+
+@pytest.mark.parametrize("name", RANDOM_POLICIES)
+def test_every_image_of_a_batch_gets_its_own_draw(name):
+    same = smooth_images().expand(32, 1, 28, 28)
+    found = augmented(POLICIES[name], same, seed=0)
+    # "shift" has only 25 different results.
+    assert len(found.flatten(1).unique(dim=0)) >= (12 if name == "shift" else 32)
+
+
+@pytest.mark.parametrize("name", RANDOM_POLICIES)
+def test_same_seed_same_images_and_different_seed_different_images(name):
+    images = smooth_images(16)
+    first, again, other = (augmented(POLICIES[name], images, seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_batch_with_every_part_equals_the_images_one_by_one():
+    images = smooth_images(8)
+    params = EVERYTHING.draw(8, gen())
+    batch = EVERYTHING.apply(images, params)
+    assert set(params) == {"corner", "matrix", "noise", "box"}
+    for i in range(8):
+        alone = EVERYTHING.apply(images[i : i + 1], {k: v[i : i + 1] for k, v in params.items()})
+        torch.testing.assert_close(batch[i : i + 1], alone, rtol=0, atol=1e-6)
+
+
+def test_augmented_pixels_stay_between_black_and_white():
+    found = augmented(EVERYTHING, torch.rand(64, 1, 28, 28, generator=gen()), seed=0)
+    assert found.shape == (64, 1, 28, 28)
+    assert found.min() >= 0
+    assert found.max() <= 1 + 1e-6
+
+
+def degrees(tangent):
+    return torch.rad2deg(torch.atan(tangent))
+
+
+# One part at a time, its parameters read back from the inverse map, and the largest value they may have.
+RANGES = {
+    "rotate": (Augment(rotate=10), lambda p: degrees(p["matrix"][:, 0, 1] / p["matrix"][:, 0, 0]), 10),
+    "translate x": (Augment(translate=0.1), lambda p: -14 * p["matrix"][:, 0, 2], 2.8),
+    "translate y": (Augment(translate=0.1), lambda p: -14 * p["matrix"][:, 1, 2], 2.8),
+    "scale": (Augment(scale=0.15), lambda p: 1 / p["matrix"][:, 0, 0] - 1, 0.15),
+    "shear x": (Augment(shear=8), lambda p: degrees(p["matrix"][:, 0, 1]), 8),
+    "shear y": (Augment(shear=8), lambda p: degrees(p["matrix"][:, 1, 0]), 8),
+    "elastic x": (Augment(elastic=1.5), lambda p: 14 * p["noise"][:, 0], 1.5),
+    "elastic y": (Augment(elastic=1.5), lambda p: 14 * p["noise"][:, 1], 1.5),
+    "crop": (Augment(crop=2), lambda p: p["corner"] - 2.0, 2),
+}
+
+
+@pytest.mark.parametrize(("policy", "read", "largest"), RANGES.values(), ids=RANGES)
+def test_parameters_fill_the_stated_range_and_no_more(policy, read, largest):
+    values = read(policy.draw(2000, gen()))
+    assert values.abs().max() <= largest * (1 + 1e-4)
+    assert values.max() > 0.95 * largest
+    assert values.min() < -0.95 * largest
+    assert values.mean().abs() < 0.1 * largest
+
+
+def test_erased_boxes_are_inside_and_of_the_stated_share_area_and_shape():
+    boxes = Augment(erase=0.25).draw(8000, gen())["box"]
+    top, left, height, width = boxes[boxes[:, 2] > 0].unbind(1)
+    assert len(top) / 8000 == pytest.approx(0.25, abs=0.02)
+    assert min(top.min(), left.min()) == 0
+    assert (top + height).max() == 28
+    assert (left + width).max() == 28
+    area, ratio = height * width / 784, height / width
+    # Sides are rounded to whole pixels, which counts most for the smallest boxes.
+    assert 0.01 < area.min() < 0.03
+    assert 0.19 < area.max() < 0.22
+    assert area.mean().item() == pytest.approx(0.11, abs=0.01)
+    assert ratio.min() > 0.25
+    assert ratio.max() < 4
+    assert ratio.log().mean().abs() < 0.1 * math.log(3)
+
+
+@pytest.mark.parametrize(("probability", "erased"), [(1.0, 500), (1e-9, 0)])
+def test_erase_probability_at_its_ends(probability, erased):
+    boxes = Augment(erase=probability).draw(500, gen())["box"]
+    assert (boxes[:, 2] > 0).sum() == erased

@@ -1,0 +1,164 @@
+"""Batches: every image once an epoch, the order and augmentation a function of (seed, epoch) alone."""
+
+import pytest
+import torch
+
+from data import POLICIES, Augment, BatchLoader, ImageSet, generator
+
+COUNT = 23
+# Image i is flat grey of value i with label i, so that a batch tells which images it holds.
+FLAT = ImageSet(
+    torch.arange(COUNT, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 28, 28).contiguous(),
+    torch.arange(COUNT),
+    mean=0.1307,
+    std=0.3081,
+)
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    """Sixty images with something in them to augment."""
+    return digits._replace(images=digits.images[:60], labels=digits.labels[:60])
+
+
+def loader(images=FLAT, indices=None, batch_size=7, **options):
+    indices = torch.arange(len(images.labels)) if indices is None else indices
+    return BatchLoader(images, indices, batch_size, **options)
+
+
+def order(batches, epoch=0):
+    return torch.cat([y for _, y in batches.epoch(epoch)])
+
+
+def pixels(batches, epoch=0):
+    return torch.cat([x for x, _ in batches.epoch(epoch)])
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 7, 22, 23, 100])
+def test_every_index_exactly_once_and_len_counts_the_batches(batch_size, shuffle):
+    batches = loader(batch_size=batch_size, shuffle=shuffle)
+    sizes = [len(y) for _, y in batches.epoch()]
+    assert len(sizes) == len(batches)
+    assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
+    assert order(batches).sort().values.tolist() == list(range(COUNT))
+
+
+def test_the_short_last_batch_is_kept():
+    assert [len(y) for _, y in loader().epoch()] == [7, 7, 7, 2]
+
+
+def test_only_the_given_indices_are_used():
+    indices = torch.tensor([3, 5, 8, 13, 21])
+    assert order(loader(indices=indices, batch_size=2)).sort().values.tolist() == indices.tolist()
+
+
+def test_images_come_with_their_labels_and_are_normalised():
+    for x, y in loader().epoch():
+        assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
+        expected = ((y / 255 - 0.1307) / 0.3081).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
+        torch.testing.assert_close(x, expected)
+
+
+def test_the_image_set_is_left_alone(few):
+    before = few.images.clone()
+    for _ in loader(few, augment=POLICIES["erase"]).epoch():
+        pass
+    assert torch.equal(few.images, before)
+
+
+def test_order_is_shuffled_differently_each_epoch_and_replayable():
+    batches = loader(seed=5)
+    first, second = order(batches, 0), order(batches, 1)
+    assert not torch.equal(first, torch.arange(COUNT))
+    assert not torch.equal(first, second)
+    assert torch.equal(order(batches, 0), first)  # an epoch can be replayed after another one
+    assert torch.equal(order(loader(seed=5), 1), second)
+    assert not torch.equal(order(loader(seed=6), 0), first)
+    assert not torch.equal(order(loader(seed=6), 0), second)  # seed and epoch are not just added up
+
+
+def test_without_shuffle_the_order_is_that_of_the_indices():
+    indices = torch.tensor([9, 2, 17, 4])
+    batches = loader(indices=indices, batch_size=3, shuffle=False)
+    assert order(batches, 0).tolist() == order(batches, 1).tolist() == indices.tolist()
+
+
+def test_global_random_state_is_neither_read_nor_moved(few):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = pixels(loader(few, augment=POLICIES["elastic"]))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    assert torch.equal(pixels(loader(few, augment=POLICIES["elastic"])), first)
+
+
+def test_augmentation_is_replayable_and_differs_between_epochs(few):
+    batches = loader(few, augment=POLICIES["affine"], shuffle=False)
+    first = pixels(batches, 0)
+    assert not torch.equal(pixels(batches, 1), first)
+    assert torch.equal(pixels(batches, 0), first)
+
+
+def test_augmentation_happens_before_normalisation():
+    # Erased pixels are black, which is not 0 after normalisation.
+    x = pixels(loader(augment=Augment(erase=1.0)))
+    black = torch.tensor(-0.1307 / 0.3081)
+    assert all(torch.isclose(image.min(), black) for image in x)
+
+
+def test_plain_from_switches_the_augmentation_off(few):
+    batches = loader(few, augment=POLICIES["affine"], plain_from=2)
+    plain = loader(few)
+    assert not torch.equal(pixels(batches, 1), pixels(plain, 1))
+    for epoch in (2, 3):
+        assert torch.equal(pixels(batches, epoch), pixels(plain, epoch))
+
+
+def test_zero_magnitude_augmentation_equals_none(few):
+    assert torch.equal(pixels(loader(few, augment=Augment())), pixels(loader(few)))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("name", ["none", "shift", "elastic", "erase"])
+def test_the_ranks_together_see_what_one_process_sees(few, name, world):
+    # 59 images in batches of 16: the last batch has 11, which neither 2 nor 3 ranks can share equally.
+    options = {"indices": torch.arange(59), "batch_size": 16, "augment": POLICIES[name], "seed": 3}
+    single = list(loader(few, **options).epoch(1))
+    ranks = [list(loader(few, **options, rank=r, world=world).epoch(1)) for r in range(world)]
+    for (x, y), *pieces in zip(single, *ranks, strict=True):
+        sizes = [len(piece[1]) for piece in pieces]
+        assert max(sizes) - min(sizes) <= 1
+        assert torch.equal(torch.cat([piece[1] for piece in pieces]), y)
+        torch.testing.assert_close(torch.cat([piece[0] for piece in pieces]), x, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("world", "count"), [(1, 4), (2, 4), (3, 3), (4, 3)])
+def test_a_last_batch_with_fewer_images_than_ranks_is_dropped(world, count):
+    # 23 images in batches of 7: the last batch has 2.
+    for rank in range(world):
+        batches = loader(rank=rank, world=world)
+        assert len(batches) == count
+        assert len(list(batches.epoch())) == count
+
+
+@pytest.mark.parametrize("batch_size", [0, -4])
+def test_batch_size_below_one_is_an_error(batch_size):
+    with pytest.raises(ValueError, match=f"at least 1, not {batch_size}"):
+        loader(batch_size=batch_size)
+
+
+def test_no_images_is_an_error():
+    with pytest.raises(ValueError, match="no images"):
+        loader(indices=torch.arange(0))
+
+
+def test_generator_is_a_function_of_its_key():
+    assert torch.equal(*(torch.rand(8, generator=generator(3, 4)) for _ in range(2)))
+
+
+def test_generators_of_different_keys_are_independent():
+    keys = [(seed, epoch) for seed in range(8) for epoch in range(8)]
+    draws = torch.stack([torch.randn(4000, generator=generator(*key)) for key in keys])
+    correlation = torch.corrcoef(draws) - torch.eye(len(keys))
+    assert correlation.abs().max() < 0.1  # six standard deviations; equal streams would give 1

@@ -1,0 +1,187 @@
+"""Evaluation: probabilities in eval mode, and every metric against a slow, obvious version of it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models import create
+from utils.evaluate import calibration_error, confusion, predict, score
+
+
+@pytest.fixture
+def model(digits):
+    """A network with batch norm and dropout, whose running statistics are not those of any batch."""
+    torch.manual_seed(0)
+    model = create("mlp")
+    model(digits.normalise(digits.images[:50] / 255))
+    return model
+
+
+def one_hot(predicted, confidence=1.0, classes=10):
+    """Probabilities with `confidence` at the predicted class and the rest shared by the others."""
+    found = np.full((len(predicted), classes), (1 - confidence) / (classes - 1))
+    found[np.arange(len(predicted)), predicted] = confidence
+    return found
+
+
+def random_case(count=400, seed=0):
+    """Probabilities that are right about half of the time, at all confidences."""
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.full(10, 0.2), count)
+    guess = rng.integers(0, 10, count)
+    labels = np.where(rng.random(count) < 0.5, probabilities.argmax(1), guess)
+    return probabilities.astype(np.float32), labels
+
+
+def test_predict_is_the_softmax_of_the_eval_mode_logits(model, digits):
+    probabilities, labels = predict(model.train(), digits, batch_size=33)
+    with torch.no_grad():
+        logits = model.eval()((digits.images.float() / 255 - digits.mean) / digits.std).double().numpy()
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+    assert np.array_equal(labels, digits.labels.numpy())
+
+
+def test_predict_of_indices_keeps_their_order(model, digits):
+    indices = torch.tensor([42, 7, 199, 7])
+    everything, _ = predict(model, digits)
+    probabilities, labels = predict(model, digits, indices, batch_size=3)
+    np.testing.assert_allclose(probabilities, everything[indices.numpy()], atol=1e-6)
+    assert np.array_equal(labels, digits.labels[indices].numpy())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_predict_changes_neither_the_state_nor_the_mode_of_any_module(model, digits, training):
+    model.train(training)
+    model.encoder.eval()  # a frozen encoder under a head in training must stay frozen
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    predict(model, digits)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_predict_leaves_the_global_random_state_alone(model, digits):
+    before = torch.get_rng_state()
+    predict(model.train(), digits)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_predict_takes_the_softmax_in_float32(digits):
+    class Half(nn.Module):
+        def forward(self, images):
+            return images.flatten(1)[:, :10].bfloat16()
+
+    probabilities, _ = predict(Half(), digits)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
+
+
+def test_accuracy_is_of_the_ten_classes_not_of_one_against_the_rest():
+    labels = np.array([1, 3, 5, 7])
+    probabilities = one_hot([1, 3, 3, 8], 0.9)
+    # Asking only "is it a 1?" would find all four right.
+    assert ((probabilities.argmax(1) == 1) == (labels == 1)).all()
+    assert score(probabilities, labels, "test")["test_accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 10), (7, 10), (10, 10), (9951, 10000)])
+def test_accuracy_interval_is_wilsons(right, count):
+    labels = np.zeros(count, int)
+    found = score(one_hot(np.where(np.arange(count) < right, 0, 1)), labels, "val")
+    z, share = 1.959963984540054, right / count
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    assert found["val_accuracy"] == share
+    assert found["val_accuracy_low"] == pytest.approx(centre - half, abs=1e-9)
+    assert found["val_accuracy_high"] == pytest.approx(centre + half, abs=1e-9)
+
+
+def test_loss_is_the_mean_negative_log_likelihood():
+    probabilities, labels = random_case()
+    expected = np.mean(
+        [-math.log(max(row[label], 1e-12)) for row, label in zip(probabilities, labels, strict=True)]
+    )
+    assert score(probabilities, labels, "x")["x_loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_loss_of_a_probability_that_underflowed_is_finite():
+    found = score(one_hot([0, 1]).astype(np.float32), np.array([0, 2]), "x")
+    assert found["x_loss"] == pytest.approx(-math.log(1e-12) / 2)
+
+
+def slow_calibration_error(probabilities, labels, bins):
+    total = 0.0
+    for b in range(bins):
+        members = []
+        for row, label in zip(probabilities, labels, strict=True):
+            confidence = max(float(v) for v in row)
+            if b / bins < confidence <= (b + 1) / bins:
+                members.append((confidence, int(row.argmax() == label)))
+        if members:
+            confidence, accuracy = np.mean(members, axis=0)
+            total += len(members) / len(labels) * abs(accuracy - confidence)
+    return total
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_calibration_error_equals_the_definition(bins):
+    probabilities, labels = random_case(seed=bins)
+    expected = slow_calibration_error(probabilities, labels, bins)
+    assert expected > 0.01
+    assert calibration_error(probabilities, labels, bins) == pytest.approx(expected, abs=1e-9)
+    if bins == 15:
+        assert score(probabilities, labels, "x")["x_ece"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_calibration_error_of_perfect_calibration_is_zero():
+    # Three quarters of the predictions at confidence 0.75 are right, and half of those at 0.5.
+    probabilities = np.concatenate([one_hot([0] * 8, 0.75), one_hot([0] * 4, 0.5)])
+    labels = np.array([0] * 6 + [1] * 2 + [0] * 2 + [1] * 2)
+    assert calibration_error(probabilities, labels) == pytest.approx(0, abs=1e-12)
+
+
+def test_calibration_error_does_not_cancel_between_bins():
+    # Too sure in one bin by 0.75, too unsure in another by 0.5; on average, a gap of only 0.125.
+    probabilities = np.concatenate([one_hot([0] * 2, 0.75), one_hot([0] * 2, 0.5)])
+    labels = np.array([1, 1, 0, 0])
+    assert calibration_error(probabilities, labels) == pytest.approx((0.75 + 0.5) / 2)
+
+
+@pytest.mark.parametrize(("predicted", "expected"), [(0, 0.0), (1, 1.0)])
+def test_calibration_error_of_full_confidence_is_the_error_rate(predicted, expected):
+    assert calibration_error(one_hot([predicted] * 5), np.zeros(5, int)) == expected
+
+
+# True and predicted classes: of three zeros one is called 1; of two ones one is called 2; two is right.
+TRUE, PREDICTED = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2])
+
+
+def test_precision_and_recall_by_hand():
+    found = score(one_hot(PREDICTED, 0.8, classes=4), TRUE, "test")
+    assert found["test_precision"] == [1.0, 0.5, 0.5, 0.0]  # nothing is called 3, and no warning is given
+    assert found["test_recall"] == [0.66667, 0.5, 1.0, 0.0]
+
+
+def test_confusion_has_the_true_class_in_rows():
+    expected = [[2, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert confusion(one_hot(PREDICTED, classes=4), TRUE).tolist() == expected
+
+
+def test_score_names_carry_the_prefix_and_hold_plain_numbers():
+    found = score(*random_case(), "val")
+    names = ["accuracy", "accuracy_low", "accuracy_high", "loss", "ece", "precision", "recall"]
+    assert list(found) == [f"val_{name}" for name in names]
+    for value in found.values():  # json can write them
+        assert isinstance(value, float) or all(type(v) is float for v in value)
+
+
+def test_score_is_perfect_for_perfect_predictions():
+    labels = np.arange(10).repeat(3)
+    found = score(one_hot(labels), labels, "x")
+    assert (found["x_accuracy"], found["x_loss"], found["x_ece"]) == (1.0, 0.0, 0.0)
+    assert found["x_precision"] == found["x_recall"] == [1.0] * 10

@@ -1,0 +1,183 @@
+"""Loading: exactly the pixels that are in the files, or one clear line that says what is wrong."""
+
+import struct
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_idx, write_idx
+from torchvision import datasets
+
+from data import DataError, load
+from data.images import IDX_FILES
+
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def download(self):
+        raise AssertionError("tried to use the network")
+
+    monkeypatch.setattr(datasets.MNIST, "download", download)
+
+
+def random_arrays(train=7, test=3):
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 256, (n, 28, 28), dtype=np.uint8) for n in (train, test)]
+    labels = [rng.integers(0, 10, n, dtype=np.uint8) for n in (train, test)]
+    return pixels[0], labels[0], pixels[1], labels[1]
+
+
+def write_arrays(raw, arrays):
+    raw.mkdir(parents=True)
+    for file, array in zip(IDX_FILES, arrays, strict=True):
+        write_idx(raw / file, array)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "mean", "std"),
+    [
+        ("mnist", "MNIST", 0.1307, 0.3081),
+        ("fashion-mnist", "FashionMNIST", 0.2860, 0.3530),
+        ("kmnist", "KMNIST", 0.1918, 0.3483),
+    ],
+)
+def test_load_gives_exactly_what_was_written(tmp_path, name, folder, mean, std):
+    arrays = random_arrays()
+    write_arrays(tmp_path / folder / "raw", arrays)
+    sets = load(name, tmp_path)
+    for found, pixels, labels in zip(sets, arrays[::2], arrays[1::2], strict=True):
+        assert found.images.dtype == torch.uint8
+        assert found.labels.dtype == torch.int64
+        assert np.array_equal(found.images.numpy(), pixels[:, None])
+        assert np.array_equal(found.labels.numpy(), labels)
+        assert (found.mean, found.std) == (mean, std)
+
+
+def test_normalise_subtracts_the_mean_and_divides_by_the_deviation(digits):
+    pixels = torch.tensor([0.0, 0.1307, 1.0])
+    expected = torch.tensor([-0.1307 / 0.3081, 0.0, (1 - 0.1307) / 0.3081])
+    torch.testing.assert_close(digits.normalise(pixels), expected)
+    assert pixels.tolist() == pytest.approx([0.0, 0.1307, 1.0])  # the argument is left alone
+
+
+def test_missing_files_are_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.MNIST, "download", lambda self: tiny_idx(tmp_path))
+    train, test = load("mnist", tmp_path)
+    assert (len(train.labels), len(test.labels)) == (200, 100)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (URLError("no route"), "(<urlopen error no route>)"),
+        (RuntimeError("Error downloading x:\nTried y, got: z\n"), "(Error downloading x: Tried y, got: z)"),
+        (TimeoutError(), "(TimeoutError)"),
+    ],
+    ids=["url", "mirrors", "silent"],
+)
+@pytest.mark.parametrize("missing", [IDX_FILES, [TEST_LABELS]], ids=["all", "one"])
+def test_missing_files_without_network_are_named_with_a_way_out(
+    tmp_path, monkeypatch, error, reason, missing
+):
+    def download(self):
+        raise error
+
+    monkeypatch.setattr(datasets.MNIST, "download", download)
+    tiny_idx(tmp_path)
+    for file in missing:
+        (tmp_path / "MNIST" / "raw" / file).unlink()
+    with pytest.raises(DataError) as caught:
+        load("mnist", tmp_path)
+    folder = str(tmp_path / "MNIST" / "raw")
+    for part in (reason, folder, *IDX_FILES, "--data-dir", "--dataset mnist-5k"):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def header(*numbers):
+    return struct.pack(f">{len(numbers)}I", *numbers)
+
+
+# What happens to the file's bytes, and what the message must say was expected and found.
+DAMAGE = {
+    "truncated": (TRAIN_IMAGES, lambda b: b[:-1], ["156,816 bytes", "found 156,815"]),
+    "too long": (TEST_IMAGES, lambda b: b + b"\0", ["78,416 bytes", "found 78,417"]),
+    "empty": (TRAIN_IMAGES, lambda b: b"", ["IDX header", "found 0 bytes"]),
+    "cut in the header": (TEST_LABELS, lambda b: b[:7], ["IDX header", "found 7 bytes"]),
+    "header only": (TEST_IMAGES, lambda b: b[:16], ["78,416 bytes", "found 16"]),
+    "labels as images": (TRAIN_IMAGES, lambda b: header(2049) + b[4:], ["IDX magic 2051", "found 2049"]),
+    "images as labels": (TRAIN_LABELS, lambda b: header(2051) + b[4:], ["IDX magic 2049", "found 2051"]),
+    "gzipped": (TRAIN_LABELS, lambda b: b"\x1f\x8b\x08\x08" + b[4:], ["IDX magic 2049", "found 529205256"]),
+    "another size": (TRAIN_IMAGES, lambda b: header(2051, 200, 32, 32) + b[16:], ["(28, 28)", "(32, 32)"]),
+    "no items": (TRAIN_LABELS, lambda b: header(2049, 0), ["at least one item", "found none"]),
+    "label 10": (TEST_LABELS, lambda b: b[:-1] + b"\x0a", ["labels 0 to 9", "found 10"]),
+}
+
+
+@pytest.mark.parametrize(("file", "damage", "parts"), DAMAGE.values(), ids=DAMAGE)
+def test_damaged_file_is_named_with_expected_and_found(tmp_path, file, damage, parts):
+    path = tiny_idx(tmp_path) / "MNIST" / "raw" / file
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError) as caught:
+        load("mnist", tmp_path)
+    for part in (str(path), *parts):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("short", "message"),
+    [(1, "7 training images but 6 labels"), (3, "3 test images but 2 labels"), (2, "2 test images but 3")],
+)
+def test_count_mismatch_between_images_and_labels_is_an_error(tmp_path, short, message):
+    arrays = list(random_arrays())
+    arrays[short] = arrays[short][:-1]
+    write_arrays(tmp_path / "MNIST" / "raw", arrays)
+    with pytest.raises(DataError, match=message) as caught:
+        load("mnist", tmp_path)
+    assert str(tmp_path / "MNIST" / "raw") in str(caught.value)
+
+
+def test_unknown_name_lists_the_choices():
+    with pytest.raises(ValueError, match=r"cifar.*mnist, fashion-mnist, kmnist, mnist-5k"):
+        load("cifar", "anywhere")
+
+
+@pytest.fixture(scope="module")
+def mnist_5k():
+    return load("mnist-5k", "anywhere")
+
+
+def test_mnist_5k_has_equal_classes(mnist_5k):
+    for found, per_class in zip(mnist_5k, (400, 100), strict=True):
+        assert found.images.shape == (10 * per_class, 1, 28, 28)
+        assert found.images.dtype == torch.uint8
+        assert torch.bincount(found.labels).tolist() == [per_class] * 10
+
+
+def test_mnist_5k_train_and_test_are_disjoint(mnist_5k):
+    train, test = ({image.numpy().tobytes() for image in part.images} for part in mnist_5k)
+    assert not train & test
+
+
+def test_mnist_5k_is_the_same_every_time(mnist_5k):
+    for first, again in zip(mnist_5k, load("mnist-5k", "elsewhere"), strict=True):
+        assert torch.equal(first.images, again.images)
+        assert torch.equal(first.labels, again.labels)
+
+
+def test_mnist_5k_statistics_are_those_of_its_pixels(mnist_5k):
+    train = mnist_5k[0]
+    pixels = train.normalise(train.images.float() / 255)
+    assert pixels.mean().item() == pytest.approx(0, abs=0.02)
+    assert pixels.std().item() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.slow
+def test_real_mnist_has_the_published_sizes_and_statistics(mnist_dir):
+    train, test = load("mnist", mnist_dir)
+    assert (len(train.images), len(test.images)) == (60_000, 10_000)
+    pixels = train.images.double() / 255
+    assert (round(pixels.mean().item(), 4), round(pixels.std().item(), 4)) == (train.mean, train.std)

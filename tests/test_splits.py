@@ -1,0 +1,106 @@
+"""Splits: stratified, seeded, disjoint, complete."""
+
+import pytest
+import torch
+
+from data import few_labels, folds, split
+
+# Unequal classes, so that a split that ignores them is found out: class c occurs 20 + 10 c times.
+COUNTS = torch.arange(20, 120, 10)
+LABELS = torch.arange(10).repeat_interleave(COUNTS)[torch.randperm(650, generator=torch.manual_seed(0))]
+
+
+def counts(indices):
+    return torch.bincount(LABELS[indices], minlength=10)
+
+
+def assert_tiles(parts):
+    """The parts together hold every index exactly once."""
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(len(LABELS)))
+
+
+def assert_sorted_int64(indices):
+    assert indices.dtype == torch.int64
+    assert torch.equal(indices, indices.sort().values)
+
+
+def test_split_is_disjoint_complete_and_sorted():
+    parts = split(LABELS, 0.2, seed=0)
+    assert_tiles(parts)
+    for part in parts:
+        assert_sorted_int64(part)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
+def test_split_keeps_the_share_of_each_class(fraction):
+    train, val = split(LABELS, fraction, seed=3)
+    assert len(val) == round(fraction * len(LABELS))
+    assert ((counts(val) - fraction * COUNTS).abs() <= 1).all()
+    assert torch.equal(counts(train) + counts(val), COUNTS)
+
+
+def test_same_seed_same_split_and_different_seed_different_split():
+    val = split(LABELS, 0.2, seed=1)[1]
+    assert torch.equal(val, split(LABELS, 0.2, seed=1)[1])
+    assert not torch.equal(val, split(LABELS, 0.2, seed=2)[1])
+
+
+def test_no_validation_fraction_leaves_everything_for_training():
+    train, val = split(LABELS, 0, seed=0)
+    assert torch.equal(train, torch.arange(len(LABELS)))
+    assert len(val) == 0
+    assert val.dtype == torch.int64
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, float("nan")])
+def test_validation_fraction_out_of_range_is_an_error(fraction):
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\)"):
+        split(LABELS, fraction, seed=0)
+
+
+def test_a_class_too_small_for_both_sides_is_an_error():
+    with pytest.raises(ValueError, match="class"):
+        split(torch.tensor([0, 0, 0, 1]), 0.5, seed=0)
+
+
+@pytest.mark.parametrize("k", [2, 5, 10])
+def test_folds_tile_the_set_and_keep_the_classes(k):
+    cuts = folds(LABELS, k, seed=0)
+    assert len(cuts) == k
+    assert_tiles([val for _, val in cuts])
+    for train, val in cuts:
+        assert_tiles([train, val])
+        assert_sorted_int64(train)
+        assert_sorted_int64(val)
+        assert ((counts(val) - COUNTS / k).abs() <= 1).all()
+
+
+def test_same_seed_same_folds_and_different_seed_different_folds():
+    first, again, other = (folds(LABELS, 3, seed)[0][1] for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_one_fold_is_an_error():
+    with pytest.raises(ValueError, match="at least 2 folds, not 1"):
+        folds(LABELS, 1, seed=0)
+
+
+@pytest.mark.parametrize("per_class", [1, 7, 20])
+def test_few_labels_counts_exactly_so_many_of_each_class(per_class):
+    drawn = few_labels(LABELS, per_class, seed=0)
+    assert counts(drawn).tolist() == [per_class] * 10
+    assert len(drawn.unique()) == len(drawn)
+    assert_sorted_int64(drawn)
+
+
+def test_few_labels_depend_on_the_seed_alone():
+    first, again, other = (few_labels(LABELS, 5, seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("per_class", [0, -1, 21])
+def test_more_labels_than_the_smallest_class_has_is_an_error(per_class):
+    with pytest.raises(ValueError, match=rf"from 1 to 20 \(class 0 .* not {per_class}"):
+        few_labels(LABELS, per_class, seed=0)

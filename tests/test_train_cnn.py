@@ -1,0 +1,328 @@
+"""train_cnn.py end to end: on tiny data on the CPU, and, marked slow, its accuracy on the real MNIST."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+import train_cnn
+from data import DATASETS, load
+from models import load_encoder, load_model
+from utils.run import Run
+
+FILES = {
+    "config.json",
+    "history.jsonl",
+    "metrics.json",
+    "predictions.npz",
+    "best.pt",
+    "last.pt",
+    "curves.png",
+    "confusion.png",
+    "mistakes.png",
+    "filters.png",
+}
+
+
+def flags(data, results, *more):
+    """The smallest useful training: a linear model on 200 images, on the CPU in float32."""
+    return [
+        *("--data-dir", str(data), "--results-dir", str(results), "--device", "cpu"),
+        *("--precision", "fp32", "--model", "linear", "--epochs", "2", "--batch-size", "32"),
+        *("--lr", "0.01", "--quiet"),
+        *more,
+    ]
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["weights"]
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def without_seconds(metrics):
+    return [{k: v for k, v in run.items() if "seconds" not in k} for run in metrics["runs"]]
+
+
+def test_a_run_writes_all_its_files(tmp_path, tiny_dir, capsys):
+    metrics = train_cnn.main(flags(tiny_dir, tmp_path, "--model", "lenet", "--epochs", "3"))
+    folder = tmp_path / "cnn" / "lenet"
+    assert set(os.listdir(folder)) == FILES
+    assert metrics == json.loads((folder / "metrics.json").read_text())
+    assert (metrics["script"], metrics["name"], metrics["dataset"]) == ("train_cnn", "lenet", "mnist")
+    (run,) = metrics["runs"]
+    assert run["train_images"] == 180
+    assert 0 <= run["test_accuracy_low"] <= run["test_accuracy"] <= run["test_accuracy_high"] <= 1
+    assert len(run["test_recall"]) == len(run["test_precision"]) == 10
+    assert metrics["mean"]["test_accuracy"] == run["test_accuracy"]
+    lines = [json.loads(x) for x in (folder / "history.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds"} <= set(lines[0])
+    out = capsys.readouterr().out
+    assert f"test accuracy {run['test_accuracy']:.2%}" in out
+    assert str(folder) in out
+
+
+def test_it_learns(tmp_path, tiny_dir):
+    metrics = train_cnn.main(flags(tiny_dir, tmp_path, "--model", "fast", "--epochs", "8"))
+    assert metrics["mean"]["test_accuracy"] > 0.9
+
+
+def test_metrics_follow_from_the_saved_predictions(tmp_path, tiny_dir):
+    metrics = train_cnn.main(flags(tiny_dir, tmp_path))
+    saved = Run(tmp_path / "cnn" / "linear").predictions()
+    train_set, test_set = load("mnist", tiny_dir)
+    assert np.array_equal(saved["test_labels"], test_set.labels.numpy())
+    assert np.array_equal(saved["val_labels"], train_set.labels[saved["val_indices"]].numpy())
+    assert saved["test_probabilities"].sum(1) == pytest.approx(np.ones(100), abs=1e-5)
+    # Ten classes, argmax: not "is it a 1?".
+    right = saved["test_probabilities"].argmax(1) == saved["test_labels"]
+    assert metrics["runs"][0]["test_accuracy"] == right.mean()
+
+
+def test_the_saved_model_gives_the_saved_predictions(tmp_path, tiny_dir):
+    train_cnn.main(flags(tiny_dir, tmp_path, "--model", "lenet"))
+    folder = tmp_path / "cnn" / "lenet"
+    _, test_set = load("mnist", tiny_dir)
+    x = test_set.normalise(test_set.images.float() / 255)
+    with torch.no_grad():
+        model = load_model(folder / "best.pt").eval()
+        found = model(x).softmax(1).numpy()
+        assert torch.equal(model.encoder(x), load_encoder(folder / "best.pt").eval()(x))
+    saved = Run(folder).predictions()["test_probabilities"]
+    np.testing.assert_allclose(found, saved, atol=1e-5)
+
+
+def test_equal_seeds_equal_weights_other_seeds_other_weights(tmp_path, tiny_dir):
+    found = []
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        train_cnn.main(flags(tiny_dir, tmp_path, "--name", name, "--seed", seed, "--model", "lenet"))
+        found.append(weights(tmp_path / "cnn" / name / "best.pt"))
+    assert equal(found[0], found[1])
+    assert not equal(found[0], found[2])
+
+
+def test_permuted_test_labels_change_no_weight(tmp_path, tiny_dir, monkeypatch):
+    how = ("--model", "lenet", "--patience", "1", "--epochs", "4")
+    plain = train_cnn.main(flags(tiny_dir, tmp_path, "--name", "plain", *how))
+
+    def load_permuted(*args):
+        train_set, test_set = load(*args)
+        return train_set, test_set._replace(labels=test_set.labels.roll(1))
+
+    monkeypatch.setattr(train_cnn, "load", load_permuted)
+    permuted = train_cnn.main(flags(tiny_dir, tmp_path, "--name", "permuted", *how))
+    a, b = (weights(tmp_path / "cnn" / name / "best.pt") for name in ("plain", "permuted"))
+    assert equal(a, b)
+    assert plain["runs"][0]["best_epoch"] == permuted["runs"][0]["best_epoch"]
+    assert plain["runs"][0]["test_accuracy"] != permuted["runs"][0]["test_accuracy"]
+
+
+def test_runs_are_seeds_with_mean_and_deviation(tmp_path, tiny_dir):
+    metrics = train_cnn.main(flags(tiny_dir, tmp_path, "--runs", "2", "--seed", "5"))
+    folder = tmp_path / "cnn" / "linear"
+    assert [run["seed"] for run in metrics["runs"]] == [5, 6]
+    accuracies = [run["test_accuracy"] for run in metrics["runs"]]
+    assert metrics["mean"]["test_accuracy"] == pytest.approx(np.mean(accuracies))
+    assert metrics["std"]["test_accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert {"seed-5", "seed-6", "metrics.json", "history.jsonl", "curves.png"} <= set(os.listdir(folder))
+    seeds = [line["seed"] for line in Run(folder).history()]
+    assert seeds == [5, 5, 6, 6]
+    # The first of several runs is what the same seed gives alone.
+    alone = train_cnn.main(flags(tiny_dir, tmp_path, "--seed", "5", "--name", "alone"))
+    assert without_seconds(alone) == without_seconds(metrics)[:1]
+
+
+def test_folds_validate_every_training_image_once(tmp_path, tiny_dir):
+    metrics = train_cnn.main(flags(tiny_dir, tmp_path, "--folds", "4"))
+    assert [run["fold"] for run in metrics["runs"]] == [0, 1, 2, 3]
+    folder = tmp_path / "cnn" / "linear"
+    parts = [Run(folder / f"fold-{k}").predictions()["val_indices"] for k in range(4)]
+    assert sorted(np.concatenate(parts)) == list(range(200))
+
+
+def test_few_labels_use_exactly_so_many(tmp_path, tiny_dir):
+    metrics = train_cnn.main(flags(tiny_dir, tmp_path, "--labels-per-class", "8"))
+    assert metrics["name"] == "linear-8-labels"
+    assert metrics["runs"][0]["train_images"] == 60
+    saved = Run(tmp_path / "cnn" / "linear-8-labels").predictions()
+    assert np.bincount(saved["val_labels"]).tolist() == [2] * 10
+
+
+def test_without_validation_all_images_are_trained_on(tmp_path, tiny_dir):
+    metrics = train_cnn.main(flags(tiny_dir, tmp_path, "--val-fraction", "0"))
+    (run,) = metrics["runs"]
+    assert run["train_images"] == 200
+    assert not any(key.startswith("val_") for key in run)
+    assert run["best_epoch"] == 2
+
+
+@pytest.mark.parametrize("model", ["cnn", "wide", "resnet18"])
+def test_a_dry_run_writes_everything_from_one_batch(tmp_path, tiny_dir, model):
+    argv = flags(tiny_dir, tmp_path, "--dry-run", "--model", model, "--epochs", "9")
+    train_cnn.main(argv)
+    assert set(os.listdir(tmp_path / "cnn" / "dry-run")) == FILES
+    config = Run(tmp_path / "cnn" / "dry-run").read_json("config.json")
+    assert config["arguments"]["epochs"] == 1
+
+
+def test_the_offline_digits_need_no_files(tmp_path):
+    metrics = train_cnn.main(flags("nowhere", tmp_path, "--dataset", "mnist-5k", "--epochs", "8"))
+    assert metrics["mean"]["test_accuracy"] > 0.8
+
+
+def test_a_finished_run_resumes_to_itself(tmp_path, tiny_dir):
+    first = train_cnn.main(flags(tiny_dir, tmp_path, "--name", "a"))
+    again = train_cnn.main(flags(tiny_dir, tmp_path, "--name", "a", "--resume"))
+    assert first == again
+
+
+def test_ctrl_c_keeps_the_checkpoint_and_prints_the_command_that_resumes(
+    tmp_path, tiny_dir, monkeypatch, capsys
+):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_cnn, "predict", interrupted)  # the first call is after an epoch's steps
+    with pytest.raises(SystemExit) as stop:
+        train_cnn.main(flags(tiny_dir, tmp_path, "--seed", "3"))
+    assert stop.value.code == 130
+    told = re.search(r"python train_cnn\.py .*", capsys.readouterr().err).group()
+    assert told.endswith("--name linear --resume")
+    monkeypatch.undo()
+    metrics = train_cnn.main(told.split()[2:])
+    alone = train_cnn.main(flags(tiny_dir, tmp_path, "--seed", "3", "--name", "alone"))
+    assert without_seconds(metrics) == without_seconds(alone)
+
+
+def start_script(argv, *launcher):
+    """train_cnn.py in a process of its own with as many threads as this one: sums depend on them."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, *launcher, "train_cnn.py", *argv]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+
+
+def test_kill_9_and_resume_ends_in_the_same_metrics(tmp_path, tiny_dir):
+    how = ("--model", "lenet", "--epochs", "60", "--ema", "0.9", "--name", "run")
+    unbroken = train_cnn.main(flags(tiny_dir, tmp_path / "whole", *how))
+    process = start_script(flags(tiny_dir, tmp_path / "killed", *how))
+    history = tmp_path / "killed" / "cnn" / "run" / "history.jsonl"
+    deadline = time.monotonic() + 120
+    while not (history.exists() and history.read_text().count("\n") >= 3):
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "cnn" / "run" / "metrics.json").exists()
+    resumed = train_cnn.main(flags(tiny_dir, tmp_path / "killed", *how, "--resume"))
+    assert without_seconds(resumed) == without_seconds(unbroken)
+    paths = [tmp_path / x / "cnn" / "run" / "best.pt" for x in ("whole", "killed")]
+    assert equal(*map(weights, paths))
+
+
+def test_torchrun_shares_the_runs_out_and_gives_the_same_metrics(tmp_path, tiny_dir):
+    how = ("--runs", "3", "--model", "lenet", "--name", "run")
+    one = train_cnn.main(flags(tiny_dir, tmp_path / "one", *how))
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    process = start_script(flags(tiny_dir, tmp_path / "two", *how), *torchrun)
+    assert process.wait(timeout=240) == 0
+    two = Run(tmp_path / "two" / "cnn" / "run").read_json("metrics.json")
+    assert without_seconds(one) == without_seconds(two)
+    assert one["mean"]["test_accuracy"] == two["mean"]["test_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--model", "vgg"], "vgg"),
+        (["--dataset", "cifar"], "cifar"),
+        (["--no-such-flag"], "--no-such-flag"),
+        (["--folds", "1"], "at least 2"),
+        (["--runs", "0"], "at least 1"),
+        (["--epochs", "0"], "at least 1"),
+        (["--batch-size", "0"], "at least 1"),
+        (["--val-fraction", "1"], "below 1"),
+        (["--val-fraction", "-0.1"], "at least 0"),
+        (["--val-fraction", "0.001"], "cannot split"),
+        (["--val-fraction", "0", "--patience", "2"], "--val-fraction above 0"),
+        (["--labels-per-class", "3"], "at least 4"),
+        (["--labels-per-class", "500"], "from 1 to 20"),
+        (["--folds", "50"], "cannot split"),
+        (["--folds", "3", "--runs", "2"], "can't be joined"),
+        (["--lr", "nan"], "above 0"),
+        (["--name", "../up"], "letters"),
+        (["--resume"], "need --name"),
+        (["--data-dir", "/nowhere/at/all"], "--dataset mnist-5k"),
+        (["--track", "wandb"], "pip install wandb"),
+        (["--device", "cuda"], "--device cpu"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(
+    tmp_path, tiny_dir, capsys, monkeypatch, wrong, said
+):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    with pytest.raises(SystemExit) as stop:
+        train_cnn.main(flags(tiny_dir, tmp_path, *wrong))
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def no_network(*args, **kwargs):
+    raise OSError("no network in tests")
+
+
+def test_a_name_that_is_taken_is_refused_with_nothing_lost(tmp_path, tiny_dir, capsys):
+    first = train_cnn.main(flags(tiny_dir, tmp_path, "--name", "a"))
+    with pytest.raises(SystemExit) as stop:
+        train_cnn.main(flags(tiny_dir, tmp_path, "--name", "a"))
+    assert stop.value.code == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert Run(tmp_path / "cnn" / "a").read_json("metrics.json") == first
+
+
+def test_help_needs_no_data_and_names_every_shared_flag(capsys):
+    with pytest.raises(SystemExit) as stop:
+        train_cnn.main(["--help"])
+    assert stop.value.code == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in DATASETS)
+    assert all(flag in told for flag in ("--resume", "--precision", "--track", "--folds", "--ema"))
+
+
+def test_tensorboard_tracking_writes_events(tmp_path, tiny_dir):
+    pytest.importorskip("tensorboard")
+    train_cnn.main(flags(tiny_dir, tmp_path, "--track", "tensorboard"))
+    assert list(Path(tmp_path / "cnn" / "linear" / "tensorboard").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "more", "least"),
+    [
+        # Three standard deviations below the README's figures.
+        ("linear", ["--epochs", "4"], 0.918),
+        ("fast", [], 0.988),
+        ("lenet", ["--epochs", "2"], 0.985),
+    ],
+)
+def test_accuracy_on_the_real_mnist(tmp_path, mnist_dir, model, more, least):
+    argv = ["--data-dir", str(mnist_dir), "--results-dir", str(tmp_path), "--model", model, *more]
+    metrics = train_cnn.main(argv)
+    assert metrics["mean"]["test_accuracy"] >= least
