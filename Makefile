@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DATA_DIR ?= datasets
 
-.PHONY: demo test lint slow-test benchmark clean
+.PHONY: demo test lint slow-test benchmark reproduce report check-report clean
 
 demo: $(VENV)/runtime
 	$(BIN)/python train_cnn.py --dataset mnist-5k --epochs 30
@@ -21,6 +21,20 @@ slow-test: $(VENV)/development
 
 benchmark: $(VENV)/runtime
 	$(BIN)/python benchmark.py --data-dir $(DATA_DIR)
+
+# ARGS=--list shows the commands and the time they take.
+reproduce: $(VENV)/runtime
+	$(BIN)/python reproduce.py --data-dir $(DATA_DIR) $(ARGS)
+
+# make reproduce-cnn: the experiments of train_cnn.py.
+reproduce-%: $(VENV)/runtime
+	$(BIN)/python reproduce.py $* --data-dir $(DATA_DIR) $(ARGS)
+
+report: $(VENV)/runtime
+	$(BIN)/python report.py
+
+check-report: $(VENV)/runtime
+	$(BIN)/python report.py --check
 
 clean:
 	rm -rf $(VENV)

@@ -16,7 +16,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import NamedTuple
 
 from utils import plots
@@ -173,7 +173,12 @@ def training_time(metrics):
     total = duration(metrics["seconds"])
     if len(metrics["runs"]) == 1:
         return total
-    return f"{duration(metrics['mean']['seconds'])} a run, {total} in all"
+    return f"{duration(run_seconds(metrics))} a run, {total} in all"
+
+
+def run_seconds(metrics):
+    """Training time of one run: the median, because other work on a machine only ever adds to it."""
+    return median(record["seconds"] for record in metrics["runs"])
 
 
 def device(metrics):
@@ -448,7 +453,7 @@ def comparison_data(headline):
         {
             **drawn(row),
             "label": f"{row.label}, {device(row.result.metrics)}" if several else row.label,
-            "seconds": row.result.metrics["mean"]["seconds"],
+            "seconds": run_seconds(row.result.metrics),
             "curve": mean_curve(row.result.history),
         }
         for row in headline

@@ -36,7 +36,7 @@ def test_the_error_names_the_bound():
     "line",
     [
         "python train_cnn.py",
-        "python train_cnn.py --runs 3 --model wide --val-fraction 0.0",
+        "python train_cnn.py --runs 3 --model wide --val-fraction 0",
         "python train_cnn.py --lr 0.001 --compile --folds 5",
     ],
 )

@@ -287,7 +287,7 @@ def test_a_figure_is_compared_by_its_inputs_and_not_by_its_pixels(tree, capsys):
     path = tree / "results" / "overview.png"
     before = path.read_bytes()
     fig, _ = plots.figure(size=(2, 2))
-    plots.save_described(fig, path, plots.description(path))
+    plots.save(fig, path, plots.description(path))
     assert path.read_bytes() != before
     assert render(tree, "--check") == 0
     path.write_bytes(before[:40])

@@ -128,7 +128,7 @@ def command_line(parser, args, leave_out=BOOKKEEPING):
             continue
         words.append(action.option_strings[-1])
         if action.nargs != 0:
-            words += [str(v) for v in value] if isinstance(value, list) else [str(value)]
+            words.append(str(value).removesuffix(".0"))
     return shlex.join(["python", parser.prog, *words])
 
 

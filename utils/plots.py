@@ -25,19 +25,31 @@ STYLE = {
     "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
     "legend.frameon": False,
 }
+plt.rcParams.update(STYLE)
 
 
 def figure(rows=1, columns=1, size=(8, 4.5), **kwargs):
     """A figure and its axes in the repository's style. size: inches; 8 wide fills the README."""
-    with plt.rc_context(STYLE):
-        return plt.subplots(rows, columns, figsize=size, layout="constrained", **kwargs)
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", **kwargs)
 
 
-def save(fig, path):
-    """Write the PNG without date or version, so that equal figures are equal files."""
-    with plt.rc_context(STYLE):
-        fig.savefig(path, metadata={"Software": None})
+def save(fig, path, description=None):
+    """Write the PNG without date or version, so that equal figures are equal files.
+
+    description: a text to keep inside the PNG, for the function `description` to read.
+    """
+    metadata = {"Software": None, **({"Description": description} if description else {})}
+    fig.savefig(path, format="png", metadata=metadata)
     plt.close(fig)
+
+
+def description(path):
+    """The description inside a PNG, or None when there is no such file, no PNG or no description."""
+    try:
+        with Image.open(path) as image:
+            return image.text.get("Description")
+    except (OSError, AttributeError):
+        return None
 
 
 def learning_curves(history, path):
@@ -59,9 +71,7 @@ def learning_curves(history, path):
         ax.set(title=title, xlabel="epoch")
         ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes[1].set_yscale("log")
-    axes[1].yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-    axes[1].yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-    axes[1].yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    _plain_numbers(axes[1].yaxis)
     axes[0].legend()
     save(fig, path)
 
@@ -103,23 +113,22 @@ def confusion_matrix(counts, path, title, classes=None):
     classes = classes or [str(i) for i in range(len(counts))]
     fig, ax = figure(size=(7, 6))
     diagonal = np.eye(len(counts), dtype=bool)
-    with plt.rc_context(STYLE):
-        sns.heatmap(
-            counts,
-            mask=diagonal,
-            annot=np.where(counts, counts, ""),
-            fmt="",
-            cmap="Oranges",
-            vmin=0,
-            vmax=max(1, counts[~diagonal].max()),
-            square=True,
-            linewidths=0.5,
-            linecolor="#DDDDDD",
-            xticklabels=classes,
-            yticklabels=classes,
-            cbar_kws={"label": "wrong predictions", "shrink": 0.8},
-            ax=ax,
-        )
+    sns.heatmap(
+        counts,
+        mask=diagonal,
+        annot=np.where(counts, counts, ""),
+        fmt="",
+        cmap="Oranges",
+        vmin=0,
+        vmax=max(1, counts[~diagonal].max()),
+        square=True,
+        linewidths=0.5,
+        linecolor="#DDDDDD",
+        xticklabels=classes,
+        yticklabels=classes,
+        cbar_kws={"label": "wrong predictions", "shrink": 0.8},
+        ax=ax,
+    )
     for i, count in enumerate(np.diag(counts)):
         ax.text(i + 0.5, i + 0.5, count, ha="center", va="center", color=PALETTE[0], weight="bold", size=9)
     ax.set(xlabel="predicted", ylabel="true", title=title)
@@ -187,22 +196,6 @@ def method_color(method):
     return METHOD_COLORS.get(method, OTHER_METHOD)
 
 
-def save_described(fig, path, text):
-    """Like `save`, as a PNG whatever the path's ending, with a description that `description` reads."""
-    with plt.rc_context(STYLE):
-        fig.savefig(path, format="png", metadata={"Software": None, "Description": text})
-    plt.close(fig)
-
-
-def description(path):
-    """The description inside a PNG, or None when there is no such file, no PNG or no description."""
-    try:
-        with Image.open(path) as image:
-            return image.text.get("Description")
-    except (OSError, AttributeError):
-        return None
-
-
 def error_percent(share):
     """100 % minus a share (accuracy, AUC), a number or several."""
     return np.maximum(100 * (1 - np.asarray(share, dtype=float)), LEAST_ERROR)
@@ -236,7 +229,7 @@ def overview(data, path, text):
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")
     _plain_numbers(ax.xaxis)
-    save_described(fig, path, text)
+    save(fig, path, text)
 
 
 def _beside(ax, edge, points, y, text, **kwargs):
@@ -290,4 +283,4 @@ def error_against_time(data, path, text):
     ax.margins(x=0.12)
     _plain_numbers(ax.yaxis)
     _plain_numbers(ax.xaxis)
-    save_described(fig, path, text)
+    save(fig, path, text)
