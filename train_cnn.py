@@ -69,6 +69,17 @@ def choose_images(args, labels, job):
         raise Fault(f"cannot split {len(labels)} training images so: {error}") from error
 
 
+def classification_step(model, label_smoothing):
+    """The step for `fit`: cross-entropy on logits, and the batch's accuracy."""
+
+    def step(images, labels):
+        logits = model(images).float()
+        loss = cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        return loss, {"accuracy": (logits.argmax(1) == labels).float().mean()}
+
+    return step
+
+
 def train(args, data, job, run):
     """One training: returns its record, leaves its files in `run`."""
     train_set, test_set = data
@@ -85,10 +96,7 @@ def train(args, data, job, run):
     torch.manual_seed(seed)
     model = create(args.model).to(args.device, memory_format=torch.channels_last)
 
-    def step(images, labels):
-        logits = model(images).float()
-        loss = cross_entropy(logits, labels, label_smoothing=args.label_smoothing)
-        return loss, {"accuracy": (logits.argmax(1) == labels).float().mean()}
+    step = classification_step(model, args.label_smoothing)
 
     def validate(model):
         # The loss that is trained, label smoothing included: the plain one would prefer early epochs.

@@ -12,10 +12,22 @@ from data import POLICIES, load
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def no_workers(monkeypatch):
+    """The standard way without worker processes, whose start is most of the time on tiny data."""
+    monkeypatch.setattr(benchmark, "WORKERS", 0)
+
+
 @pytest.fixture(scope="module")
 def small_dir(tmp_path_factory, tiny_idx):
     """600 training images: three batches for the standard way, whose first one is not timed."""
     return tiny_idx(tmp_path_factory.mktemp("small"), train=600, test=50)
+
+
+@pytest.fixture(scope="module")
+def smallest_dir(tmp_path_factory, tiny_idx):
+    """70 training images: two steps an epoch for the standard way."""
+    return tiny_idx(tmp_path_factory.mktemp("smallest"), train=70, test=20)
 
 
 def check(content, repeats):
@@ -42,7 +54,7 @@ def test_main_writes_the_file_of_each_chosen_benchmark(small_dir, tmp_path, caps
     assert content["format"] == 1
     assert content["benchmark"] == "augment"
     assert content["device"].endswith("threads")
-    assert content["command"] == "python benchmark.py --only augment --repeats 2 --device cpu"
+    assert content["command"] == "python benchmark.py --repeats 2 --device cpu --only augment"
     assert [row["name"] for row in content["rows"]] == ["ours", "standard way"]
     assert content["images"] == {"ours": 600, "standard": 600}
     ours, standard = (row["values"] for row in content["rows"])
@@ -52,8 +64,8 @@ def test_main_writes_the_file_of_each_chosen_benchmark(small_dir, tmp_path, caps
     assert "target: at least 8" in capsys.readouterr().out
 
 
-def test_fast_counts_the_first_training_that_reaches_the_target(tiny_dir):
-    content = benchmark.fast(tiny_dir, CPU, repeats=1, target=0.01, standard_epochs=1)
+def test_fast_counts_the_first_training_that_reaches_the_target(smallest_dir):
+    content = benchmark.fast(smallest_dir, CPU, repeats=1, target=0.0, standard_epochs=1)
     check(content, repeats=1)
     assert [run["epochs"] for run in content["ours"][0]] == [1]
     assert [run["epochs"] for run in content["standard"][0]] == [1]
@@ -64,8 +76,8 @@ def test_fast_counts_the_first_training_that_reaches_the_target(tiny_dir):
     assert content["ratios"][0]["target"] == 30
 
 
-def test_fast_says_when_the_target_was_not_reached(tiny_dir):
-    content = benchmark.fast(tiny_dir, CPU, repeats=1, target=1.01, standard_epochs=2)
+def test_fast_says_when_the_target_was_not_reached(smallest_dir):
+    content = benchmark.fast(smallest_dir, CPU, repeats=1, target=1.01, standard_epochs=2)
     assert [run["epochs"] for run in content["ours"][0]] == [1, 2]
     seconds = [run["seconds"] for run in content["standard"][0]]
     assert len(seconds) == 2
@@ -75,8 +87,8 @@ def test_fast_says_when_the_target_was_not_reached(tiny_dir):
     benchmark.summary("fast", content["ratios"])
 
 
-def test_roofline_accounts_for_the_whole_step(tiny_dir):
-    content = benchmark.roofline(tiny_dir, CPU, repeats=2, models=("fast",), sizes=(64, 128), steps=1)
+def test_roofline_accounts_for_the_whole_step(smallest_dir):
+    content = benchmark.roofline(smallest_dir, CPU, repeats=2, models=("fast",), sizes=(64, 128), steps=1)
     check(content, repeats=2)
     rows = {row["name"]: row["values"] for row in content["rows"]}
     shares = [values for name, values in rows.items() if name.startswith("fast: ")][2:]
@@ -96,7 +108,6 @@ def test_roofline_accounts_for_the_whole_step(tiny_dir):
 def test_flop_of_a_linear_layer_are_two_per_multiply_add(digits):
     take, facts = benchmark.training_steps("linear", digits, CPU)
     batch = facts["batch_size"]
-    assert batch == 200
     # Forward, and backward to the weights only: nothing lies below the images.
     assert benchmark.count_flop(take) == pytest.approx(2 * 2 * batch * 784 * 10, rel=1e-3)
 

@@ -8,7 +8,7 @@ COLUMNS = (
 # fmt: off
 TABLE = {
     #            epochs batch optimizer    lr  decay  schedule   augment   plain smooth  ema  clip patience
-    "linear":   (    10,  256,  "adamw", 3e-3,  0.00, "one-cycle", "none",     0,  0.0, 0.0,   0.0, 0),
+    "linear":   (    15,  128,  "adamw", 3e-3,  0.05, "one-cycle", "none",     0,  0.0, 0.0,   0.0, 0),
     "mlp":      (    20,  256,  "adamw", 3e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.0,   0.0, 0),
     "lenet":    (    15,  128,  "adamw", 6e-3,  0.01, "one-cycle", "affine",   1,  0.02, 0.998, 0.0, 0),
     "cnn":      (    12,  256,  "adamw", 5e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.998, 0.0, 0),
