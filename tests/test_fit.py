@@ -266,7 +266,7 @@ def test_four_epochs_are_two_epochs_and_resume_two_bit_for_bit(tmp_path, digits,
             count[0] += 1
             if count[0] == stop_at:
                 raise KeyboardInterrupt  # after the third epoch's steps: they must be done again
-            return {"val_loss": float(cross_entropy(model(x), y))}
+            return {"val_loss": cross_entropy(model(x), y).item()}
 
         count = [0]
         return validate
