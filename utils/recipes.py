@@ -9,9 +9,9 @@ COLUMNS = (
 TABLE = {
     #            epochs batch optimizer    lr  decay  schedule   augment   plain smooth  ema  clip patience
     "linear":   (    15,  128,  "adamw", 3e-3,  0.05, "one-cycle", "none",     0,  0.0, 0.0,   0.0, 0),
-    "mlp":      (    20,  256,  "adamw", 3e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.0,   0.0, 0),
-    "lenet":    (    15,  128,  "adamw", 6e-3,  0.01, "one-cycle", "affine",   1,  0.02, 0.998, 0.0, 0),
-    "cnn":      (    12,  256,  "adamw", 5e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.998, 0.0, 0),
+    "mlp":      (    12,  256,  "adamw", 3e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.0,   0.0, 0),
+    "lenet":    (    10,  128,  "adamw", 6e-3,  0.01, "one-cycle", "affine",   1,  0.02, 0.998, 0.0, 0),
+    "cnn":      (    10,  256,  "adamw", 5e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.998, 0.0, 0),
     "fast":     (     1,  256,  "adamw", 2e-2,  0.02, "one-cycle", "shift",    0,  0.05, 0.0,   0.0, 0),
     "wide":     (    14,  128,  "adamw", 4e-3,  0.02, "one-cycle", "strong",   1,  0.05, 0.998, 0.0, 0),
     "resnet18": (    12,  256,  "adamw", 3e-3,  0.02, "one-cycle", "strong",   1,  0.05, 0.998, 1.0, 0),
