@@ -251,7 +251,7 @@ def make_row(experiment, result, references):
 
 
 def results_table(rows, metric):
-    head = ["method", "training labels", metric.replace("_", " "), "runs", "ancestor or reference"]
+    head = ["method", "training images", metric.replace("_", " "), "runs", "ancestor or reference"]
     head += ["device", "training time", "command"]
     lines = []
     for row in rows:

@@ -44,7 +44,7 @@ REFERENCES = {
     "ceiling": {"task": "wrong labels", "metric": "accuracy", "value": 0.9985, "source": "reviewers"},
 }
 TABLE = """\
-| method | training labels | test accuracy | runs | ancestor or reference | device | training time | command |
+| method | training images | test accuracy | runs | ancestor or reference | device | training time | command |
 | --- | --- | --- | --- | --- | --- | --- | --- |
 | wide | 60,000 | **99.76 ± 0.02 %** | 3 | 99.748 ± 0.028 % [best/cnn](https://example.org/best)<br>\
 98 to 99.1 % a paper | Intel Xeon, 2 threads | 20 min a run, 60 min in all | \
