@@ -448,11 +448,9 @@ def drawn(row):
 
 
 def comparison_data(headline):
-    several = len({row.result.metrics["device"] for row in headline}) > 1
     return [
         {
             **drawn(row),
-            "label": f"{row.label}, {device(row.result.metrics)}" if several else row.label,
             "seconds": run_seconds(row.result.metrics),
             "curve": mean_curve(row.result.history),
         }

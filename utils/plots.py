@@ -255,9 +255,9 @@ def _overview_row(ax, y, row):
         _beside(ax, 1, 106, y, row["references"][0]["text"], color=REFERENCE)
 
 
-def _plain_numbers(axis):
+def _plain_numbers(axis, multiples=(1, 2, 5)):
     """A log axis labelled 0.1, 0.2, 0.5, 1, ... in place of powers of ten."""
-    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=multiples))
     axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
@@ -277,10 +277,10 @@ def error_against_time(data, path, text):
         ax.plot([row["seconds"]] * 2, ends, color=color, linewidth=2.5)
         error = float(error_percent(row["mean"]))
         ax.plot(row["seconds"], error, "o", color=color, mec="black", mew=0.8, ms=9)
-        ax.annotate(row["label"], (row["seconds"], error), (8, 0), textcoords="offset points", va="center")
+        ax.annotate(row["label"], (row["seconds"], error), (9, 0), textcoords="offset points", va="center")
     ax.set(xscale="log", yscale="log", xlabel="training time of one run (s, log scale)")
     ax.set_ylabel("error (%, log scale)")
     ax.margins(x=0.12)
     _plain_numbers(ax.yaxis)
-    _plain_numbers(ax.xaxis)
+    _plain_numbers(ax.xaxis, (1, 3))
     save(fig, path, text)

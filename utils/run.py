@@ -199,7 +199,8 @@ def device_name(device):
     if sys.platform == "linux":
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), model)
-    name = f"{model}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    name = f"{model}, {threads} thread{'s' if threads > 1 else ''}"
     return name if kind == "cpu" else f"{kind} on {name}"
 
 
