@@ -70,7 +70,7 @@ def learning_curves(history, path):
     for ax, title in zip(axes, titles, strict=True):
         ax.set(title=title, xlabel="epoch")
         ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    axes[1].set_yscale("log")
+    axes[1].set_yscale("log", nonpositive="mask")  # an error of zero is a gap
     _plain_numbers(axes[1].yaxis)
     axes[0].legend()
     save(fig, path)
@@ -85,8 +85,6 @@ def _curves(ax, runs, key, color, name, error=False):
             lines.append((x, 100 * (1 - y) if error else y))
     if not lines:
         return
-    # A log axis can't show an error of zero.
-    lines = [(x, np.where(y > 0, y, np.nan) if error else y) for x, y in lines]
     marker = "o" if max(len(x) for x, _ in lines) < 3 else None
     if len(lines) > 1:
         for x, y in lines:
@@ -95,15 +93,9 @@ def _curves(ax, runs, key, color, name, error=False):
         table = np.full((len(lines), len(longest)), np.nan)
         for row, (_, y) in zip(table, lines, strict=True):
             row[: len(y)] = y
-        lines = [(longest, _nanmean(table))]
+        lines = [(longest, np.nanmean(table, 0))]  # an early stop leaves its last epochs empty
         name = name and f"{name} (mean of {len(table)})"
     ax.plot(*lines[0], color=color, label=name, marker=marker)
-
-
-def _nanmean(table):
-    seen = ~np.isnan(table)
-    sums, counts = np.where(seen, table, 0).sum(0), seen.sum(0)
-    return np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
 
 def confusion_matrix(counts, path, title, classes=None):
