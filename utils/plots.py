@@ -152,8 +152,9 @@ def worst_mistakes(images, labels, probabilities, path, count=24):
 
 def filters(weights, path, count=64):
     """The first layer's filters, each on its own scale about zero: (out, 1, k, k) or (out, 784)."""
+    side = int(weights[0].size ** 0.5)
+    count = count if side < 28 else 20  # whole images: more would be small, and a large file
     weights = weights.reshape(len(weights), -1)[:count]
-    side = int(weights.shape[1] ** 0.5)
     columns = min(16, len(weights)) if side < 28 else min(10, len(weights))
     rows = -(-len(weights) // columns)
     fig, axes = figure(rows, columns, size=(8, 8 * rows / columns + 0.5), squeeze=False)

@@ -27,9 +27,6 @@ class Run:
     def __init__(self, folder):
         self.folder = Path(folder)
 
-    def __fspath__(self):
-        return str(self.folder)
-
     def path(self, name):
         return self.folder / name
 
