@@ -7,6 +7,9 @@ import pytest
 import torch
 
 import benchmark
+from benchmarks import measure, roofline
+from benchmarks.augment import standard_affine
+from benchmarks.fast import fast
 from data import POLICIES, load
 
 CPU = torch.device("cpu")
@@ -15,7 +18,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def no_workers(monkeypatch):
     """The standard way without worker processes, whose start is most of the time on tiny data."""
-    monkeypatch.setattr(benchmark, "WORKERS", 0)
+    monkeypatch.setattr(measure, "WORKERS", 0)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,7 @@ def test_main_writes_the_file_of_each_chosen_benchmark(small_dir, tmp_path, caps
 
 
 def test_fast_counts_the_first_training_that_reaches_the_target(smallest_dir):
-    content = benchmark.fast(smallest_dir, CPU, repeats=1, target=0.0, standard_epochs=1)
+    content = fast(smallest_dir, CPU, repeats=1, target=0.0, standard_epochs=1)
     check(content, repeats=1)
     assert [run["epochs"] for run in content["ours"][0]] == [1]
     assert [run["epochs"] for run in content["standard"][0]] == [1]
@@ -77,7 +80,7 @@ def test_fast_counts_the_first_training_that_reaches_the_target(smallest_dir):
 
 
 def test_fast_says_when_the_target_was_not_reached(smallest_dir):
-    content = benchmark.fast(smallest_dir, CPU, repeats=1, target=1.01, standard_epochs=2)
+    content = fast(smallest_dir, CPU, repeats=1, target=1.01, standard_epochs=2)
     assert [run["epochs"] for run in content["ours"][0]] == [1, 2]
     seconds = [run["seconds"] for run in content["standard"][0]]
     assert len(seconds) == 2
@@ -88,11 +91,11 @@ def test_fast_says_when_the_target_was_not_reached(smallest_dir):
 
 
 def test_roofline_accounts_for_the_whole_step(smallest_dir):
-    content = benchmark.roofline(smallest_dir, CPU, repeats=2, models=("fast",), sizes=(64, 128), steps=1)
+    content = roofline.roofline(smallest_dir, CPU, repeats=2, models=("fast",), sizes=(64, 128), steps=1)
     check(content, repeats=2)
     rows = {row["name"]: row["values"] for row in content["rows"]}
     shares = [values for name, values in rows.items() if name.startswith("fast: ")][2:]
-    assert len(shares) == len(benchmark.OPERATORS) + 2
+    assert len(shares) == len(roofline.OPERATORS) + 2
     assert [sum(column) for column in zip(*shares, strict=True)] == pytest.approx([1, 1], abs=1e-3)
     for kind in ("convolution", "batch norm", "ReLU", "pooling"):
         assert min(rows[f"fast: {kind}"]) > 0
@@ -106,10 +109,10 @@ def test_roofline_accounts_for_the_whole_step(smallest_dir):
 
 
 def test_flop_of_a_linear_layer_are_two_per_multiply_add(digits):
-    take, facts = benchmark.training_steps("linear", digits, CPU)
+    take, facts = roofline.training_steps("linear", digits, CPU)
     batch = facts["batch_size"]
     # Forward, and backward to the weights only: nothing lies below the images.
-    assert benchmark.count_flop(take) == pytest.approx(2 * 2 * batch * 784 * 10, rel=1e-3)
+    assert roofline.count_flop(take) == pytest.approx(2 * 2 * batch * 784 * 10, rel=1e-3)
 
 
 def test_operators_fall_into_their_classes():
@@ -124,22 +127,22 @@ def test_operators_fall_into_their_classes():
         "aten::copy_": "copies and type casts",
         "aten::mul": "other",
     }
-    assert {name: benchmark.operator_class(name) for name in names} == names
+    assert {name: roofline.operator_class(name) for name in names} == names
 
 
 def test_the_standard_way_sees_the_same_pixels_and_ranges(tiny_dir):
     ours = load("mnist", tiny_dir)[1]
-    image, label = benchmark.standard_dataset(tiny_dir, False)[3]
+    image, label = measure.standard_dataset(tiny_dir, False)[3]
     assert torch.allclose(image, ours.normalise(ours.images[3] / 255), atol=1e-6)
     assert label == ours.labels[3]
-    affine = benchmark.standard_affine(POLICIES["affine"])
+    affine = standard_affine(POLICIES["affine"])
     assert (affine.degrees, affine.shear) == ([-10, 10], [-5, 5, -5, 5])
     assert (affine.translate, affine.scale) == ((0.08, 0.08), (0.9, 1.1))
 
 
 def test_the_ratio_is_the_median_of_each_repeats_own():
-    assert benchmark.ratio("a / b", [2, 9, 8], [1, 3, 8])["value"] == 2
-    assert benchmark.ratio("a / b", [2, None], [1, 1])["value"] is None
+    assert measure.ratio("a / b", [2, 9, 8], [1, 3, 8])["value"] == 2
+    assert measure.ratio("a / b", [2, None], [1, 1])["value"] is None
 
 
 @pytest.mark.parametrize("flags", [["--repeats", "0"], ["--only", "slow"], ["--device", "tpu"]])
