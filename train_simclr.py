@@ -40,7 +40,7 @@ from utils.run import open_run
 METHODS = ("simclr", "supcon")
 # Chosen on validation images.
 RECIPE = {
-    "epochs": 25,
+    "epochs": 16,
     "batch_size": 512,
     "optimizer": "adamw",
     "lr": 3e-3,
@@ -71,10 +71,21 @@ def make_parser():
     add("--method", choices=METHODS, default="simclr", help="default: simclr")
     add("--encoder", choices=tuple(ENCODERS), default="compact", help="default: compact")
     add("--head", choices=HEADS, default="mlp", help="projection head; default: mlp")
-    add("--temperature", type=number(float, 0, open_low=True), default=0.2, help="default: 0.2")
-    add("--views", type=view_parts, default=",".join(VIEW_PARTS), help="parts of the views' augmentation")
+    add("--temperature", type=number(float, 0, open_low=True), default=0.3, help="default: 0.3")
+    add("--views", type=view_parts, default="affine,elastic,blur", help="default: affine,elastic,blur")
     add("--strength", type=number(float, 0), default=1.0, help="scales the views' augmentation")
     add("--chunk", type=number(int, 2), default=0, help="images forwarded at a time, when memory is short")
+    add(
+        "--draws",
+        type=number(int, 1),
+        default=10,
+        help="draws of 1, 10 and 100 labels a class; default: 10",
+    )
+    add(
+        "--distill",
+        action="store_true",
+        help="self-training from 1 and 10 labels a class, SimCLRv2's last step",
+    )
     add("--knn-every", type=number(int, 1), default=5, help="epochs between k-NN checks; default: 5")
     return parser
 
@@ -123,14 +134,40 @@ def pretrain(args, train_set, train_idx, val_idx, seed, run):
     return model, fit(model, step, batches, args, run, watch)
 
 
+def evaluate(args, data, splits, model, seed, run):
+    """Every score of the pre-trained encoder, and of a random one and raw pixels as the floor."""
+    torch.manual_seed(seed)
+    floor = create(args.encoder, 0).to(args.device, memory_format=torch.channels_last)
+    features = {
+        "": encode(model.encoder, data, *splits, args.precision),
+        "random_": encode(floor, data, *splits, args.precision),
+        "pixels_": encode(nn.Flatten(), data, *splits, "fp32"),
+    }
+    record, probe = frozen_scores(features[""])
+    record |= clustering_scores(features[""])
+    save_for_figures(run, features, probe, data, splits, seed)
+    for prefix in ("random_", "pixels_"):
+        record |= named(prefix, frozen_scores(features[prefix])[0])
+    if args.head != "none":
+        after = features[""].map(lambda rows: head_outputs(model.head, rows))
+        record |= named("head_", frozen_scores(after)[0] | clustering_scores(after))
+    copies = augmented(model.encoder, data[0], splits[0], COPIES, args.precision)
+    labels = features[""].train_labels.repeat(COPIES)
+    probe = fit_probe(copies, labels, statistics(copies), DECAY)
+    record["test_linear_augmented_accuracy"] = accuracy(probe(features[""].test), features[""].test_labels)
+    return record
+
+
 def train(args, data, job, run):
-    train_set, test_set = data
-    train_idx, val_idx = split(train_set.labels, VAL_FRACTION, job["seed"])
-    model, facts = pretrain(args, train_set, train_idx, val_idx, job["seed"], run)
+    """One pre-training and the evaluation of what it learned: its record."""
+    train_set = data[0]
+    splits = split(train_set.labels, VAL_FRACTION, job["seed"])
+    model, facts = pretrain(args, train_set, *splits, job["seed"], run)
     if not run.writes:
         return None
     save_model(run.path("encoder.pt"), model.encoder, args.encoder, num_classes=0)
-    return {**job, **facts, "seconds": facts["train_seconds"]}
+    record = evaluate(args, data, splits, model, job["seed"], run)
+    return {**job, **facts, **record, "train_images": len(splits[0]), "seconds": facts["train_seconds"]}
 
 
 def parse(argv=None):
@@ -158,8 +195,7 @@ def main(argv=None):
         data = [part._replace(images=part.images[:1000], labels=part.labels[:1000]) for part in data]
     run = distributed.first(lambda: open_run("train_simclr", args, args.method, shown))
     resume += f" --name {run.folder.name} --resume"
-    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume, together=True)
-    return metrics
+    return repeat(lambda job, part: train(args, data, job, part), args, run, resume, together=True)
 
 
 if __name__ == "__main__":

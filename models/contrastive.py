@@ -88,7 +88,7 @@ def _mean_loss(features, class_sums, positives, temperature):
         similarity.fill_diagonal_(-torch.inf)
         away = similarity.logsumexp(1).view(features.shape[:2])
         positives = torch.as_tensor(positives, device=features.device).expand_as(away)
-        together = (features * (class_sums - features)).sum(2) / (temperature * positives.clamp(min=1))
+        together = (features * (class_sums - features)).sum(2) / temperature / positives.clamp(min=1)
         anchors = positives > 0
         return torch.where(anchors, away - together, 0).sum() / anchors.sum().clamp(min=1)
 

@@ -5,7 +5,6 @@ import os
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional
 from torch import nn
 
 
@@ -104,6 +103,20 @@ def _synchronise_batch_norm(module):
             _synchronise_batch_norm(child)
 
 
+class Sum(torch.autograd.Function):
+    """The sum of a tensor over the ranks; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx, x):
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return Sum.forward(ctx, gradient)
+
+
 class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm over the batches of all ranks: torch.nn.SyncBatchNorm, which runs on GPUs only."""
 
@@ -122,7 +135,7 @@ class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         wide = x.float()
         count = torch.full((1,), x.numel() / x.shape[1])
         totals = torch.cat([wide.sum(others), wide.square().sum(others), count])
-        mean, square, count = dist.nn.functional.all_reduce(totals).tensor_split([x.shape[1], 2 * x.shape[1]])
+        mean, square, count = Sum.apply(totals).tensor_split([x.shape[1], 2 * x.shape[1]])
         mean = mean / count
         variance = square / count - mean.square()
         with torch.no_grad():

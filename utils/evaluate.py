@@ -27,7 +27,7 @@ def in_order(images, indices=None, augment=None, seed=0):
     return BatchLoader(images, indices, BATCH, seed=seed, augment=augment, shuffle=False)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def outputs(model, batches, precision="fp32"):
     """What the model gives for one epoch of batches, (N, D) float32, and their labels (N,), on the device.
 

@@ -71,7 +71,7 @@ def learning_curves(history, path):
         ax.set(title=title, xlabel="epoch")
         ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes[1].set_yscale("log", nonpositive="mask")  # an error of zero is a gap
-    _plain_numbers(axes[1].yaxis)
+    plain_numbers(axes[1].yaxis)
     axes[0].legend()
     save(fig, path)
 
@@ -221,7 +221,7 @@ def overview(data, path, text):
     ax.set_yticks([tick for tick, _ in ticks], [label for _, label in ticks])
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")
-    _plain_numbers(ax.xaxis)
+    plain_numbers(ax.xaxis)
     save(fig, path, text)
 
 
@@ -248,7 +248,7 @@ def _overview_row(ax, y, row):
         _beside(ax, 1, 106, y, row["references"][0]["text"], color=REFERENCE)
 
 
-def _plain_numbers(axis, multiples=(1, 2, 5)):
+def plain_numbers(axis, multiples=(1, 2, 5)):
     """A log axis labelled 0.1, 0.2, 0.5, 1, ... in place of powers of ten."""
     axis.set_major_locator(matplotlib.ticker.LogLocator(subs=multiples))
     axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
@@ -274,6 +274,6 @@ def error_against_time(data, path, text):
     ax.set(xscale="log", yscale="log", xlabel="training time of one run (s, log scale)")
     ax.set_ylabel("error (%, log scale)")
     ax.margins(x=0.12)
-    _plain_numbers(ax.yaxis)
-    _plain_numbers(ax.xaxis, (1, 3))
+    plain_numbers(ax.yaxis)
+    plain_numbers(ax.xaxis, (1, 3))
     save(fig, path, text)

@@ -1,12 +1,47 @@
-"""What a frozen encoder's features are worth: k-NN, linear probe, clustering, label spreading."""
+"""What a frozen encoder's features are worth: k-NN, linear probe, clustering; with all and few labels."""
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from data import POLICIES
+from utils.evaluate import in_order, outputs
+
 # scikit-learn and scipy are imported where they are used: loading them takes seconds that --help needn't.
 
+# Chosen on validation images.
 NEIGHBOURS, KNN_TEMPERATURE = 10, 0.1
+DECAY, FEW_LABELS_DECAY = 1e-3, 1e-1
+# The augmented probe sees so many altered copies of every image, and with few labels about so many images.
+COPIES, FEW_LABELS_IMAGES = 2, 2000
+
+
+class Features(NamedTuple):
+    """Features (N, D) float32 and labels (N,) of the three splits, on the device."""
+
+    train: torch.Tensor
+    train_labels: torch.Tensor
+    val: torch.Tensor
+    val_labels: torch.Tensor
+    test: torch.Tensor
+    test_labels: torch.Tensor
+
+    def map(self, function):
+        """These features after a function of (N, D) tensors."""
+        return self._replace(train=function(self.train), val=function(self.val), test=function(self.test))
+
+
+def encode(encoder, data, train_idx, val_idx, precision):
+    """The Features of an encoder, in eval mode. data: (train, test) ImageSets."""
+    train_set, test_set = data
+    splits = (in_order(train_set, train_idx), in_order(train_set, val_idx), in_order(test_set))
+    return Features(*(part for split in splits for part in outputs(encoder, split, precision)))
+
+
+# --- Classifiers on features ---
 
 
 def neighbours(queries, reference, k, chunk=1000):
@@ -42,10 +77,16 @@ class Probe(nn.Module):
         return self.linear((features - self.mean) / self.std)
 
 
+def statistics(features):
+    """Mean and standard deviation of every feature; a constant feature keeps its scale."""
+    std, mean = torch.std_mean(features, 0)
+    return mean, torch.where(std > 1e-6, std, 1.0)
+
+
 def fit_probe(features, labels, statistics, decay, steps=100):
     """The Probe with the least mean cross-entropy plus decay / 2 * |weights|^2, by L-BFGS.
 
-    features: (N, D). labels: (N,). statistics: mean and standard deviation (D,) of unlabelled features.
+    features: (N, D). labels: (N,). statistics: mean and standard deviation (D,), of unlabelled features.
     """
     probe = Probe(*statistics)
     inputs, weight = (features - probe.mean) / probe.std, probe.linear.weight
@@ -63,12 +104,100 @@ def fit_probe(features, labels, statistics, decay, steps=100):
     return probe.requires_grad_(False)
 
 
-def statistics(features):
-    """Mean and standard deviation of every feature; a constant feature keeps its scale."""
-    std, mean = torch.std_mean(features, 0)
-    return mean, torch.where(std > 1e-6, std, 1.0)
+def accuracy(found, labels):
+    """Share of rows whose largest entry is at the label."""
+    return float((found.argmax(1) == labels).float().mean())
 
 
-def accuracy(outputs, labels):
-    """Share of rows whose largest output is at the label."""
-    return float((outputs.argmax(1) == labels).float().mean())
+def augmented(encoder, images, indices, copies, precision):
+    """Features of altered copies of the images at `indices`, copy after copy: (copies * N, D)."""
+    views = (in_order(images, indices, POLICIES["affine"], seed) for seed in range(copies))
+    return torch.cat([outputs(encoder, view, precision)[0] for view in views])
+
+
+# --- Without labels ---
+
+
+def cluster(features, queries, clusters=10, seed=0):
+    """k-means on the unit sphere, fitted on (N, D) features: the cluster of each feature and each query."""
+    from sklearn.cluster import KMeans
+
+    means = KMeans(clusters, n_init=10, random_state=seed)
+    found = means.fit_predict(F.normalize(features, dim=1).cpu().numpy())
+    return found, means.predict(F.normalize(queries, dim=1).cpu().numpy())
+
+
+def match_clusters(clusters, labels, classes=10):
+    """The class of each cluster that makes most labels right, one to one (Kuhn, 1955): (classes,)."""
+    from scipy.optimize import linear_sum_assignment
+
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (clusters, labels), 1)
+    return linear_sum_assignment(counts, maximize=True)[1]
+
+
+def clustering_scores(f):
+    """Accuracy and normalised mutual information of ten clusters on the test features.
+
+    The clusters are fitted without labels on the training features, and named by the training labels, so
+    that the test labels are used for the score alone.
+    """
+    from sklearn.metrics import normalized_mutual_info_score
+
+    train, test = cluster(f.train, f.test)
+    names, labels = match_clusters(train, f.train_labels.cpu().numpy()), f.test_labels.cpu().numpy()
+    return {
+        "val_kmeans_accuracy": float((names[train] == f.train_labels.cpu().numpy()).mean()),
+        "test_kmeans_accuracy": float((names[test] == labels).mean()),
+        "test_kmeans_nmi": float(normalized_mutual_info_score(labels, test)),
+    }
+
+
+def neighbour_graph(features, k=NEIGHBOURS, temperature=KNN_TEMPERATURE):
+    """The symmetric k-NN graph of (N, D) features as a normalised sparse matrix D^-1/2 W D^-1/2.
+
+    W holds exp((cosine - 1) / temperature), the mean of both directions.
+    """
+    from scipy import sparse
+
+    cosine, nearest = neighbours(features, features, k + 1)  # the first is the image itself
+    rows = np.repeat(np.arange(len(features)), k)
+    weights = ((cosine[:, 1:] - 1) / temperature).exp().cpu().numpy().ravel()
+    columns = nearest[:, 1:].cpu().numpy().ravel()
+    graph = sparse.csr_array((weights, (rows, columns)), (len(features), len(features)))
+    graph = (graph + graph.T) / 2
+    scale = sparse.diags_array(np.maximum(graph.sum(1), 1e-12) ** -0.5)
+    return scale @ graph @ scale
+
+
+def spread_labels(graph, labelled, labels, classes=10, alpha=0.99, steps=200):
+    """Label spreading (Zhou et al., 2004) over a neighbour_graph: class probabilities (N, classes), NumPy.
+
+    labelled: (L,) indices of the nodes with labels (L,). The columns are scaled to the same mass, as for
+    classes that are equally frequent (class mass normalisation, Zhu et al., 2003).
+    """
+    known = np.zeros((graph.shape[0], classes), np.float32)
+    known[labelled, labels] = 1
+    found = known
+    for _ in range(steps):
+        found = alpha * (graph @ found) + (1 - alpha) * known
+    found = found / np.maximum(found.sum(0), 1e-12)
+    return found / np.maximum(found.sum(1, keepdims=True), 1e-12)
+
+
+# --- Scores ---
+
+
+def all_label_scores(f):
+    """k-NN and linear probe with all training labels: a dict of accuracies, and the probe."""
+    probe = fit_probe(f.train, f.train_labels, statistics(f.train), DECAY)
+    found = {}
+    for split, features, labels in (("val", f.val, f.val_labels), ("test", f.test, f.test_labels)):
+        found[f"{split}_knn_accuracy"] = accuracy(knn(f.train, f.train_labels, features), labels)
+        found[f"{split}_linear_accuracy"] = accuracy(probe(features), labels)
+    return found, probe
+
+
+def few_label_probe(f, chosen):
+    """The probe from the training features at `chosen` alone, standardised by all, which need no labels."""
+    return fit_probe(f.train[chosen], f.train_labels[chosen], statistics(f.train), FEW_LABELS_DECAY)

@@ -1,0 +1,223 @@
+"""NT-Xent and SupCon against slow transcriptions of the papers' equations, and what holds for both."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import nn
+
+from models import ContrastiveModel, contrastive_metrics, create, nt_xent, supcon
+from models.contrastive import HEADS
+from utils import distributed
+
+
+def slow_nt_xent(features, temperature):
+    """Equation 1 of Chen et al. (2020), pair by pair, the mean over all ordered pairs of views."""
+    images, views, _ = features.shape
+    z = features / np.linalg.norm(features, axis=2, keepdims=True)
+    everything = [(i, v) for i in range(images) for v in range(views)]
+    losses = []
+    for i, v in everything:
+        total = sum(math.exp(z[i, v] @ z[k, w] / temperature) for k, w in everything if (k, w) != (i, v))
+        for w in range(views):
+            if w != v:
+                losses.append(-math.log(math.exp(z[i, v] @ z[i, w] / temperature) / total))
+    return float(np.mean(losses))
+
+
+def slow_supcon(features, labels, temperature):
+    """Equation 2 of Khosla et al. (2020), anchor by anchor."""
+    images, views, _ = features.shape
+    z = (features / np.linalg.norm(features, axis=2, keepdims=True)).reshape(images * views, -1)
+    y = np.repeat(labels, views)
+    losses = []
+    for i in range(len(z)):
+        others = [a for a in range(len(z)) if a != i]
+        total = sum(math.exp(z[i] @ z[a] / temperature) for a in others)
+        positives = [p for p in others if y[p] == y[i]]
+        if positives:
+            terms = [math.log(math.exp(z[i] @ z[p] / temperature) / total) for p in positives]
+            losses.append(-sum(terms) / len(positives))
+    return float(np.mean(losses)) if losses else 0.0
+
+
+def random_features(images, views=2, dimensions=6, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(images, views, dimensions, generator=generator, dtype=torch.float64).to(dtype)
+
+
+@pytest.mark.parametrize(("images", "views"), [(2, 2), (7, 2), (5, 3), (1, 2)])
+@pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_nt_xent_is_equation_1(images, views, temperature, dtype, tolerance):
+    features = random_features(images, views, dtype=dtype)
+    expected = slow_nt_xent(features.double().numpy(), temperature)
+    assert float(nt_xent(features, temperature)) == pytest.approx(expected, rel=tolerance, abs=tolerance)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 0, 2, 1], [3, 3, 3, 3, 3], [4, 1, 0, 2, 9]])
+@pytest.mark.parametrize("views", [1, 2, 3])
+@pytest.mark.parametrize("temperature", [0.1, 0.7])
+def test_supcon_is_equation_2(labels, views, temperature):
+    features = random_features(5, views, dtype=torch.float64)
+    expected = slow_supcon(features.numpy(), np.array(labels), temperature)
+    assert float(supcon(features, torch.tensor(labels), temperature)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_bf16_features_lose_no_more_than_their_rounding():
+    features = random_features(50).bfloat16()
+    expected = slow_nt_xent(features.double().numpy(), 0.05)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = nt_xent(features, 0.05)
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_features_that_are_all_equal_give_chance():
+    features = torch.ones(8, 2, 3)
+    assert float(nt_xent(features, 0.2)) == pytest.approx(math.log(15), rel=1e-6)
+    assert float(supcon(features, torch.arange(8) // 4, 0.2)) == pytest.approx(math.log(15), rel=1e-6)
+
+
+def test_perfect_pairs_give_the_closed_form():
+    features = torch.eye(4).unsqueeze(1).repeat(1, 2, 1)  # partners equal, all else orthogonal
+    expected = math.log(math.exp(1 / 0.5) + 6) - 1 / 0.5
+    assert float(nt_xent(features, 0.5)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_tiny_temperature_stays_finite():
+    features = random_features(16).requires_grad_()
+    loss = nt_xent(features, 1e-4)
+    loss.backward()
+    assert loss.isfinite()
+    assert features.grad.isfinite().all()
+
+
+def test_neither_the_order_of_images_nor_of_views_nor_the_length_matters():
+    features = random_features(6, dtype=torch.float64)
+    labels = torch.tensor([0, 1, 0, 1, 2, 2])
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    changed = 7 * features[order].flip(1)
+    torch.testing.assert_close(nt_xent(changed, 0.3), nt_xent(features, 0.3))
+    torch.testing.assert_close(supcon(changed, labels[order], 0.3), supcon(features, labels, 0.3))
+
+
+def test_supcon_with_unique_labels_is_nt_xent():
+    features = random_features(9, 3, dtype=torch.float64)
+    labels = torch.randperm(9)
+    torch.testing.assert_close(supcon(features, labels, 0.2), nt_xent(features, 0.2))
+
+
+def test_a_batch_without_any_positive_costs_nothing():
+    features = random_features(4, views=1).requires_grad_()
+    loss = supcon(features, torch.arange(4), 0.2)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(features.grad, torch.zeros_like(features))
+
+
+def test_gradients_are_the_losses_own():
+    features = random_features(4, dtype=torch.float64).requires_grad_()
+    labels = torch.tensor([0, 1, 1, 2])
+    assert torch.autograd.gradcheck(lambda z: nt_xent(z, 0.3), features)
+    assert torch.autograd.gradcheck(lambda z: supcon(z, labels, 0.3), features)
+
+
+def test_bad_values_are_refused():
+    with pytest.raises(ValueError, match="temperature"):
+        nt_xent(random_features(3), 0)
+    with pytest.raises(ValueError, match="images, views, dimensions"):
+        nt_xent(torch.zeros(3, 4), 0.1)
+    with pytest.raises(ValueError, match="unknown projection head"):
+        ContrastiveModel(create("fast", 0), "conv")
+
+
+def test_metrics_of_hand_made_features():
+    # Three images; the partners of the first two are close, the third image's views sit on the others.
+    a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    features = torch.stack([torch.stack([a, a]), torch.stack([b, b]), torch.stack([-a, -b])])
+    found = contrastive_metrics(features)
+    flat = features.flatten(0, 1)
+    distances = (flat.unsqueeze(0) - flat.unsqueeze(1)).square().sum(2)
+    pairs = distances[~torch.eye(6, dtype=torch.bool)]
+    assert float(found["alignment"]) == pytest.approx((0 + 0 + 2) / 3)
+    assert float(found["uniformity"]) == pytest.approx(float((-2 * pairs).exp().mean().log()), rel=1e-5)
+    # The third image's two views are at cosine 0 of each other and of four others: the first of equals wins.
+    assert float(found["contrastive_accuracy"]) == pytest.approx(4 / 6)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_projections_have_the_head_s_size_and_the_encoder_s_gradient(head):
+    model = ContrastiveModel(create("fast", 0), head, dimensions=5)
+    found = model(torch.randn(4, 1, 28, 28))
+    assert found.shape == (4, 64 if head == "none" else 5)
+    found.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_chunks_give_the_gradient_of_the_whole_batch():
+    """With batch norm in eval mode, where a chunk is treated like the batch."""
+    torch.manual_seed(0)
+    model = ContrastiveModel(create("fast", 0), "linear").eval()
+    images, found = torch.randn(10, 1, 28, 28), []
+    for chunk in (0, 4):
+        model.chunk = chunk
+        model.zero_grad()
+        loss = nt_xent(model(images).unflatten(0, (5, 2)), 0.2)
+        loss.backward()
+        found.append([loss.detach(), *(p.grad.clone() for p in model.parameters())])
+    for whole, chunked in zip(*found, strict=True):
+        torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=1e-6)
+
+
+def _case():
+    """A small model with batch norm and a batch of 11 images, two views each."""
+    torch.manual_seed(1)
+    encoder = nn.Sequential(nn.Conv2d(1, 4, 3, 2, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    encoder.num_features = 4 * 13 * 13
+    model = ContrastiveModel(encoder, "mlp", dimensions=8)
+    return model, torch.randn(11, 2, 1, 28, 28), torch.arange(11) % 4
+
+
+def _losses_and_gradients(model, network, images, labels):
+    found = []
+    for loss_of in (lambda z, y: nt_xent(z, 0.2), lambda z, y: supcon(z, y, 0.2)):
+        model.zero_grad()
+        features = distributed.gather(network(images.flatten(0, 1)).unflatten(0, images.shape[:2]))
+        loss = loss_of(features, distributed.gather(labels))
+        loss.backward()
+        found.append([loss.detach(), *(p.grad.clone() for p in model.parameters())])
+    return found, [b.clone() for b in model.buffers()]
+
+
+def _rank(rank, address, path):
+    import os
+
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=address)
+    torch.set_num_threads(1)
+    distributed.start(torch.device("cpu"))
+    model, images, labels = _case()
+    # Seven images here, four there: the last batch of an epoch may be uneven.
+    mine = slice(0, 7) if rank == 0 else slice(7, 11)
+    result = _losses_and_gradients(model, distributed.share(model), images[mine], labels[mine])
+    torch.save(result, f"{path}/{rank}.pt")
+
+
+def test_two_ranks_give_the_loss_the_gradients_and_the_statistics_of_one_process(tmp_path):
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        address = str(s.getsockname()[1])
+    mp.spawn(_rank, (address, str(tmp_path)), nprocs=2)
+    model, images, labels = _case()
+    one, one_buffers = _losses_and_gradients(model, model, images, labels)
+    for rank in (0, 1):
+        found, buffers = torch.load(tmp_path / f"{rank}.pt")
+        for mine, expected in zip(found, one, strict=True):
+            for a, b in zip(mine, expected, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        for a, b in zip(buffers, one_buffers, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
