@@ -13,13 +13,16 @@ training; the test images are scored once, at the end.
 """
 
 import argparse
+import math
 
 import torch
+from torch import nn
 
-from data import VIEW_PARTS, BatchLoader, load, split, view_augment
+from data import VIEW_PARTS, BatchLoader, generator, load, split, view_augment
 from models import ENCODERS, ContrastiveModel, contrastive_metrics, create, nt_xent, save_model, supcon
 from models.contrastive import HEADS
 from utils import distributed, track
+from utils import plots_representation as figures
 from utils.cli import (
     Parser,
     command,
@@ -32,9 +35,19 @@ from utils.cli import (
     shared_flags,
 )
 from utils.evaluate import in_order, outputs
+from utils.few import few_label_scores
 from utils.fit import fit
-from utils.repeat import repeat
-from utils.representation import accuracy, knn
+from utils.repeat import parts, repeat
+from utils.representation import (
+    accuracy,
+    augmented_probe_scores,
+    clustering_scores,
+    encode,
+    frozen_scores,
+    knn,
+    neighbours,
+    plane,
+)
 from utils.run import open_run
 
 METHODS = ("simclr", "supcon")
@@ -53,6 +66,9 @@ RECIPE = {
 VAL_FRACTION = 0.1
 # The k-NN accuracy that is watched while training looks for neighbours among so many training images.
 WATCHED_REFERENCE = 10_000
+# What the figures show: test images on the map, neighbours of a digit, pairs of views.
+MAPPED, SHOWN_NEIGHBOURS, SHOWN_PAIRS = 2000, 10, 24
+MAP_HEADER = "digit,x,y,pixels_x,pixels_y\n"
 
 
 def view_parts(text):
@@ -105,11 +121,11 @@ def contrastive_step(network, method, temperature):
     return step
 
 
-def pretrain(args, train_set, train_idx, val_idx, seed, run):
-    """Train encoder and head; returns the ContrastiveModel and the facts of the training."""
-    batches = BatchLoader(
-        train_set,
-        train_idx,
+def view_batches(args, images, indices, seed):
+    """Two differently augmented views of every image; this rank's piece of each batch."""
+    return BatchLoader(
+        images,
+        indices,
         args.batch_size,
         seed=seed,
         augment=view_augment(args.views.split(","), args.strength),
@@ -117,6 +133,11 @@ def pretrain(args, train_set, train_idx, val_idx, seed, run):
         rank=distributed.rank(),
         world=distributed.world(),
     )
+
+
+def pretrain(args, train_set, train_idx, val_idx, seed, run):
+    """Train encoder and head; returns the ContrastiveModel and the facts of the training."""
+    batches = view_batches(args, train_set, train_idx, seed)
     torch.manual_seed(seed)
     model = ContrastiveModel(create(args.encoder, 0), args.head, chunk=2 * args.chunk)
     model = model.to(args.device, memory_format=torch.channels_last)
@@ -135,7 +156,7 @@ def pretrain(args, train_set, train_idx, val_idx, seed, run):
 
 
 def evaluate(args, data, splits, model, seed, run):
-    """Every score of the pre-trained encoder, and of a random one and raw pixels as the floor."""
+    """Every score of the pre-trained encoder; of a random one and of raw pixels as the floor."""
     torch.manual_seed(seed)
     floor = create(args.encoder, 0).to(args.device, memory_format=torch.channels_last)
     features = {
@@ -145,17 +166,40 @@ def evaluate(args, data, splits, model, seed, run):
     }
     record, probe = frozen_scores(features[""])
     record |= clustering_scores(features[""])
-    save_for_figures(run, features, probe, data, splits, seed)
+    record |= augmented_probe_scores(model.encoder, features[""], data[0], splits[0], args.precision)
+    save_predictions(run, features[""], probe, splits)
     for prefix in ("random_", "pixels_"):
-        record |= named(prefix, frozen_scores(features[prefix])[0])
+        record |= with_prefix(prefix, frozen_scores(features[prefix])[0])
     if args.head != "none":
-        after = features[""].map(lambda rows: head_outputs(model.head, rows))
-        record |= named("head_", frozen_scores(after)[0] | clustering_scores(after))
-    copies = augmented(model.encoder, data[0], splits[0], COPIES, args.precision)
-    labels = features[""].train_labels.repeat(COPIES)
-    probe = fit_probe(copies, labels, statistics(copies), DECAY)
-    record["test_linear_augmented_accuracy"] = accuracy(probe(features[""].test), features[""].test_labels)
-    return record
+        after = features[""].map(model.head.eval())
+        record |= with_prefix("head_", frozen_scores(after)[0] | clustering_scores(after))
+    encoders = {"": model.encoder, "random_": floor}
+    return record | few_label_scores(args, data, splits[0], features, encoders, seed)
+
+
+def save_predictions(run, f, probe, splits):
+    """The probe's probabilities, like any classifier's, and what the figures show of the features."""
+    train_idx, val_idx = splits
+    mapped = torch.randperm(len(f.test), generator=generator(0))[:MAPPED]
+    queries = torch.stack([(f.test_labels == digit).nonzero()[0, 0] for digit in range(10)])
+    nearest = neighbours(f.test[queries], f.train, SHOWN_NEIGHBOURS)[1]
+    saved = {
+        "test_probabilities": probe(f.test).softmax(1),
+        "test_labels": f.test_labels,
+        "val_probabilities": probe(f.val).softmax(1),
+        "val_labels": f.val_labels,
+        "val_indices": val_idx,
+        "queries": queries,
+        "nearest": train_idx[nearest.cpu()],
+        "mapped": mapped,
+        "map_features": f.test[mapped],
+    }
+    run.save_predictions(**{key: value.cpu().numpy() for key, value in saved.items()})
+
+
+def with_prefix(prefix, scores):
+    """test_knn_accuracy -> test_random_knn_accuracy."""
+    return {key.replace("_", f"_{prefix}", 1): value for key, value in scores.items()}
 
 
 def train(args, data, job, run):
@@ -170,13 +214,40 @@ def train(args, data, job, run):
     return {**job, **facts, **record, "train_images": len(splits[0]), "seconds": facts["train_seconds"]}
 
 
+def draw(run, args, data):
+    """The figures of a run: learning curves of all trainings, the rest from the first one's features."""
+    train_set, test_set = data
+    found = parts(run, args)[0].predictions()
+    figures.contrastive_curves(run.history(), math.log(2 * args.batch_size - 1), run.path("curves.png"))
+    views, _ = next(view_batches(args, train_set, torch.arange(SHOWN_PAIRS), args.seed).epoch())
+    figures.view_pairs(views.squeeze(2).cpu().numpy(), run.path("views.png"))
+    queries, nearest = torch.from_numpy(found["queries"]), torch.from_numpy(found["nearest"])
+    figures.nearest_neighbours(
+        test_set.images.cpu()[queries].squeeze(1).numpy(),
+        train_set.images.cpu()[nearest].squeeze(2).numpy(),
+        test_set.labels.cpu()[queries].numpy(),
+        train_set.labels.cpu()[nearest].numpy(),
+        run.path("neighbours.png"),
+    )
+    mapped = torch.from_numpy(found["mapped"])
+    digits = test_set.labels.cpu()[mapped].numpy()
+    pixels = plane(test_set.images.cpu()[mapped].flatten(1).float())
+    features = plane(torch.from_numpy(found["map_features"]))
+    rows = zip(digits.tolist(), features.tolist(), pixels.tolist(), strict=True)
+    lines = (f"{digit},{x:.1f},{y:.1f},{px:.1f},{py:.1f}\n" for digit, (x, y), (px, py) in rows)
+    run.write_text("map.csv", MAP_HEADER + "".join(lines))
+    maps = (("raw pixels", pixels), (f"features of {args.method}", features))
+    maps = [{"title": title, "points": points, "labels": digits} for title, points in maps]
+    figures.feature_maps(maps, run.path("map.png"))
+
+
 def parse(argv=None):
     parser = make_parser()
     args = parser.parse_args(argv)
     args.quiet |= distributed.rank() > 0
     shown = command_line(parser, args)
     resume = command_line(parser, args, leave_out={"name", "resume", "overwrite"})
-    fill(args, RECIPE | {"patience": 0})
+    fill(args, RECIPE)
     if args.batch_size < 2:
         parser.error("--batch-size must be at least 2: a contrastive loss compares images")
     if args.dry_run:
@@ -195,7 +266,20 @@ def main(argv=None):
         data = [part._replace(images=part.images[:1000], labels=part.labels[:1000]) for part in data]
     run = distributed.first(lambda: open_run("train_simclr", args, args.method, shown))
     resume += f" --name {run.folder.name} --resume"
-    return repeat(lambda job, part: train(args, data, job, part), args, run, resume, together=True)
+    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume, together=True)
+    if distributed.rank() == 0:
+        draw(run, args, data)
+        report(metrics, run)
+    return metrics
+
+
+def report(metrics, run):
+    mean = metrics["mean"]
+    print(
+        f"test accuracy on frozen features: linear {mean['test_linear_accuracy']:.2%}, k-NN "
+        f"{mean['test_knn_accuracy']:.2%}; {metrics['seconds']:.0f} s of pre-training; plots and metrics in "
+        f"{run.folder}/"
+    )
 
 
 if __name__ == "__main__":

@@ -1,16 +1,23 @@
 """From few labels to a classifier on top of a pre-trained encoder: fine-tuning and self-training."""
 
 import copy
+from statistics import fmean
 from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
+from tqdm import tqdm
 
-from data import POLICIES, BatchLoader
+from data import POLICIES, BatchLoader, few_labels
 from models import Classifier, create
 from utils.evaluate import in_order, outputs
 from utils.fit import classification_step, fit
+from utils.representation import accuracy, few_label_probe, knn
 from utils.run import Run
+
+LABELS_PER_CLASS = (1, 10, 100)
+# Distillation is for labels that are scarce: with more of them fine-tuning alone does it.
+DISTILLED = (1, 10)
 
 # Fixed for all numbers of labels, chosen on validation images. An "epoch" is so many images, drawn by turns.
 FINETUNE = {"epochs": 10, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.99}
@@ -53,7 +60,6 @@ def finetune(encoder, probe, images, labelled, args, seed):
     model = Classifier(copy.deepcopy(encoder), encoder.num_features, 10).to(args.device)
     weight = probe.linear.weight / probe.std
     model.head.load_state_dict({"weight": weight, "bias": probe.linear.bias - weight @ probe.mean})
-    model.requires_grad_(True)
     repeated = labelled.repeat(max(1, FINETUNE_IMAGES // len(labelled)))
     return train_classifier(model, images, repeated, FINETUNE, args, seed)
 
@@ -71,3 +77,36 @@ def distil(probabilities, student, images, indices, args, seed):
     torch.manual_seed(seed)
     model = create(student).to(args.device, memory_format=torch.channels_last)
     return train_classifier(model, images._replace(labels=targets), indices, DISTIL, args, seed)
+
+
+def few_label_scores(args, data, train_idx, features, encoders, seed):
+    """Test accuracies with 1, 10 and 100 labels a class, over args.draws draws of the labels.
+
+    features: {prefix: Features} to put k-NN and a probe on. encoders: {prefix: encoder} to fine-tune; with
+    --distill the one of prefix "" also teaches a student. Returns test_<prefix><what>_<n>_accuracy, the
+    mean over the draws, and ..._accuracies, the draws themselves. The training images stand in for the
+    unlabelled ones; none of their other labels is used. Numbers that a class does not have are left out.
+    """
+    labels = next(iter(features.values())).train_labels
+    there = labels.bincount(minlength=10).min()
+    found, todo = {}, [(n, draw) for n in LABELS_PER_CLASS if n <= there for draw in range(args.draws)]
+
+    def add(what, n, outputs):
+        test_labels = data[1].labels
+        found.setdefault(f"test_{what}_{n}_accuracies", []).append(accuracy(outputs, test_labels))
+
+    for n, draw in tqdm(todo, desc="few labels", disable=args.quiet):
+        chosen = few_labels(labels, n, seed * args.draws + draw)
+        for prefix, f in features.items():
+            add(f"{prefix}knn", n, knn(f.train[chosen], f.train_labels[chosen], f.test))
+            probe = few_label_probe(f, chosen)
+            add(f"{prefix}linear", n, probe(f.test))
+            if prefix in encoders:
+                model = finetune(encoders[prefix], probe, data[0], train_idx[chosen], args, draw)
+                add(f"{prefix}finetuned", n, outputs(model, in_order(data[1]))[0])
+            if args.distill and not prefix and n in DISTILLED:
+                targets = soft_labels(model, data[0], train_idx, args, draw)
+                student = distil(targets, args.encoder, data[0], train_idx, args, draw)
+                add("distilled", n, outputs(student, in_order(data[1]))[0])
+    means = {key.replace("accuracies", "accuracy"): fmean(values) for key, values in found.items()}
+    return found | means

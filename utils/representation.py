@@ -29,6 +29,7 @@ class Features(NamedTuple):
     test: torch.Tensor
     test_labels: torch.Tensor
 
+    @torch.no_grad()
     def map(self, function):
         """These features after a function of (N, D) tensors."""
         return self._replace(train=function(self.train), val=function(self.val), test=function(self.test))
@@ -115,6 +116,11 @@ def augmented(encoder, images, indices, copies, precision):
     return torch.cat([outputs(encoder, view, precision)[0] for view in views])
 
 
+def few_label_probe(f, chosen):
+    """The probe from the training features at `chosen` alone, standardised by all, which need no labels."""
+    return fit_probe(f.train[chosen], f.train_labels[chosen], statistics(f.train), FEW_LABELS_DECAY)
+
+
 # --- Without labels ---
 
 
@@ -136,21 +142,11 @@ def match_clusters(clusters, labels, classes=10):
     return linear_sum_assignment(counts, maximize=True)[1]
 
 
-def clustering_scores(f):
-    """Accuracy and normalised mutual information of ten clusters on the test features.
+def plane(features, seed=0):
+    """A map of (N, D) features in two dimensions, (N, 2) NumPy, by t-SNE on cosine distances."""
+    from sklearn.manifold import TSNE
 
-    The clusters are fitted without labels on the training features, and named by the training labels, so
-    that the test labels are used for the score alone.
-    """
-    from sklearn.metrics import normalized_mutual_info_score
-
-    train, test = cluster(f.train, f.test)
-    names, labels = match_clusters(train, f.train_labels.cpu().numpy()), f.test_labels.cpu().numpy()
-    return {
-        "val_kmeans_accuracy": float((names[train] == f.train_labels.cpu().numpy()).mean()),
-        "test_kmeans_accuracy": float((names[test] == labels).mean()),
-        "test_kmeans_nmi": float(normalized_mutual_info_score(labels, test)),
-    }
+    return TSNE(metric="cosine", init="pca", random_state=seed).fit_transform(features.cpu().numpy())
 
 
 def neighbour_graph(features, k=NEIGHBOURS, temperature=KNN_TEMPERATURE):
@@ -185,11 +181,11 @@ def spread_labels(graph, labelled, labels, classes=10, alpha=0.99, steps=200):
     return found / np.maximum(found.sum(1, keepdims=True), 1e-12)
 
 
-# --- Scores ---
+# --- Scores: dicts named <split>_<what>_accuracy ---
 
 
-def all_label_scores(f):
-    """k-NN and linear probe with all training labels: a dict of accuracies, and the probe."""
+def frozen_scores(f):
+    """k-NN and linear probe with all training labels: the accuracies, and the probe."""
     probe = fit_probe(f.train, f.train_labels, statistics(f.train), DECAY)
     found = {}
     for split, features, labels in (("val", f.val, f.val_labels), ("test", f.test, f.test_labels)):
@@ -198,6 +194,30 @@ def all_label_scores(f):
     return found, probe
 
 
-def few_label_probe(f, chosen):
-    """The probe from the training features at `chosen` alone, standardised by all, which need no labels."""
-    return fit_probe(f.train[chosen], f.train_labels[chosen], statistics(f.train), FEW_LABELS_DECAY)
+def augmented_probe_scores(encoder, f, images, train_idx, precision):
+    """The linear probe on features of altered copies of the training images, beside the images themselves."""
+    copies = augmented(encoder, images, train_idx, COPIES, precision)
+    rows, labels = torch.cat([f.train, copies]), f.train_labels.repeat(1 + COPIES)
+    probe = fit_probe(rows, labels, statistics(f.train), DECAY)
+    return {
+        "val_linear_augmented_accuracy": accuracy(probe(f.val), f.val_labels),
+        "test_linear_augmented_accuracy": accuracy(probe(f.test), f.test_labels),
+    }
+
+
+def clustering_scores(f):
+    """Accuracy and normalised mutual information (NMI) of ten clusters of the test features.
+
+    The clusters are fitted on the training features without labels, and named one to one by the training
+    labels, so that the test labels are used for the score alone.
+    """
+    from sklearn.metrics import normalized_mutual_info_score
+
+    train, test = cluster(f.train, f.test)
+    known, labels = f.train_labels.cpu().numpy(), f.test_labels.cpu().numpy()
+    names = match_clusters(train, known)
+    return {
+        "train_kmeans_accuracy": float((names[train] == known).mean()),
+        "test_kmeans_accuracy": float((names[test] == labels).mean()),
+        "test_kmeans_nmi": float(normalized_mutual_info_score(labels, test)),
+    }

@@ -52,7 +52,9 @@ class Run:
         return json.loads(self.path(name).read_text())
 
     def write_json(self, name, content):
-        text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+        self.write_text(name, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+    def write_text(self, name, text):
         self._write(name, lambda path: path.write_text(text))
 
     def save_predictions(self, **arrays):
@@ -96,8 +98,7 @@ class Run:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def write_history(self, lines):
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        self._write("history.jsonl", lambda path: path.write_text(text))
+        self.write_text("history.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
     def _write(self, name, write):
         if not self.writes:
