@@ -100,8 +100,9 @@ def make_parser():
     add(
         "--distill",
         action="store_true",
-        help="self-training from 1 and 10 labels a class, SimCLRv2's last step",
+        help="self-training from 1 and 10 labels a class",
     )
+    add("--student", choices=tuple(ENCODERS), default="fast", help="network to distil into; default: fast")
     add("--knn-every", type=number(int, 1), default=5, help="epochs between k-NN checks; default: 5")
     return parser
 

@@ -5,14 +5,13 @@ from statistics import fmean
 from types import SimpleNamespace
 
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
 from data import POLICIES, BatchLoader, few_labels
 from models import Classifier, create
 from utils.evaluate import in_order, outputs
 from utils.fit import classification_step, fit
-from utils.representation import accuracy, few_label_probe, knn
+from utils.representation import accuracy, few_label_probe, knn, neighbour_graph, spread_labels
 from utils.run import Run
 
 LABELS_PER_CLASS = (1, 10, 100)
@@ -20,9 +19,9 @@ LABELS_PER_CLASS = (1, 10, 100)
 DISTILLED = (1, 10)
 
 # Fixed for all numbers of labels, chosen on validation images. An "epoch" is so many images, drawn by turns.
-FINETUNE = {"epochs": 10, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.99}
+FINETUNE = {"epochs": 6, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.99}
 FINETUNE_IMAGES = 3200
-DISTIL = {"epochs": 6, "batch_size": 256, "lr": 5e-3, "weight_decay": 0.02, "ema": 0.998}
+DISTIL = {"epochs": 4, "batch_size": 256, "lr": 5e-3, "weight_decay": 0.02, "ema": 0.998}
 COMMON = {
     "optimizer": "adamw",
     "schedule": "one-cycle",
@@ -31,7 +30,6 @@ COMMON = {
     "track": "none",
     "quiet": True,
 }
-TEACHER_VIEWS = 4
 
 
 def train_classifier(model, images, indices, recipe, args, seed):
@@ -64,15 +62,9 @@ def finetune(encoder, probe, images, labelled, args, seed):
     return train_classifier(model, images, repeated, FINETUNE, args, seed)
 
 
-def soft_labels(teacher, images, indices, args, seed):
-    """The teacher's class probabilities (N, 10), the mean over augmented views of each image."""
-    views = [in_order(images, indices, POLICIES["affine"], seed + i) for i in range(TEACHER_VIEWS)]
-    return sum(F.softmax(outputs(teacher, view, args.precision)[0], 1) for view in views) / TEACHER_VIEWS
-
-
 def distil(probabilities, student, images, indices, args, seed):
-    """Self-training: a fresh Classifier by name on all images, labelled by probabilities (N, 10)."""
-    targets = probabilities.new_zeros(len(images.labels), 10)
+    """Self-training: a fresh Classifier, by name, on all the images, labelled by probabilities (N, 10)."""
+    targets = probabilities.new_zeros(len(images.labels), probabilities.shape[1])
     targets[indices.to(targets.device)] = probabilities
     torch.manual_seed(seed)
     model = create(student).to(args.device, memory_format=torch.channels_last)
@@ -82,18 +74,22 @@ def distil(probabilities, student, images, indices, args, seed):
 def few_label_scores(args, data, train_idx, features, encoders, seed):
     """Test accuracies with 1, 10 and 100 labels a class, over args.draws draws of the labels.
 
-    features: {prefix: Features} to put k-NN and a probe on. encoders: {prefix: encoder} to fine-tune; with
-    --distill the one of prefix "" also teaches a student. Returns test_<prefix><what>_<n>_accuracy, the
-    mean over the draws, and ..._accuracies, the draws themselves. The training images stand in for the
-    unlabelled ones; none of their other labels is used. Numbers that a class does not have are left out.
+    features: {prefix: Features} to put k-NN and a probe on. encoders: {prefix: encoder} to fine-tune. On the
+    features of prefix "" labels are spread over the graph of the training images as well, and with
+    --distill the spread labels teach a fresh student. The training images stand in for unlabelled ones;
+    none of their other labels is used. Numbers that a class does not have are left out.
+
+    Returns test_<prefix><what>_<n>_accuracies, one for each draw, and ..._accuracy, their mean.
     """
-    labels = next(iter(features.values())).train_labels
+    train_set, test_set = data
+    labels, graph = features[""].train_labels, neighbour_graph(features[""].train)
     there = labels.bincount(minlength=10).min()
-    found, todo = {}, [(n, draw) for n in LABELS_PER_CLASS if n <= there for draw in range(args.draws)]
+    todo = [(n, draw) for n in LABELS_PER_CLASS if n <= there for draw in range(args.draws)]
+    found = {}
 
     def add(what, n, outputs):
-        test_labels = data[1].labels
-        found.setdefault(f"test_{what}_{n}_accuracies", []).append(accuracy(outputs, test_labels))
+        key = f"test_{what}_{n}_accuracies"
+        found.setdefault(key, []).append(accuracy(outputs, test_set.labels))
 
     for n, draw in tqdm(todo, desc="few labels", disable=args.quiet):
         chosen = few_labels(labels, n, seed * args.draws + draw)
@@ -102,11 +98,12 @@ def few_label_scores(args, data, train_idx, features, encoders, seed):
             probe = few_label_probe(f, chosen)
             add(f"{prefix}linear", n, probe(f.test))
             if prefix in encoders:
-                model = finetune(encoders[prefix], probe, data[0], train_idx[chosen], args, draw)
-                add(f"{prefix}finetuned", n, outputs(model, in_order(data[1]))[0])
-            if args.distill and not prefix and n in DISTILLED:
-                targets = soft_labels(model, data[0], train_idx, args, draw)
-                student = distil(targets, args.encoder, data[0], train_idx, args, draw)
-                add("distilled", n, outputs(student, in_order(data[1]))[0])
+                model = finetune(encoders[prefix], probe, train_set, train_idx[chosen], args, draw)
+                add(f"{prefix}finetuned", n, outputs(model, in_order(test_set))[0])
+        spread = spread_labels(graph, chosen, labels[chosen])
+        add("spread", n, knn(features[""].train, spread, features[""].test))
+        if args.distill and n in DISTILLED:
+            student = distil(spread, args.student, train_set, train_idx, args, draw)
+            add("distilled", n, outputs(student, in_order(test_set))[0])
     means = {key.replace("accuracies", "accuracy"): fmean(values) for key, values in found.items()}
     return found | means

@@ -81,7 +81,7 @@ def nearest_neighbours(queries, neighbours, labels, neighbour_labels, path):
             for spine in ax.spines.values():
                 spine.set(visible=j == 0 or wrong, color=PALETTE[1] if wrong else "black", linewidth=2)
         axes[i, 0].set_ylabel(labels[i], rotation=0, labelpad=10, va="center", weight="bold")
-    fig.suptitle("Test digit (framed) and its nearest training digits; orange frame: another class", size=10.5)
+    fig.suptitle("Test digit (black) and its nearest training digits; orange frame: another class", size=10.5)
     save(fig, path)
 
 

@@ -55,11 +55,12 @@ def neighbours(queries, reference, k, chunk=1000):
 def knn(reference, labels, queries, k=NEIGHBOURS, temperature=KNN_TEMPERATURE, classes=10):
     """Class probabilities (N, classes) of a weighted vote of the k nearest by cosine (Wu et al., 2018).
 
-    reference: (M, D) features with labels (M,). queries: (N, D). A neighbour's vote is exp(cosine /
-    temperature). With fewer than k references all of them vote.
+    reference: (M, D) features with labels (M,), or with class probabilities (M, classes). queries: (N, D). A
+    neighbour's vote is exp(cosine / temperature). With fewer than k references all of them vote.
     """
     cosine, nearest = neighbours(queries, reference, min(k, len(reference)))
-    votes = F.one_hot(labels[nearest], classes) * ((cosine - 1) / temperature).exp().unsqueeze(2)
+    known = F.one_hot(labels, classes) if labels.ndim == 1 else labels
+    votes = known[nearest] * ((cosine - 1) / temperature).exp().unsqueeze(2)
     return F.normalize(votes.sum(1), p=1, dim=1)
 
 
@@ -167,18 +168,20 @@ def neighbour_graph(features, k=NEIGHBOURS, temperature=KNN_TEMPERATURE):
 
 
 def spread_labels(graph, labelled, labels, classes=10, alpha=0.99, steps=200):
-    """Label spreading (Zhou et al., 2004) over a neighbour_graph: class probabilities (N, classes), NumPy.
+    """Label spreading (Zhou et al., 2004) over a neighbour_graph: class probabilities (N, classes) float32.
 
-    labelled: (L,) indices of the nodes with labels (L,). The columns are scaled to the same mass, as for
-    classes that are equally frequent (class mass normalisation, Zhu et al., 2003).
+    labelled: (L,) indices of the nodes with labels (L,), on whose device the result lies. The columns are
+    scaled to the same mass, as for classes that are equally frequent (class mass normalisation, Zhu et al.,
+    2003).
     """
     known = np.zeros((graph.shape[0], classes), np.float32)
-    known[labelled, labels] = 1
+    known[labelled.cpu().numpy(), labels.cpu().numpy()] = 1
     found = known
     for _ in range(steps):
         found = alpha * (graph @ found) + (1 - alpha) * known
     found = found / np.maximum(found.sum(0), 1e-12)
-    return found / np.maximum(found.sum(1, keepdims=True), 1e-12)
+    found = found / np.maximum(found.sum(1, keepdims=True), 1e-12)
+    return torch.from_numpy(found.astype(np.float32)).to(labels.device)
 
 
 # --- Scores: dicts named <split>_<what>_accuracy ---
