@@ -8,11 +8,13 @@ import torch.nn.functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
-from data import POLICIES, Augment
-from data.augment import affine_matrix, crop, erase, smooth_displacement, warp
+from data import POLICIES, VIEW_PARTS, Augment, view_augment
+from data.augment import affine_matrix, blur, compose, crop, crop_matrix, erase, smooth_displacement, warp
 
 BILINEAR = InterpolationMode.BILINEAR
-EVERYTHING = Augment(crop=2, rotate=10, translate=0.1, scale=0.1, shear=7, elastic=1.5, erase=0.5)
+EVERYTHING = Augment(
+    crop=2, rotate=10, translate=0.1, scale=0.1, shear=7, elastic=1.5, resize=0.5, blur=1, erase=0.5
+)
 RANDOM_POLICIES = [name for name in POLICIES if name != "none"]
 
 
@@ -179,7 +181,7 @@ def test_a_batch_with_every_part_equals_the_images_one_by_one():
     images = smooth_images(8)
     params = EVERYTHING.draw(8, gen())
     batch = EVERYTHING.apply(images, params)
-    assert set(params) == {"corner", "matrix", "noise", "box"}
+    assert set(params) == {"corner", "matrix", "noise", "sigma", "box"}
     for i in range(8):
         alone = EVERYTHING.apply(images[i : i + 1], {k: v[i : i + 1] for k, v in params.items()})
         torch.testing.assert_close(batch[i : i + 1], alone, rtol=0, atol=1e-6)
@@ -240,3 +242,63 @@ def test_erased_boxes_are_inside_and_of_the_stated_share_area_and_shape():
 def test_erase_probability_at_its_ends(probability, erased):
     boxes = Augment(erase=probability).draw(500, gen())["box"]
     assert (boxes[:, 2] > 0).sum() == erased
+
+
+# --- Views for contrastive learning ---
+
+
+@pytest.mark.parametrize("box", [(0, 0, 28, 28), (4, 7, 14, 14), (2, 3, 20, 12), (10, 0, 18, 28)])
+def test_a_resized_crop_agrees_with_torchvision_inside_of_the_box(box):
+    left, top, width, height = box
+    images = smooth_images()
+    expected = reference.resized_crop(images, top, left, height, width, [28, 28], BILINEAR, antialias=False)
+    found = warp(images, crop_matrix(*(torch.tensor([v / 28]) for v in box)))
+    edge = 28 // min(width, height)  # there torchvision repeats the border in place of what lies outside
+    inside = (..., slice(edge, -edge), slice(edge, -edge))
+    torch.testing.assert_close(found[inside], expected[inside], rtol=0, atol=1e-4)
+
+
+def test_composed_maps_are_one_after_the_other():
+    generator = gen()
+    outer, inner = torch.randn(2, 5, 2, 3, generator=generator)
+    point = torch.randn(5, 2, 1, generator=generator)
+
+    def apply(matrix, point):
+        return matrix[:, :, :2] @ point + matrix[:, :, 2:]
+
+    torch.testing.assert_close(apply(compose(outer, inner), point), apply(outer, apply(inner, point)))
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.8, 1.5])
+def test_blur_agrees_with_torchvision(sigma):
+    images = F.pad(smooth_images(2, size=20), [4] * 4)  # a black border, as digits have
+    expected = reference.gaussian_blur(images, [7, 7], [sigma, sigma])
+    torch.testing.assert_close(blur(images, torch.full((2,), sigma)), expected, rtol=0, atol=1e-5)
+
+
+def test_each_image_is_blurred_by_its_own_amount_and_not_at_all_by_zero():
+    images = smooth_images(3)
+    sigma = torch.tensor([0.0, 0.5, 1.2])
+    found = blur(images, sigma)
+    assert torch.equal(found[0], images[0])
+    for i in (1, 2):
+        torch.testing.assert_close(found[i : i + 1], blur(images[i : i + 1], sigma[i : i + 1]))
+
+
+def test_strength_scales_every_range_and_zero_is_the_identity():
+    full = view_augment(VIEW_PARTS)
+    assert view_augment(VIEW_PARTS, 0.5) == Augment(
+        **{key: value / 2 for part in VIEW_PARTS.values() for key, value in part.items()}
+    )
+    assert full.scaled(0) == Augment()
+    assert full.scaled(100).erase == 1
+    assert full.scaled(100).resize < 1
+    assert view_augment(["blur"]) == Augment(blur=VIEW_PARTS["blur"]["blur"])
+
+
+def test_random_crops_lie_in_the_image_and_have_the_area_that_was_asked_for():
+    params = Augment(resize=0.6).draw(500, gen())
+    width, height = params["matrix"][:, 0, 0], params["matrix"][:, 1, 1]
+    assert (width * height >= 0.4 - 1e-5).all()
+    assert (params["matrix"][:, :, 2].abs() <= 1 - torch.stack([width, height], 1) + 1e-5).all()
+    assert (width * height).min() < 0.45

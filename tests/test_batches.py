@@ -162,3 +162,28 @@ def test_generators_of_different_keys_are_independent():
     draws = torch.stack([torch.randn(4000, generator=generator(*key)) for key in keys])
     correlation = torch.corrcoef(draws) - torch.eye(len(keys))
     assert correlation.abs().max() < 0.1  # six standard deviations; equal streams would give 1
+
+
+def test_views_are_differently_augmented_and_an_image_s_own_stand_together(digits):
+    loader = BatchLoader(digits, torch.arange(20), 6, augment=POLICIES["affine"], views=3, shuffle=False)
+    batches = list(loader.epoch())
+    assert [tuple(x.shape) for x, _ in batches] == [(6, 3, 1, 28, 28)] * 3 + [(2, 3, 1, 28, 28)]
+    assert torch.equal(torch.cat([y for _, y in batches]), digits.labels[:20])
+    x = batches[0][0]
+    assert not torch.equal(x[:, 0], x[:, 1])
+    plain = BatchLoader(digits, torch.arange(20), 6, views=2, shuffle=False)
+    x, _ = next(plain.epoch())
+    assert torch.equal(x[:, 0], x[:, 1])
+    assert torch.equal(x[:, 0], digits.normalise(digits.images[:6] / 255))
+
+
+def test_the_views_of_all_ranks_are_those_of_one_process(digits):
+    def batches(**ranks):
+        return list(
+            BatchLoader(digits, torch.arange(20), 7, augment=POLICIES["affine"], views=2, **ranks).epoch(1)
+        )
+
+    pieces = [batches(rank=rank, world=2) for rank in range(2)]
+    for (x, y), *parts in zip(batches(), *pieces, strict=True):
+        torch.testing.assert_close(torch.cat([part[0] for part in parts]), x)
+        assert torch.equal(torch.cat([part[1] for part in parts]), y)
