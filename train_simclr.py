@@ -251,6 +251,8 @@ def parse(argv=None):
     fill(args, RECIPE)
     if args.batch_size < 2:
         parser.error("--batch-size must be at least 2: a contrastive loss compares images")
+    if args.schedule == "plateau":
+        parser.error("--schedule plateau needs a validation loss, which pre-training doesn't have")
     if args.dry_run:
         args.epochs = 1
     args.device = str(distributed.start(resolve_device(args.device)))

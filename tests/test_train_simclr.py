@@ -1,0 +1,194 @@
+"""train_simclr.py end to end on tiny data on the CPU."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+import train_simclr
+from models import create, load_encoder, save_model
+from utils import few
+from utils.run import Run
+
+FILES = {
+    "config.json",
+    "history.jsonl",
+    "metrics.json",
+    "predictions.npz",
+    "encoder.pt",
+    "last.pt",
+    "map.csv",
+    "curves.png",
+    "views.png",
+    "neighbours.png",
+    "map.png",
+}
+
+
+def flags(data, results, *more):
+    """Pre-train the smallest convolutional encoder on 180 images, in float32."""
+    return [
+        *("--data-dir", str(data), "--results-dir", str(results), "--device", "cpu", "--precision", "fp32"),
+        *("--encoder", "fast", "--epochs", "2", "--batch-size", "45", "--draws", "2", "--quiet"),
+        *more,
+    ]
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Fine-tuning and distillation of one epoch of a few images."""
+    monkeypatch.setattr(few, "FINETUNE", few.FINETUNE | {"epochs": 1})
+    monkeypatch.setattr(few, "FINETUNE_IMAGES", 64)
+    monkeypatch.setattr(few, "DISTIL", few.DISTIL | {"epochs": 1})
+
+
+def test_a_run_writes_all_its_files_and_scores(tmp_path, tiny_dir, short, capsys):
+    metrics = train_simclr.main(flags(tiny_dir, tmp_path, "--distill"))
+    folder = tmp_path / "simclr" / "simclr"
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert "linear" in capsys.readouterr().out
+    record = metrics["runs"][0]
+    for who in ("", "head_", "random_", "pixels_"):
+        for what in ("knn", "linear"):
+            assert 0.1 <= record[f"test_{who}{what}_accuracy"] <= 1
+    for n in (1, 10):  # a class has 18 training images: 100 are left out
+        for what in (
+            "knn",
+            "linear",
+            "finetuned",
+            "spread",
+            "distilled",
+            "random_finetuned",
+            "pixels_linear",
+        ):
+            values = record[f"test_{what}_{n}_accuracies"]
+            assert len(values) == 2
+            assert record[f"test_{what}_{n}_accuracy"] == pytest.approx(np.mean(values))
+    assert not any("_100_" in key for key in record)
+    assert record["train_images"] == 180
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert {"train_loss", "train_contrastive_accuracy", "train_alignment", "train_uniformity"} <= set(
+        history[0]
+    )
+    assert "val_knn_accuracy" in history[-1]
+    assert "val_knn_accuracy" not in history[0]
+    found = Run(folder).predictions()
+    assert found["test_probabilities"].shape == (100, 10)
+    assert (
+        record["test_linear_accuracy"]
+        == (found["test_probabilities"].argmax(1) == found["test_labels"]).mean()
+    )
+    encoder = load_encoder(folder / "encoder.pt")
+    assert encoder(torch.zeros(2, 1, 28, 28)).shape == (2, 64)
+    lines = (folder / "map.csv").read_text().splitlines()
+    assert lines[0] == "digit,x,y,pixels_x,pixels_y"
+    assert len(lines) == 101
+
+
+def test_more_training_lowers_the_loss_and_raises_the_k_nn_accuracy(tmp_path, tiny_dir):
+    args, *_ = train_simclr.parse(
+        flags(
+            tiny_dir, tmp_path, "--epochs", "12", "--views", "affine", "--strength", "0.3", "--knn-every", "1"
+        )
+    )
+    data = train_simclr.load("mnist", tiny_dir)
+    splits = train_simclr.split(data[0].labels, 0.2, 0)
+    run = Run(tmp_path)
+    train_simclr.pretrain(args, data[0], *splits, 0, run)
+    history = run.history()
+    assert history[-1]["train_loss"] < 0.8 * history[0]["train_loss"]
+    assert (
+        history[-1]["val_knn_accuracy"] > history[0]["val_knn_accuracy"]
+        or history[0]["val_knn_accuracy"] == 1
+    )
+
+
+def test_supcon_uses_the_labels_and_names_its_folder(tmp_path, tiny_dir, short):
+    how = ("--method", "supcon", "--draws", "1", "--epochs", "1")
+    train_simclr.main(flags(tiny_dir, tmp_path, *how))
+    config = json.loads((tmp_path / "simclr" / "supcon" / "config.json").read_text())
+    assert "--method supcon" in config["command"]
+    assert config["name"] == "supcon"
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, tiny_dir, short, monkeypatch):
+    def train(folder, *more):
+        return train_simclr.main(flags(tiny_dir, tmp_path / folder, "--name", "run", "--draws", "1", *more))
+
+    whole = train("one")
+    stop_after_first = Run.save_checkpoint
+
+    def save_then_stop(self, state):
+        stop_after_first(self, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "save_checkpoint", save_then_stop)
+    with pytest.raises(SystemExit) as stopped:
+        train("two")
+    assert stopped.value.code == 130
+    monkeypatch.setattr(Run, "save_checkpoint", stop_after_first)
+    resumed = train("two", "--resume")
+    a, b = (
+        torch.load(tmp_path / x / "simclr" / "run" / "encoder.pt", weights_only=True)["weights"]
+        for x in ("one", "two")
+    )
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    scores = [{k: v for k, v in m["mean"].items() if "seconds" not in k} for m in (whole, resumed)]
+    assert scores[0] == scores[1]
+
+
+def test_two_ranks_train_one_encoder_together(tmp_path, tiny_dir):
+    """The same loss, epoch by epoch, as one process, from half of the batch each."""
+    how = ("--dry-run", "--draws", "1", "--views", "affine")
+    train_simclr.main(flags(tiny_dir, tmp_path / "one", *how))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train_simclr.py"]
+    subprocess.run(
+        [sys.executable, *torchrun, *flags(tiny_dir, tmp_path / "two", *how)],
+        cwd=ROOT,
+        check=True,
+        timeout=240,
+    )
+    one, two = (Run(tmp_path / x / "simclr" / "dry-run") for x in ("one", "two"))
+    assert len(two.history()) == len(one.history()) == 1
+    for key in ("train_loss", "train_alignment", "train_uniformity"):
+        assert two.history()[0][key] == pytest.approx(one.history()[0][key], rel=1e-4)
+    a, b = (torch.load(run.path("encoder.pt"), weights_only=True)["weights"] for run in (one, two))
+    assert a.keys() == b.keys()
+    assert two.read_json("metrics.json")["mean"].keys() == one.read_json("metrics.json")["mean"].keys()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--batch-size", "1"], "at least 2"),
+        (["--temperature", "0"], "above 0"),
+        (["--temperature", "-1"], "above 0"),
+        (["--encoder", "vgg"], "vgg"),
+        (["--head", "conv"], "conv"),
+        (["--views", "affine,flip"], "flip"),
+        (["--strength", "-1"], "at least 0"),
+        (["--draws", "0"], "at least 1"),
+        (["--schedule", "plateau"], "plateau"),
+        (["--method", "moco"], "moco"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_code_2(tmp_path, tiny_dir, wrong, said, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train_simclr.main(flags(tiny_dir, tmp_path, *wrong))
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_encoder_of_another_architecture_is_refused(tmp_path):
+    from models import CheckpointError
+
+    save_model(tmp_path / "encoder.pt", create("fast", 0), "compact", num_classes=0)
+    with pytest.raises(CheckpointError, match="does not hold a 'compact'"):
+        load_encoder(tmp_path / "encoder.pt")
