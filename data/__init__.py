@@ -3,7 +3,7 @@
 from data.augment import POLICIES, Augment
 from data.batches import BatchLoader, generator
 from data.images import DATASETS, DataError, ImageSet, load
-from data.splits import few_labels, folds, split
+from data.splits import bootstrap, few_labels, folds, split
 
 __all__ = [
     "DATASETS",
@@ -12,6 +12,7 @@ __all__ = [
     "BatchLoader",
     "DataError",
     "ImageSet",
+    "bootstrap",
     "few_labels",
     "folds",
     "generator",

@@ -11,6 +11,7 @@ import torch
 
 from data import DATASETS, POLICIES, DataError
 from models import CheckpointError
+from utils import distributed
 from utils.errors import Fault
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -128,7 +129,8 @@ def command_line(parser, args, leave_out=BOOKKEEPING):
             continue
         words.append(action.option_strings[-1])
         if action.nargs != 0:
-            words.append(str(value).removesuffix(".0"))
+            values = value if isinstance(value, list) else [value]
+            words += [str(value).removesuffix(".0") for value in values]
     return shlex.join(["python", parser.prog, *words])
 
 
@@ -145,6 +147,15 @@ def command(main):
             sys.exit(2)
 
     return guarded
+
+
+def resolve_machine(args):
+    """Settle --device and --precision on this machine, --quiet but on one rank, --dry-run's one epoch."""
+    args.quiet |= distributed.rank() > 0
+    if args.dry_run:
+        args.epochs = 1
+    args.device = str(distributed.start(resolve_device(args.device)))
+    args.precision = resolve_precision(args.precision, torch.device(args.device))
 
 
 def resolve_device(name):
