@@ -108,17 +108,21 @@ def train(args, data, job, run, images=None, model=None):
     step = classification_step(model, args.label_smoothing)
 
     def validate(model):
-        # The loss that is trained, label smoothing included: the plain one would prefer early epochs.
-        p, y = predict(model, train_set, val_idx)
-        return {
-            "val_loss": evaluate.cross_entropy(p, y, args.label_smoothing),
-            "val_accuracy": float((p.argmax(1) == y).mean()),
-        }
+        return validation_figures(model, train_set, val_idx, args.label_smoothing)
 
     facts = fit(model, step, batches, args, run, validate if len(val_idx) else None)
     save_model(run.path("best.pt"), model, args.model)
     record = {**job, **facts, "train_images": len(train_idx)}
     return predict_and_score(model, data, val_idx, record, run)
+
+
+def validation_figures(model, images, indices, label_smoothing):
+    """For `fit`: accuracy, and the loss that is trained, as the plain one would prefer early epochs."""
+    p, y = predict(model, images, indices)
+    return {
+        "val_loss": evaluate.cross_entropy(p, y, label_smoothing),
+        "val_accuracy": float((p.argmax(1) == y).mean()),
+    }
 
 
 def predict_and_score(model, data, val_idx, record, run):

@@ -1,7 +1,7 @@
 """What is learned from: loading, splits, batches, augmentation. Knows no model and no script."""
 
 from data.augment import POLICIES, Augment
-from data.batches import BatchLoader, generator
+from data.batches import BatchLoader, SideBySide, generator
 from data.images import DATASETS, DataError, ImageSet, load
 from data.splits import bootstrap, few_labels, folds, split
 
@@ -12,6 +12,7 @@ __all__ = [
     "BatchLoader",
     "DataError",
     "ImageSet",
+    "SideBySide",
     "bootstrap",
     "few_labels",
     "folds",

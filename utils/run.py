@@ -212,7 +212,7 @@ def summarise(run, records):
         key
         for key, value in records[0].items()
         if isinstance(value, (int, float)) and all(key in record for record in records)
-        if key not in ("seed", "fold", "member")
+        if key not in ("seed", "fold")
     ]
     columns = {key: [record[key] for record in records] for key in keys}
     metrics = {
