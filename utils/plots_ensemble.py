@@ -48,6 +48,7 @@ def combinations(records, names, path):
     )
     for key, label, color in bounds:
         value = 100 - 100 * np.mean([record[key] for record in records])
+        label = f"{label}: {value:.2f} %"
         axes[0].axvline(value, color=color, linestyle=":", linewidth=1.5, label=label)
     axes[0].set_yticks(rows, [LABELS[name] for name in names])
     axes[0].set_ylim(len(names) - 0.4, -0.6)
@@ -57,6 +58,7 @@ def combinations(records, names, path):
     for ax in axes:
         ax.set_xlim(left=0)
         ax.tick_params(axis="y", length=0)
+    axes[0].set_xlim(right=1.1 * high.max() + 0.01)  # a mean single far outside is in the legend
     fig.legend(loc="outside upper center", ncols=4)
     save(fig, path)
 
