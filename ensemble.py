@@ -24,7 +24,17 @@ from torch.nn.functional import cross_entropy
 import train_cnn
 from data import SideBySide, bootstrap, folds, split
 from models import ENCODERS, Fusion, create, load_model, save_model, stack, unstack
-from models.ensembles import COMBINATIONS, choose, combine, error_overlap, growth, oracle
+from models.ensembles import (
+    COMBINATIONS,
+    METRICS,
+    average,
+    choose,
+    combine,
+    error_overlap,
+    greedy,
+    growth,
+    oracle,
+)
 from utils import distributed, plots, plots_ensemble, track
 from utils.cli import (
     Parser,
@@ -88,8 +98,10 @@ def parse(argv=None):
         parser.error(f"unknown model {unknown[0]!r}: choose from {', '.join(ENCODERS)}")
     if args.member_folds and args.val_fraction:
         parser.error("--folds can't be joined with --val-fraction")
-    if args.stacked and (args.mode not in ("voting", "bagging") or len(models) > 1 or args.clip_norm):
-        parser.error("--stacked is for one model, --mode voting or bagging, and no --clip-norm")
+    if args.stacked and (args.mode not in ("voting", "bagging") or len(models) > 1):
+        parser.error("--stacked is for one model and --mode voting or bagging")
+    if args.stacked and member_args(args, models[0]).clip_norm:
+        parser.error("--stacked can't clip each member's gradient: say --clip-norm 0")
     if args.mode in ("snapshot", "fusion") and len(models) > 1:
         parser.error(f"--mode {args.mode} is for one model")
     fill(args, {"val_fraction": 0.1, "combine": "log_average" if args.mode == "fusion" else "average"})
@@ -276,7 +288,7 @@ def read_pool(args, folders):
 def judge(args, pool, job, part):
     """Choose on the library's validation predictions, score on its test predictions; returns its record."""
     library = draw_members(args, pool, job)
-    weights, _ = choose(library.val_p, library.val_y, job["seed"])
+    weights = choose(library.val_p, library.val_y, job["seed"])
     combined = {
         name: [combine(name, p, weights) for p in (library.val_p, library.test_p)] for name in COMBINATIONS
     }
@@ -367,7 +379,7 @@ def draw(run, args, pool, metrics, test_set):
     """The run's figures; those of a single library show the first one."""
     job = {"seed": args.seed}
     library = draw_members(args, pool, job)
-    _, selections = choose(library.val_p, library.val_y, job["seed"])
+    selections = {metric: greedy(library.val_p, library.val_y, metric) for metric in METRICS}
     labels = test_set.labels.cpu().numpy()
     if not np.array_equal(labels, library.test_y):
         raise Fault(f"the members' test labels are not those of {args.dataset} in {args.data_dir}")
@@ -381,11 +393,10 @@ def draw(run, args, pool, metrics, test_set):
     )
     if lines := run.history():
         plots.learning_curves(lines, run.path("curves.png"))
-    mean = combine("average", library.test_p, {"average": None})
     plots.worst_mistakes(
         test_set.images.cpu().numpy(),
         labels,
-        mean,
+        average(library.test_p),
         run.path("mistakes.png"),
         among=~oracle(library.test_p, labels),
         title="Test images that every member gets wrong: true and average's class, index, confidence",

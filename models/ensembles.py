@@ -82,19 +82,13 @@ def oracle(p, y):
 
 
 def choose(p, y, seed=0):
-    """{name: weights} for every combination of COMBINATIONS that has weights, and the two greedy Selections.
-
-    Everything that an ensemble learns from data, it learns here. Returns (weights, selections).
-    """
-    members = len(p)
-    selections = {metric: greedy(p, y, metric) for metric in METRICS}
-    weights = {
-        "best_single": np.eye(members)[best_single(p, y)],
-        "average": np.full(members, 1 / members),
-        **{f"greedy_{metric}": selection.weights for metric, selection in selections.items()},
+    """{name: weights} for all of COMBINATIONS that have weights: all that is learned from data."""
+    return {
+        "best_single": np.eye(len(p))[best_single(p, y)],
+        "average": np.full(len(p), 1 / len(p)),
+        **{f"greedy_{metric}": greedy(p, y, metric).weights for metric in METRICS},
         "bagged": bagged(p, y, seed=seed),
     }
-    return weights, selections
 
 
 def best_single(p, y):

@@ -153,9 +153,9 @@ def test_bagged_weights_are_the_mean_over_seeded_subsets():
 
 def test_all_weights_sum_to_one_and_every_combination_is_a_distribution():
     p, y = library()
-    weights, selections = choose(p, y)
+    weights = choose(p, y)
     assert all(w.sum() == pytest.approx(1) and w.min() >= 0 for w in weights.values())
-    assert np.array_equal(weights["greedy_loss"], selections["loss"].weights)
+    assert np.array_equal(weights["greedy_loss"], greedy(p, y).weights)
     for name in COMBINATIONS:
         combined = combine(name, p, weights)
         assert combined.shape == p.shape[1:]
