@@ -23,11 +23,12 @@ def no_figures(monkeypatch, request):
     """Figures take most of a test's time: they are drawn where a test asks for the fixture `figures`."""
     if "figures" not in request.fixturenames:
         monkeypatch.setattr(ensemble, "draw", lambda *args: None)
+        monkeypatch.setattr(train_cnn, "draw", lambda *args: None)
 
 
 @pytest.fixture
 def figures():
-    pass
+    """A test that takes it has its figures drawn."""
 
 
 def run(data, results, *flags):

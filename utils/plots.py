@@ -182,6 +182,7 @@ METHOD_COLORS = {
     "wide": "#009E73",
     "resnet18": "#CC79A7",
     "resnet50": "#000000",
+    "mixed": "#9A6324",
 }
 OTHER_METHOD = "#555555"
 REFERENCE = "#555555"
