@@ -84,7 +84,7 @@ def parse(argv=None):
     parser = make_parser()
     args = parser.parse_args(argv)
     if args.sources:
-        training = ["models", "mode", "member_folds", "stacked", "val_fraction", *COLUMNS]
+        training = ["models", "mode", "member_folds", "stacked", "val_fraction", "dry_run", *COLUMNS]
         if given := [key for key in training if getattr(args, key)]:
             flag = given[0].removeprefix("member_").replace("_", "-")
             parser.error(f"--from trains nothing: leave out --{flag}")
@@ -285,6 +285,11 @@ def read_pool(args, folders):
     return pool
 
 
+def check_images(pool, test_set, args):
+    if not np.array_equal(pool.test_y, test_set.labels.cpu().numpy()):
+        raise Fault(f"the members' test labels are not those of {args.dataset} in {args.data_dir}")
+
+
 def judge(args, pool, job, part):
     """Choose on the library's validation predictions, score on its test predictions; returns its record."""
     library = draw_members(args, pool, job)
@@ -344,6 +349,7 @@ def main(argv=None):
     if args.sources:
         folders = find_runs(args)
         pool = read_pool(args, folders)  # faults now, before a folder is made or replaced
+        check_images(pool, data[1], args)
         default = "from-" + "-".join(folder.name for folder in folders)
     else:
         units = training_units(args)
@@ -380,9 +386,6 @@ def draw(run, args, pool, metrics, test_set):
     job = {"seed": args.seed}
     library = draw_members(args, pool, job)
     selections = {metric: greedy(library.val_p, library.val_y, metric) for metric in METRICS}
-    labels = test_set.labels.cpu().numpy()
-    if not np.array_equal(labels, library.test_y):
-        raise Fault(f"the members' test labels are not those of {args.dataset} in {args.data_dir}")
     plots_ensemble.combinations(metrics["runs"], COMBINATIONS, run.path("combinations.png"))
     plots_ensemble.members(library, run.path("members.png"))
     plots_ensemble.selection_paths(library, selections, run.path("selection.png"))
@@ -395,10 +398,10 @@ def draw(run, args, pool, metrics, test_set):
         plots.learning_curves(lines, run.path("curves.png"))
     plots.worst_mistakes(
         test_set.images.cpu().numpy(),
-        labels,
+        library.test_y,
         average(library.test_p),
         run.path("mistakes.png"),
-        among=~oracle(library.test_p, labels),
+        among=~oracle(library.test_p, library.test_y),
         title="Test images that every member gets wrong: true and average's class, index, confidence",
     )
 

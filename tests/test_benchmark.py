@@ -92,9 +92,9 @@ def test_fast_says_when_the_target_was_not_reached(smallest_dir):
     benchmark.summary("fast", content["ratios"])
 
 
-def test_ensemble_measures_ours_and_skips_what_is_not_installed(smallest_dir, monkeypatch, capsys):
+def test_ensemble_measures_ours_and_skips_what_is_not_installed(small_dir, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torchensemble", None)  # as if it were not installed
-    content = ensemble(smallest_dir, CPU, repeats=1, members=2, library=(5, 50))
+    content = ensemble(small_dir, CPU, repeats=1, members=2, library=(5, 50))
     check(content, repeats=1)
     assert "pip install -r requirements-benchmark.txt" in capsys.readouterr().out
     rows = {row["name"]: row["values"][0] for row in content["rows"]}

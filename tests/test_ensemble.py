@@ -257,9 +257,10 @@ def test_the_best_member_is_chosen_on_validation_and_the_headline_is_the_users(t
     assert record["mean_single_test_accuracy"] == pytest.approx(np.mean(right[1]))
 
 
-def test_permuted_test_labels_change_no_weight(tmp_path, tiny_dir):
+def test_permuted_test_labels_change_no_weight(tmp_path, tiny_dir, monkeypatch):
     labels = np.roll(load("mnist", tiny_dir)[1].labels.numpy(), 1)
     pools = make_runs(tmp_path / "p", tiny_dir, 5), make_runs(tmp_path / "q", tiny_dir, 5, test_labels=labels)
+    monkeypatch.setattr(ensemble, "check_images", lambda *args: None)
     a, b = (
         run(tiny_dir, tmp_path, "--from", pool, "--name", name)["runs"][0]
         for name, pool in zip("ab", pools, strict=True)
@@ -312,9 +313,11 @@ def test_finished_runs_of_any_script_are_members_by_folder_or_by_name(tmp_path, 
         (["--from", "{pool}/member-0"], "at least 2 members, found 1"),
         (["--from", "{pool}", "{other}"], "share one split"),
         (["--from", "{pool}", "{unequal}"], "test_labels"),
+        (["--from", "{unequal}", "{unequal}"], "are not those of mnist"),
+        (["--from", "{pool}", "--dry-run"], "leave out --dry-run"),
         (["--from", "{pool}", "{lacking}"], "lacks val_probabilities"),
         (["--from", "{pool}", "{narrow}"], "unequal shapes"),
-        (["--from", "{pool}", "--dataset", "mnist-5k"], "--dataset mnist"),
+        (["--from", "{pool}", "{foreign}"], "--dataset kmnist"),
         (["--from", "{pool}", "{unfinished}"], "train it here first"),
     ],
 )
@@ -340,7 +343,10 @@ def pools(tmp_path_factory, tiny_dir):
         "lacking": make_runs(root / "lacking", tiny_dir, 1, val_probabilities=None),
         "narrow": make_runs(root / "narrow", tiny_dir, 1, test_probabilities=narrow),
         "unfinished": make_runs(root / "unfinished", tiny_dir, 1),
+        "foreign": make_runs(root / "foreign", tiny_dir, 1),
     }
+    config = root / "foreign" / "member-0" / "config.json"
+    config.write_text(config.read_text().replace('"mnist"', '"kmnist"'))
     (root / "unfinished" / "member-0" / "predictions.npz").unlink()
     return tiny_dir, folders
 
