@@ -306,7 +306,7 @@ def judge(args, pool, job, part):
         test_probabilities=test_p,
         test_labels=test_y,
     )
-    record = {**job, "members": len(library.members), "train_images": library.mean("train_images")}
+    record = {**job, "members": len(library.members), "train_images": round(library.mean("train_images"))}
     record |= {"library": library.names, **score(test_p, test_y, "test"), **score(val_p, val_y, "val")}
     plain = combined["average"][1].argmax(1) == test_y
     for name in COMBINATIONS:

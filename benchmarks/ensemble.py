@@ -45,6 +45,7 @@ def ensemble(data_dir, device, repeats, members=10, library=(1000, 10_000)):
         "ours, one member": functools.partial(our_training, data, data_dir, device, model, 1),
         "standard way": lambda seed: standard_training(torchensemble, data_dir, device, model, members, seed),
     }
+    our_training(data, data_dir, device, model, 1, "--dry-run", 0)  # warm-up: imports, kernels
     for seed in range(repeats):
         for side in sides:
             seconds, accuracy = takes[side](seed)

@@ -24,6 +24,7 @@ def combinations(records, names, path):
     records: of one library each, as in metrics.json. names: of models.ensembles.COMBINATIONS.
     """
     fig, axes = figure(1, 3, size=(11, 0.42 * len(names) + 1.6), sharey=True, width_ratios=(2, 1, 1))
+    fig.get_layout_engine().set(w_pad=0.12)
     rows = np.arange(len(names))
 
     def means(key):
