@@ -1,12 +1,14 @@
 """Measure how fast this is, each figure side by side with the standard way, in one run.
 
-    python benchmark.py                           all three; about 20 minutes on 2 CPU cores
+    python benchmark.py                           all of them; about 40 minutes on 2 CPU cores
     python benchmark.py --only augment roofline   two minutes
     python benchmark.py --device cuda --compile
 
 fast       seconds of training to 99.0 % accuracy: the recipe `fast` against the usual PyTorch program
 augment    augmented training images per second, against torchvision's per-image transforms
 roofline   the share of the machine's matrix-product peak that a training step of cnn and wide reaches
+ensemble   seconds to train ten members, against torchensemble (skipped when that is not installed:
+           requirements-benchmark.txt), and to select from a thousand cached members
 
 Each writes results/benchmarks/<name>.json: every measured value, medians, and the medians of the ratios of
 each repeat. Ours and the standard way take turns, so that a slower hour of the machine meets both. Close
@@ -19,13 +21,14 @@ from pathlib import Path
 import torch
 
 from benchmarks.augment import augment
+from benchmarks.ensemble import ensemble
 from benchmarks.fast import fast
 from benchmarks.roofline import roofline
-from utils.cli import BOOKKEEPING, Parser, command, command_line, number, resolve_device
+from utils.cli import Parser, command, command_line, number, resolve_device
 from utils.errors import Fault
 from utils.run import FORMAT, Run, device_name, git_commit
 
-BENCHMARKS = {"fast": fast, "augment": augment, "roofline": roofline}
+BENCHMARKS = {"fast": fast, "augment": augment, "roofline": roofline, "ensemble": ensemble}
 
 
 def make_parser():
@@ -63,8 +66,7 @@ def summary(name, ratios):
 def main(argv=None):
     parser = make_parser()
     args = parser.parse_args(argv)
-    shown = command_line(parser, args, leave_out=BOOKKEEPING | {"only"})
-    shown += f" --only {' '.join(args.only)}" if args.only else ""
+    shown = command_line(parser, args)
     name = "cpu" if args.device == "auto" and not torch.cuda.is_available() else args.device
     device = resolve_device(name)
     results = open_folder(args.results_dir)

@@ -19,7 +19,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import NamedTuple
 
-from utils import plots
+from models.ensembles import COMBINATIONS
+from utils import plots, plots_ensemble
 from utils.cli import Parser, command
 from utils.errors import Fault
 from utils.results import (
@@ -44,6 +45,7 @@ class Paradigm(NamedTuple):
 # A new script is one row here and a pair of marker lines in the README.
 PARADIGMS = {
     "train_cnn": Paradigm("Supervised classifiers", "test_accuracy"),
+    "ensemble": Paradigm("Ensembles", "test_accuracy"),
 }
 
 # The figures that a run's folder may hold, in the order of the page; others follow by name.
@@ -52,7 +54,19 @@ PICTURES = {
     "confusion.png": "confusion matrix",
     "mistakes.png": "most confident mistakes",
     "filters.png": "filters of the first layer",
+    "combinations.png": "combinations side by side",
+    "selection.png": "greedy selection step by step",
+    "weights.png": "weights step by step",
+    "size.png": "error against the number of members",
+    "members.png": "members",
+    "agreement.png": "errors that members have in common",
 }
+
+# The columns of an ensemble's table of combinations.
+COMBINATION_FIGURES = (
+    *("test_accuracy", "test_gain", "test_loss", "test_scaled_loss", "test_ece", "test_scaled_ece"),
+    *("temperature", "val_loss"),
+)
 
 MARKER = "<!-- report:{} {} -->"
 EMPTY = "No results yet."
@@ -75,7 +89,7 @@ class Row(NamedTuple):
     @property
     def method(self):
         """What fixes the colour."""
-        return self.result.config["arguments"].get("model", self.experiment.name)
+        return self.result.config["arguments"].get("model", self.experiment.name.partition("-")[0])
 
     @property
     def mean(self):
@@ -312,7 +326,12 @@ def page(script, headline, others):
     }
     if notes:
         parts += ["## The figures of others", "\n".join(map(reference_note, notes.values()))]
-    return "\n\n".join(parts + [run_part(row) for row in rows]) + "\n"
+    return "\n\n".join(parts + [run_part(row) for row in once_a_run(rows)]) + "\n"
+
+
+def once_a_run(rows):
+    """The first row of every run: one with several figures in the table has a row for each."""
+    return [row for i, row in enumerate(rows) if row.result not in [other.result for other in rows[:i]]]
 
 
 def reference_note(reference):
@@ -335,19 +354,44 @@ def run_part(row):
             f"## {row.label}",
             f"```\n{row.command}\n```",
             f"{device(row.result.metrics)}; commit {config.get('commit') or 'unknown'}; {versions}.",
+            *([combinations_table(row.result.metrics)] if "combine" in config["arguments"] else []),
             raw_table(row.result.metrics["runs"]),
             *pictures,
         ]
     )
 
 
+def combinations_table(metrics):
+    """Every way to combine the members of an ensemble: means over the libraries, with deviations."""
+    head = ["combination", "test accuracy", "above the average", "loss", "scaled", "ECE", "scaled"]
+    head += ["temperature", "validation loss", "McNemar's p, each library"]
+    mean, std, lines = metrics["mean"], metrics["std"], []
+    for name in COMBINATIONS:
+        own = {key: mean[f"{name}_{key}"] for key in COMBINATION_FIGURES}
+        spread = std[f"{name}_test_accuracy"]
+        accuracy = f"{percent(own['test_accuracy'])}" + ("" if spread is None else f" ± {deviation(spread)}")
+        values = [f"{own[key]:.4f}" for key in COMBINATION_FIGURES[2:]]
+        p = ", ".join(f"{record[f'{name}_test_mcnemar_p']:.2g}" for record in metrics["runs"])
+        lines.append(
+            [plots_ensemble.LABELS[name], f"{accuracy} %", f"{100 * own['test_gain']:+.3f}", *values, p]
+        )
+    bounds = {"mean single": "mean_single_test_accuracy", "any member right (bound)": "oracle_test_accuracy"}
+    lines += [
+        [label, f"{percent(mean[key])} %", f"{100 * (mean[key] - mean['average_test_accuracy']):+.3f}"]
+        + [""] * (len(head) - 3)
+        for label, key in bounds.items()
+    ]
+    return table(head, lines)
+
+
 def raw_table(records):
     """Every number of every run; a figure with an interval takes it into its own cell."""
     hidden = ("_low", "_high", "train_seconds")
+    elsewhere = tuple(f"{name}_" for name in COMBINATIONS)
     keys = [
         key
         for key, value in records[0].items()
-        if isinstance(value, (int, float)) and not key.endswith(hidden)
+        if isinstance(value, (int, float)) and not key.endswith(hidden) and not key.startswith(elsewhere)
     ]
     return table(
         [key.replace("seconds", "training time").replace("_", " ") for key in keys],
@@ -454,7 +498,7 @@ def comparison_data(headline):
             "seconds": run_seconds(row.result.metrics),
             "curve": mean_curve(row.result.history),
         }
-        for row in headline
+        for row in once_a_run(headline)
     ]
 
 

@@ -14,7 +14,7 @@ The test images are scored once, after the training.
 import numpy as np
 import torch
 
-from data import POLICIES, BatchLoader, few_labels, folds, load, split
+from data import POLICIES, BatchLoader, few_labels, folds, split
 from models import ENCODERS, create, load_model, save_model
 from utils import distributed, evaluate, plots, track
 from utils.cli import (
@@ -22,10 +22,10 @@ from utils.cli import (
     command,
     command_line,
     fill,
+    load_data,
     number,
     recipe_flags,
-    resolve_device,
-    resolve_precision,
+    resolve_machine,
     shared_flags,
 )
 from utils.errors import Fault
@@ -68,44 +68,64 @@ def choose_images(args, labels, job):
         raise Fault(f"cannot split {len(labels)} training images so: {error}") from error
 
 
-def train(args, data, job, run):
-    """One training: returns its record, leaves its files in `run`."""
-    train_set, test_set = data
-    seed = job["seed"]
-    train_idx, val_idx = choose_images(args, train_set.labels, job)
-    batches = BatchLoader(
-        train_set,
-        train_idx,
+def make_batches(args, images, indices, seed):
+    """The training batches of one seed by the recipe in `args`."""
+    return BatchLoader(
+        images,
+        indices,
         args.batch_size,
         seed=seed,
         augment=POLICIES[args.augment],
         plain_from=args.epochs - args.plain_epochs,
     )
+
+
+def train(args, data, job, run, images=None, model=None):
+    """One training: returns its record, leaves its files in `run`.
+
+    images: (training, validation) indices, by default the job's own. model: a network to go on with, by
+    default a fresh one of the job's seed.
+    """
+    train_set, _ = data
+    seed = job["seed"]
+    train_idx, val_idx = images or choose_images(args, train_set.labels, job)
+    batches = make_batches(args, train_set, train_idx, seed)
     torch.manual_seed(seed)
-    model = create(args.model).to(args.device, memory_format=torch.channels_last)
+    model = model or create(args.model)
+    model = model.to(args.device, memory_format=torch.channels_last)
 
     step = classification_step(model, args.label_smoothing)
 
     def validate(model):
-        # The loss that is trained, label smoothing included: the plain one would prefer early epochs.
-        p, y = predict(model, train_set, val_idx)
-        return {
-            "val_loss": evaluate.cross_entropy(p, y, args.label_smoothing),
-            "val_accuracy": float((p.argmax(1) == y).mean()),
-        }
+        return validation_figures(model, train_set, val_idx, args.label_smoothing)
 
     facts = fit(model, step, batches, args, run, validate if len(val_idx) else None)
     save_model(run.path("best.pt"), model, args.model)
+    record = {**job, **facts, "train_images": len(train_idx)}
+    return predict_and_score(model, data, val_idx, record, run)
 
+
+def validation_figures(model, images, indices, label_smoothing):
+    """For `fit`: accuracy, and the loss that is trained, as the plain one would prefer early epochs."""
+    p, y = predict(model, images, indices)
+    return {
+        "val_loss": evaluate.cross_entropy(p, y, label_smoothing),
+        "val_accuracy": float((p.argmax(1) == y).mean()),
+    }
+
+
+def predict_and_score(model, data, val_idx, record, run):
+    """The record with the scores of a trained model, whose predictions are saved in `run`."""
+    train_set, test_set = data
     test_p, test_y = predict(model, test_set)
-    record = {**job, **facts, "train_images": len(train_idx), **score(test_p, test_y, "test")}
+    record = {**record, **score(test_p, test_y, "test")}
     saved = {"test_probabilities": test_p, "test_labels": test_y}
     if len(val_idx):
         val_p, val_y = predict(model, train_set, val_idx)
         record |= score(val_p, val_y, "val")
         saved |= {"val_probabilities": val_p, "val_labels": val_y, "val_indices": val_idx.numpy()}
     run.save_predictions(**saved)
-    return {**record, "seconds": facts["train_seconds"]}
+    return {**record, "seconds": record["train_seconds"]}
 
 
 def draw(run, args, test_set):
@@ -135,7 +155,6 @@ def parse(argv=None):
         parser.error("--folds can't be joined with --runs, --val-fraction or --labels-per-class")
     if args.labels_per_class and args.val_fraction is not None:
         parser.error("--labels-per-class validates on a quarter: leave out --val-fraction")
-    args.quiet |= distributed.rank() > 0
     shown = command_line(parser, args)
     resume = command_line(parser, args, leave_out={"name", "resume", "overwrite"})
     recipe = RECIPES[args.model]
@@ -145,10 +164,7 @@ def parse(argv=None):
     fill(args, {**recipe, "val_fraction": 0.1})
     if args.val_fraction == 0 and needs_validation(args):
         parser.error("--patience and --schedule plateau need --val-fraction above 0")
-    if args.dry_run:
-        args.epochs = 1
-    args.device = str(distributed.start(resolve_device(args.device)))
-    args.precision = resolve_precision(args.precision, torch.device(args.device))
+    resolve_machine(args)
     return args, shown, resume
 
 
@@ -156,9 +172,7 @@ def parse(argv=None):
 def main(argv=None):
     args, shown, resume = parse(argv)
     track.check(args.track)
-    data = distributed.first_then_all(lambda: load(args.dataset, args.data_dir, args.device))
-    if args.dry_run:
-        data = [part._replace(images=part.images[:1000], labels=part.labels[:1000]) for part in data]
+    data = load_data(args)
     for job in jobs(args):
         choose_images(args, data[0].labels, job)  # faults now, before a folder is made or replaced
     default = args.model + (f"-{args.labels_per_class}-labels" if args.labels_per_class else "")

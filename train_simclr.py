@@ -18,7 +18,7 @@ import math
 import torch
 from torch import nn
 
-from data import VIEW_PARTS, BatchLoader, generator, load, split, view_augment
+from data import VIEW_PARTS, BatchLoader, generator, split, view_augment
 from models import ENCODERS, ContrastiveModel, contrastive_metrics, create, nt_xent, save_model, supcon
 from models.contrastive import HEADS
 from utils import distributed, track
@@ -28,10 +28,10 @@ from utils.cli import (
     command,
     command_line,
     fill,
+    load_data,
     number,
     optimizer_flags,
-    resolve_device,
-    resolve_precision,
+    resolve_machine,
     shared_flags,
 )
 from utils.evaluate import in_order, outputs
@@ -245,7 +245,6 @@ def draw(run, args, data):
 def parse(argv=None):
     parser = make_parser()
     args = parser.parse_args(argv)
-    args.quiet |= distributed.rank() > 0
     shown = command_line(parser, args)
     resume = command_line(parser, args, leave_out={"name", "resume", "overwrite"})
     fill(args, RECIPE)
@@ -253,10 +252,7 @@ def parse(argv=None):
         parser.error("--batch-size must be at least 2: a contrastive loss compares images")
     if args.schedule == "plateau":
         parser.error("--schedule plateau needs a validation loss, which pre-training doesn't have")
-    if args.dry_run:
-        args.epochs = 1
-    args.device = str(distributed.start(resolve_device(args.device)))
-    args.precision = resolve_precision(args.precision, torch.device(args.device))
+    resolve_machine(args)
     return args, shown, resume
 
 
@@ -264,9 +260,7 @@ def parse(argv=None):
 def main(argv=None):
     args, shown, resume = parse(argv)
     track.check(args.track)
-    data = distributed.first_then_all(lambda: load(args.dataset, args.data_dir, args.device))
-    if args.dry_run:
-        data = [part._replace(images=part.images[:1000], labels=part.labels[:1000]) for part in data]
+    data = load_data(args)
     run = distributed.first(lambda: open_run("train_simclr", args, args.method, shown))
     resume += f" --name {run.folder.name} --resume"
     metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume, together=True)

@@ -7,11 +7,10 @@ from types import SimpleNamespace
 import torch
 from tqdm import tqdm
 
-import train_cnn
 from benchmarks.measure import clock, median, ratio, recipe_arguments, row
 from data import POLICIES, BatchLoader, load
 from models import create
-from utils.fit import Training
+from utils.fit import Training, classification_step
 
 # Square matrix sizes for the peak, and training steps per measurement.
 SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}
@@ -85,7 +84,7 @@ def training_steps(name, train_set, device):
     model = create(name).to(device, memory_format=torch.channels_last)
     training = Training(model, args, len(loader))
     same = SimpleNamespace(epoch=lambda number: itertools.repeat(batch))
-    step = train_cnn.classification_step(model, args.label_smoothing)
+    step = classification_step(model, args.label_smoothing)
 
     def take(count):
         training.train_epoch(step, same, count, tqdm(disable=True))

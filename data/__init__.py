@@ -1,9 +1,9 @@
 """What is learned from: loading, splits, batches, augmentation. Knows no model and no script."""
 
 from data.augment import POLICIES, VIEW_PARTS, Augment, view_augment
-from data.batches import BatchLoader, generator
+from data.batches import BatchLoader, SideBySide, generator
 from data.images import DATASETS, DataError, ImageSet, load
-from data.splits import few_labels, folds, split
+from data.splits import bootstrap, few_labels, folds, split
 
 __all__ = [
     "DATASETS",
@@ -13,6 +13,8 @@ __all__ = [
     "BatchLoader",
     "DataError",
     "ImageSet",
+    "SideBySide",
+    "bootstrap",
     "few_labels",
     "folds",
     "generator",

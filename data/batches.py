@@ -10,6 +10,24 @@ def generator(*key):
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
+class SideBySide:
+    """The batches of several equally long loaders at once: x (B, M, 28, 28), y (B, M) for M loaders.
+
+    For networks that are trained together, each on its own order and augmentation (models.stack).
+    """
+
+    def __init__(self, loaders):
+        self.loaders = loaders
+
+    def __len__(self):
+        return len(self.loaders[0])
+
+    def epoch(self, number=0):
+        for batches in zip(*(loader.epoch(number) for loader in self.loaders), strict=True):
+            images, labels = zip(*batches, strict=True)
+            yield torch.cat(images, 1), torch.stack(labels, 1)
+
+
 class BatchLoader:
     """Shuffled, augmented, normalised batches of the images at `indices`.
 

@@ -52,5 +52,11 @@ def few_labels(labels, per_class, seed):
     return _indices(np.concatenate(drawn))
 
 
+def bootstrap(indices, seed):
+    """As many indices as there are, drawn from them with replacement (Breiman, 1996): 63 % are there."""
+    drawn = np.random.default_rng(seed).choice(indices.numpy(), len(indices))
+    return _indices(drawn)
+
+
 def _indices(array):
     return torch.from_numpy(np.sort(array))

@@ -3,6 +3,7 @@
 from models.classifiers import ENCODERS, Classifier, create
 from models.contrastive import ContrastiveModel, contrastive_metrics, nt_xent, supcon
 from models.files import CheckpointError, load_encoder, load_model, save_model
+from models.together import Fusion, stack, unstack
 
 __all__ = [
     "ENCODERS",
@@ -10,10 +11,13 @@ __all__ = [
     "Classifier",
     "ContrastiveModel",
     "contrastive_metrics",
+    "Fusion",
     "create",
     "load_encoder",
     "load_model",
     "nt_xent",
     "save_model",
     "supcon",
+    "stack",
+    "unstack",
 ]

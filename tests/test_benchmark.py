@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import sys
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 import benchmark
 from benchmarks import measure, roofline
 from benchmarks.augment import standard_affine
+from benchmarks.ensemble import ensemble
 from benchmarks.fast import fast
 from data import POLICIES, load
 
@@ -57,7 +59,7 @@ def test_main_writes_the_file_of_each_chosen_benchmark(small_dir, tmp_path, caps
     assert content["format"] == 1
     assert content["benchmark"] == "augment"
     assert "thread" in content["device"]
-    assert content["command"] == "python benchmark.py --repeats 2 --device cpu --only augment"
+    assert content["command"] == "python benchmark.py --only augment --repeats 2 --device cpu"
     assert [row["name"] for row in content["rows"]] == ["ours", "standard way"]
     assert content["images"] == {"ours": 600, "standard": 600}
     ours, standard = (row["values"] for row in content["rows"])
@@ -88,6 +90,19 @@ def test_fast_says_when_the_target_was_not_reached(smallest_dir):
     assert [row["median"] for row in content["rows"][:2]] == [None, None]
     assert content["ratios"][0]["value"] is None
     benchmark.summary("fast", content["ratios"])
+
+
+def test_ensemble_measures_ours_and_skips_what_is_not_installed(small_dir, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torchensemble", None)  # as if it were not installed
+    content = ensemble(small_dir, CPU, repeats=1, members=2, library=(5, 50))
+    check(content, repeats=1)
+    assert "pip install -r requirements-benchmark.txt" in capsys.readouterr().out
+    rows = {row["name"]: row["values"][0] for row in content["rows"]}
+    assert "standard way" not in rows
+    assert min(rows.values()) >= 0
+    expected = 2 * rows["ours, one member"] / rows["ours, stacked"]
+    assert content["ratios"][0]["values"][0] == pytest.approx(expected, rel=1e-3)
+    assert {"ours, selection by loss", "ours, selection by accuracy"} <= set(rows)
 
 
 def test_roofline_accounts_for_the_whole_step(smallest_dir):

@@ -9,7 +9,16 @@ from torch import nn
 
 from models import create
 from utils import evaluate
-from utils.evaluate import calibration_error, confusion, predict, score
+from utils.evaluate import (
+    calibration_error,
+    confusion,
+    cross_entropy,
+    fit_temperature,
+    mcnemar,
+    predict,
+    scale,
+    score,
+)
 
 
 @pytest.fixture
@@ -188,3 +197,31 @@ def test_score_is_perfect_for_perfect_predictions():
     found = score(one_hot(labels), labels, "x")
     assert (found["x_accuracy"], found["x_loss"], found["x_ece"]) == (1.0, 0.0, 0.0)
     assert found["x_precision"] == found["x_recall"] == [1.0] * 10
+
+
+def test_temperature_scaling_is_the_softmax_of_divided_logits():
+    logits = np.random.default_rng(0).normal(size=(20, 10))
+    p, half = (np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in (logits, logits / 2))
+    assert scale(p, 2.0) == pytest.approx(half, abs=1e-6)
+    assert scale(p, 1.0) == pytest.approx(p, abs=1e-6)
+
+
+def test_the_fitted_temperature_is_that_of_a_grid_and_mends_overconfidence():
+    rng = np.random.default_rng(0)
+    true = rng.dirichlet(np.full(10, 0.3), 2000)
+    labels = (true.cumsum(1) > rng.random((2000, 1))).argmax(1)
+    p = scale(true, 1 / 3)  # as if the logits were three times too large
+    grid = np.exp(np.linspace(-1, 2.5, 141))
+    losses = [cross_entropy(scale(p, t), labels) for t in grid]
+    found = fit_temperature(p, labels)
+    assert found == pytest.approx(grid[np.argmin(losses)], rel=0.03)
+    assert found == pytest.approx(3, rel=0.1)
+    assert calibration_error(scale(p, found), labels) < 0.3 * calibration_error(p, labels)
+
+
+def test_mcnemar_counts_only_the_images_on_which_two_classifiers_differ():
+    a = np.array([True] * 90 + [True] * 8 + [False] * 2)
+    b = np.array([True] * 90 + [False] * 8 + [True] * 2)
+    both_tails = 2 * sum(math.comb(10, k) for k in range(3)) / 2**10
+    assert mcnemar(a, b) == mcnemar(b, a) == pytest.approx(both_tails)
+    assert mcnemar(a, a) == 1.0

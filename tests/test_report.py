@@ -18,7 +18,7 @@ from utils.cli import BOOKKEEPING
 from utils.results import read_experiments, read_references, read_result, run_folders
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("overview", "train_cnn", "benchmarks")
+NAMES = ("overview", "train_cnn", "ensemble", "benchmarks")
 PNG = b"stands for a picture"
 
 EXPERIMENTS = [
@@ -200,7 +200,7 @@ def test_a_made_up_tree_renders_to_the_known_tables(tree):
     assert "](results/overview.png)" in section(tree, "overview")
     text = (tree / "README.md").read_text()
     assert text.startswith("# Title\n\nBefore.\n\n<!-- report:overview begin -->\n")
-    assert text.count("\nBetween.\n") == 2
+    assert text.count("\nBetween.\n") == 3
     assert text.endswith("end -->\n\nAfter.\n")
     assert "old" not in text
 
@@ -342,6 +342,7 @@ def test_markers_must_be_there_once_and_known(tree, capsys):
         "README.md: report.py makes no section train_xyz",
         "README.md: needs the lines <!-- report:overview begin --> and <!-- report:overview end -->, once",
         "README.md: needs the lines <!-- report:train_cnn begin --> and <!-- report:train_cnn end -->, once",
+        "README.md: needs the lines <!-- report:ensemble begin --> and <!-- report:ensemble end -->, once",
     ]
     assert section(tree, "benchmarks")
     (tree / "README.md").unlink()
@@ -353,7 +354,7 @@ def test_without_results_or_benchmarks_the_sections_say_so(tmp_path, capsys):
     make_readme(tmp_path / "README.md")
     lines = complaints(tmp_path, capsys)
     assert lines == ["results/experiments.json: missing", "results/references.json: missing"]
-    assert [section(tmp_path, name) for name in NAMES] == [report.EMPTY] * 3
+    assert [section(tmp_path, name) for name in NAMES] == [report.EMPTY] * len(NAMES)
 
 
 def test_other_figures_than_the_key_figure_and_labels_of_its_own(tree):

@@ -1,9 +1,10 @@
 """Splits: stratified, seeded, disjoint, complete."""
 
+import numpy as np
 import pytest
 import torch
 
-from data import few_labels, folds, split
+from data import bootstrap, few_labels, folds, split
 
 # Unequal classes, so that a split that ignores them is found out: class c occurs 20 + 10 c times.
 COUNTS = torch.arange(20, 120, 10)
@@ -104,3 +105,13 @@ def test_few_labels_depend_on_the_seed_alone():
 def test_more_labels_than_the_smallest_class_has_is_an_error(per_class):
     with pytest.raises(ValueError, match=rf"from 1 to 20 \(class 0 .* not {per_class}"):
         few_labels(LABELS, per_class, seed=0)
+
+
+def test_a_bootstrap_draws_as_many_with_replacement_and_keeps_63_percent():
+    indices = torch.arange(5000, 15000)
+    drawn = bootstrap(indices, 3)
+    assert len(drawn) == 10000
+    assert torch.isin(drawn, indices).all()
+    assert len(drawn.unique()) / 10000 == pytest.approx(1 - np.exp(-1), abs=0.02)
+    assert torch.equal(drawn, bootstrap(indices, 3))
+    assert not torch.equal(drawn, bootstrap(indices, 4))

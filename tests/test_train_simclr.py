@@ -10,6 +10,7 @@ import torch
 from conftest import ROOT
 
 import train_simclr
+from data import load, split
 from models import create, load_encoder, save_model
 from utils import few
 from utils.run import Run
@@ -95,8 +96,8 @@ def test_more_training_lowers_the_loss_and_raises_the_k_nn_accuracy(tmp_path, ti
             tiny_dir, tmp_path, "--epochs", "12", "--views", "affine", "--strength", "0.3", "--knn-every", "1"
         )
     )
-    data = train_simclr.load("mnist", tiny_dir)
-    splits = train_simclr.split(data[0].labels, 0.2, 0)
+    data = load("mnist", tiny_dir)
+    splits = split(data[0].labels, 0.2, 0)
     run = Run(tmp_path)
     train_simclr.pretrain(args, data[0], *splits, 0, run)
     history = run.history()

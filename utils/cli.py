@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from data import DATASETS, POLICIES, DataError
+from data import DATASETS, POLICIES, DataError, load
 from models import CheckpointError
+from utils import distributed
 from utils.errors import Fault
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lars")
@@ -135,7 +136,8 @@ def command_line(parser, args, leave_out=BOOKKEEPING):
             continue
         words.append(action.option_strings[-1])
         if action.nargs != 0:
-            words.append(str(value).removesuffix(".0"))
+            values = value if isinstance(value, list) else [value]
+            words += [str(value).removesuffix(".0") for value in values]
     return shlex.join(["python", parser.prog, *words])
 
 
@@ -152,6 +154,23 @@ def command(main):
             sys.exit(2)
 
     return guarded
+
+
+def resolve_machine(args):
+    """Settle --device and --precision on this machine, --quiet but on one rank, --dry-run's one epoch."""
+    args.quiet |= distributed.rank() > 0
+    if args.dry_run:
+        args.epochs = 1
+    args.device = str(distributed.start(resolve_device(args.device)))
+    args.precision = resolve_precision(args.precision, torch.device(args.device))
+
+
+def load_data(args):
+    """The (train, test) ImageSets that the flags name, loaded first on rank 0; 1,000 of each in a dry run."""
+    data = distributed.first_then_all(lambda: load(args.dataset, args.data_dir, args.device))
+    if args.dry_run:
+        data = [part._replace(images=part.images[:1000], labels=part.labels[:1000]) for part in data]
+    return data
 
 
 def resolve_device(name):

@@ -89,6 +89,38 @@ def calibration_error(probabilities, labels, bins=15):
     return float(np.abs(gaps).sum() / len(labels))
 
 
+def scale(probabilities, temperature):
+    """Softmax of the logits divided by `temperature` (> 0), from (N, classes) probabilities."""
+    logs = np.log(probabilities.astype(np.float64).clip(1e-12)) / temperature
+    powers = np.exp(logs - logs.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def fit_temperature(probabilities, labels):
+    """The temperature in [0.05, 20] with the least cross-entropy (Guo et al., 2017). Fit on validation data.
+
+    Above 1: the probabilities were too confident.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature):
+        return cross_entropy(scale(probabilities, np.exp(log_temperature)), labels)
+
+    return float(np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded").x))
+
+
+def mcnemar(right_a, right_b):
+    """Two-sided p-value of McNemar's exact test that two classifiers err equally often.
+
+    right_a, right_b: (N,) bool, whether each is right on the same N images. Only images on which they
+    differ count; 1.0 without any.
+    """
+    from scipy.stats import binomtest
+
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
 def confusion(probabilities, labels):
     """(classes, classes) counts: row the true class, column the predicted one."""
     from sklearn.metrics import confusion_matrix

@@ -128,13 +128,17 @@ def confusion_matrix(counts, path, title, classes=None):
     save(fig, path)
 
 
-def worst_mistakes(images, labels, probabilities, path, count=24):
+MISTAKES = "Most confidently wrong test images: true and predicted class, index, confidence"
+
+
+def worst_mistakes(images, labels, probabilities, path, count=24, among=True, title=MISTAKES):
     """The digits that are wrong with the greatest confidence.
 
     images: (N, 28, 28) or (N, 1, 28, 28) uint8. labels: (N,). probabilities: (N, classes). NumPy arrays.
+    among: (N,) bool, the images that may be shown.
     """
     chosen, confidence = probabilities.argmax(1), probabilities.max(1)
-    wrong = np.flatnonzero(chosen != labels)
+    wrong = np.flatnonzero((chosen != labels) & among)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     columns = 8
     rows = max(1, -(-len(wrong) // columns))
@@ -146,7 +150,7 @@ def worst_mistakes(images, labels, probabilities, path, count=24):
         ax.set_title(f"{labels[i]} read as {chosen[i]}\n#{i}  {confidence[i]:.0%}", fontsize=8.5)
     if len(wrong) == 0:
         axes[0, 0].set_title("no mistakes")
-    fig.suptitle("Most confidently wrong test images: true and predicted class, index, confidence", size=10.5)
+    fig.suptitle(title, size=10.5)
     save(fig, path)
 
 
@@ -178,6 +182,7 @@ METHOD_COLORS = {
     "wide": "#009E73",
     "resnet18": "#CC79A7",
     "resnet50": "#000000",
+    "mixed": "#9A6324",
 }
 OTHER_METHOD = "#555555"
 REFERENCE = "#555555"

@@ -23,6 +23,38 @@ def parts(run, args):
     return [run] if len(todo) == 1 else [run.part(label(job)) for job in todo]
 
 
+def share_out(work, todo, resume_command, together=False):
+    """Call work(*item) for every item of `todo`, on rank r of w for items r, r + w, ...; then wait for all.
+
+    together: every rank works on all items, because the ranks share each training. Ctrl-C ends with the
+    command that resumes.
+    """
+    try:
+        for item in todo if together else todo[distributed.rank() :: distributed.world()]:
+            work(*item)
+    except KeyboardInterrupt:
+        print(f"\nstopped; the checkpoint is kept. To go on:\n  {resume_command}", file=sys.stderr)
+        sys.exit(130)
+    distributed.barrier()
+
+
+def train_part(train, job, part, run, quiet=False):
+    """Call train(job, part) unless `part` is finished, and write its record there.
+
+    part: `run` itself or a folder within, which gets a copy of the run's config.
+    """
+    if part.finished:
+        return
+    if part is not run and not quiet:
+        print(f"{part.folder.name} of {run.folder}", flush=True)
+    record = train(job, part)
+    if not run.writes:
+        return
+    if part is not run:
+        part.write_json("config.json", run.read_json("config.json"))
+    summarise(part, [record])
+
+
 def repeat(train, args, run, resume_command, together=False):
     """Call train(job, part) for every job that is not finished; returns the run's metrics.
 
@@ -32,22 +64,7 @@ def repeat(train, args, run, resume_command, together=False):
     """
     run.writes = not together or distributed.rank() == 0
     todo = list(zip(jobs(args), parts(run, args), strict=True))
-    try:
-        for job, part in todo if together else todo[distributed.rank() :: distributed.world()]:
-            if part.finished:
-                continue
-            if len(todo) > 1 and not args.quiet:
-                print(f"{label(job)} of {run.folder}", flush=True)
-            record = train(job, part)
-            if not run.writes:
-                continue
-            if part is not run:
-                part.write_json("config.json", run.read_json("config.json"))
-            summarise(part, [record])
-    except KeyboardInterrupt:
-        print(f"\nstopped; the checkpoint is kept. To go on:\n  {resume_command}", file=sys.stderr)
-        sys.exit(130)
-    distributed.barrier()
+    share_out(lambda job, part: train_part(train, job, part, run, args.quiet), todo, resume_command, together)
     records = [record for _, part in todo for record in part.read_json("metrics.json")["runs"]]
 
     def merge():

@@ -1,0 +1,98 @@
+"""Several networks trained at once: as one grouped network, or through the mean of their logits."""
+
+import copy
+
+import torch
+from torch import nn
+
+from models.classifiers import GlobalPool
+
+
+class Fusion(nn.Module):
+    """Networks of any kind whose mean logits (B, classes) are trained as one classifier's."""
+
+    def __init__(self, networks):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images):
+        return torch.stack([network(images) for network in self.networks]).mean(0)
+
+
+def stack(networks):
+    """One network that computes M networks of one architecture side by side, each on its own images.
+
+    (B, M, H, W) -> (B, M * classes): channel m of the input is the image of network m, and every activation
+    holds the channels of network 0, then those of network 1, ... So convolutions become grouped, batch
+    normalisation, pooling and activations stay what they are, and linear layers become batched products.
+    Batch statistics are those of each network's own batch.
+
+    A key of the state dict means what it means in one network; its tensor is theirs, joined along the first
+    dimension. Knows the layers of models.ENCODERS.
+    """
+    stacked = _stack(networks[0], len(networks))
+    states = [network.state_dict() for network in networks]
+    stacked.load_state_dict(
+        {k: torch.cat([s[k] for s in states]) if v.ndim else v for k, v in states[0].items()}
+    )
+    return stacked
+
+
+def unstack(stacked, networks):
+    """Copy the weights and statistics of a stacked network back into its networks."""
+    state, count = stacked.state_dict(), len(networks)
+    for i, network in enumerate(networks):
+        network.load_state_dict({k: v.chunk(count)[i] if v.ndim else v for k, v in state.items()})
+
+
+def _stack(module, count):
+    """The module with layers for `count` networks in place of its own, their weights yet to be loaded."""
+    if isinstance(module, nn.Conv2d):
+        return nn.Conv2d(
+            count * module.in_channels,
+            count * module.out_channels,
+            module.kernel_size,
+            module.stride,
+            module.padding,
+            groups=count,
+            bias=module.bias is not None,
+        )
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        return type(module)(count * module.num_features, module.eps, module.momentum)
+    if isinstance(module, nn.Linear):
+        return StackedLinear(module.in_features, module.out_features, count)
+    if isinstance(module, GlobalPool):
+        return StackedGlobalPool(count)
+    if not list(module.children()) and list(module.parameters()):
+        raise TypeError(f"cannot stack the layer {type(module).__name__}")
+    shell = copy.copy(module)
+    shell._modules = {name: _stack(child, count) for name, child in module.named_children()}
+    return shell
+
+
+class StackedLinear(nn.Module):
+    """Linear layers side by side: (B, M * inputs) -> (B, M * outputs)."""
+
+    def __init__(self, inputs, outputs, count):
+        super().__init__()
+        self.count = count
+        self.weight = nn.Parameter(torch.empty(count * outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(count * outputs))
+
+    def forward(self, x):
+        x = x.unflatten(1, (self.count, -1)).transpose(0, 1)
+        weight = self.weight.unflatten(0, (self.count, -1)).transpose(1, 2)
+        return torch.baddbmm(self.bias.view(self.count, 1, -1), x, weight).transpose(0, 1).flatten(1)
+
+
+class StackedGlobalPool(nn.Module):
+    """GlobalPool for networks side by side: each one's maxima, then its means."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def forward(self, x):
+        return torch.stack(
+            [v.unflatten(1, (self.count, -1)) for v in (x.amax((2, 3)), x.mean((2, 3)))], 2
+        ).flatten(1)

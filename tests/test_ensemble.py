@@ -1,0 +1,359 @@
+"""ensemble.py end to end: members trained on tiny data, and made-up finished runs."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import ensemble
+import train_cnn
+from data import load, split
+from models import load_model
+from models.ensembles import COMBINATIONS, average, log_average
+from utils.run import Run, summarise
+
+FIGURES = {"combinations", "members", "selection", "weights", "size", "agreement", "mistakes"}
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch, request):
+    """Figures take most of a test's time: they are drawn where a test asks for the fixture `figures`."""
+    if "figures" not in request.fixturenames:
+        monkeypatch.setattr(ensemble, "draw", lambda *args: None)
+        monkeypatch.setattr(train_cnn, "draw", lambda *args: None)
+
+
+@pytest.fixture
+def figures():
+    """A test that takes it has its figures drawn."""
+
+
+def run(data, results, *flags):
+    where = ["--data-dir", str(data), "--results-dir", str(results), "--device", "cpu"]
+    return ensemble.main([*where, "--precision", "fp32", "--quiet", *flags])
+
+
+def train(data, results, *flags):
+    """Two linear members, two epochs, in results/ensemble/run."""
+    small = ["--members", "2", "--model", "linear", "--epochs", "2", "--batch-size", "64", "--name", "run"]
+    return run(data, results, *small, *flags)
+
+
+def saved(folder):
+    return Run(folder).predictions()
+
+
+def without_seconds(metrics):
+    return [{k: v for k, v in record.items() if "seconds" not in k} for record in metrics["runs"]]
+
+
+def make_runs(folder, data, count, val_seed=0, test_labels=None, first_seed=0, **changes):
+    """Finished members that only their predictions tell from trained ones: the higher the seed the better."""
+    train_set, test_set = load("mnist", data)
+    _, val = split(train_set.labels, 0.1, val_seed)
+    labels = train_set.labels[val].numpy()
+    test_labels = test_set.labels.numpy() if test_labels is None else test_labels
+    for seed in range(first_seed, first_seed + count):
+        part = Run(folder / f"member-{seed}")
+        part.folder.mkdir(parents=True)
+        arrays = {"val_labels": labels, "val_indices": val.numpy(), "test_labels": test_labels}
+        for name, y in (("val", labels), ("test", test_set.labels.numpy())):
+            logits = np.random.default_rng((seed, len(y))).normal(size=(len(y), 10))
+            logits[np.arange(len(y)), y] += 1 + 0.3 * (seed - first_seed)
+            powers = np.exp(logits)
+            arrays[f"{name}_probabilities"] = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+        arrays = {key: value for key, value in {**arrays, **changes}.items() if value is not None}
+        part.save_predictions(**arrays)
+        arguments = {"dataset": "mnist", "model": "made-up"}
+        config = {"script": "ensemble", "name": "x", "device": "none", "arguments": arguments}
+        part.write_json("config.json", config)
+        summarise(part, [{"seed": seed, "train_images": 180, "seconds": 2.0}])
+    return str(folder)
+
+
+# --- Training members -----------------------------------------------------------------------------------
+
+
+def test_a_library_of_two_models_writes_all_its_files(tmp_path, tiny_dir, figures):
+    metrics = train(tiny_dir, tmp_path, "--models", "linear,fast", "--members", "3")
+    folder = tmp_path / "ensemble" / "run"
+    names = {"config.json", "metrics.json", "history.jsonl", "predictions.npz", "curves.png"}
+    members = [folder / f"member-{seed}" for seed in range(3)]
+    assert set(os.listdir(folder)) == {*names, *(f"{x}.png" for x in FIGURES), *(m.name for m in members)}
+    assert metrics == json.loads((folder / "metrics.json").read_text())
+    (record,) = metrics["runs"]
+    assert record["library"] == ["linear 0", "fast 1", "linear 2"]
+    assert [load_model(m / "best.pt").head.in_features for m in members] == [784, 64, 784]
+    parts = [saved(m) for m in members]
+    # All members validate on the same images, and none of them has seen those.
+    _, val = split(load("mnist", tiny_dir)[0].labels, 0.1, 0)
+    assert all(np.array_equal(part["val_indices"], val.numpy()) for part in parts)
+    assert record["train_images"] == 180
+    # The run's own figures and predictions are those of the plain average.
+    mean = average(np.stack([part["test_probabilities"] for part in parts]))
+    assert np.array_equal(saved(folder)["test_probabilities"], mean)
+    right = (mean.argmax(1) == parts[0]["test_labels"]).mean()
+    assert record["test_accuracy"] == record["average_test_accuracy"] == right
+    assert record["average_test_gain"] == 0
+    assert record["average_test_mcnemar_p"] == 1
+    for name in COMBINATIONS:
+        assert record[f"{name}_test_accuracy"] <= record["oracle_test_accuracy"]
+        gain = record[f"{name}_test_accuracy"] - right
+        assert record[f"{name}_test_gain"] == pytest.approx(gain)
+        assert metrics["mean"][f"{name}_test_scaled_ece"] >= 0
+    lines = Run(folder).history()
+    assert [(line["seed"], line["epoch"]) for line in lines] == [(s, e) for s in range(3) for e in (1, 2)]
+
+
+def test_a_member_is_what_train_cnn_gives_for_its_seed_and_split(tmp_path, tiny_dir):
+    train(tiny_dir, tmp_path)
+    flags = ["--data-dir", str(tiny_dir), "--results-dir", str(tmp_path), "--device", "cpu", "--quiet"]
+    flags += ["--precision", "fp32", "--model", "linear", "--epochs", "2", "--batch-size", "64"]
+    train_cnn.main(flags)  # with seed 0, whose split is also the library's
+    ours, alone = saved(tmp_path / "ensemble/run/member-0"), saved(tmp_path / "cnn/linear")
+    assert all(np.array_equal(ours[key], alone[key]) for key in alone)
+
+
+def test_folds_give_out_of_fold_predictions_of_all_training_images(tmp_path, tiny_dir):
+    metrics = train(tiny_dir, tmp_path, "--folds", "2")
+    folder = tmp_path / "ensemble" / "run"
+    found = saved(folder)
+    assert found["val_indices"].tolist() == list(range(200))
+    assert np.array_equal(found["val_labels"], load("mnist", tiny_dir)[0].labels.numpy())
+    assert metrics["runs"][0]["train_images"] == 100
+    parts = [[saved(folder / f"member-{seed}-fold-{k}") for k in range(2)] for seed in range(2)]
+    expected = np.mean([part["test_probabilities"] for member in parts for part in member], 0)
+    assert found["test_probabilities"] == pytest.approx(expected, abs=1e-6)
+    held_out = parts[0][1]["val_indices"]
+    expected = (parts[0][1]["val_probabilities"] + parts[1][1]["val_probabilities"]) / 2
+    assert found["val_probabilities"][held_out] == pytest.approx(expected, abs=1e-6)
+
+
+def test_bagging_trains_every_member_on_a_bootstrap_of_its_own(tmp_path, tiny_dir, monkeypatch):
+    seen = []
+
+    def note(args, data, job, part, images, model=None):
+        seen.append(images)
+        return original(args, data, job, part, images, model)
+
+    original = train_cnn.train
+    monkeypatch.setattr(train_cnn, "train", note)
+    metrics = train(tiny_dir, tmp_path, "--mode", "bagging")
+    (first, val), (second, same_val) = seen
+    assert torch.equal(val, same_val)
+    assert not torch.isin(first, val).any()
+    assert len(first) == len(second) == 180
+    assert not torch.equal(first, second)
+    assert metrics["runs"][0]["train_images"] == 180
+
+
+def test_a_snapshot_run_ends_every_cycle_at_a_rate_of_zero_and_goes_on_from_there(tmp_path, tiny_dir):
+    train(tiny_dir, tmp_path, "--mode", "snapshot", "--lr", "1e-9", "--members", "3")
+    folder = tmp_path / "ensemble" / "run"
+    rates = [line["lr"] for line in Run(folder).history()]
+    # Two epochs of three steps a cycle: the last steps of its epochs are steps 3 and 6 of 6.
+    half = 0.5 * (1 + np.cos(np.pi * 2 / 5)) * 1e-9
+    assert rates == pytest.approx([half, 0] * 3, abs=1e-18)
+    first, _, last = (saved(folder / f"member-{seed}")["test_probabilities"] for seed in range(3))
+    assert first == pytest.approx(last, abs=1e-5)
+
+
+def test_a_snapshot_run_shares_the_recipes_epochs_out_over_its_cycles():
+    args, _, _ = ensemble.parse(["--model", "lenet", "--mode", "snapshot", "--members", "5"])
+    own = ensemble.member_args(args, "lenet")
+    assert (own.epochs, own.schedule, own.plain_epochs) == (2, "cosine", 0)
+    assert ensemble.member_args(ensemble.parse(["--members", "5"])[0], "lenet").epochs == 10
+
+
+def test_fusion_trains_the_mean_of_logits_and_reports_it(tmp_path, tiny_dir):
+    metrics = train(tiny_dir, tmp_path, "--mode", "fusion")
+    folder = tmp_path / "ensemble" / "run"
+    (record,) = metrics["runs"]
+    assert record["test_accuracy"] == record["log_average_test_accuracy"]
+    members = [load_model(folder / f"member-{seed}" / "best.pt").eval() for seed in range(2)]
+    _, test_set = load("mnist", tiny_dir)
+    with torch.no_grad():
+        x = test_set.normalise(test_set.images / 255)
+        expected = (sum(member(x) for member in members) / 2).softmax(1).numpy()
+    assert saved(folder)["test_probabilities"] == pytest.approx(expected, abs=1e-5)
+    parts = np.stack([saved(folder / f"member-{s}")["test_probabilities"] for s in range(2)])
+    assert log_average(parts) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("more", [[], ["--mode", "bagging"], ["--ema", "0.9", "--label-smoothing", "0.1"]])
+def test_stacked_members_are_those_trained_one_by_one(tmp_path, tiny_dir, more):
+    how = ("--model", "lenet", "--lr", "0.003", *more)
+    one = train(tiny_dir, tmp_path / "one", *how)
+    stacked = train(tiny_dir, tmp_path / "stacked", *how, "--stacked")
+    for seed in range(2):
+        a, b = (saved(tmp_path / x / f"ensemble/run/member-{seed}") for x in ("one", "stacked"))
+        assert a["test_probabilities"] == pytest.approx(b["test_probabilities"], abs=1e-3)
+        assert a["val_probabilities"] == pytest.approx(b["val_probabilities"], abs=1e-3)
+    keys = ("average_test_loss", "greedy_loss_test_loss")
+    assert [stacked["mean"][k] for k in keys] == pytest.approx([one["mean"][k] for k in keys], abs=1e-3)
+
+
+def test_runs_are_libraries_of_members_of_their_own(tmp_path, tiny_dir):
+    metrics = train(tiny_dir, tmp_path, "--runs", "2", "--seed", "4")
+    assert [record["seed"] for record in metrics["runs"]] == [4, 5]
+    libraries = [record["library"] for record in metrics["runs"]]
+    assert libraries == [["linear 4", "linear 5"], ["linear 6", "linear 7"]]
+    assert metrics["std"]["test_accuracy"] is not None
+
+
+def test_it_resumes_member_by_member(tmp_path, tiny_dir, monkeypatch, capsys):
+    whole = train(tiny_dir, tmp_path / "whole", "--members", "3")
+    original, trained = train_cnn.train, []
+
+    def interrupted(args, data, job, *rest):
+        if job["seed"] == 1 and not trained[1:]:
+            raise KeyboardInterrupt
+        trained.append(job["seed"])
+        return original(args, data, job, *rest)
+
+    monkeypatch.setattr(train_cnn, "train", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        train(tiny_dir, tmp_path, "--members", "3")
+    assert stop.value.code == 130
+    assert "--name run --resume" in re.search(r"python ensemble\.py .*", capsys.readouterr().err).group()
+    trained.append(None)
+    resumed = train(tiny_dir, tmp_path, "--members", "3", "--resume")
+    assert trained == [0, None, 1, 2]
+    assert without_seconds(resumed) == without_seconds(whole)
+
+
+# --- Finished runs --------------------------------------------------------------------------------------
+
+
+def test_libraries_are_drawn_from_a_pool_by_seed(tmp_path, tiny_dir):
+    pool = make_runs(tmp_path / "pool", tiny_dir, 6)
+    flags = ("--from", pool, "--members", "4", "--runs", "3", "--name")
+    metrics = run(tiny_dir, tmp_path, *flags, "a")
+    libraries = [record["library"] for record in metrics["runs"]]
+    assert all(len(set(library)) == 4 for library in libraries)
+    assert len(set(map(tuple, libraries))) > 1
+    assert metrics["runs"] == run(tiny_dir, tmp_path, *flags, "b")["runs"]
+    accuracies = [record["greedy_loss_test_accuracy"] for record in metrics["runs"]]
+    assert metrics["mean"]["greedy_loss_test_accuracy"] == pytest.approx(np.mean(accuracies))
+    assert metrics["std"]["greedy_loss_test_accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert metrics["runs"][0]["seconds"] == 8.0
+    assert Run(tmp_path / "ensemble" / "a").history() == []
+
+
+def test_the_best_member_is_chosen_on_validation_and_the_headline_is_the_users(tmp_path, tiny_dir):
+    pool = make_runs(tmp_path / "pool", tiny_dir, 4)
+    (record,) = run(tiny_dir, tmp_path, "--from", pool, "--combine", "vote", "--name", "a")["runs"]
+    assert record["test_accuracy"] == record["vote_test_accuracy"]
+    parts = [saved(tmp_path / "pool" / f"member-{seed}") for seed in range(4)]
+    right = [
+        [(part[f"{x}_probabilities"].argmax(1) == part[f"{x}_labels"]).mean() for part in parts]
+        for x in ("val", "test")
+    ]
+    assert record["best_single_weights"][int(np.argmax(right[0]))] == 1
+    assert record["best_single_test_accuracy"] == right[1][int(np.argmax(right[0]))]
+    assert record["mean_single_test_accuracy"] == pytest.approx(np.mean(right[1]))
+
+
+def test_permuted_test_labels_change_no_weight(tmp_path, tiny_dir, monkeypatch):
+    labels = np.roll(load("mnist", tiny_dir)[1].labels.numpy(), 1)
+    pools = make_runs(tmp_path / "p", tiny_dir, 5), make_runs(tmp_path / "q", tiny_dir, 5, test_labels=labels)
+    monkeypatch.setattr(ensemble, "check_images", lambda *args: None)
+    a, b = (
+        run(tiny_dir, tmp_path, "--from", pool, "--name", name)["runs"][0]
+        for name, pool in zip("ab", pools, strict=True)
+    )
+    chosen = [key for key in a if key.endswith(("_weights", "_temperature", "_val_loss"))]
+    assert len(chosen) == 5 + 7 + 7
+    assert all(a[key] == b[key] for key in chosen)
+    assert a["test_accuracy"] != b["test_accuracy"]
+
+
+def test_finished_runs_of_any_script_are_members_by_folder_or_by_name(tmp_path, tiny_dir):
+    flags = ["--data-dir", str(tiny_dir), "--results-dir", str(tmp_path), "--device", "cpu", "--quiet"]
+    flags += ["--precision", "fp32", "--model", "linear", "--batch-size", "64"]
+    for epochs in ("1", "2"):
+        train_cnn.main([*flags, "--epochs", epochs, "--name", epochs])
+    sources = ("--from", str(tmp_path / "cnn" / "1"), "cnn/2")
+    (record,) = run(tiny_dir, tmp_path, *sources)["runs"]
+    assert record["library"] == ["linear 0", "linear 0"]
+    # Folds of train_cnn.py are one member, with out-of-fold predictions; an ensemble is a member too.
+    train_cnn.main([*flags, "--epochs", "1", "--folds", "3", "--name", "folds"])
+    with pytest.raises(SystemExit):
+        run(tiny_dir, tmp_path, "--from", "cnn/folds", "--name", "b")
+    (record,) = run(tiny_dir, tmp_path, "--from", "cnn/1", "ensemble/from-1-2", "--name", "c")["runs"]
+    assert record["members"] == 2
+
+
+# --- Bad input ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--members", "1"], "at least 2"),
+        (["--model", "linear,vgg"], "'vgg'"),
+        (["--combine", "median"], "median"),
+        (["--mode", "boosting"], "boosting"),
+        (["--mode", "fusion", "--models", "linear,mlp"], "one model"),
+        (["--stacked", "--models", "linear,mlp"], "one model"),
+        (["--stacked", "--mode", "snapshot"], "--mode voting or bagging"),
+        (["--stacked", "--model", "resnet18"], "--clip-norm 0"),
+        (["--folds", "3", "--val-fraction", "0.2"], "can't be joined"),
+        (["--folds", "500"], "cannot split"),
+        (["--val-fraction", "0"], "above 0"),
+        (["--from", "nowhere"], "no such run"),
+        (["--from", "{pool}", "--model", "cnn"], "leave out --models"),
+        (["--from", "{pool}", "--folds", "2"], "leave out --folds"),
+        (["--from", "{pool}", "--runs", "2"], "needs --members"),
+        (["--from", "{pool}", "--members", "9"], "pool of 3 members"),
+        (["--from", "{pool}", "--members", "3", "--runs", "2"], "pool of 3 members"),
+        (["--from", "{pool}/member-0"], "at least 2 members, found 1"),
+        (["--from", "{pool}", "{other}"], "share one split"),
+        (["--from", "{pool}", "{unequal}"], "test_labels"),
+        (["--from", "{unequal}", "{unequal}"], "are not those of mnist"),
+        (["--from", "{pool}", "--dry-run"], "leave out --dry-run"),
+        (["--from", "{pool}", "{lacking}"], "lacks val_probabilities"),
+        (["--from", "{pool}", "{narrow}"], "unequal shapes"),
+        (["--from", "{pool}", "{foreign}"], "--dataset kmnist"),
+        (["--from", "{pool}", "{unfinished}"], "train it here first"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(tmp_path, pools, wrong, said, capsys):
+    data, folders = pools
+    with pytest.raises(SystemExit) as stop:
+        run(data, tmp_path, *(word.format(**folders) for word in wrong))
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def pools(tmp_path_factory, tiny_dir):
+    root = tmp_path_factory.mktemp("pools")
+    narrow = np.full((100, 9), 1 / 9, np.float32)
+    folders = {
+        "pool": make_runs(root / "pool", tiny_dir, 3),
+        "other": make_runs(root / "other", tiny_dir, 1, val_seed=1),
+        "unequal": make_runs(root / "unequal", tiny_dir, 1, test_labels=np.zeros(100, int)),
+        "lacking": make_runs(root / "lacking", tiny_dir, 1, val_probabilities=None),
+        "narrow": make_runs(root / "narrow", tiny_dir, 1, test_probabilities=narrow),
+        "unfinished": make_runs(root / "unfinished", tiny_dir, 1),
+        "foreign": make_runs(root / "foreign", tiny_dir, 1),
+    }
+    config = root / "foreign" / "member-0" / "config.json"
+    config.write_text(config.read_text().replace('"mnist"', '"kmnist"'))
+    (root / "unfinished" / "member-0" / "predictions.npz").unlink()
+    return tiny_dir, folders
+
+
+def test_help_needs_no_data(capsys):
+    with pytest.raises(SystemExit) as stop:
+        ensemble.main(["--help"])
+    assert stop.value.code == 0
+    told = capsys.readouterr().out
+    assert all(flag in told for flag in ("--from", "--stacked", "--combine", "--mode", "--split-seed"))
