@@ -13,6 +13,7 @@ FEATURES = {
     "lenet": 60,
     "cnn": 625,
     "fast": 64,
+    "compact": 512,
     "wide": 384,
     "resnet18": 512,
     "resnet50": 2048,
