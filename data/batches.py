@@ -10,6 +10,12 @@ def generator(*key):
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
+def prepare(images, chosen, augment=None, params=None):
+    """The images of an ImageSet at `chosen`: in [0, 1], augmented if there are parameters, normalised."""
+    pixels = images.images[chosen].float().div_(255)
+    return images.normalise(augment.apply(pixels, params) if params else pixels)
+
+
 class BatchLoader:
     """Shuffled, augmented, normalised batches of the images at `indices`.
 
@@ -63,7 +69,4 @@ class BatchLoader:
             if self.world > 1:
                 chosen = chosen.tensor_split(self.world)[self.rank]
                 params = {k: v.tensor_split(self.world)[self.rank] for k, v in params.items()}
-            pixels = images[chosen].float().div_(255)
-            if augmented:
-                pixels = self.augment.apply(pixels, params)
-            yield self.set.normalise(pixels), labels[chosen]
+            yield prepare(self.set, chosen, self.augment, params), labels[chosen]
