@@ -13,7 +13,6 @@ The test images are scored once, after the training.
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from data import POLICIES, BatchLoader, few_labels, folds, load, split
 from models import ENCODERS, create, load_model, save_model
@@ -31,7 +30,7 @@ from utils.cli import (
 )
 from utils.errors import Fault
 from utils.evaluate import confusion, predict, score
-from utils.fit import fit, needs_validation
+from utils.fit import classification_step, fit, needs_validation
 from utils.recipes import RECIPES, few_labels_recipe
 from utils.repeat import jobs, parts, repeat
 from utils.run import open_run
@@ -67,17 +66,6 @@ def choose_images(args, labels, job):
         return labelled[train], labelled[val]
     except ValueError as error:  # more folds, labels or validation images than the data set has
         raise Fault(f"cannot split {len(labels)} training images so: {error}") from error
-
-
-def classification_step(model, label_smoothing):
-    """The step for `fit`: cross-entropy on logits, and the batch's accuracy."""
-
-    def step(images, labels):
-        logits = model(images).float()
-        loss = cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        return loss, {"accuracy": (logits.argmax(1) == labels).float().mean()}
-
-    return step
 
 
 def train(args, data, job, run):

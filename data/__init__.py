@@ -1,6 +1,6 @@
 """What is learned from: loading, splits, batches, augmentation. Knows no model and no script."""
 
-from data.augment import POLICIES, Augment
+from data.augment import POLICIES, VIEW_PARTS, Augment, view_augment
 from data.batches import BatchLoader, generator
 from data.images import DATASETS, DataError, ImageSet, load
 from data.splits import few_labels, folds, split
@@ -8,6 +8,7 @@ from data.splits import few_labels, folds, split
 __all__ = [
     "DATASETS",
     "POLICIES",
+    "VIEW_PARTS",
     "Augment",
     "BatchLoader",
     "DataError",
@@ -17,4 +18,5 @@ __all__ = [
     "generator",
     "load",
     "split",
+    "view_augment",
 ]

@@ -26,7 +26,8 @@ class BatchLoader:
     With world > 1 every rank gets its piece of each batch: together the ranks see what one process sees.
     A last batch with fewer images than ranks is dropped then.
 
-    augment: an Augment or None. plain_from: the epochs from this one on are not augmented.
+    augment: an Augment or None. plain_from: the epochs from this one on are not augmented. views: with more
+    than one, x is (B, views, 1, 28, 28), every view of an image with an augmentation of its own.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class BatchLoader:
         shuffle=True,
         rank=0,
         world=1,
+        views=1,
     ):
         if batch_size < 1:
             raise ValueError(f"the batch size must be at least 1, not {batch_size}")
@@ -50,7 +52,7 @@ class BatchLoader:
             raise ValueError("no images to make batches of")
         self.set, self.indices, self.batch_size = images, indices.cpu(), batch_size
         self.seed, self.augment, self.plain_from = seed, augment, plain_from
-        self.shuffle, self.rank, self.world = shuffle, rank, world
+        self.shuffle, self.rank, self.world, self.views = shuffle, rank, world, views
 
     def __len__(self):
         whole, rest = divmod(len(self.indices), self.batch_size)
@@ -65,8 +67,13 @@ class BatchLoader:
         augmented = self.augment and (self.plain_from is None or number < self.plain_from)
         images, labels = self.set.images, self.set.labels
         for chosen in order.to(images.device).split(self.batch_size)[: len(self)]:
+            chosen = chosen.repeat_interleave(self.views)
             params = self.augment.draw(len(chosen), gen, images.shape[-1]) if augmented else {}
             if self.world > 1:
-                chosen = chosen.tensor_split(self.world)[self.rank]
-                params = {k: v.tensor_split(self.world)[self.rank] for k, v in params.items()}
-            yield prepare(self.set, chosen, self.augment, params), labels[chosen]
+                chosen, params = self._piece(chosen), {k: self._piece(v) for k, v in params.items()}
+            pixels, y = prepare(self.set, chosen, self.augment, params), labels[chosen[:: self.views]]
+            yield (pixels.unflatten(0, (-1, self.views)) if self.views > 1 else pixels), y
+
+    def _piece(self, rows):
+        """This rank's piece of a batch's rows, all views of an image together."""
+        return rows.unflatten(0, (-1, self.views)).tensor_split(self.world)[self.rank].flatten(0, 1)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from models import create
+from utils import evaluate
 from utils.evaluate import calibration_error, confusion, predict, score
 
 
@@ -36,8 +37,9 @@ def random_case(count=400, seed=0):
     return probabilities.astype(np.float32), labels
 
 
-def test_predict_is_the_softmax_of_the_eval_mode_logits(model, digits):
-    probabilities, labels = predict(model.train(), digits, batch_size=33)
+def test_predict_is_the_softmax_of_the_eval_mode_logits(model, digits, monkeypatch):
+    monkeypatch.setattr(evaluate, "BATCH", 33)
+    probabilities, labels = predict(model.train(), digits)
     with torch.no_grad():
         logits = model.eval()((digits.images.float() / 255 - digits.mean) / digits.std).double().numpy()
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -46,10 +48,11 @@ def test_predict_is_the_softmax_of_the_eval_mode_logits(model, digits):
     assert np.array_equal(labels, digits.labels.numpy())
 
 
-def test_predict_of_indices_keeps_their_order(model, digits):
+def test_predict_of_indices_keeps_their_order(model, digits, monkeypatch):
+    monkeypatch.setattr(evaluate, "BATCH", 3)
     indices = torch.tensor([42, 7, 199, 7])
     everything, _ = predict(model, digits)
-    probabilities, labels = predict(model, digits, indices, batch_size=3)
+    probabilities, labels = predict(model, digits, indices)
     np.testing.assert_allclose(probabilities, everything[indices.numpy()], atol=1e-6)
     assert np.array_equal(labels, digits.labels[indices].numpy())
 

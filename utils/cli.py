@@ -13,8 +13,8 @@ from data import DATASETS, POLICIES, DataError
 from models import CheckpointError
 from utils.errors import Fault
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("none", "step", "cosine", "one-cycle", "plateau")
+OPTIMIZERS = ("adam", "adamw", "sgd", "lars")
+SCHEDULES = ("none", "step", "cosine", "warm-up-cosine", "one-cycle", "plateau")
 
 # Flags that say where and how a run is kept; they change no number.
 BOOKKEEPING = {"data_dir", "results_dir", "name", "resume", "overwrite", "quiet", "track"}
@@ -92,18 +92,25 @@ def shared_flags():
     return parser
 
 
-def recipe_flags():
-    """The flags that override the recipe of a supervised classifier, as a parent parser."""
+def optimizer_flags():
+    """How `fit` optimises, as a parent parser."""
     parser = argparse.ArgumentParser(add_help=False)
-    add = parser.add_argument_group("recipe (defaults: utils/recipes.py)").add_argument
+    add = parser.add_argument_group("optimisation (defaults: the recipe's)").add_argument
     add("--optimizer", choices=OPTIMIZERS)
     add("--weight-decay", type=number(float, 0))
     add("--schedule", choices=SCHEDULES)
+    add("--ema", type=number(float, 0, 1, open_high=True), help="decay of the weight average; 0: none")
+    add("--clip-norm", type=number(float, 0), help="clip the gradient's norm; 0: never")
+    return parser
+
+
+def recipe_flags():
+    """The flags that override the recipe of a supervised classifier, as a parent parser."""
+    parser = argparse.ArgumentParser(add_help=False, parents=[optimizer_flags()])
+    add = parser.add_argument_group("recipe (defaults: utils/recipes.py)").add_argument
     add("--augment", choices=tuple(POLICIES))
     add("--plain-epochs", type=number(int, 0), help="last epochs without augmentation")
     add("--label-smoothing", type=number(float, 0, 1, open_high=True))
-    add("--ema", type=number(float, 0, 1, open_high=True), help="decay of the weight average")
-    add("--clip-norm", type=number(float, 0), help="clip the gradient's norm; 0: never")
     add(
         "--patience",
         type=number(int, 0),
@@ -115,7 +122,7 @@ def recipe_flags():
 def fill(args, recipe):
     """Set every argument that the user left out (None) to the recipe's value."""
     for key, value in recipe.items():
-        if getattr(args, key) is None:
+        if getattr(args, key, None) is None:
             setattr(args, key, value)
 
 

@@ -5,6 +5,8 @@ import os
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional
+from torch import nn
 
 
 def rank():
@@ -19,7 +21,8 @@ def start(device):
     """Join the process group that torchrun announces, if any; returns this rank's own device."""
     if world() > 1 and not dist.is_initialized():
         # Ranks that share out whole runs meet only at the end, which may be days apart.
-        dist.init_process_group("gloo", timeout=datetime.timedelta(days=30))
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=datetime.timedelta(days=30))
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
         torch.cuda.set_device(device)
@@ -54,3 +57,78 @@ def first(function):
     if box[1] is not None:
         raise box[1]
     return box[0]
+
+
+# --- Ranks that share one training ---
+
+
+def share(model):
+    """The model whose ranks train it together on pieces of each batch: gradients averaged over the ranks,
+    batch statistics over the whole batch. The parameters stay those of `model`. One process: `model` itself.
+    """
+    if world() == 1:
+        return model
+    _synchronise_batch_norm(model)
+    device = next(model.parameters()).device
+    return nn.parallel.DistributedDataParallel(model, [device] if device.type == "cuda" else None)
+
+
+def gather(rows):
+    """The rows of all ranks, one rank after the other, (sum of n, ...), from each rank's own (n, ...).
+
+    For a loss over the whole batch that every rank computes in full: each differentiates it with respect to
+    its own rows alone, and because `share` averages the gradients, these are passed on times the world size.
+    """
+    if world() == 1:
+        return rows
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world())]
+    dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    padded = rows.new_zeros(max(int(n) for n in counts), *rows.shape[1:])
+    padded[: len(rows)] = rows.detach()
+    parts = [torch.zeros_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    parts = [part[: int(n)] for part, n in zip(parts, counts, strict=True)]
+    if rows.requires_grad:
+        parts[rank()] = rows.detach() + world() * (rows - rows.detach())
+    return torch.cat(parts)
+
+
+def _synchronise_batch_norm(module):
+    """Put a synchronised layer in place of every batch norm, with the same parameters and statistics."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            on_gpu = child.weight.is_cuda
+            new = nn.SyncBatchNorm.convert_sync_batchnorm(child) if on_gpu else CpuSyncBatchNorm(child)
+            setattr(module, name, new)
+        else:
+            _synchronise_batch_norm(child)
+
+
+class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm over the batches of all ranks: torch.nn.SyncBatchNorm, which runs on GPUs only."""
+
+    def __init__(self, original):
+        super().__init__(original.num_features, original.eps, original.momentum)
+        self.load_state_dict(original.state_dict())
+        self.weight, self.bias = original.weight, original.bias
+
+    def _check_input_dim(self, x):
+        pass
+
+    def forward(self, x):
+        if not self.training:
+            return super().forward(x)
+        others = [d for d in range(x.ndim) if d != 1]
+        wide = x.float()
+        count = torch.full((1,), x.numel() / x.shape[1])
+        totals = torch.cat([wide.sum(others), wide.square().sum(others), count])
+        mean, square, count = dist.nn.functional.all_reduce(totals).tensor_split([x.shape[1], 2 * x.shape[1]])
+        mean = mean / count
+        variance = square / count - mean.square()
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (wide * scale.view(shape) + (self.bias - mean * scale).view(shape)).to(x.dtype)

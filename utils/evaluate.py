@@ -4,27 +4,43 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from data import BatchLoader
+
 # scipy and scikit-learn are imported where they are used: loading them takes seconds that --help needn't.
 
+BATCH = 1000
 
-@torch.inference_mode()
-def predict(model, images, indices=None, batch_size=1000):
+
+def predict(model, images, indices=None):
     """Class probabilities (N, classes) and labels (N,) as NumPy arrays, in order, always in float32.
 
     images: an ImageSet. The model is put into eval mode for it and then back.
     """
+    logits, labels = outputs(model, in_order(images, indices))
+    return F.softmax(logits, 1).cpu().numpy(), labels.cpu().numpy()
+
+
+def in_order(images, indices=None, augment=None, seed=0):
+    """A BatchLoader over an ImageSet, or its images at `indices`, that keeps their order."""
     if indices is None:
         indices = torch.arange(len(images.labels))
+    return BatchLoader(images, indices, BATCH, seed=seed, augment=augment, shuffle=False)
+
+
+@torch.inference_mode()
+def outputs(model, batches, precision="fp32"):
+    """What the model gives for one epoch of batches, (N, D) float32, and their labels (N,), on the device.
+
+    The model is put into eval mode for it and then back.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    device = images.images.device
-    parts = []
-    for chosen in indices.to(device).split(batch_size):
-        pixels = images.normalise(images.images[chosen].float().div_(255))
-        parts.append(F.softmax(model(pixels).float(), 1))
+    device = batches.set.images.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        found = [(model(images).float(), labels) for images, labels in batches.epoch()]
     for module, training in modes:  # one by one: a frozen part of the model stays in eval mode
         module.training = training
-    return torch.cat(parts).cpu().numpy(), images.labels[indices.to(device)].cpu().numpy()
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
 def score(probabilities, labels, prefix):

@@ -6,14 +6,16 @@ import sys
 import time
 
 import torch
+from torch.nn.functional import cross_entropy
 from torch.optim import lr_scheduler
 from tqdm import tqdm
 
 from models import CheckpointError
 from utils.errors import Fault
+from utils.lars import LARS
 from utils.track import Tracker
 
-WARM_UP = {"cosine": 0.0, "one-cycle": 0.25}
+WARM_UP = {"cosine": 0.0, "warm-up-cosine": 0.1, "one-cycle": 0.25}
 
 
 def fit(model, step, batches, args, run, validate=None):
@@ -22,10 +24,10 @@ def fit(model, step, batches, args, run, validate=None):
     step(*batch): gives (loss, {name: scalar tensor}), means over the batch; runs under autocast.
     batches: has `epoch(number)` and a length; batch[0] has the batch's size. args: epochs, optimizer, lr,
     weight_decay, schedule, ema, clip_norm, patience, precision, compile, quiet, track, dry_run. validate:
-    None or a function of the model to evaluate that gives at least {"val_loss": float}.
+    None or a function of the model to evaluate that gives a dict of floats, maybe with "val_loss".
 
-    Best weights are those of the epoch with the lowest validation loss, or the last without `validate`;
-    with `--ema` the averaged weights are validated and kept. The run's folder holds a checkpoint after
+    Best weights are those of the epoch with the lowest "val_loss", or the last where there never is one; with
+    `--ema` the averaged weights are validated and kept. The run's folder holds a checkpoint after
     every epoch, and a checkpoint that is there already is gone on from: on the CPU bit for bit.
 
     Raises Fault at the first step with a non-finite loss, CheckpointError for another model's checkpoint.
@@ -40,14 +42,16 @@ def fit(model, step, batches, args, run, validate=None):
     tracker = Tracker(args.track, run)
     show_bar = not args.quiet and sys.stderr.isatty()
     first, total = training.epoch * steps, args.epochs * steps
-    start = time.perf_counter() - training.seconds
+    start, validated = time.perf_counter() - training.seconds, ""
     with tqdm(initial=first, total=total, mininterval=0.5, disable=not show_bar) as bar:
         while training.epoch < args.epochs and not training.stopped:
             training.epoch += 1
-            bar.set_description(f"epoch {training.epoch}/{args.epochs}")
+            bar.set_description(f"epoch {training.epoch}/{args.epochs}{validated}")
             values = training.train_epoch(step, batches, steps, bar)
             if validate:
-                values.update(validate(training.averaged or model))
+                found = validate(training.averaged or model)
+                values.update(found)
+                validated = "".join(f", {key} {value:.4f}" for key, value in found.items()) or validated
             training.end_epoch(values)
             training.seconds = time.perf_counter() - start
             values = {"epoch": training.epoch, **values, "seconds": round(training.seconds, 3)}
@@ -57,12 +61,28 @@ def fit(model, step, batches, args, run, validate=None):
             if not args.quiet and not show_bar:
                 print(_line(values, args.epochs), flush=True)
     tracker.close()
-    model.load_state_dict(training.best["weights"] if validate else training.last_weights())
+    best = training.best if training.best["weights"] else {"epoch": training.epoch}
+    model.load_state_dict(best.get("weights") or training.last_weights())
     return {
         "epochs": training.epoch,
-        "best_epoch": training.best["epoch"] if validate else training.epoch,
+        "best_epoch": best["epoch"],
         "train_seconds": round(training.seconds, 3),
     }
+
+
+def classification_step(model, label_smoothing):
+    """The step for `fit`: cross-entropy on logits, and the batch's accuracy.
+
+    labels: (B,) classes, or (B, classes) probabilities.
+    """
+
+    def step(images, labels):
+        logits = model(images).float()
+        loss = cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        classes = labels if labels.ndim == 1 else labels.argmax(1)
+        return loss, {"accuracy": (logits.argmax(1) == classes).float().mean()}
+
+    return step
 
 
 def needs_validation(args):
@@ -173,7 +193,7 @@ class Training:
 
 
 def make_optimizer(model, args):
-    """adam, adamw or sgd (Nesterov momentum 0.9); no weight decay on biases and normalisation."""
+    """adam, adamw, lars or sgd (Nesterov momentum 0.9); no weight decay on biases and normalisation."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": args.weight_decay},
@@ -182,6 +202,8 @@ def make_optimizer(model, args):
     fused = trained[0].device.type in ("cpu", "cuda")
     if args.optimizer == "sgd":
         return torch.optim.SGD(groups, args.lr, momentum=0.9, nesterov=True, fused=fused)
+    if args.optimizer == "lars":
+        return LARS(groups, args.lr)
     cls = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[args.optimizer]
     return cls(groups, args.lr, fused=fused)
 
@@ -205,7 +227,8 @@ def make_schedule(optimizer, args, steps_per_epoch):
 def anneal(step, total, warm_up):
     """The share of the peak rate at `step` of `total`: up from 4 % for a share `warm_up` of the steps, then
     along a cosine, which ends at zero with the last step. With warm_up 0 that is cosine annealing
-    (Loshchilov and Hutter, 2017), with 0.25 the one-cycle policy (Smith and Topin, 2018).
+    (Loshchilov and Hutter, 2017), with 0.25 the one-cycle policy (Smith and Topin, 2018), and between them
+    the warm-up of SimCLR.
     """
     done = min(step / max(1, total - 1), 1.0)
     if done < warm_up:

@@ -13,6 +13,7 @@ TABLE = {
     "lenet":    (    10,  128,  "adamw", 6e-3,  0.01, "one-cycle", "affine",   1,  0.02, 0.998, 0.0, 0),
     "cnn":      (    10,  256,  "adamw", 5e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.998, 0.0, 0),
     "fast":     (     1,  256,  "adamw", 2e-2,  0.02, "one-cycle", "shift",    0,  0.05, 0.0,   0.0, 0),
+    "compact":  (    10,  256,  "adamw", 5e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.998, 0.0, 0),
     "wide":     (    14,  128,  "adamw", 4e-3,  0.02, "one-cycle", "strong",   1,  0.05, 0.998, 0.0, 0),
     "resnet18": (    12,  256,  "adamw", 3e-3,  0.02, "one-cycle", "strong",   1,  0.05, 0.998, 1.0, 0),
     "resnet50": (    12,  256,  "adamw", 3e-3,  0.02, "one-cycle", "strong",   1,  0.05, 0.998, 1.0, 0),

@@ -23,20 +23,24 @@ def parts(run, args):
     return [run] if len(todo) == 1 else [run.part(label(job)) for job in todo]
 
 
-def repeat(train, args, run, resume_command):
+def repeat(train, args, run, resume_command, together=False):
     """Call train(job, part) for every job that is not finished; returns the run's metrics.
 
     `train` returns the record of one training, a flat dict of numbers and lists of numbers. Ranks take
-    every world-th job; all of them return the same metrics. Ctrl-C ends with the command that resumes.
+    every world-th job, or, `together`, all of them take every job, and the first one's record counts. All
+    ranks return the same metrics. Ctrl-C ends with the command that resumes.
     """
+    run.writes = not together or distributed.rank() == 0
     todo = list(zip(jobs(args), parts(run, args), strict=True))
     try:
-        for job, part in todo[distributed.rank() :: distributed.world()]:
+        for job, part in todo if together else todo[distributed.rank() :: distributed.world()]:
             if part.finished:
                 continue
             if len(todo) > 1 and not args.quiet:
                 print(f"{label(job)} of {run.folder}", flush=True)
             record = train(job, part)
+            if not run.writes:
+                continue
             if part is not run:
                 part.write_json("config.json", run.read_json("config.json"))
             summarise(part, [record])

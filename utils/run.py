@@ -22,17 +22,20 @@ FORMAT = 1
 
 
 class Run:
-    """One folder `results/<script>/<name>`; `part(label)` is a folder within for one of several runs."""
+    """One folder `results/<script>/<name>`; `part(label)` is a folder within for one of several runs.
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
+    writes: whether it writes at all; of several ranks that train one model together only the first does.
+    """
+
+    def __init__(self, folder, writes=True):
+        self.folder, self.writes = Path(folder), writes
 
     def path(self, name):
         return self.folder / name
 
     def part(self, label):
         self.path(label).mkdir(exist_ok=True)
-        return Run(self.path(label))
+        return Run(self.path(label), self.writes)
 
     @property
     def finished(self):
@@ -82,6 +85,8 @@ class Run:
 
     def log(self, **values):
         """Append a line to history.jsonl, on disk before this returns."""
+        if not self.writes:
+            return
         with self.path("history.jsonl").open("a") as file:
             file.write(json.dumps(values) + "\n")
             file.flush()
@@ -95,6 +100,8 @@ class Run:
         self._write("history.jsonl", lambda path: path.write_text(text))
 
     def _write(self, name, write):
+        if not self.writes:
+            return
         temporary = self.path(name + ".tmp")
         write(temporary)
         os.replace(temporary, self.path(name))

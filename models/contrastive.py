@@ -1,0 +1,114 @@
+"""Contrastive learning: an encoder under a projection head, and the losses of SimCLR and SupCon."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+HEADS = ("mlp", "linear", "none")
+
+
+class ContrastiveModel(nn.Module):
+    """An encoder and a projection head: images (B, 1, 28, 28) to projections (B, D), not normalised.
+
+    The head is thrown away after the pre-training (Chen et al., 2020); the features below it are better.
+    chunk: 0, or forward so many images at a time and recompute their activations in the backward pass, so
+    that only one chunk's are in memory: the gradient caching of Gao et al. (2021) by means of activation
+    checkpointing. Batch normalisation then sees a chunk, not the batch.
+    """
+
+    def __init__(self, encoder, head="mlp", dimensions=128, chunk=0):
+        super().__init__()
+        self.encoder = encoder
+        self.head = projection_head(head, encoder.num_features, dimensions)
+        self.chunk = chunk
+
+    def forward(self, images):
+        if not self.chunk or len(images) <= self.chunk:
+            return self.head(self.encoder(images))
+        parts = [checkpoint(self.encoder, part, use_reentrant=False) for part in images.split(self.chunk)]
+        return self.head(torch.cat(parts))
+
+
+def projection_head(kind, inputs, outputs):
+    """`mlp`: one hidden layer as wide as the features, with batch norm (SimCLR's); `linear`; or `none`."""
+    if kind == "none":
+        return nn.Identity()
+    if kind == "linear":
+        return nn.Linear(inputs, outputs, bias=False)
+    if kind == "mlp":
+        hidden = [nn.Linear(inputs, inputs, bias=False), nn.BatchNorm1d(inputs), nn.ReLU(inplace=True)]
+        return nn.Sequential(*hidden, nn.Linear(inputs, outputs))
+    raise ValueError(f"unknown projection head {kind!r}: choose from {', '.join(HEADS)}")
+
+
+def nt_xent(features, temperature):
+    """Normalised temperature-scaled cross-entropy, equation 1 of Chen et al. (2020), in nats.
+
+    features: (B, V, D), V >= 2 views of B images in any floating type and of any length; computed in
+    float32 at least. Every view is an anchor; its positives are the other views of its image, its negatives
+    all views of the other images. With more than two views the positives' losses are averaged. Returns a
+    scalar: at chance, with all features equal, it is log(V * B - 1). temperature: above 0.
+    """
+    features = _unit(features)
+    return _mean_loss(features, features.sum(1, keepdim=True), features.shape[1] - 1, temperature)
+
+
+def supcon(features, labels, temperature):
+    """Supervised contrastive loss, L_out of equation 2 of Khosla et al. (2020), without its factor T/T0.
+
+    features: (B, V, D), V >= 1 views as in `nt_xent`. labels: (B,) whole numbers. The positives of an
+    anchor are all other views with its label; anchors without any are left out of the mean, and a batch
+    without any gives 0. With labels that are all different it is `nt_xent`.
+    """
+    features = _unit(features)
+    _, classes = labels.unique(return_inverse=True)
+    sums = features.new_zeros(len(labels), features.shape[2]).index_add(0, classes, features.sum(1))
+    counts = torch.bincount(classes, minlength=len(labels)) * features.shape[1] - 1
+    return _mean_loss(features, sums[classes].unsqueeze(1), counts[classes].unsqueeze(1), temperature)
+
+
+def _unit(features):
+    if features.ndim != 3:
+        raise ValueError(f"features must be (images, views, dimensions), not {tuple(features.shape)}")
+    return F.normalize(features if features.dtype == torch.float64 else features.float(), dim=-1)
+
+
+def _mean_loss(features, class_sums, positives, temperature):
+    """Mean over anchors of log sum_a exp(z_i.z_a / t) - mean_p z_i.z_p / t.
+
+    The mean over the positives needs no (N, N) mask: it is the anchor times the sum of its class, less the
+    anchor itself. class_sums broadcasts to (B, V, D), positives, their number, to (B, V).
+    """
+    if temperature <= 0:
+        raise ValueError(f"the temperature must be above 0, not {temperature}")
+    with torch.autocast(features.device.type, enabled=False):  # bf16 has 3 digits: too few for exp(z / t)
+        flat = features.flatten(0, 1)
+        similarity = (flat / temperature) @ flat.T
+        similarity.fill_diagonal_(-torch.inf)
+        away = similarity.logsumexp(1).view(features.shape[:2])
+        positives = torch.as_tensor(positives, device=features.device).expand_as(away)
+        together = (features * (class_sums - features)).sum(2) / (temperature * positives.clamp(min=1))
+        anchors = positives > 0
+        return torch.where(anchors, away - together, 0).sum() / anchors.sum().clamp(min=1)
+
+
+@torch.no_grad()
+def contrastive_metrics(features):
+    """What to watch beside the loss, for (B, V, D) features: a dict of scalars.
+
+    contrastive_accuracy: share of the first two views whose nearest of all others is their partner.
+    alignment: mean squared distance of partners, uniformity: log of the mean of exp(-2 d^2) over all pairs
+    (Wang and Isola, 2020); both are better when lower, uniformity is at least -4.
+    """
+    features = _unit(features[:, :2])
+    with torch.autocast(features.device.type, enabled=False):
+        flat = features.flatten(0, 1)
+        cosine = flat @ flat.T
+        cosine.fill_diagonal_(-torch.inf)
+        partner = torch.arange(len(flat), device=flat.device) ^ 1
+        hit = (cosine.argmax(1) == partner).float().mean()
+        alignment = (features[:, 0] - features[:, 1]).square().sum(1).mean()
+        pairs = len(flat) * (len(flat) - 1)
+        uniformity = ((4 * cosine - 4).exp().sum() / pairs).log()  # d^2 = 2 - 2 cos; exp(-inf) = 0
+    return {"contrastive_accuracy": hit, "alignment": alignment, "uniformity": uniformity}
