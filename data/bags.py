@@ -6,12 +6,15 @@
 A bag's label is known, its instances' labels are not trained on; here they are kept for the evaluation.
 """
 
+import argparse
 import math
+import sys
 from typing import NamedTuple
 
 import torch
 
 from data.batches import generator, prepare
+from data.images import DATASETS, DataError, load
 
 BUILDERS = ("balanced", "natural")
 
@@ -149,3 +152,69 @@ def statistics(bags):
         "positive bags": float(positive.float().mean()),
         "targets in a positive bag, mean": float(targets[positive].mean()) if positive.any() else 0.0,
     }
+
+
+def make_parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m data.bags", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--dataset", choices=DATASETS, default="mnist", help="default: mnist")
+    add("--data-dir", default="datasets", metavar="DIR", help="default: datasets")
+    add("--target", type=int, default=9, help="default: 9")
+    add("--mean-length", type=float, default=10, help="default: 10")
+    add("--std-length", type=float, default=2, help="default: 2")
+    add("--builder", choices=BUILDERS, default="balanced", help="default: balanced")
+    add("--bags", type=int, default=200, help="default: 200")
+    add("--seed", type=int, default=0, help="default: 0")
+    add("--output", default="bags.png", metavar="FILE", help="the drawing; default: bags.png")
+    return parser
+
+
+def main(argv=None):
+    """Print the statistics of the bags that the flags describe, and draw the first of them."""
+    args = make_parser().parse_args(argv)
+    kind = {key: vars(args)[key] for key in ("target", "mean_length", "std_length", "builder", "seed")}
+    try:
+        images, _ = load(args.dataset, args.data_dir)
+        bags = build(images.labels, torch.arange(len(images.labels)), args.bags, **kind)
+        draw(images, bags, args.output)
+    except (DataError, ValueError, OSError) as error:
+        print(f"data.bags: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    for name, value in statistics(bags).items():
+        print(f"{name:32} {value:,.3f}" if isinstance(value, float) else f"{name:32} {value:,}")
+    print(f"the first bags: {args.output}")
+
+
+def draw(images, bags, path, rows=8, columns=20):
+    """The first bags, one a row, as far as they fit; a key instance has a coloured frame."""
+    from matplotlib.figure import Figure  # here, because loading it takes a second that training needn't
+
+    shown = bags.select(torch.arange(min(rows, len(bags))))
+    columns = min(columns, int(shown.lengths.max()))
+    figure = Figure(figsize=(8, 0.3 + len(shown) * 8 / (columns + 2)), layout="constrained", dpi=110)
+    axes = figure.subplots(len(shown), columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for row, label, numbers, keys in zip(
+        axes,
+        shown.labels,
+        shown.indices.split(shown.lengths.tolist()),
+        shown.keys.split(shown.lengths.tolist()),
+        strict=True,
+    ):
+        for ax, number, key in zip(row, numbers, keys, strict=False):
+            ax.imshow(images.images[number, 0].cpu(), cmap="gray_r", vmin=0, vmax=255)
+            ax.set(xticks=[], yticks=[])
+            ax.set_axis_on()
+            ax.spines[:].set(color="#D55E00" if key else "#CCCCCC", linewidth=2.5 if key else 0.5)
+        text = f"{'positive' if label else 'negative'}, {len(numbers)}"
+        row[0].annotate(
+            text, (0, 0.5), (-6, 0), "axes fraction", "offset points", ha="right", va="center", size=8
+        )
+    figure.savefig(path, format="png")
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.classifiers import ENCODERS, Dropout, conv, create
+from models.classifiers import ENCODERS, Dropout, create
 
 
 class Pooled(NamedTuple):
@@ -45,6 +45,18 @@ class MIL(nn.Module):
         self.dropout = Dropout(dropout)
         self.pooling = POOLINGS[method](encoder.num_features)
         self.head = nn.Linear(encoder.num_features, self.pooling.classes)
+        self.frozen = False
+
+    def freeze(self):
+        """Keep the encoder as it is: neither its weights nor its statistics move any more."""
+        self.frozen = True
+        self.encoder.requires_grad_(False).eval()
+
+    def train(self, mode=True):
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
 
     def forward(self, images, mask):
         """The Pooled of B bags.
@@ -182,6 +194,34 @@ POOLINGS = {
     "instance-mean": InstanceMean,
     "instance-max": InstanceMax,
 }
+
+
+def lenet_mil():
+    """The encoder of Ilse et al. (2018): conv 20@5x5, conv 50@5x5, fc 500.
+
+    Pooling before ReLU gives the same as after it, for less.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, 20, 5),
+        nn.MaxPool2d(2),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(20, 50, 5),
+        nn.MaxPool2d(2),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(4 * 4 * 50, 500),
+        nn.ReLU(inplace=True),
+    ), 500
+
+
+MIL_ENCODERS = {"lenet-mil": lenet_mil, **ENCODERS}
+
+
+def create_mil(encoder="lenet-mil", method="attention", dropout=0.0):
+    """A MIL network with a fresh encoder by name, a key of MIL_ENCODERS. ValueError for unknown names."""
+    if method not in POOLINGS:
+        raise ValueError(f"unknown method {method!r}: choose from {', '.join(POOLINGS)}")
+    return MIL(create(encoder, 0, MIL_ENCODERS), method, dropout)
 
 
 def mil_loss(pooled, labels, mask, method, instance_weight=1.0):

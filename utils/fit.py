@@ -193,12 +193,17 @@ class Training:
 
 
 def make_optimizer(model, args):
-    """adam, adamw, lars or sgd (Nesterov momentum 0.9); no weight decay on biases and normalisation."""
+    """adam, adamw, lars or sgd (Nesterov momentum 0.9); no weight decay on biases and normalisation.
+
+    A parameter with an attribute `rate` learns at that share of the rate.
+    """
     trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": args.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = []
+    for rate in sorted({getattr(p, "rate", 1.0) for p in trained}, reverse=True):
+        mine = [p for p in trained if getattr(p, "rate", 1.0) == rate]
+        weights, others = [p for p in mine if p.ndim > 1], [p for p in mine if p.ndim <= 1]
+        groups.append({"params": weights, "weight_decay": args.weight_decay, "lr": rate * args.lr})
+        groups.append({"params": others, "weight_decay": 0.0, "lr": rate * args.lr})
     fused = trained[0].device.type in ("cpu", "cuda")
     if args.optimizer == "sgd":
         return torch.optim.SGD(groups, args.lr, momentum=0.9, nesterov=True, fused=fused)

@@ -1,5 +1,6 @@
 """Repeat a training over seeds or folds, shared out over torchrun's ranks, and sum up."""
 
+import contextlib
 import sys
 
 from utils import distributed
@@ -23,6 +24,16 @@ def parts(run, args):
     return [run] if len(todo) == 1 else [run.part(label(job)) for job in todo]
 
 
+@contextlib.contextmanager
+def stoppable(resume_command):
+    """Ctrl-C within ends the script with the command that goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nstopped; what is done is kept. To go on:\n  {resume_command}", file=sys.stderr)
+        sys.exit(130)
+
+
 def repeat(train, args, run, resume_command, together=False):
     """Call train(job, part) for every job that is not finished; returns the run's metrics.
 
@@ -32,7 +43,7 @@ def repeat(train, args, run, resume_command, together=False):
     """
     run.writes = not together or distributed.rank() == 0
     todo = list(zip(jobs(args), parts(run, args), strict=True))
-    try:
+    with stoppable(resume_command):
         for job, part in todo if together else todo[distributed.rank() :: distributed.world()]:
             if part.finished:
                 continue
@@ -44,9 +55,6 @@ def repeat(train, args, run, resume_command, together=False):
             if part is not run:
                 part.write_json("config.json", run.read_json("config.json"))
             summarise(part, [record])
-    except KeyboardInterrupt:
-        print(f"\nstopped; the checkpoint is kept. To go on:\n  {resume_command}", file=sys.stderr)
-        sys.exit(130)
     distributed.barrier()
     records = [record for _, part in todo for record in part.read_json("metrics.json")["runs"]]
 
