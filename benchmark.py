@@ -6,6 +6,7 @@
 
 fast       seconds of training to 99.0 % accuracy: the recipe `fast` against the usual PyTorch program
 augment    augmented training images per second, against torchvision's per-image transforms
+mil        bags trained per second, against one bag a step with a DataLoader
 roofline   the share of the machine's matrix-product peak that a training step of cnn and wide reaches
 
 Each writes results/benchmarks/<name>.json: every measured value, medians, and the medians of the ratios of
@@ -20,12 +21,13 @@ import torch
 
 from benchmarks.augment import augment
 from benchmarks.fast import fast
+from benchmarks.mil import mil
 from benchmarks.roofline import roofline
 from utils.cli import BOOKKEEPING, Parser, command, command_line, number, resolve_device
 from utils.errors import Fault
 from utils.run import FORMAT, Run, device_name, git_commit
 
-BENCHMARKS = {"fast": fast, "augment": augment, "roofline": roofline}
+BENCHMARKS = {"fast": fast, "augment": augment, "roofline": roofline, "mil": mil}
 
 
 def make_parser():

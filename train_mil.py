@@ -16,7 +16,9 @@ of a sweep into one file, sweep.json, and its plots.
 """
 
 import argparse
+import contextlib
 import math
+import re
 
 import numpy as np
 import torch
@@ -41,6 +43,7 @@ from utils.cli import (
 from utils.errors import Fault
 from utils.fit import fit
 from utils.repeat import jobs, parts, repeat
+from utils.results import read_references
 from utils.run import Run, open_run
 from utils.sweep import collect
 
@@ -59,14 +62,30 @@ RECIPE = {
 }
 # The share of the training images whose digits fill the validation bags, and nothing else.
 VAL_FRACTION = 1 / 6
-SWEEP_BAGS = (50, 100, 150, 200, 300, 400, 500)
+SWEEP_BAGS = "50,100,150,200,300,400,500"
+# The published figures of the plot hold for these bags only.
+PUBLISHED_BAGS = {"target": 9, "mean_length": 10, "std_length": 2, "builder": "balanced"}
+
+
+def bag_counts(text):
+    """An argparse type: whole numbers with commas between them; stays a text, so that it can be shown."""
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
+        raise argparse.ArgumentTypeError(f"expected numbers of bags as in 50,100, not {text!r}")
+    return text
 
 
 def make_parser():
     parser = Parser(prog="train_mil.py", description=__doc__, parents=[shared_flags(), optimizer_flags()])
     add = parser.add_argument
     add("--repeats", dest="runs", type=number(int, 1), metavar="RUNS", help="the same as --runs")
-    add("--sweep", action="store_true", help=f"every method with {', '.join(map(str, SWEEP_BAGS))} bags")
+    add(
+        "--sweep",
+        nargs="?",
+        const=SWEEP_BAGS,
+        type=bag_counts,
+        metavar="BAGS,BAGS,...",
+        help=f"every method with every number of training bags; default: {SWEEP_BAGS}",
+    )
     add = parser.add_argument_group("bags").add_argument
     add("--target", type=number(int, 0, 9), default=9, help="the digit that makes a bag positive; default: 9")
     add("--mean-length", type=number(float, 1), default=10, help="of a bag; default: 10")
@@ -119,6 +138,17 @@ def make_model(args):
     return model
 
 
+def mil_step(model, method, instance_weight=1.0):
+    """The step for `fit`: the loss of a batch of bags, and its accuracy."""
+
+    def step(mask, images, labels):
+        pooled = model(images, mask)
+        loss = mil_loss(pooled, labels, method, instance_weight)
+        return loss, {"accuracy": ((pooled.logits > 0) == (labels > 0)).float().mean()}
+
+    return step
+
+
 def fit_bags(args, data, job, run):
     """One training: (model, record, {"val": ..., "test": ...}), the last what is said of which bags."""
     train_set, test_set = data
@@ -135,11 +165,7 @@ def fit_bags(args, data, job, run):
     )
     torch.manual_seed(seed)
     model = make_model(args).to(args.device, memory_format=torch.channels_last)
-
-    def step(mask, images, labels):
-        pooled = model(images, mask)
-        loss = mil_loss(pooled, labels, args.method, args.instance_weight)
-        return loss, {"accuracy": ((pooled.logits > 0) == (labels > 0)).float().mean()}
+    step = mil_step(model, args.method, args.instance_weight)
 
     def validate(model):
         p = predict_bags(model, train_set, val_bags, args.precision)["probabilities"]
@@ -166,7 +192,7 @@ def train(args, data, job, run):
     """One training: returns its record, leaves its files in `run`."""
     model, record, said = fit_bags(args, data, job, run)
     name = model.encoder.name
-    save_model(run.path("best.pt"), model, "mil", encoder=name, method=args.method, dropout=args.dropout)
+    save_model(run.path("best.pt"), model, name, method=args.method, dropout=args.dropout)
     saved = {}
     for part, (found, bags) in said.items():
         arrays = {**found, "labels": bags.labels, **bags._asdict()}
@@ -199,7 +225,7 @@ def sweep_jobs(args):
     return [
         {"method": method, "train_bags": count, "seed": args.seed + repeat}
         for repeat in range(args.runs)
-        for count in SWEEP_BAGS
+        for count in map(int, args.sweep.split(","))
         for method in POOLINGS
     ]
 
@@ -216,9 +242,24 @@ def sweep(args, data, run, resume):
     return collect(cell, sweep_jobs(args), args, run, resume, group=("method", "train_bags"))
 
 
-def draw_sweep(run, content):
-    plots_mil.sweep_curves(content["cells"], run.path("auc.png"))
+def draw_sweep(run, args, content):
+    references = []
+    if all(getattr(args, key) == value for key, value in PUBLISHED_BAGS.items()):
+        with contextlib.suppress(Fault):  # a results folder without a list of them
+            references = published(read_references(args.results_dir))
+    plots_mil.sweep_curves(content["cells"], run.path("auc.png"), references)
     plots_mil.sweep_roc(content["cells"], run.path("roc.png"))
+
+
+def published(references):
+    """The figures mil-<bags> and mil-attention-<bags> of references.json as points of the plot."""
+    found = {}
+    for key, reference in references.items():
+        name, _, bags = key.rpartition("-")
+        if name in ("mil", "mil-attention") and bags.isdigit():
+            points = found.setdefault(name, {"name": reference["task"].partition(", ")[2], "points": []})
+            points["points"].append([int(bags), reference["value"]])
+    return [{**line, "name": f"{line['name']}, published"} for line in found.values()]
 
 
 def parse(argv=None):
@@ -253,7 +294,7 @@ def main(argv=None):
     if args.sweep:
         content = sweep(args, data, run, resume)
         if distributed.rank() == 0:
-            draw_sweep(run, content)
+            draw_sweep(run, args, content)
         return content
     metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume)
     if distributed.rank() == 0:

@@ -224,7 +224,7 @@ def create_mil(encoder="lenet-mil", method="attention", dropout=0.0):
     return MIL(create(encoder, 0, MIL_ENCODERS), method, dropout)
 
 
-def mil_loss(pooled, labels, mask, method, instance_weight=1.0):
+def mil_loss(pooled, labels, method, instance_weight=1.0):
     """Mean binary cross-entropy of the bags' logits against (B,) labels in {0., 1.}.
 
     "loss-attention" adds instance_weight * mean_B sum_i a_i CE(instance i, the bag's label), the paper's

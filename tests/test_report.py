@@ -18,7 +18,7 @@ from utils.cli import BOOKKEEPING
 from utils.results import read_experiments, read_references, read_result, run_folders
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("overview", "train_cnn", "benchmarks")
+NAMES = ("overview", "train_cnn", "train_mil", "sweeps", "benchmarks")
 PNG = b"stands for a picture"
 
 EXPERIMENTS = [

@@ -180,6 +180,13 @@ METHOD_COLORS = {
     "wide": "#009E73",
     "resnet18": "#CC79A7",
     "resnet50": "#000000",
+    "attention": "#0072B2",
+    "gated-attention": "#56B4E9",
+    "loss-attention": "#009E73",
+    "mean": "#E69F00",
+    "max": "#D55E00",
+    "instance-mean": "#999999",
+    "instance-max": "#CC79A7",
 }
 OTHER_METHOD = "#555555"
 REFERENCE = "#555555"

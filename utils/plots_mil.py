@@ -3,17 +3,8 @@
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from utils.plots import PALETTE, REFERENCE, figure, save
+from utils.plots import PALETTE, REFERENCE, figure, method_color, save
 
-METHOD_COLORS = {
-    "attention": "#0072B2",
-    "gated-attention": "#56B4E9",
-    "loss-attention": "#009E73",
-    "mean": "#E69F00",
-    "max": "#D55E00",
-    "instance-mean": "#999999",
-    "instance-max": "#CC79A7",
-}
 # False-positive rates at which the ROC curves of several repeats are averaged; fine where it is decided.
 RATES = np.concatenate([np.arange(0, 0.2, 0.01), np.arange(0.2, 1.001, 0.05)]).round(2)
 TARGET = PALETTE[1]
@@ -69,7 +60,7 @@ def roc_curves(curves, path, title):
     """{method: list of (true-positive rates at RATES), one a repeat}: thin lines about their mean."""
     fig, axes = figure(1, 2, size=(8, 4), width_ratios=(1, 1))
     for method, lines in curves.items():
-        color = METHOD_COLORS[method]
+        color = method_color(method)
         lines = [line for line in lines if line]
         if not lines:
             continue
@@ -82,8 +73,9 @@ def roc_curves(curves, path, title):
     for ax in axes:
         ax.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1, linestyle="--")
         ax.set(xlabel="negative bags taken for positive", xlim=(0, 1), ylim=(0, 1.005))
+    lowest = min((line[5] for lines in curves.values() for line in lines if line), default=0.5)
     axes[0].set(ylabel="positive bags found", title=title)
-    axes[1].set(xlim=(0, 0.2), ylim=(0.7, 1.002), title="the corner that matters")
+    axes[1].set(xlim=(0, 0.2), ylim=(min(lowest, 0.9), 1.002), title="its upper left corner")
     axes[0].legend(loc="lower right", fontsize=9)
     save(fig, path)
 
@@ -114,7 +106,7 @@ def sweep_curves(cells, path, references=()):
         mean = np.array([cell["mean"]["test_auc"] for cell in mine])
         std = np.array([cell["std"]["test_auc"] or 0.0 for cell in mine])
         ends = [mean - np.maximum(mean - std, 0.5), np.minimum(mean + std, 0.9995) - mean]
-        lines = ax.errorbar(x, 1 - mean, np.abs(ends[::-1]), color=METHOD_COLORS[method], marker="o", ms=4)
+        lines = ax.errorbar(x, 1 - mean, np.abs(ends[::-1]), color=method_color(method), marker="o", ms=4)
         lines.set(label=method)
     for reference in references:
         x, y = np.array(reference["points"]).T

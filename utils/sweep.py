@@ -33,6 +33,8 @@ def collect(train, todo, args, run, resume_command, group=()):
             with rank_file.open("a") as file:
                 file.write(json.dumps(record) + "\n")
             bar.update()
+            if distributed.rank() == 0:
+                write(run, todo, keys, group)  # what there is so far can be looked at
     distributed.barrier()
     return distributed.first(lambda: write(run, todo, keys, group))
 
@@ -54,11 +56,13 @@ def records(run):
 
 
 def write(run, todo, keys, group):
-    """sweep.json: a cell for every value of the group, with its records, their means and deviations."""
+    """sweep.json: a cell for every value of the group that has records, with their means and deviations."""
+    wanted = {identity(job, keys) for job in todo}
     known = {identity(record, keys): record for record in records(run)}
     cells = {}
     for job in todo:
-        cells.setdefault(identity(job, group), []).append(known[identity(job, keys)])
+        if identity(job, keys) in known:
+            cells.setdefault(identity(job, group), []).append(known[identity(job, keys)])
     config = run.read_json("config.json")
     content = {
         "format": FORMAT,
@@ -67,6 +71,7 @@ def write(run, todo, keys, group):
         "command": config["command"],
         "dataset": config["arguments"]["dataset"],
         "device": config["device"],
+        "trainings": [len(wanted & known.keys()), len(wanted)],
         "seconds": round(sum(record["seconds"] for record in known.values()), 2),
         "cells": [cell(dict(zip(group, key, strict=True)), rows) for key, rows in cells.items()],
     }
