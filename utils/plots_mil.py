@@ -105,9 +105,8 @@ def sweep_curves(cells, path, references=()):
         x = np.array([cell["train_bags"] for cell in mine]) * 1.012 ** (i - len(methods) / 2)
         mean = np.array([cell["mean"]["test_auc"] for cell in mine])
         std = np.array([cell["std"]["test_auc"] or 0.0 for cell in mine])
-        ends = [mean - np.maximum(mean - std, 0.5), np.minimum(mean + std, 0.9995) - mean]
-        lines = ax.errorbar(x, 1 - mean, np.abs(ends[::-1]), color=method_color(method), marker="o", ms=4)
-        lines.set(label=method)
+        ends = [np.minimum(std, 0.9 * (1 - mean)), std]  # a log axis has no room for an AUC of 1
+        ax.errorbar(x, 1 - mean, ends, color=method_color(method), marker="o", ms=4, label=method)
     for reference in references:
         x, y = np.array(reference["points"]).T
         ax.plot(x, 1 - y, "D", mfc="white", mec=REFERENCE, mew=1.3, label=reference["name"])
