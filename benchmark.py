@@ -1,6 +1,6 @@
 """Measure how fast this is, each figure side by side with the standard way, in one run.
 
-    python benchmark.py                           all three; about 20 minutes on 2 CPU cores
+    python benchmark.py                           all four; about 20 minutes on 2 CPU cores
     python benchmark.py --only augment roofline   two minutes
     python benchmark.py --device cuda --compile
 

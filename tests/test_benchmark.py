@@ -10,6 +10,7 @@ import benchmark
 from benchmarks import measure, roofline
 from benchmarks.augment import standard_affine
 from benchmarks.fast import fast
+from benchmarks.mil import mil
 from data import POLICIES, load
 
 CPU = torch.device("cpu")
@@ -88,6 +89,15 @@ def test_fast_says_when_the_target_was_not_reached(smallest_dir):
     assert [row["median"] for row in content["rows"][:2]] == [None, None]
     assert content["ratios"][0]["value"] is None
     benchmark.summary("fast", content["ratios"])
+
+
+def test_mil_trains_the_same_bags_on_both_sides(small_dir):
+    content = mil(small_dir, CPU, repeats=2, bags=6, passes=1)
+    check(content, repeats=2)
+    ours, standard = (row["values"] for row in content["rows"])
+    expected = [a / b for a, b in zip(ours, standard, strict=True)]
+    assert content["ratios"][0]["values"] == pytest.approx(expected, rel=1e-3)
+    assert content["ratios"][0]["target"] == 5
 
 
 def test_roofline_accounts_for_the_whole_step(smallest_dir):

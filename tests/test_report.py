@@ -353,7 +353,7 @@ def test_without_results_or_benchmarks_the_sections_say_so(tmp_path, capsys):
     make_readme(tmp_path / "README.md")
     lines = complaints(tmp_path, capsys)
     assert lines == ["results/experiments.json: missing", "results/references.json: missing"]
-    assert [section(tmp_path, name) for name in NAMES] == [report.EMPTY] * 3
+    assert [section(tmp_path, name) for name in NAMES] == [report.EMPTY] * len(NAMES)
 
 
 def test_other_figures_than_the_key_figure_and_labels_of_its_own(tree):
