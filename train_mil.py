@@ -102,7 +102,7 @@ def make_parser():
     share = number(float, 0, 1, open_low=True)
     add("--encoder-rate", type=share, default=0.1, help="of --encoder's learning rate; default: 0.1")
     share = number(float, 0, 1, open_high=True)
-    add("--dropout", type=share, default=0.25, help="of the features; default: 0.25")
+    add("--dropout", type=share, default=0.0, help="of the features; default: 0")
     add("--augment", choices=tuple(POLICIES), help="default: the recipe's")
     add("--instance-weight", type=number(float, 0), default=1.0, help="in loss-attention; default: 1")
     add("--bags-per-epoch", type=number(int, 0), default=600, help="default: 600; 0: every bag once")
