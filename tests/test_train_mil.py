@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 import train_mil
 from data import load
@@ -217,6 +220,22 @@ def test_a_stopped_sweep_goes_on_to_the_same_result(tmp_path, tiny_dir, small_sw
         return [(c["method"], c["train_bags"], c["mean"]["test_auc"]) for c in content["cells"]]
 
     assert figures(resumed) == figures(whole)
+
+
+def test_torchrun_shares_a_sweep_out(tmp_path, tiny_dir):
+    how = ("--sweep", "6", "--epochs", "1")
+    one = train_mil.main(flags(tiny_dir, tmp_path / "one", *how))
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train_mil.py")
+    command = [sys.executable, *launcher, *flags(tiny_dir, tmp_path / "two", *how)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True, timeout=240)
+    folder = tmp_path / "two" / "mil" / "sweep"
+    shares = [len((folder / f"records-{rank}.jsonl").read_text().splitlines()) for rank in (0, 1)]
+    assert sorted(shares) == [3, 4]
+    two = Run(folder).read_json("sweep.json")
+    assert [cell["mean"]["test_auc"] for cell in two["cells"]] == [
+        c["mean"]["test_auc"] for c in one["cells"]
+    ]
 
 
 # --- Bad input ----------------------------------------------------------------------------------------

@@ -30,13 +30,20 @@ def collect(train, todo, args, run, resume_command, group=()):
         for job in mine:
             bar.set_postfix_str(", ".join(map(str, job.values())))
             record = train(job)
-            with rank_file.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            append(rank_file, record)
             bar.update()
             if distributed.rank() == 0:
                 write(run, todo, keys, group)  # what there is so far can be looked at
     distributed.barrier()
     return distributed.first(lambda: write(run, todo, keys, group))
+
+
+def append(path, record):
+    """Add a line; one that was cut off before it stays a line of its own."""
+    before = path.read_bytes() if path.exists() else b""
+    cut_off = before != b"" and not before.endswith(b"\n")
+    with path.open("a") as file:
+        file.write("\n" * cut_off + json.dumps(record) + "\n")
 
 
 def identity(record, keys):
