@@ -169,9 +169,11 @@ def fit_bags(args, data, job, run):
 
     def validate(model):
         p = predict_bags(model, train_set, val_bags, args.precision)["probabilities"]
-        return {"val_loss": bag_loss(p, val_labels), "val_auc": auc(p, val_labels)}
+        found, area = {"val_loss": bag_loss(p, val_labels)}, auc(p, val_labels)
+        return found if area is None else {**found, "val_auc": area, "val_error": 1 - area}
 
-    facts = fit(model, step, batches, args, run, validate)
+    # The loss would prefer early epochs: a network gets surer of itself before its ranking gets worse.
+    facts = fit(model, step, batches, args, run, validate, criterion="val_error")
     val = predict_bags(model, train_set, val_bags, args.precision)
     test = predict_bags(model, test_set, test_bags, args.precision)
     threshold = best_threshold(val["probabilities"], val_labels)

@@ -71,7 +71,7 @@ def test_a_run_writes_all_its_files(tmp_path, tiny_dir, capsys, monkeypatch):
     lines = Run(folder).history()
     assert [line["epoch"] for line in lines] == [1, 2]
     assert {"train_loss", "val_loss", "val_auc"} <= set(lines[0])
-    assert run["best_epoch"] == min(lines, key=lambda line: line["val_loss"])["epoch"]
+    assert run["best_epoch"] == max(lines, key=lambda line: line["val_auc"])["epoch"]
     assert f"test AUC {run['test_auc']:.4f}" in capsys.readouterr().out
     saved = Run(folder).predictions()
     right = (saved["test_probabilities"] >= run["threshold"]) == saved["test_labels"]
