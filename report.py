@@ -408,7 +408,10 @@ def sweep_part(experiment, content, references, folder):
         shown = [reference_figure(given[str(count)]) if str(count) in given else "" for count in counts]
         rows.append([f"published: {name}, {source(next(iter(given.values())))}", *shown])
     repeats = sorted({len(cell["runs"]) for cell in content["cells"]})
-    repeats = " or ".join(map(str, repeats)) + " repeats" + ("" if len(repeats) == 1 else ", not finished")
+    repeats = " or ".join(map(str, repeats)) + (" repeat" if repeats == [1] else " repeats")
+    done, wanted = content["trainings"]
+    if done < wanted:
+        repeats += f" (not finished: {done} of {wanted} trainings)"
     return "\n\n".join(
         [
             f"{experiment.label or experiment.name}: test AUC, mean ± standard deviation of {repeats}.",

@@ -539,6 +539,7 @@ def make_sweep(folder, means):
         for (method, bags), mean in means.items()
     ]
     head = {"command": "python train_mil.py --sweep 50,100 --runs 2", "device": "a GPU", "seconds": 600}
+    head["trainings"] = [len(means), len(means)]
     write_json(folder / "config.json", script="train_mil", command=head["command"], arguments={})
     write_json(folder / "sweep.json", **head, cells=cells)
 

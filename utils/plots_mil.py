@@ -94,9 +94,9 @@ def sweep_roc(cells, path):
 def sweep_curves(cells, path, references=()):
     """AUC against the number of training bags, mean and one standard deviation; a scale of 1 - AUC.
 
-    cells: of sweep.json. references: dicts of "name" and "points" [[bags, AUC], ...], drawn as diamonds.
+    cells: of sweep.json. references: dicts of "name" and "points" [[bags, AUC], ...], drawn without a line.
     """
-    fig, ax = figure(size=(8, 5))
+    fig, ax = figure(size=(8, 5.4))
     methods = list(dict.fromkeys(cell["method"] for cell in cells))
     for i, method in enumerate(methods):
         mine = [cell for cell in cells if cell["method"] == method and "test_auc" in cell["mean"]]
@@ -107,9 +107,9 @@ def sweep_curves(cells, path, references=()):
         std = np.array([cell["std"]["test_auc"] or 0.0 for cell in mine])
         ends = [np.minimum(std, 0.9 * (1 - mean)), std]  # a log axis has no room for an AUC of 1
         ax.errorbar(x, 1 - mean, ends, color=method_color(method), marker="o", ms=4, label=method)
-    for reference in references:
+    for reference, marker in zip(references, "Ds^v", strict=False):
         x, y = np.array(reference["points"]).T
-        ax.plot(x, 1 - y, "D", mfc="white", mec=REFERENCE, mew=1.3, label=reference["name"])
+        ax.plot(x, 1 - y, marker, mfc="white", mec=REFERENCE, mew=1.3, label=reference["name"])
     ax.set(xscale="log", yscale="log", xlabel="training bags", ylabel="test AUC (scale of 1 - AUC)")
     counts = sorted({cell["train_bags"] for cell in cells})
     ax.xaxis.set_major_locator(FixedLocator(counts))
@@ -121,5 +121,5 @@ def sweep_curves(cells, path, references=()):
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_minor_locator(NullLocator())
     ax.invert_yaxis()
-    ax.legend(fontsize=9, ncols=2)
+    fig.legend(fontsize=9, ncols=3, loc="outside lower center")
     save(fig, path)

@@ -117,4 +117,4 @@ def is_sweep(folder):
 
 
 def read_sweep(folder):
-    return read_json(folder / SWEEP, "command", "device", "seconds", "cells")
+    return read_json(folder / SWEEP, "command", "device", "seconds", "trainings", "cells")

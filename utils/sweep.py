@@ -86,6 +86,11 @@ def write(run, todo, keys, group):
     return content
 
 
+def short(value):
+    """A number with six digits: a sweep has thousands of them, and no figure needs more."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def cell(head, rows):
     """One cell: mean and std of its records' numbers, lists element by element, and the numbers themselves.
 
@@ -94,13 +99,14 @@ def cell(head, rows):
     columns = {
         key: [row[key] for row in rows]
         for key in rows[0]
-        if key not in (*head, "seed") and all(row.get(key) is not None for row in rows)
+        if key not in (*head, "seed") and not key.endswith(("_low", "_high"))
+        if all(row.get(key) is not None for row in rows)
     }
     lists = {key: column for key, column in columns.items() if isinstance(column[0], list)}
     numbers = {key: column for key, column in columns.items() if isinstance(column[0], int | float)}
     return {
         **head,
-        "runs": [{key: value for key, value in row.items() if key not in (*head, *lists)} for row in rows],
+        "runs": [{key: short(row[key]) for key in row if key in ("seed", *numbers)} for row in rows],
         "mean": {key: statistics.fmean(column) for key, column in numbers.items()},
         "std": {key: statistics.stdev(column) if len(rows) > 1 else None for key, column in numbers.items()},
         **{
