@@ -6,6 +6,8 @@
 
 fast       seconds of training to 99.0 % accuracy: the recipe `fast` against the usual PyTorch program
 augment    augmented training images per second, against torchvision's per-image transforms
+simclr     pre-training images per second, against PIL views from a DataLoader; the contrastive loss
+mil        bags trained per second, against one bag a step with a DataLoader
 roofline   the share of the machine's matrix-product peak that a training step of cnn and wide reaches
 ensemble   seconds to train ten members, against torchensemble (skipped when that is not installed:
            requirements-benchmark.txt), and to select from a thousand cached members
@@ -23,12 +25,21 @@ import torch
 from benchmarks.augment import augment
 from benchmarks.ensemble import ensemble
 from benchmarks.fast import fast
+from benchmarks.mil import mil
 from benchmarks.roofline import roofline
+from benchmarks.simclr import simclr
 from utils.cli import Parser, command, command_line, number, resolve_device
 from utils.errors import Fault
 from utils.run import FORMAT, Run, device_name, git_commit
 
-BENCHMARKS = {"fast": fast, "augment": augment, "roofline": roofline, "ensemble": ensemble}
+BENCHMARKS = {
+    "fast": fast,
+    "augment": augment,
+    "simclr": simclr,
+    "mil": mil,
+    "roofline": roofline,
+    "ensemble": ensemble,
+}
 
 
 def make_parser():

@@ -27,10 +27,12 @@ from utils.results import (
     Experiment,
     Result,
     folder_name,
+    is_sweep,
     read_benchmark,
     read_experiments,
     read_references,
     read_result,
+    read_sweep,
     run_folders,
 )
 
@@ -45,6 +47,8 @@ class Paradigm(NamedTuple):
 # A new script is one row here and a pair of marker lines in the README.
 PARADIGMS = {
     "train_cnn": Paradigm("Supervised classifiers", "test_accuracy"),
+    "train_simclr": Paradigm("Contrastive learning", "test_linear_accuracy"),
+    "train_mil": Paradigm("Multiple instance learning", "test_auc"),
     "ensemble": Paradigm("Ensembles", "test_accuracy"),
 }
 
@@ -54,6 +58,8 @@ PICTURES = {
     "confusion.png": "confusion matrix",
     "mistakes.png": "most confident mistakes",
     "filters.png": "filters of the first layer",
+    "bags.png": "test bags with the attention of each digit",
+    "roc.png": "ROC curves",
     "combinations.png": "combinations side by side",
     "selection.png": "greedy selection step by step",
     "weights.png": "weights step by step",
@@ -89,7 +95,7 @@ class Row(NamedTuple):
     @property
     def method(self):
         """What fixes the colour."""
-        return self.result.config["arguments"].get("model", self.experiment.name.partition("-")[0])
+        return called(self.result.config["arguments"], self.experiment.name.partition("-")[0])
 
     @property
     def mean(self):
@@ -110,10 +116,9 @@ class Row(NamedTuple):
 
     @property
     def command(self):
-        """The command that lands in this run's folder; without --name a run is called like its model."""
+        """The command that lands in this run's folder; without --name a run is called like its method."""
         config, name = self.result.config, self.experiment.name
-        default = config["arguments"].get("model")
-        return config["command"] + (f" --name {name}" if name != default else "")
+        return config["command"] + (f" --name {name}" if name != called(config["arguments"]) else "")
 
 
 class Picture(NamedTuple):
@@ -132,6 +137,11 @@ class Picture(NamedTuple):
         """
         content = json.dumps(self.data, sort_keys=True) + inspect.getsource(self.draw)
         return f"inputs sha256:{hashlib.sha256(content.encode()).hexdigest()}"
+
+
+def called(arguments, otherwise=None):
+    """The method of a run, or where a script has but one, its model."""
+    return arguments.get("method", arguments.get("model", otherwise))
 
 
 # --- Numbers in words ---------------------------------------------------------------------------------
@@ -225,6 +235,7 @@ def attempt(faults, function, *args):
 def read_results(results_dir, experiments, faults):
     """{folder: Result} of every run that is there and whole, and of every experiment."""
     wanted = {results_dir / experiment.folder for experiment in experiments}
+    wanted = {folder for folder in wanted if not is_sweep(folder)}
     folders = sorted(wanted.union(run_folders(results_dir)))
     known = {folder_name(script) for script in PARADIGMS}
     for stranger in sorted({folder.parent for folder in folders if folder.parent.name not in known}):
@@ -413,6 +424,59 @@ def raw_cell(record, key):
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
+def sweep_section(results_dir, experiments, references, readme, faults):
+    """A table of methods by training bags for every headline that is a sweep, and its figures."""
+    parts = []
+    for experiment in experiments:
+        folder = results_dir / experiment.folder
+        if is_sweep(folder) and (content := attempt(faults, read_sweep, folder)):
+            others = [references[key] for key in experiment.references if key in references]
+            parts.append(sweep_part(experiment, content, others, link(folder, readme)))
+    return "\n\n".join(parts) or EMPTY
+
+
+def sweep_part(experiment, content, references, folder):
+    cells = {(cell["method"], cell["train_bags"]): cell for cell in content["cells"]}
+    methods = list(dict.fromkeys(method for method, _ in cells))
+    counts = sorted({count for _, count in cells})
+    means = {key: cell["mean"].get("test_auc") for key, cell in cells.items()}
+    rows = []
+    for method in methods:
+        line = [method]
+        for count in counts:
+            column = [mean for (_, bags), mean in means.items() if bags == count and mean is not None]
+            best = max(column, default=None)
+            line.append(auc_cell(cells.get((method, count)), best))
+        rows.append(line)
+    for name in dict.fromkeys(r["task"].partition(", ")[2] for r in references):
+        given = {r["task"].partition(" ")[0]: r for r in references if r["task"].endswith(f", {name}")}
+        shown = [reference_figure(given[str(count)]) if str(count) in given else "" for count in counts]
+        rows.append([f"published: {name}, {source(next(iter(given.values())))}", *shown])
+    repeats = sorted({len(cell["runs"]) for cell in content["cells"]})
+    repeats = " or ".join(map(str, repeats)) + (" repeat" if repeats == [1] else " repeats")
+    done, wanted = content["trainings"]
+    if done < wanted:
+        repeats += f" (not finished: {done} of {wanted} trainings)"
+    return "\n\n".join(
+        [
+            f"{experiment.label or experiment.name}: test AUC, mean ± standard deviation of {repeats}.",
+            table(["training bags", *map(str, counts)], rows),
+            f"`{content['command']} --name {experiment.name}`: {device(content)}, "
+            f"{duration(content['seconds'])} of training. Every figure: [{folder}]({folder}/sweep.json).",
+            f"![AUC against training bags]({folder}/auc.png)",
+        ]
+    )
+
+
+def auc_cell(cell, best):
+    """ "0.9912 ± 0.0021", bold if it is the best of its column; empty where none is."""
+    mean, std = (cell and cell[key].get("test_auc") for key in ("mean", "std"))
+    if mean is None:
+        return ""
+    text = f"{mean:.4f}" + (f" ± {std:.4f}" if std is not None else "")
+    return f"**{text}**" if mean == best else text
+
+
 def benchmarks_section(results_dir, faults):
     """A line per benchmark: ours, the standard way and their ratios, measured side by side."""
     paths = sorted((results_dir / "benchmarks").glob("*.json"))
@@ -496,18 +560,18 @@ def comparison_data(headline):
         {
             **drawn(row),
             "seconds": run_seconds(row.result.metrics),
-            "curve": mean_curve(row.result.history),
+            "curve": mean_curve(row.result.history, row.metric.replace("test_", "val_")),
         }
         for row in once_a_run(headline)
     ]
 
 
-def mean_curve(history):
-    """[[seconds, validation accuracy], ...]: means over the runs for every epoch that all of them reached."""
+def mean_curve(history, metric):
+    """[[seconds, share on validation data], ...]: means over the runs for epochs that all of them reached."""
     epochs = {}
     for line in history:
-        if line.get("val_accuracy") is not None:
-            epochs.setdefault(line["epoch"], []).append((line["seconds"], line["val_accuracy"]))
+        if line.get(metric) is not None:
+            epochs.setdefault(line["epoch"], []).append((line["seconds"], line[metric]))
     runs = max(map(len, epochs.values()), default=0)
     return [
         [fmean(column) for column in zip(*epochs[e], strict=True)]
@@ -539,6 +603,7 @@ def render(results_dir, readme, faults):
         path = results_dir / "overview.png"
         sections["overview"] = overview_section(link(path, readme))
         outputs[path] = Picture(plots.overview, {"groups": groups, "ceiling": references.get("ceiling")})
+    sections["sweeps"] = sweep_section(results_dir, experiments, references, readme, faults)
     sections["benchmarks"] = benchmarks_section(results_dir, faults)
     text = fill_sections(readme, sections, faults)
     return outputs if text is None else {readme: text.encode(), **outputs}

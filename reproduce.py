@@ -17,7 +17,7 @@ from pathlib import Path
 import report
 from utils.cli import Parser, command
 from utils.errors import Fault
-from utils.results import read_experiments
+from utils.results import is_sweep, read_experiments
 
 
 def choose(experiments, wanted):
@@ -42,8 +42,8 @@ def how(folder):
     """
     if not (folder / "config.json").exists():
         return []
-    finished = (folder / "metrics.json").exists()
-    ours = any(folder.glob("predictions.npz")) or any(folder.glob("*/predictions.npz"))
+    finished = (folder / "metrics.json").exists() or is_sweep(folder)
+    ours = any(any(folder.glob(name)) for name in ("predictions.npz", "*/predictions.npz", "records-*.jsonl"))
     return ["--overwrite"] if finished and not ours else ["--resume"]
 
 

@@ -54,7 +54,7 @@ METHODS = ("simclr", "supcon")
 # Chosen on validation images.
 RECIPE = {
     "epochs": 16,
-    "batch_size": 512,
+    "batch_size": 256,
     "optimizer": "adamw",
     "lr": 3e-3,
     "weight_decay": 0.02,
@@ -87,7 +87,7 @@ def make_parser():
     add("--method", choices=METHODS, default="simclr", help="default: simclr")
     add("--encoder", choices=tuple(ENCODERS), default="compact", help="default: compact")
     add("--head", choices=HEADS, default="mlp", help="projection head; default: mlp")
-    add("--temperature", type=number(float, 0, open_low=True), default=0.3, help="default: 0.3")
+    add("--temperature", type=number(float, 0, open_low=True), default=0.2, help="default: 0.2")
     add("--views", type=view_parts, default="affine,elastic,blur", help="default: affine,elastic,blur")
     add("--strength", type=number(float, 0), default=1.0, help="scales the views' augmentation")
     add("--chunk", type=number(int, 2), default=0, help="images forwarded at a time, when memory is short")

@@ -10,6 +10,12 @@ def generator(*key):
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
+def prepare(images, chosen, augment=None, params=None):
+    """The images of an ImageSet at `chosen`: in [0, 1], augmented if there are parameters, normalised."""
+    pixels = images.images[chosen].float().div_(255)
+    return images.normalise(augment.apply(pixels, params) if params else pixels)
+
+
 class SideBySide:
     """The batches of several equally long loaders at once: x (B, M, 28, 28), y (B, M) for M loaders.
 
@@ -83,10 +89,7 @@ class BatchLoader:
             params = self.augment.draw(len(chosen), gen, images.shape[-1]) if augmented else {}
             if self.world > 1:
                 chosen, params = self._piece(chosen), {k: self._piece(v) for k, v in params.items()}
-            pixels = images[chosen].float().div_(255)
-            if augmented:
-                pixels = self.augment.apply(pixels, params)
-            pixels, y = self.set.normalise(pixels), labels[chosen[:: self.views]]
+            pixels, y = prepare(self.set, chosen, self.augment, params), labels[chosen[:: self.views]]
             yield (pixels.unflatten(0, (-1, self.views)) if self.views > 1 else pixels), y
 
     def _piece(self, rows):

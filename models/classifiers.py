@@ -197,14 +197,14 @@ def _small_stem(name):
 ENCODERS = {f.__name__: f for f in (linear, mlp, lenet, cnn, fast, compact, wide, resnet18, resnet50)}
 
 
-def create(name, num_classes=10):
-    """The network `name` (a key of ENCODERS), freshly initialised from torch's global generator.
+def create(name, num_classes=10, encoders=ENCODERS):
+    """The network `name` (a key of `encoders`), freshly initialised from torch's global generator.
 
     num_classes > 0: a Classifier giving logits (B, num_classes). 0: the encoder alone, giving features
-    (B, D), with D in its attribute `num_features`. Raises ValueError for an unknown name.
+    (B, D), with D in its attribute `num_features` and its name in `name`. ValueError for an unknown name.
     """
-    if name not in ENCODERS:
-        raise ValueError(f"unknown model {name!r}: choose from {', '.join(ENCODERS)}")
-    encoder, num_features = ENCODERS[name]()
-    encoder.num_features = num_features
+    if name not in encoders:
+        raise ValueError(f"unknown model {name!r}: choose from {', '.join(encoders)}")
+    encoder, num_features = encoders[name]()
+    encoder.num_features, encoder.name = num_features, name
     return Classifier(encoder, num_features, num_classes) if num_classes else encoder

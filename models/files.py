@@ -22,10 +22,10 @@ def save_model(path, model, name, **options):
     os.replace(temporary, path)
 
 
-def load_model(path):
+def load_model(path, create=create):
     """Rebuild the model that `save_model` wrote, on the CPU. Any missing or unexpected key is an error.
 
-    Raises CheckpointError.
+    create: the function that made it, of the saved name and options. Raises CheckpointError.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

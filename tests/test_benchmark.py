@@ -12,6 +12,7 @@ from benchmarks import measure, roofline
 from benchmarks.augment import standard_affine
 from benchmarks.ensemble import ensemble
 from benchmarks.fast import fast
+from benchmarks.mil import mil
 from data import POLICIES, load
 
 CPU = torch.device("cpu")
@@ -103,6 +104,15 @@ def test_ensemble_measures_ours_and_skips_what_is_not_installed(small_dir, monke
     expected = 2 * rows["ours, one member"] / rows["ours, stacked"]
     assert content["ratios"][0]["values"][0] == pytest.approx(expected, rel=1e-3)
     assert {"ours, selection by loss", "ours, selection by accuracy"} <= set(rows)
+
+
+def test_mil_trains_the_same_bags_on_both_sides(small_dir):
+    content = mil(small_dir, CPU, repeats=2, bags=6, passes=1)
+    check(content, repeats=2)
+    ours, standard = (row["values"] for row in content["rows"])
+    expected = [a / b for a, b in zip(ours, standard, strict=True)]
+    assert content["ratios"][0]["values"] == pytest.approx(expected, rel=1e-3)
+    assert content["ratios"][0]["target"] == 5
 
 
 def test_roofline_accounts_for_the_whole_step(smallest_dir):

@@ -18,7 +18,7 @@ from utils.cli import BOOKKEEPING
 from utils.results import read_experiments, read_references, read_result, run_folders
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("overview", "train_cnn", "ensemble", "benchmarks")
+NAMES = ("overview", "train_cnn", "train_simclr", "train_mil", "sweeps", "ensemble", "benchmarks")
 PNG = b"stands for a picture"
 
 EXPERIMENTS = [
@@ -200,7 +200,7 @@ def test_a_made_up_tree_renders_to_the_known_tables(tree):
     assert "](results/overview.png)" in section(tree, "overview")
     text = (tree / "README.md").read_text()
     assert text.startswith("# Title\n\nBefore.\n\n<!-- report:overview begin -->\n")
-    assert text.count("\nBetween.\n") == 3
+    assert text.count("\nBetween.\n") == len(NAMES) - 1
     assert text.endswith("end -->\n\nAfter.\n")
     assert "old" not in text
 
@@ -340,9 +340,11 @@ def test_markers_must_be_there_once_and_known(tree, capsys):
     make_readme(tree / "README.md", ("overview", "overview", "benchmarks", "train_xyz"))
     assert complaints(tree, capsys) == [
         "README.md: report.py makes no section train_xyz",
-        "README.md: needs the lines <!-- report:overview begin --> and <!-- report:overview end -->, once",
-        "README.md: needs the lines <!-- report:train_cnn begin --> and <!-- report:train_cnn end -->, once",
-        "README.md: needs the lines <!-- report:ensemble begin --> and <!-- report:ensemble end -->, once",
+        *(
+            f"README.md: needs the lines <!-- report:{name} begin --> and <!-- report:{name} end -->, once"
+            for name in NAMES
+            if name != "benchmarks"
+        ),
     ]
     assert section(tree, "benchmarks")
     (tree / "README.md").unlink()
@@ -519,3 +521,52 @@ def test_reproduce_stops_at_the_first_failure_and_at_unknown_names(scripted, cap
         again(scripted, "mil")
     assert "no experiment mil: choose from cnn/wide, cnn/fast" in capsys.readouterr().err
     assert len(calls(scripted)) == 1
+
+
+# --- Sweeps -------------------------------------------------------------------------------------------
+
+
+def make_sweep(folder, means):
+    """sweep.json with two repeats a cell; means: {(method, training bags): AUC or None}."""
+    cells = [
+        {
+            "method": method,
+            "train_bags": bags,
+            "runs": [{"seed": 0}, {"seed": 1}],
+            "mean": {} if mean is None else {"test_auc": mean},
+            "std": {} if mean is None else {"test_auc": 0.002},
+        }
+        for (method, bags), mean in means.items()
+    ]
+    head = {"command": "python train_mil.py --sweep 50,100 --runs 2", "device": "a GPU", "seconds": 600}
+    head["trainings"] = [len(means), len(means)]
+    write_json(folder / "config.json", script="train_mil", command=head["command"], arguments={})
+    write_json(folder / "sweep.json", **head, cells=cells)
+
+
+def test_a_sweep_is_a_table_of_methods_by_training_bags(tmp_path):
+    results = tmp_path / "results"
+    means = {("mean", 50): 0.8, ("mean", 100): None, ("attention", 50): 0.95, ("attention", 100): 0.98}
+    make_sweep(results / "mil" / "sweep", means)
+    experiment = {"name": "sweep", "command": "python train_mil.py --sweep 50,100 --runs 2"}
+    write_json(
+        results / "experiments.json",
+        experiments=[{**experiment, "minutes": {"cpu": 1, "gpu": 1}, "references": ["mil-50"]}],
+    )
+    reference = {"task": "50 training bags, theirs", "metric": "auc", "value": 0.931, "source": "a paper"}
+    write_json(results / "references.json", references={"mil-50": reference})
+    make_readme(tmp_path / "README.md")
+    faults = []
+    outputs = report.render(results, tmp_path / "README.md", faults)
+    assert not faults
+    text = outputs[tmp_path / "README.md"].decode()
+    assert "| training bags | 50 | 100 |" in text
+    assert "| mean | 0.8000 ± 0.0020 |  |" in text
+    assert "| attention | **0.9500 ± 0.0020** | **0.9800 ± 0.0020** |" in text
+    assert "| published: theirs, a paper | 0.931 |  |" in text
+    assert "standard deviation of 2 repeats.\n" in text
+    assert "(results/mil/sweep/auc.png)" in text
+    assert run_folders(results) == []
+    assert reproduce.how(results / "mil" / "sweep") == ["--overwrite"]
+    (results / "mil" / "sweep" / "records-0.jsonl").touch()
+    assert reproduce.how(results / "mil" / "sweep") == ["--resume"]

@@ -129,11 +129,12 @@ def fill(args, recipe):
 
 def command_line(parser, args, leave_out=BOOKKEEPING):
     """The shortest `python script.py ...` that parses to the same arguments, less those left out."""
-    words = []
+    words, seen = [], set(leave_out)
     for action in parser._actions:
         value = getattr(args, action.dest, action.default)
-        if action.dest in leave_out or value == action.default:
+        if action.dest in seen or value == action.default:
             continue
+        seen.add(action.dest)  # two flags may mean the same
         words.append(action.option_strings[-1])
         if action.nargs != 0:
             values = value if isinstance(value, list) else [value]

@@ -1,5 +1,7 @@
 """Evaluation: probabilities once, every metric from them."""
 
+import contextlib
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,19 +29,25 @@ def in_order(images, indices=None, augment=None, seed=0):
     return BatchLoader(images, indices, BATCH, seed=seed, augment=augment, shuffle=False)
 
 
+@contextlib.contextmanager
+def evaluating(model):
+    """The model in eval mode, and then every module back in its own: a frozen part was there already."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    yield
+    for module, training in modes:
+        module.training = training
+
+
 @torch.no_grad()
 def outputs(model, batches, precision="fp32"):
     """What the model gives for one epoch of batches, (N, D) float32, and their labels (N,), on the device.
 
     The model is put into eval mode for it and then back.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     device = batches.set.images.device
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with evaluating(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         found = [(model(images).float(), labels) for images, labels in batches.epoch()]
-    for module, training in modes:  # one by one: a frozen part of the model stays in eval mode
-        module.training = training
     return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 

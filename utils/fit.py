@@ -18,15 +18,15 @@ from utils.track import Tracker
 WARM_UP = {"cosine": 0.0, "warm-up-cosine": 0.1, "one-cycle": 0.25}
 
 
-def fit(model, step, batches, args, run, validate=None):
+def fit(model, step, batches, args, run, validate=None, criterion="val_loss"):
     """Train `model` in place and leave it with its best weights; returns the facts of the training.
 
     step(*batch): gives (loss, {name: scalar tensor}), means over the batch; runs under autocast.
     batches: has `epoch(number)` and a length; batch[0] has the batch's size. args: epochs, optimizer, lr,
     weight_decay, schedule, ema, clip_norm, patience, precision, compile, quiet, track, dry_run. validate:
-    None or a function of the model to evaluate that gives a dict of floats, maybe with "val_loss".
+    None or a function of the model to evaluate that gives a dict of floats, maybe with the criterion.
 
-    Best weights are those of the epoch with the lowest "val_loss", or the last where there never is one; with
+    Best weights are those of the epoch with the lowest criterion, or the last where there never is one; with
     `--ema` the averaged weights are validated and kept. The run's folder holds a checkpoint after
     every epoch, and a checkpoint that is there already is gone on from: on the CPU bit for bit.
 
@@ -35,7 +35,7 @@ def fit(model, step, batches, args, run, validate=None):
     if validate is None and needs_validation(args):
         raise ValueError("early stopping and the plateau schedule need `validate`")
     steps = 1 if args.dry_run else len(batches)
-    training = Training(model, args, steps)
+    training = Training(model, args, steps, criterion)
     training.restore(run)
     if args.compile:
         model.compile()
@@ -92,8 +92,8 @@ def needs_validation(args):
 class Training:
     """Everything that a checkpoint holds: model, optimiser, schedule, average, best weights, counters."""
 
-    def __init__(self, model, args, steps):
-        self.model, self.args = model, args
+    def __init__(self, model, args, steps, criterion="val_loss"):
+        self.model, self.args, self.criterion = model, args, criterion
         self.device = next(model.parameters()).device
         self.optimizer = make_optimizer(model, args)
         self.schedule, self.per_step = make_schedule(self.optimizer, args, steps)
@@ -144,7 +144,7 @@ class Training:
 
     def end_epoch(self, values):
         """Choose the best weights, move the epoch-wise schedule, decide on an early stop."""
-        loss = values.get("val_loss")
+        loss = values.get(self.criterion)
         if loss is not None and loss < self.best["loss"]:
             self.best = {"loss": loss, "epoch": self.epoch, "weights": copy.deepcopy(self.last_weights())}
         if self.schedule and not self.per_step:
@@ -193,12 +193,17 @@ class Training:
 
 
 def make_optimizer(model, args):
-    """adam, adamw, lars or sgd (Nesterov momentum 0.9); no weight decay on biases and normalisation."""
+    """adam, adamw, lars or sgd (Nesterov momentum 0.9); no weight decay on biases and normalisation.
+
+    A parameter with an attribute `rate` learns at that share of the rate.
+    """
     trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": args.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = []
+    for rate in sorted({getattr(p, "rate", 1.0) for p in trained}, reverse=True):
+        mine = [p for p in trained if getattr(p, "rate", 1.0) == rate]
+        weights, others = [p for p in mine if p.ndim > 1], [p for p in mine if p.ndim <= 1]
+        groups.append({"params": weights, "weight_decay": args.weight_decay, "lr": rate * args.lr})
+        groups.append({"params": others, "weight_decay": 0.0, "lr": rate * args.lr})
     fused = trained[0].device.type in ("cpu", "cuda")
     if args.optimizer == "sgd":
         return torch.optim.SGD(groups, args.lr, momentum=0.9, nesterov=True, fused=fused)

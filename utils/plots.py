@@ -52,10 +52,11 @@ def description(path):
         return None
 
 
-def learning_curves(history, path):
+def learning_curves(history, path, metric="accuracy"):
     """Loss, error and learning rate per epoch; several runs as thin lines about their mean.
 
-    history: lines of history.jsonl; those of one run share "seed" and "fold".
+    history: lines of history.jsonl; those of one run share "seed" and "fold". metric: the share whose
+    difference from 1 is the error, on validation data and, where it is known, on training data.
     """
     runs = {}
     for line in history:
@@ -64,9 +65,10 @@ def learning_curves(history, path):
     for split, color in (("train", PALETTE[0]), ("val", PALETTE[1])):
         name = {"train": "training", "val": "validation"}[split]
         _curves(axes[0], runs.values(), f"{split}_loss", color, name)
-        _curves(axes[1], runs.values(), f"{split}_accuracy", color, name, error=True)
+        _curves(axes[1], runs.values(), f"{split}_{metric}", color, name, error=True)
     _curves(axes[2], runs.values(), "lr", PALETTE[2], None)
-    titles = ("loss (nats)", "error (%, log scale)", "learning rate of the last step")
+    error = "error (%, log scale)" if metric == "accuracy" else f"1 - {metric.upper()} (%, log scale)"
+    titles = ("loss (nats)", error, "learning rate of the last step")
     for ax, title in zip(axes, titles, strict=True):
         ax.set(title=title, xlabel="epoch")
         ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
@@ -183,6 +185,13 @@ METHOD_COLORS = {
     "resnet18": "#CC79A7",
     "resnet50": "#000000",
     "mixed": "#9A6324",
+    "attention": "#0072B2",
+    "gated-attention": "#56B4E9",
+    "loss-attention": "#009E73",
+    "mean": "#E69F00",
+    "max": "#D55E00",
+    "instance-mean": "#999999",
+    "instance-max": "#CC79A7",
 }
 OTHER_METHOD = "#555555"
 REFERENCE = "#555555"

@@ -1,5 +1,6 @@
 """Repeat a training over seeds or folds, shared out over torchrun's ranks, and sum up."""
 
+import contextlib
 import sys
 
 from utils import distributed
@@ -23,18 +24,25 @@ def parts(run, args):
     return [run] if len(todo) == 1 else [run.part(label(job)) for job in todo]
 
 
+@contextlib.contextmanager
+def stoppable(resume_command):
+    """Ctrl-C within ends the script with the command that goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nstopped; what is done is kept. To go on:\n  {resume_command}", file=sys.stderr)
+        sys.exit(130)
+
+
 def share_out(work, todo, resume_command, together=False):
     """Call work(*item) for every item of `todo`, on rank r of w for items r, r + w, ...; then wait for all.
 
     together: every rank works on all items, because the ranks share each training. Ctrl-C ends with the
     command that resumes.
     """
-    try:
+    with stoppable(resume_command):
         for item in todo if together else todo[distributed.rank() :: distributed.world()]:
             work(*item)
-    except KeyboardInterrupt:
-        print(f"\nstopped; the checkpoint is kept. To go on:\n  {resume_command}", file=sys.stderr)
-        sys.exit(130)
     distributed.barrier()
 
 

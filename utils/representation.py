@@ -13,7 +13,7 @@ from utils.evaluate import in_order, outputs
 # scikit-learn and scipy are imported where they are used: loading them takes seconds that --help needn't.
 
 # Chosen on validation images.
-NEIGHBOURS, KNN_TEMPERATURE = 10, 0.1
+NEIGHBOURS, GRAPH_NEIGHBOURS, KNN_TEMPERATURE = 5, 10, 0.1
 DECAY, FEW_LABELS_DECAY = 1e-3, 1e-1
 # The augmented probe sees so many altered copies of every image, and with few labels about so many images.
 COPIES, FEW_LABELS_IMAGES = 2, 2000
@@ -150,7 +150,7 @@ def plane(features, seed=0):
     return TSNE(metric="cosine", init="pca", random_state=seed).fit_transform(features.cpu().numpy())
 
 
-def neighbour_graph(features, k=NEIGHBOURS, temperature=KNN_TEMPERATURE):
+def neighbour_graph(features, k=GRAPH_NEIGHBOURS, temperature=KNN_TEMPERATURE):
     """The symmetric k-NN graph of (N, D) features as a normalised sparse matrix D^-1/2 W D^-1/2.
 
     W holds exp((cosine - 1) / temperature), the mean of both directions.

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from utils.errors import Fault
 from utils.run import FORMAT
+from utils.sweep import RESULT as SWEEP
 
 
 class Experiment(NamedTuple):
@@ -101,8 +102,19 @@ def read_result(folder):
 
 
 def run_folders(results_dir):
-    """Every results/<paradigm>/<run> that holds a run, finished or not; no dry runs."""
+    """Every results/<paradigm>/<run> that holds a run, finished or not; no dry runs and no sweeps."""
     found = {
         path.parent for name in ("config", "metrics") for path in Path(results_dir).glob(f"*/*/{name}.json")
     }
-    return sorted(folder for folder in found if not folder.name.startswith("dry-run"))
+    return sorted(
+        folder for folder in found if not folder.name.startswith("dry-run") and not is_sweep(folder)
+    )
+
+
+def is_sweep(folder):
+    """Whether a folder holds a sweep, finished or not: many small trainings in one file, utils/sweep.py."""
+    return (folder / SWEEP).exists() or any(folder.glob("records-*.jsonl"))
+
+
+def read_sweep(folder):
+    return read_json(folder / SWEEP, "command", "device", "seconds", "trainings", "cells")

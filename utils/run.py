@@ -44,9 +44,9 @@ class Run:
 
     @property
     def resumable(self):
-        """Whether this folder or one of its parts holds a checkpoint or a finished training."""
-        files = ("last.pt", "predictions.npz")
-        return any((folder / f).exists() for folder in (self.folder, *self.folder.glob("*/")) for f in files)
+        """Whether this folder or one of its parts holds a checkpoint or any finished training."""
+        files = ("last.pt", "predictions.npz", "records-*.jsonl")
+        return any(any(folder.glob(f)) for folder in (self.folder, *self.folder.glob("*/")) for f in files)
 
     def read_json(self, name):
         return json.loads(self.path(name).read_text())

@@ -1,0 +1,304 @@
+"""The poolings against slow obvious formulas; what must not matter does not; evaluation of bags."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from data.bags import Bags, build
+from models import CheckpointError, load_model, save_model
+from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil, mil_loss, pad
+from utils.bags import auc, bag_loss, best_threshold, key_auc, predict_bags, score_bags
+
+LENGTHS = (3, 1, 5, 2)
+
+
+class Flat(nn.Module):
+    """The simplest encoder: a linear map of four pixels to five features."""
+
+    num_features = 5
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 5)
+
+    def forward(self, images):
+        return self.linear(images[:, 0, 0, :4])
+
+
+def network(method, seed=0):
+    torch.manual_seed(seed)
+    return MIL(Flat(), method).eval()
+
+
+def bags(seed=1):
+    """Four bags of LENGTHS instances: the packed images and the mask."""
+    images = torch.randn(sum(LENGTHS), 1, 28, 28, generator=torch.Generator().manual_seed(seed))
+    return images, torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS).unsqueeze(1)
+
+
+def slow(model, images):
+    """One bag (N, 1, 28, 28) by the formulas of the papers: logit and attention."""
+    h = model.encoder(images)
+    head = model.head
+    if model.method == "mean":
+        return head(sum(h) / len(h))[0], [1 / len(h)] * len(h)
+    if model.method == "max":
+        greatest = torch.stack([max(column) for column in h.T])
+        shares = [float((row == greatest).float().mean()) for row in h]
+        return head(greatest)[0], shares
+    if model.method == "instance-mean":
+        return sum(head(row)[0] for row in h) / len(h), [1 / len(h)] * len(h)
+    if model.method == "instance-max":
+        scores = [head(row)[0] for row in h]
+        return max(scores), [float(score == max(scores)) for score in scores]
+    if model.method == "loss-attention":
+        weights = torch.stack([head(row).exp().sum() for row in h])
+    else:
+        pooling = model.pooling
+        hidden = [torch.tanh(pooling.hidden(row)) for row in h]
+        if model.method == "gated-attention":
+            hidden = [x * torch.sigmoid(pooling.gate(row)) for x, row in zip(hidden, h, strict=True)]
+        weights = torch.cat([pooling.score(x) for x in hidden]).exp()
+    weights = weights / weights.sum()
+    logits = head(sum(a * row for a, row in zip(weights, h, strict=True)))
+    logit = logits[0] if len(logits) == 1 else logits[1] - logits[0]
+    return logit, weights.tolist()
+
+
+@pytest.mark.parametrize("method", POOLINGS)
+def test_a_pooling_is_its_formula(method):
+    model, (images, mask) = network(method), bags()
+    with torch.no_grad():
+        found = model(images, mask)
+        for i, part in enumerate(images.split(LENGTHS)):
+            logit, attention = slow(model, part)
+            assert float(found.logits[i]) == pytest.approx(float(logit), abs=1e-5)
+            np.testing.assert_allclose(found.attention[i, : len(part)], attention, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", POOLINGS)
+def test_a_padded_batch_equals_its_bags_one_by_one(method):
+    model, (images, mask) = network(method), bags()
+    padded = torch.full((*mask.shape, 1, 28, 28), 1e6)  # whatever the padding holds
+    padded[mask] = images
+    with torch.no_grad():
+        packed, found = model(images, mask), model(padded, mask)
+        for name in ("logits", "attention"):
+            assert torch.equal(getattr(packed, name), getattr(found, name))
+        for i, part in enumerate(images.split(LENGTHS)):
+            alone = model(part, torch.ones(1, len(part), dtype=torch.bool))
+            torch.testing.assert_close(found.logits[i : i + 1], alone.logits)
+            torch.testing.assert_close(found.attention[i, : len(part)], alone.attention[0])
+            torch.testing.assert_close(found.instances[i, : len(part)], alone.instances[0])
+
+
+@pytest.mark.parametrize("method", POOLINGS)
+def test_attention_is_zero_on_padding_and_sums_to_one(method):
+    model, (images, mask) = network(method), bags()
+    attention = model(images, mask).attention
+    assert (attention[~mask] == 0).all()
+    assert (attention >= 0).all()
+    torch.testing.assert_close(attention.sum(1), torch.ones(len(LENGTHS)))
+
+
+@pytest.mark.parametrize("method", POOLINGS)
+def test_the_order_of_the_instances_does_not_matter(method):
+    model, (images, _) = network(method), bags()
+    mask = torch.ones(1, len(images), dtype=torch.bool)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    a, b = model(images, mask), model(images[order], mask)
+    torch.testing.assert_close(a.logits, b.logits)
+    torch.testing.assert_close(a.attention[:, order], b.attention)
+
+
+@pytest.mark.parametrize("method", POOLINGS)
+def test_a_bag_of_one_is_its_instance(method):
+    model, (images, _) = network(method), bags()
+    found = model(images[:1], torch.ones(1, 1, dtype=torch.bool))
+    assert found.attention.tolist() == [[1.0]]
+    torch.testing.assert_close(found.logits, found.instances[0])
+
+
+@pytest.mark.parametrize("method", POOLINGS)
+def test_a_bag_of_padding_only_is_refused(method):
+    images, mask = bags()
+    mask[1] = False
+    with pytest.raises(ValueError, match="every row"):
+        network(method)(images, mask)
+
+
+def test_an_unknown_method_or_encoder_is_refused():
+    with pytest.raises(ValueError, match="gated-attention"):
+        create_mil("fast", "median")
+    with pytest.raises(ValueError, match="lenet-mil"):
+        create_mil("vgg")
+
+
+def test_padding_puts_values_where_the_mask_is_true():
+    mask = torch.tensor([[True, False], [True, True]])
+    values = torch.tensor([[1.0], [2.0], [3.0]], requires_grad=True)
+    padded = pad(values, mask)
+    assert padded.squeeze(2).tolist() == [[1, 0], [2, 3]]
+    (padded * torch.tensor([[[1.0], [10.0]], [[100.0], [1000.0]]])).sum().backward()
+    assert values.grad.flatten().tolist() == [1, 100, 1000]
+
+
+def test_one_gradient_step_of_attention_by_hand():
+    """Two instances, one bag: dL/dw of the head and of the attention's last layer from the chain rule."""
+    model, (images, _) = network("attention"), bags()
+    images, label = images[:2], 1.0
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    mil_loss(model(images, mask), torch.tensor([label]), "attention").backward()
+    with torch.no_grad():
+        h = model.encoder(images)
+        hidden = torch.tanh(h @ model.pooling.hidden.weight.T + model.pooling.hidden.bias)
+        scores = (hidden @ model.pooling.score.weight.T).flatten()
+        a = math.exp(scores[0]) / (math.exp(scores[0]) + math.exp(scores[1]))
+        weights = torch.tensor([a, 1 - a])
+        z = weights @ h
+        logit = float(model.head.weight[0] @ z + model.head.bias)
+        slope = 1 / (1 + math.exp(-logit)) - label  # d BCE / d logit
+        torch.testing.assert_close(model.head.weight.grad[0], slope * z)
+        torch.testing.assert_close(model.head.bias.grad, torch.tensor([slope]))
+        # d logit / d a_1 = head . (h_1 - h_2); d a_1 / d (s_1 - s_2) = a_1 (1 - a_1)
+        pull = slope * float(model.head.weight[0] @ (h[0] - h[1])) * a * (1 - a)
+        torch.testing.assert_close(model.pooling.score.weight.grad[0], pull * (hidden[0] - hidden[1]))
+    before = model.head.weight.detach().clone()
+    torch.optim.SGD(model.parameters(), 0.5).step()
+    torch.testing.assert_close(model.head.weight.detach(), before - 0.5 * model.head.weight.grad)
+
+
+def test_the_loss_is_binary_cross_entropy_and_the_instances_of_loss_attention():
+    model, (images, mask) = network("loss-attention"), bags()
+    labels = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    found = model(images, mask)
+    p = torch.sigmoid(found.logits)
+    bag = -(labels * p.log() + (1 - labels) * (1 - p).log()).mean()
+    torch.testing.assert_close(mil_loss(found, labels, "attention"), bag)
+    extra = 0.0
+    for i, part in enumerate(images.split(LENGTHS)):
+        logits = model.head(model.encoder(part))
+        surprise = -logits.log_softmax(1)[:, int(labels[i])]
+        extra = extra + (found.attention[i, : len(part)] * surprise).sum() / len(LENGTHS)
+    torch.testing.assert_close(mil_loss(found, labels, "loss-attention", 2.0), bag + 2 * extra)
+
+
+def test_padding_gets_no_gradient_from_the_loss():
+    for method in POOLINGS:
+        model, (images, mask) = network(method), bags()
+        images.requires_grad_()
+        wide = torch.cat([mask, torch.zeros(len(mask), 3, dtype=torch.bool)], 1)
+        narrow = mil_loss(model(images, mask), torch.ones(4), method)
+        torch.testing.assert_close(narrow, mil_loss(model(images, wide), torch.ones(4), method))
+        narrow.backward()
+        assert images.grad.isfinite().all()
+
+
+def test_the_reference_encoder_has_the_papers_shape():
+    torch.manual_seed(0)
+    model = create_mil("lenet-mil", "attention")
+    shapes = [tuple(p.shape) for p in model.encoder.parameters() if p.ndim > 1]
+    assert shapes == [(20, 1, 5, 5), (50, 20, 5, 5), (500, 800)]
+    images = torch.randn(3, 1, 28, 28)
+    # Pooling and ReLU commute.
+    conv1, conv2, dense = (m for m in model.encoder if isinstance(m, nn.Conv2d | nn.Linear))
+    relu, pool = nn.functional.relu, nn.functional.max_pool2d
+    h = pool(relu(conv2(pool(relu(conv1(images)), 2))), 2)
+    torch.testing.assert_close(model.encoder(images), relu(dense(h.flatten(1))))
+
+
+@pytest.mark.parametrize("encoder", ["lenet-mil", "fast"])
+def test_a_saved_network_comes_back(tmp_path, encoder):
+    model = create_mil(encoder, "gated-attention", dropout=0.5).eval()
+    save_model(tmp_path / "m.pt", model, encoder, method="gated-attention", dropout=0.5)
+    back = load_model(tmp_path / "m.pt", create_mil).eval()
+    images, mask = bags()
+    assert torch.equal(model(images, mask).logits, back(images, mask).logits)
+    with pytest.raises(CheckpointError, match="does not hold"):
+        load_model(tmp_path / "m.pt")
+
+
+def test_a_frozen_encoder_stays_in_eval_mode_and_gets_no_gradient():
+    model = create_mil("fast", "attention")
+    model.freeze()
+    model.train()
+    before = {k: v.clone() for k, v in model.encoder.state_dict().items()}
+    images, mask = bags()
+    model(images, mask).logits.sum().backward()
+    assert all(torch.equal(v, before[k]) for k, v in model.encoder.state_dict().items())
+    assert all(p.grad is None for p in model.encoder.parameters())
+    assert model.head.weight.grad is not None
+    assert model.training
+
+
+def test_every_encoder_can_be_named():
+    assert set(MIL_ENCODERS) >= {"lenet-mil", "fast", "cnn"}
+
+
+# --- Evaluation ---------------------------------------------------------------------------------------
+
+
+def test_predictions_do_not_depend_on_how_the_bags_are_batched(digits, monkeypatch):
+    some = build(digits.labels, torch.arange(200), 30, mean_length=5)
+    model = create_mil("fast", "attention", dropout=0.5)
+    model.train()
+    found = predict_bags(model, digits, some)
+    assert model.training
+    monkeypatch.setattr("utils.bags.INSTANCES", 7)
+    again = predict_bags(model, digits, some)
+    for name in ("probabilities", "attention", "instances"):
+        np.testing.assert_allclose(found[name], again[name], rtol=1e-3, atol=1e-4)
+    assert found["probabilities"].shape == (30,)
+    assert found["attention"].shape == (len(some.indices),)
+    ends = some.lengths.cumsum(0)[:-1]
+    sums = [part.sum() for part in np.split(found["attention"], ends)]
+    np.testing.assert_allclose(sums, 1, atol=1e-5)
+
+
+def test_loss_and_auc_of_a_few_bags():
+    p, y = np.array([0.9, 0.2, 0.6, 0.5]), np.array([True, False, False, True])
+    assert bag_loss(p, y) == pytest.approx(-np.log([0.9, 0.8, 0.4, 0.5]).mean())
+    assert auc(p, y) == 0.75
+    assert auc(p, np.ones(4, dtype=bool)) is None
+    assert bag_loss(np.array([0.0]), np.array([True])) == pytest.approx(-math.log(1e-12))
+
+
+def test_key_instances_are_ranked_inside_their_own_bag():
+    #   bag 0: ranked right; bag 1: negative; bag 2: keys only; bag 3: one pair of two, and a tie
+    keys = torch.tensor([1, 0, 0, 0, 0, 1, 1, 0, 0, 1], dtype=torch.bool)
+    some = Bags(torch.zeros(10, dtype=torch.int64), torch.tensor([3, 2, 2, 3]), keys)
+    scores = np.array([0.1, 0.05, 0.02, 9.0, 8.0, 1.0, 2.0, 0.5, 0.1, 0.5])
+    third = roc_auc_score([0, 0, 1], scores[7:])
+    assert third == 0.75
+    assert key_auc(scores, some) == pytest.approx((1 + third) / 2)
+    nothing = Bags(some.indices, some.lengths, torch.zeros(10, dtype=torch.bool))
+    assert key_auc(scores, nothing) is None
+
+
+def test_the_threshold_gets_most_bags_right():
+    y = np.array([False, False, True, True])
+    assert best_threshold(np.array([0.1, 0.3, 0.35, 0.9]), y) == pytest.approx(0.325)
+    assert best_threshold(np.array([0.1, 0.2, 0.8, 0.9]), y) == pytest.approx(0.5)
+    assert best_threshold(np.array([0.6, 0.7, 0.8, 0.9]), y) == pytest.approx(0.75)
+
+
+def test_scores_of_bags_follow_from_the_predictions():
+    keys = torch.tensor([1, 0, 0, 0, 0, 1], dtype=torch.bool)
+    some = Bags(torch.zeros(6, dtype=torch.int64), torch.tensor([2, 2, 2]), keys)
+    found = {
+        "probabilities": np.array([0.7, 0.4, 0.3]),
+        "attention": np.array([0.9, 0.1, 0.5, 0.5, 0.8, 0.2]),
+        "instances": np.array([2.0, -1.0, 0.0, 0.0, -3.0, 1.0]),
+    }
+    scores = score_bags(found, some, "test", threshold=0.5)
+    assert scores["test_accuracy"] == pytest.approx(2 / 3)
+    assert scores["test_auc"] == 0.5
+    assert scores["test_key_auc"] == 0.5
+    assert scores["test_instance_auc"] == 1.0
+    assert scores["test_accuracy_low"] < 2 / 3 < scores["test_accuracy_high"]
+    one_class = Bags(some.indices, some.lengths, torch.zeros(6, dtype=torch.bool))
+    assert "test_auc" not in score_bags(found, one_class, "test", threshold=0.5)

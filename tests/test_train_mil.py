@@ -1,0 +1,288 @@
+"""train_mil.py end to end on tiny bags on the CPU: its files, its sweep, what it refuses."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+import train_mil
+from data import load
+from models import create, load_model, save_model
+from models.mil import create_mil
+from utils.bags import predict_bags
+from utils.run import Run
+
+FILES = {
+    "config.json",
+    "history.jsonl",
+    "metrics.json",
+    "predictions.npz",
+    "best.pt",
+    "last.pt",
+    "curves.png",
+    "roc.png",
+    "bags.png",
+}
+
+
+def flags(data, results, *more):
+    """The smallest useful training: a linear encoder, a dozen short bags, on the CPU in float32."""
+    return [
+        *("--data-dir", str(data), "--results-dir", str(results), "--device", "cpu"),
+        *("--precision", "fp32", "--model", "linear", "--epochs", "2", "--batch-size", "4", "--quiet"),
+        *("--mean-length", "4", "--std-length", "1", "--train-bags", "12", "--val-bags", "8"),
+        *("--test-bags", "12", "--bags-per-epoch", "0", *more),
+    ]
+
+
+def without_seconds(metrics):
+    return [{k: v for k, v in run.items() if "seconds" not in k} for run in metrics["runs"]]
+
+
+DRAW = train_mil.draw
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    """The figures take longer than the trainings: only the tests of the files draw them."""
+    monkeypatch.setattr(train_mil, "draw", lambda *args: None)
+
+
+@pytest.fixture
+def small_sweep(monkeypatch):
+    monkeypatch.setattr(train_mil, "POOLINGS", {"mean": None, "attention": None})
+
+
+def test_a_run_writes_all_its_files(tmp_path, tiny_dir, capsys, monkeypatch):
+    monkeypatch.setattr(train_mil, "draw", DRAW)
+    metrics = train_mil.main(flags(tiny_dir, tmp_path))
+    folder = tmp_path / "mil" / "attention"
+    assert set(os.listdir(folder)) == FILES
+    assert metrics == json.loads((folder / "metrics.json").read_text())
+    (run,) = metrics["runs"]
+    assert run["train_bags"] == 12
+    assert {"test_auc", "test_loss", "test_accuracy", "test_key_auc", "val_auc", "threshold"} <= set(run)
+    lines = Run(folder).history()
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert {"train_loss", "val_loss", "val_auc"} <= set(lines[0])
+    assert run["best_epoch"] == max(lines, key=lambda line: line["val_auc"])["epoch"]
+    assert f"test AUC {run['test_auc']:.4f}" in capsys.readouterr().out
+    saved = Run(folder).predictions()
+    right = (saved["test_probabilities"] >= run["threshold"]) == saved["test_labels"]
+    assert run["test_accuracy"] == right.mean()
+    assert saved["test_labels"].sum() == 6
+    assert saved["test_attention"].shape == saved["test_keys"].shape == saved["test_indices"].shape
+
+
+def test_the_saved_network_gives_the_saved_predictions(tmp_path, tiny_dir):
+    argv = flags(tiny_dir, tmp_path, "--method", "loss-attention", "--model", "fast")
+    train_mil.main(argv)
+    folder = tmp_path / "mil" / "loss-attention"
+    data = load("mnist", tiny_dir)
+    _, _, test_bags = train_mil.make_bags(train_mil.parse(argv)[0], data, 0)
+    found = predict_bags(load_model(folder / "best.pt", create_mil), data[1], test_bags)
+    saved = Run(folder).predictions()
+    np.testing.assert_allclose(found["probabilities"], saved["test_probabilities"], atol=1e-4)
+    np.testing.assert_allclose(found["attention"], saved["test_attention"], atol=1e-4)
+
+
+def test_the_three_kinds_of_bags_share_no_image(tiny_dir):
+    args, _, _ = train_mil.parse(flags(tiny_dir, "unused", "--train-bags", "300", "--val-bags", "300"))
+    data = load("mnist", tiny_dir)
+    train_bags, val_bags, test_bags = train_mil.make_bags(args, data, 0)
+    assert not set(train_bags.indices.tolist()) & set(val_bags.indices.tolist())
+    # Test bags are numbers of test images, of which there are half as many.
+    assert int(test_bags.indices.max()) < len(data[1].labels) == 100
+    assert torch.equal(test_bags.keys, data[1].labels[test_bags.indices] == 9)
+
+
+def test_it_learns(tmp_path, tiny_dir):
+    more = ("--model", "fast", "--train-bags", "40", "--epochs", "8", "--target", "4", "--test-bags", "60")
+    metrics = train_mil.main(flags(tiny_dir, tmp_path, *more))
+    assert metrics["mean"]["test_auc"] > 0.9
+    assert metrics["mean"]["test_key_auc"] > 0.7
+
+
+def test_repeats_are_seeds_with_bags_of_their_own(tmp_path, tiny_dir):
+    metrics = train_mil.main(flags(tiny_dir, tmp_path, "--repeats", "2", "--seed", "5", "--name", "two"))
+    assert [run["seed"] for run in metrics["runs"]] == [5, 6]
+    values = [run["test_auc"] for run in metrics["runs"]]
+    assert metrics["std"]["test_auc"] == pytest.approx(np.std(values, ddof=1))
+    indices = [Run(tmp_path / "mil" / "two" / f"seed-{s}").predictions()["test_indices"] for s in (5, 6)]
+    assert not np.array_equal(*indices)
+    command = Run(tmp_path / "mil" / "two").read_json("config.json")["command"]
+    assert "--runs 2" in command
+    assert "--repeats" not in command  # said once
+    alone = train_mil.main(flags(tiny_dir, tmp_path, "--seed", "6", "--name", "alone"))
+    assert without_seconds(alone) == without_seconds(metrics)[1:]
+
+
+def test_permuted_test_labels_change_no_weight(tmp_path, tiny_dir, monkeypatch):
+    plain = train_mil.main(flags(tiny_dir, tmp_path, "--name", "plain"))
+
+    def load_permuted(*args):
+        train_set, test_set = load(*args)
+        return train_set, test_set._replace(labels=test_set.labels.roll(1))
+
+    monkeypatch.setattr("utils.cli.load", load_permuted)
+    permuted = train_mil.main(flags(tiny_dir, tmp_path, "--name", "permuted"))
+    a, b = (
+        torch.load(tmp_path / "mil" / name / "best.pt", weights_only=True)["weights"]
+        for name in ("plain", "permuted")
+    )
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    for key in ("best_epoch", "threshold", "val_auc"):
+        assert plain["runs"][0][key] == permuted["runs"][0][key]
+    assert plain["runs"][0]["test_loss"] != permuted["runs"][0]["test_loss"]
+
+
+def test_a_finished_run_resumes_to_itself(tmp_path, tiny_dir):
+    first = train_mil.main(flags(tiny_dir, tmp_path, "--name", "a"))
+    assert first == train_mil.main(flags(tiny_dir, tmp_path, "--name", "a", "--resume"))
+
+
+@pytest.mark.parametrize("name", ["fast", "lenet"])
+def test_an_encoder_of_another_script_is_fine_tuned_at_a_lower_rate_or_frozen(tmp_path, tiny_dir, name):
+    torch.manual_seed(1)
+    classifier = create(name)
+    save_model(tmp_path / "c.pt", classifier, name)
+    before = {k: v for k, v in classifier.encoder.state_dict().items() if v.is_floating_point()}
+    moved = {}
+    for how in (["--freeze"], ["--encoder-rate", "0.01"], ["--encoder-rate", "1"]):
+        more = ("--encoder", str(tmp_path / "c.pt"), "--name", f"{name}{len(moved)}", "--ema", "0")
+        train_mil.main(flags(tiny_dir, tmp_path, *more, *how, "--epochs", "1"))
+        model = load_model(tmp_path / "mil" / f"{name}{len(moved)}" / "best.pt", create_mil)
+        after = model.encoder.state_dict()
+        weights = [k for k in before if k.endswith("weight")]
+        moved[how[0] + how[-1]] = max(float((after[k] - before[k]).abs().max()) for k in weights)
+        assert "running_mean" not in str(before.keys()) or (
+            how != ["--freeze"] or all(torch.equal(after[k], before[k]) for k in before)
+        )
+    frozen, slow, full = moved.values()
+    assert frozen == 0 < slow < full / 10
+
+
+def test_a_dry_run_writes_everything(tmp_path, tiny_dir, monkeypatch):
+    monkeypatch.setattr(train_mil, "draw", DRAW)
+    train_mil.main(flags(tiny_dir, tmp_path, "--dry-run", "--epochs", "9"))
+    assert set(os.listdir(tmp_path / "mil" / "dry-run")) == FILES
+
+
+# --- The sweep ----------------------------------------------------------------------------------------
+
+
+def test_a_sweep_is_one_file_and_its_cells_are_the_single_runs(tmp_path, tiny_dir, small_sweep):
+    content = train_mil.main(flags(tiny_dir, tmp_path, "--sweep", "4,8", "--repeats", "2"))
+    folder = tmp_path / "mil" / "sweep"
+    assert set(os.listdir(folder)) == {"config.json", "sweep.json", "records-0.jsonl", "auc.png", "roc.png"}
+    assert content == json.loads((folder / "sweep.json").read_text())
+    heads = [(cell["method"], cell["train_bags"]) for cell in content["cells"]]
+    assert sorted(heads) == [("attention", 4), ("attention", 8), ("mean", 4), ("mean", 8)]
+    cell = next(cell for cell in content["cells"] if (cell["method"], cell["train_bags"]) == ("mean", 8))
+    assert [run["seed"] for run in cell["runs"]] == [0, 1]
+    values = [run["test_auc"] for run in cell["runs"]]
+    assert cell["mean"]["test_auc"] == pytest.approx(np.mean(values), abs=1e-5)
+    assert cell["std"]["test_auc"] == pytest.approx(np.std(values, ddof=1), abs=1e-5)
+    assert cell["mean_test_roc"][-1] == 1.0
+    alone = train_mil.main(flags(tiny_dir, tmp_path, "--method", "mean", "--train-bags", "8", "--seed", "1"))
+    assert alone["runs"][0]["test_auc"] == pytest.approx(values[1], abs=1e-5)  # six digits are kept
+
+
+def test_a_stopped_sweep_goes_on_to_the_same_result(tmp_path, tiny_dir, small_sweep, monkeypatch, capsys):
+    whole = train_mil.main(flags(tiny_dir, tmp_path / "whole", "--sweep", "4,8"))
+    real, calls = train_mil.fit_bags, []
+
+    def stopped_at_the_third(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(train_mil, "fit_bags", stopped_at_the_third)
+    with pytest.raises(SystemExit) as stop:
+        train_mil.main(flags(tiny_dir, tmp_path / "cut", "--sweep", "4,8"))
+    assert stop.value.code == 130
+    told = re.search(r"python train_mil\.py .*", capsys.readouterr().err).group()
+    assert "--sweep 4,8" in told
+    assert told.endswith("--name sweep --resume")
+    with (tmp_path / "cut" / "mil" / "sweep" / "records-0.jsonl").open("a") as file:
+        file.write('{"method": "mean", "tra')  # a line that the machine did not live to finish
+    resumed = train_mil.main(told.split()[2:])
+    assert len(calls) == 5  # two before, two after
+
+    def figures(content):
+        return [(c["method"], c["train_bags"], c["mean"]["test_auc"]) for c in content["cells"]]
+
+    assert figures(resumed) == figures(whole)
+
+
+def test_torchrun_shares_a_sweep_out(tmp_path, tiny_dir):
+    how = ("--sweep", "6", "--epochs", "1")
+    one = train_mil.main(flags(tiny_dir, tmp_path / "one", *how))
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train_mil.py")
+    command = [sys.executable, *launcher, *flags(tiny_dir, tmp_path / "two", *how)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True, timeout=240)
+    folder = tmp_path / "two" / "mil" / "sweep"
+    shares = [len((folder / f"records-{rank}.jsonl").read_text().splitlines()) for rank in (0, 1)]
+    assert sorted(shares) == [3, 4]
+    two = Run(folder).read_json("sweep.json")
+    assert [cell["mean"]["test_auc"] for cell in two["cells"]] == [
+        c["mean"]["test_auc"] for c in one["cells"]
+    ]
+
+
+# --- Bad input ----------------------------------------------------------------------------------------
+
+
+def no_network(*args, **kwargs):
+    raise OSError("no network in tests")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--target", "10"], "at most 9"),
+        (["--mean-length", "0.5"], "at least 1"),
+        (["--std-length", "-1"], "at least 0"),
+        (["--train-bags", "0"], "at least 1"),
+        (["--test-bags", "0"], "at least 2"),
+        (["--builder", "loaded"], "loaded"),
+        (["--method", "median"], "median"),
+        (["--repeats", "0"], "at least 1"),
+        (["--sweep", "50,x"], "as in 50,100"),
+        (["--freeze"], "needs --encoder"),
+        (["--encoder", "/no/such/file.pt"], "no such file"),
+        (["--encoder", "DAMAGED"], "not a model file"),
+        (["--encoder", "FOREIGN"], "does not hold a 'cnn'"),
+        (["--data-dir", "/nowhere/at/all"], "--dataset mnist-5k"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(
+    tmp_path, tiny_dir, capsys, monkeypatch, wrong, said
+):
+    files = {"DAMAGED": tmp_path / "damaged.pt", "FOREIGN": tmp_path / "foreign.pt"}
+    files["DAMAGED"].write_bytes(b"no weights")
+    save_model(files["FOREIGN"], create("lenet"), "cnn")
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    with pytest.raises(SystemExit) as stop:
+        train_mil.main(flags(tiny_dir, tmp_path / "r", *(str(files.get(word, word)) for word in wrong)))
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "r").exists()
+
+
+def test_help_names_the_flags(capsys):
+    with pytest.raises(SystemExit) as stop:
+        train_mil.main(["--help"])
+    assert stop.value.code == 0
+    told = capsys.readouterr().out
+    assert all(flag in told for flag in ("--repeats", "--sweep", "--builder", "--freeze", "--mean-length"))
