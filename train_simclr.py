@@ -87,7 +87,7 @@ def make_parser():
     add("--method", choices=METHODS, default="simclr", help="default: simclr")
     add("--encoder", choices=tuple(ENCODERS), default="compact", help="default: compact")
     add("--head", choices=HEADS, default="mlp", help="projection head; default: mlp")
-    add("--temperature", type=number(float, 0, open_low=True), default=0.2, help="default: 0.2")
+    add("--temperature", type=number(float, 0, open_low=True), default=0.5, help="default: 0.5")
     add("--views", type=view_parts, default="affine,elastic,blur", help="default: affine,elastic,blur")
     add("--strength", type=number(float, 0), default=1.0, help="scales the views' augmentation")
     add("--chunk", type=number(int, 2), default=0, help="images forwarded at a time, when memory is short")
