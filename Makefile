@@ -7,7 +7,7 @@ DATA_DIR ?= datasets
 .PHONY: demo test lint slow-test benchmark reproduce report check-report clean
 
 demo: $(VENV)/runtime
-	$(BIN)/python train_cnn.py --dataset mnist-5k --epochs 30
+	$(BIN)/python train_cnn.py --dataset mnist-5k --epochs 30 --name demo --overwrite
 
 test: $(VENV)/development
 	$(BIN)/python -m pytest

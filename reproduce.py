@@ -17,7 +17,7 @@ from pathlib import Path
 import report
 from utils.cli import Parser, command
 from utils.errors import Fault
-from utils.results import is_sweep, read_experiments
+from utils.results import read_experiments
 
 
 def choose(experiments, wanted):
@@ -35,18 +35,6 @@ def choose(experiments, wanted):
     ]
 
 
-def how(folder):
-    """The flag with which a run starts: none, --resume for one of this machine, --overwrite for another's.
-
-    Predictions are not committed: a finished run without them was made elsewhere and can't be gone on from.
-    """
-    if not (folder / "config.json").exists():
-        return []
-    finished = (folder / "metrics.json").exists() or is_sweep(folder)
-    ours = any(any(folder.glob(name)) for name in ("predictions.npz", "*/predictions.npz", "records-*.jsonl"))
-    return ["--overwrite"] if finished and not ours else ["--resume"]
-
-
 def minutes(experiments, kind):
     total = sum(experiment.minutes.get(kind, 0) for experiment in experiments)
     return report.duration(60 * total)
@@ -62,10 +50,9 @@ def show_plan(experiments):
 
 def run(experiment, args):
     """Run one command to its end; Fault when it fails. Ctrl-C reaches it too, and it says how to go on."""
-    folder = args.results_dir / experiment.folder
     _, script, *flags = shlex.split(experiment.command)
     words = [sys.executable, str(Path(__file__).parent / script), *flags, "--name", experiment.name]
-    words += ["--results-dir", str(args.results_dir), "--data-dir", args.data_dir, *how(folder)]
+    words += ["--results-dir", str(args.results_dir), "--data-dir", args.data_dir, "--resume"]
     if args.device:
         words += ["--device", args.device]
     print(f"\n{experiment.command}", flush=True)

@@ -18,7 +18,7 @@ from utils.cli import BOOKKEEPING
 from utils.results import read_experiments, read_references, read_result, run_folders
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("overview", "train_cnn", "train_simclr", "train_mil", "sweeps", "ensemble", "benchmarks")
+NAMES = ("overview", "train_cnn", "train_simclr", "train_mil", "ensemble", "sweeps", "benchmarks")
 PNG = b"stands for a picture"
 
 EXPERIMENTS = [
@@ -489,24 +489,12 @@ def test_reproduce_prints_the_expected_time_and_runs_nothing_when_asked(scripted
     assert calls(scripted) == []
 
 
-def test_reproduce_replaces_foreign_runs_and_goes_on_with_its_own(scripted):
-    (scripted / "results/cnn/wide/seed-0").mkdir()
-    (scripted / "results/cnn/wide/seed-0/predictions.npz").touch()
+def test_reproduce_goes_on_with_every_run_and_renews_the_report(scripted):
     assert again(scripted, "cnn") == 0
     wide, fast = calls(scripted)
     assert wide == "--runs 3 --model wide --name wide --results-dir --data-dir datasets --resume"
-    assert fast == "--model fast --name fast --results-dir --data-dir datasets --overwrite"
+    assert fast == "--model fast --name fast --results-dir --data-dir datasets --resume"
     assert TABLE in section(scripted, "train_cnn") + "\n"
-
-
-def test_reproduce_tells_fresh_unfinished_and_foreign_runs_apart(tmp_path):
-    assert reproduce.how(tmp_path) == []
-    (tmp_path / "config.json").touch()
-    assert reproduce.how(tmp_path) == ["--resume"]
-    (tmp_path / "metrics.json").touch()
-    assert reproduce.how(tmp_path) == ["--overwrite"]
-    (tmp_path / "predictions.npz").touch()
-    assert reproduce.how(tmp_path) == ["--resume"]
 
 
 def test_reproduce_stops_at_the_first_failure_and_at_unknown_names(scripted, capsys):
@@ -567,6 +555,3 @@ def test_a_sweep_is_a_table_of_methods_by_training_bags(tmp_path):
     assert "standard deviation of 2 repeats.\n" in text
     assert "(results/mil/sweep/auc.png)" in text
     assert run_folders(results) == []
-    assert reproduce.how(results / "mil" / "sweep") == ["--overwrite"]
-    (results / "mil" / "sweep" / "records-0.jsonl").touch()
-    assert reproduce.how(results / "mil" / "sweep") == ["--resume"]

@@ -102,12 +102,12 @@ def read_result(folder):
 
 
 def run_folders(results_dir):
-    """Every results/<paradigm>/<run> that holds a run, finished or not; no dry runs and no sweeps."""
+    """Every results/<paradigm>/<run> that holds a run, finished or not; no sweeps, dry runs or demo."""
     found = {
         path.parent for name in ("config", "metrics") for path in Path(results_dir).glob(f"*/*/{name}.json")
     }
     return sorted(
-        folder for folder in found if not folder.name.startswith("dry-run") and not is_sweep(folder)
+        folder for folder in found if not folder.name.startswith(("dry-run", "demo")) and not is_sweep(folder)
     )
 
 
