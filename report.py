@@ -20,9 +20,10 @@ from statistics import fmean, median
 from typing import NamedTuple
 
 from models.ensembles import COMBINATIONS
-from utils import plots, plots_ensemble
+from utils import plots, plots_ensemble, plots_representation
 from utils.cli import Parser, command
 from utils.errors import Fault
+from utils.few import LABELS_PER_CLASS
 from utils.results import (
     Experiment,
     Result,
@@ -38,16 +39,23 @@ from utils.results import (
 
 
 class Paradigm(NamedTuple):
-    """What the report must know of a script. metric: its key figure, a name in metrics.json's mean."""
+    """What the report must know of a script.
+
+    metric: its key figure, a name in metrics.json's mean. pictures: a function of its headline rows that
+    gives {file name: (caption, Picture)}, figures of several runs for the README.
+    """
 
     title: str
     metric: str
+    pictures: object = lambda rows: {}
 
 
 # A new script is one row here and a pair of marker lines in the README.
 PARADIGMS = {
     "train_cnn": Paradigm("Supervised classifiers", "test_accuracy"),
-    "train_simclr": Paradigm("Contrastive learning", "test_linear_accuracy"),
+    "train_simclr": Paradigm(
+        "Contrastive learning", "test_linear_accuracy", lambda rows: representation_pictures(rows)
+    ),
     "train_mil": Paradigm("Multiple instance learning", "test_auc"),
     "ensemble": Paradigm("Ensembles", "test_accuracy"),
 }
@@ -58,6 +66,9 @@ PICTURES = {
     "confusion.png": "confusion matrix",
     "mistakes.png": "most confident mistakes",
     "filters.png": "filters of the first layer",
+    "views.png": "pairs of views",
+    "neighbours.png": "nearest neighbours of test digits",
+    "map.png": "map of raw pixels and of features",
     "bags.png": "test bags with the attention of each digit",
     "roc.png": "ROC curves",
     "combinations.png": "combinations side by side",
@@ -298,16 +309,17 @@ def results_table(rows, metric):
     return table(head, lines)
 
 
-def section(script, headline, page):
-    """The README's section of one script. page: link to the page with all its runs."""
+def section(script, headline, page, pictures):
+    """The README's section of one script. page: link to all its runs. pictures: {link: caption}."""
     if not headline:
         return EMPTY
     paradigm = PARADIGMS[script]
-    return (
+    text = (
         f"{results_table(headline, paradigm.metric)}\n\n"
         "Mean ± standard deviation over the runs, or for one run its 95 % Wilson interval. "
         f"Every single run, its curves and its mistakes: [{page}]({page})."
     )
+    return "\n\n".join([text, *(f"![{caption}]({path})" for path, caption in pictures.items())])
 
 
 def overview_section(picture):
@@ -583,6 +595,69 @@ def mean_curve(history, metric):
 # --- The whole ----------------------------------------------------------------------------------------
 
 
+# --- Contrastive learning: figures of several runs ------------------------------------------------------
+
+# Name in the metrics, text, colour and line of what is scored with few labels.
+LABEL_CURVES = (
+    ("linear", "linear probe", 0, "-"),
+    ("knn", "k-NN", 1, "-"),
+    ("finetuned", "fine-tuned", 2, "-"),
+    ("spread", "labels spread", 3, "-"),
+    ("distilled", "student of spread labels", 4, "-"),
+    ("random_finetuned", "trained from scratch", 2, ":"),
+    ("pixels_linear", "linear, raw pixels", 0, ":"),
+    ("pixels_knn", "k-NN, raw pixels", 1, ":"),
+)
+
+
+def representation_pictures(rows):
+    """Accuracy against labels of the first run, and maps of each method's features beside raw pixels."""
+    first = {row.result.config["arguments"]["method"]: row.result for row in reversed(rows)}
+    found = {}
+    if rows:
+        curves = label_curves(rows[0].result.metrics["runs"])
+        picture = Picture(plots_representation.accuracy_against_labels, curves)
+        found["labels.png"] = (f"Test error of {rows[0].experiment.name} against labels per class", picture)
+    tables = {method: read_map(result.folder) for method, result in first.items()}
+    tables = {method: table for method, table in tables.items() if table}
+    if tables:
+        maps = [feature_map("raw pixels", next(iter(tables.values())), "pixels_x", "pixels_y")]
+        maps += [feature_map(f"features of {method}", table, "x", "y") for method, table in tables.items()]
+        picture = Picture(plots_representation.feature_maps, maps)
+        found["maps.png"] = ("t-SNE of test images: raw pixels and features, coloured by digit", picture)
+    return found
+
+
+def label_curves(runs):
+    """For accuracy_against_labels: the draws of all runs together."""
+    curves = []
+    for what, label, color, style in LABEL_CURVES:
+        points = []
+        for n in LABELS_PER_CLASS:
+            draws = [value for run in runs for value in run.get(f"test_{what}_{n}_accuracies", [])]
+            points += [[n, draws]] if draws else []
+        everything = [run[f"test_{what}_accuracy"] for run in runs if f"test_{what}_accuracy" in run]
+        points += [[round(runs[0]["train_images"] / 10), everything]] if everything else []
+        if points:
+            curves.append({"label": label, "color": color, "style": style, "points": points})
+    return curves
+
+
+def read_map(folder):
+    """The columns of a run's map.csv as lists of numbers, or None when it has none."""
+    path = folder / "map.csv"
+    if not path.exists():
+        return None
+    head, *lines = path.read_text().splitlines()
+    columns = zip(*(map(float, line.split(",")) for line in lines), strict=True)
+    return dict(zip(head.split(","), map(list, columns), strict=True))
+
+
+def feature_map(title, table, x, y):
+    points = [list(point) for point in zip(table[x], table[y], strict=True)]
+    return {"title": title, "points": points, "labels": [int(digit) for digit in table["digit"]]}
+
+
 def render(results_dir, readme, faults):
     """{path: bytes or Picture} of everything that the report keeps up to date."""
     experiments = attempt(faults, read_experiments, results_dir) or []
@@ -592,7 +667,10 @@ def render(results_dir, readme, faults):
     for script, paradigm in PARADIGMS.items():
         headline, others = make_rows(script, results_dir, results, experiments, references, faults)
         folder = results_dir / folder_name(script)
-        sections[script] = section(script, headline, link(folder / "README.md", readme))
+        pictures = {folder / name: found for name, found in paradigm.pictures(headline).items()}
+        outputs |= {path: picture for path, (_, picture) in pictures.items()}
+        captions = {link(path, readme): caption for path, (caption, _) in pictures.items()}
+        sections[script] = section(script, headline, link(folder / "README.md", readme), captions)
         if headline or others:
             outputs[folder / "README.md"] = page(script, headline, others).encode()
         if headline:

@@ -555,3 +555,35 @@ def test_a_sweep_is_a_table_of_methods_by_training_bags(tmp_path):
     assert "standard deviation of 2 repeats.\n" in text
     assert "(results/mil/sweep/auc.png)" in text
     assert run_folders(results) == []
+
+
+# --- Contrastive learning -----------------------------------------------------------------------------
+
+
+def test_pictures_of_several_representations(tree):
+    folders = {method: tree / "results" / "simclr" / method for method in ("simclr", "supcon")}
+    runs = [
+        {
+            "seed": 0,
+            "train_images": 54000,
+            "test_linear_accuracy": 0.99,
+            "test_linear_10_accuracies": [0.9, 0.8],
+        },
+        {"seed": 1, "train_images": 54000, "test_linear_accuracy": 0.98, "test_linear_10_accuracies": [0.7]},
+    ]
+    rows = []
+    for method, folder in folders.items():
+        folder.mkdir(parents=True)
+        (folder / "map.csv").write_text(f"digit,x,y,pixels_x,pixels_y\n7,{len(rows)}.5,2,3,4\n")
+        result = report.Result(folder, {"arguments": {"method": method}}, {"runs": runs}, [])
+        rows.append(report.Row(report.Experiment(method, "python train_simclr.py"), result, [], "x"))
+    found = report.representation_pictures(rows)
+    (_, labels), (_, maps) = found["labels.png"], found["maps.png"]
+    (curve,) = labels.data
+    assert curve["points"] == [[10, [0.9, 0.8, 0.7]], [5400, [0.99, 0.98]]]
+    assert [m["title"] for m in maps.data] == ["raw pixels", "features of simclr", "features of supcon"]
+    assert [m["points"] for m in maps.data] == [[[3.0, 4.0]], [[0.5, 2.0]], [[1.5, 2.0]]]
+    for name, (_, picture) in found.items():
+        picture.draw(picture.data, tree / name, picture.digest)
+        assert plots.description(tree / name) == picture.digest
+    assert report.representation_pictures([]) == {}
