@@ -612,8 +612,9 @@ LABEL_CURVES = (
 
 def representation_pictures(rows):
     """Accuracy against labels of the first run, and maps of each method's features beside raw pixels."""
-    first = {row.result.config["arguments"]["method"]: row.result for row in reversed(rows)}
-    found = {}
+    first, found = {}, {}
+    for row in rows:
+        first.setdefault(row.result.config["arguments"]["method"], row.result)
     if rows:
         curves = label_curves(rows[0].result.metrics["runs"])
         picture = Picture(plots_representation.accuracy_against_labels, curves)
