@@ -14,6 +14,7 @@ from models import CheckpointError
 from models.classifiers import Dropout
 from utils.errors import Fault
 from utils.fit import Training, anneal, fit, make_optimizer, make_schedule, update_average
+from utils.lars import LARS
 from utils.run import Run
 
 
@@ -85,7 +86,7 @@ def test_anneal_has_the_shape_of_the_papers():
     assert anneal(60, 101, 0.25) == pytest.approx(middle)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+@pytest.mark.parametrize("schedule", ["cosine", "warm-up-cosine", "one-cycle"])
 def test_the_last_step_of_a_run_is_taken_at_the_schedules_end(tmp_path, digits, schedule):
     _, _, run = train(tmp_path / "run", digits, schedule=schedule, epochs=3)
     assert run.history()[-1]["lr"] == pytest.approx(0, abs=1e-12)
@@ -330,3 +331,43 @@ def test_bf16_trains_in_bfloat16_and_keeps_float32_weights(tmp_path, digits):
     fit(model, step, BatchLoader(digits, torch.arange(200), 64), args, run)
     assert set(seen) == {torch.bfloat16}
     assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_lars_takes_the_papers_step():
+    """Algorithm 1 of You et al. (2017), by hand, for a weight and a bias, two steps with momentum."""
+    weight, bias = nn.Parameter(torch.tensor([[3.0, 4.0]])), nn.Parameter(torch.tensor([1.0]))
+    groups = [{"params": [weight], "weight_decay": 0.1}, {"params": [bias], "weight_decay": 0.0}]
+    optimizer = LARS(groups, lr=2.0, momentum=0.5, trust=0.01)
+    w, b, vw, vb = torch.tensor([[3.0, 4.0]]), torch.tensor([1.0]), 0.0, 0.0
+    for gradient in (torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 0.5]])):
+        weight.grad, bias.grad = gradient.clone(), torch.tensor([0.25])
+        optimizer.step()
+        step = gradient + 0.1 * w
+        vw = 0.5 * vw + 0.01 * w.norm() / step.norm() * step
+        vb = 0.5 * vb + 0.25
+        w, b = w - 2.0 * vw, b - 2.0 * vb
+        torch.testing.assert_close(weight.data, w)
+        torch.testing.assert_close(bias.data, b)
+
+
+def test_lars_is_an_optimizer_by_name_and_moves_a_weight_of_zero():
+    model = nn.Linear(3, 2)
+    nn.init.zeros_(model.weight)
+    optimizer = optimizer_for(model, optimizer="lars", lr=0.1)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    assert (model.weight != 0).all()
+
+
+def test_figures_without_a_validation_loss_choose_nothing(tmp_path, digits):
+    """The last weights are kept, and epochs in which nothing was measured have no figure."""
+
+    def validate(model):
+        run = Run(tmp_path / "run")
+        return {"val_knn_accuracy": 0.5} if len(run.history()) == 1 else {}
+
+    model, facts, run = train(tmp_path / "run", digits, validate, epochs=3)
+    assert facts["best_epoch"] == facts["epochs"] == 3
+    assert ["val_knn_accuracy" in line for line in run.history()] == [False, True, False]
+    last = run.load_checkpoint()["model"]
+    assert all(torch.equal(value, last[key]) for key, value in model.state_dict().items())

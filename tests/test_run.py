@@ -153,3 +153,18 @@ def test_history_is_on_disk_line_by_line(tmp_path):
         run.log(epoch=epoch, loss=0.5)
         lines = (tmp_path / "history.jsonl").read_text().splitlines()
         assert [json.loads(line)["epoch"] for line in lines] == list(range(1, epoch + 1))
+
+
+def test_a_run_that_does_not_write_reads_what_another_rank_wrote(tmp_path):
+    first = Run(tmp_path)
+    first.write_json("config.json", {"a": 1})
+    first.log(epoch=1)
+    second = Run(tmp_path, writes=False)
+    second.write_json("config.json", {"a": 2})
+    second.log(epoch=2)
+    second.save_checkpoint({})
+    second.part("seed-0").save_predictions(x=[1])
+    assert second.read_json("config.json") == {"a": 1}
+    assert second.history() == [{"epoch": 1}]
+    assert not list(tmp_path.rglob("*.pt"))
+    assert not list(tmp_path.rglob("*.npz"))
