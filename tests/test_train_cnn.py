@@ -121,7 +121,7 @@ def test_permuted_test_labels_change_no_weight(tmp_path, tiny_dir, monkeypatch):
         train_set, test_set = load(*args)
         return train_set, test_set._replace(labels=test_set.labels.roll(1))
 
-    monkeypatch.setattr(train_cnn, "load", load_permuted)
+    monkeypatch.setattr("utils.cli.load", load_permuted)
     permuted = train_cnn.main(flags(tiny_dir, tmp_path, "--name", "permuted", *how))
     a, b = (weights(tmp_path / "cnn" / name / "best.pt") for name in ("plain", "permuted"))
     assert equal(a, b)

@@ -151,7 +151,7 @@ def test_two_ranks_train_one_encoder_together(tmp_path, tiny_dir):
         [sys.executable, *torchrun, *flags(tiny_dir, tmp_path / "two", *how)],
         cwd=ROOT,
         check=True,
-        timeout=240,
+        timeout=600,
     )
     one, two = (Run(tmp_path / x / "simclr" / "dry-run") for x in ("one", "two"))
     assert len(two.history()) == len(one.history()) == 1

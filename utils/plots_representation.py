@@ -1,6 +1,7 @@
 """Figures of learned representations: training, views, neighbours, maps, accuracy against labels."""
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
 from utils.plots import PALETTE, figure, plain_numbers, save
 
@@ -49,19 +50,36 @@ def contrastive_curves(history, chance, path):
     save(fig, path)
 
 
-def view_pairs(views, path):
+def mosaic(tiles, gap):
+    """Tiles (rows, columns, h, w) as one image, with `gap` white pixels around each of them.
+
+    One picture is drawn many times faster than an axes for every tile.
+    """
+    rows, columns, height, width = tiles.shape
+    cells = np.full((rows, columns, height + gap, width + gap), np.nan, dtype=np.float32)
+    cells[:, :, :height, :width] = tiles
+    image = cells.swapaxes(1, 2).reshape(rows * (height + gap), columns * (width + gap))
+    return np.pad(image, ((gap, 0), (gap, 0)), constant_values=np.nan)
+
+
+def _show_mosaic(tiles, gap, title):
+    image = mosaic(tiles, gap)
+    fig, ax = figure(size=(8, 8 * image.shape[0] / image.shape[1] + 0.4))
+    ax.imshow(image, cmap="gray_r", vmin=tiles.min(), vmax=tiles.max())
+    ax.set_axis_off()
+    fig.suptitle(title, size=10.5)
+    return fig, ax
+
+
+def view_pairs(views, path, columns=12):
     """Two views of each image as the network sees them, above one another: (B, 2, 28, 28), any scale."""
-    columns = 12
-    rows = -(-len(views) // columns)
-    fig, axes = figure(2 * rows, columns, size=(8, 1.45 * rows + 0.4), squeeze=False)
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for i, pair in enumerate(views):
-        for j, view in enumerate(pair):
-            axes[2 * (i // columns) + j, i % columns].imshow(view, cmap="gray_r")
-    fig.suptitle(
-        "Pairs of views, one above the other: the network learns that they belong together", size=10.5
-    )
+    rows = len(views) // columns
+    pairs = views[: rows * columns].reshape(rows, columns, 2, *views.shape[2:])
+    tiles = pairs.swapaxes(1, 2).reshape(2 * rows, columns, *views.shape[2:])
+    title = "Pairs of views, one above the other: the network learns that they belong together"
+    fig, ax = _show_mosaic(tiles, 3, title)
+    for row in range(2, 2 * rows, 2):
+        ax.axhline(row * (views.shape[2] + 3) + 1, color="#999999", linewidth=0.8)
     save(fig, path)
 
 
@@ -70,18 +88,16 @@ def nearest_neighbours(queries, neighbours, labels, neighbour_labels, path):
 
     queries: (Q, 28, 28). neighbours: (Q, K, 28, 28). labels: (Q,). neighbour_labels: (Q, K). NumPy arrays.
     """
-    rows, columns = neighbour_labels.shape
-    fig, axes = figure(rows, columns + 1, size=(8, 0.75 * rows + 0.5), squeeze=False)
-    for i in range(rows):
-        for j, ax in enumerate(axes[i]):
-            ax.imshow(queries[i] if j == 0 else neighbours[i, j - 1], cmap="gray_r", vmin=0, vmax=255)
-            ax.set(xticks=[], yticks=[])
-            ax.grid(False)
-            wrong = j > 0 and neighbour_labels[i, j - 1] != labels[i]
-            for spine in ax.spines.values():
-                spine.set(visible=j == 0 or wrong, color=PALETTE[1] if wrong else "black", linewidth=2)
-        axes[i, 0].set_ylabel(labels[i], rotation=0, labelpad=10, va="center", weight="bold")
-    fig.suptitle("Test digit (black) and its nearest training digits; orange frame: another class", size=10.5)
+    gap, size = 4, queries.shape[1]
+    tiles = np.concatenate([queries[:, None], neighbours], 1)
+    title = "Test digits (black frame) and their nearest training digits; orange frame: another class"
+    fig, ax = _show_mosaic(tiles, gap, title)
+    others = np.argwhere(neighbour_labels != labels[:, None]) + [0, 1]
+    for row, column, color in [(i, 0, "black") for i in range(len(queries))] + [
+        (*o, PALETTE[1]) for o in others
+    ]:
+        corner = (column * (size + gap) + gap - 1.5, row * (size + gap) + gap - 1.5)
+        ax.add_patch(Rectangle(corner, size + 2, size + 2, fill=False, edgecolor=color, linewidth=2))
     save(fig, path)
 
 
