@@ -19,7 +19,16 @@ import torch
 from torch import nn
 
 from data import VIEW_PARTS, BatchLoader, generator, split, view_augment
-from models import ENCODERS, ContrastiveModel, contrastive_metrics, create, nt_xent, save_model, supcon
+from models import (
+    ENCODERS,
+    ContrastiveModel,
+    contrastive_metrics,
+    create,
+    load_encoder,
+    nt_xent,
+    save_model,
+    supcon,
+)
 from models.contrastive import HEADS
 from utils import distributed, track
 from utils import plots_representation as figures
@@ -156,25 +165,25 @@ def pretrain(args, train_set, train_idx, val_idx, seed, run):
     return model, fit(model, step, batches, args, run, watch)
 
 
-def evaluate(args, data, splits, model, seed, run):
+def evaluate(args, data, splits, encoder, head, seed, run):
     """Every score of the pre-trained encoder; of a random one and of raw pixels as the floor."""
     torch.manual_seed(seed)
     floor = create(args.encoder, 0).to(args.device, memory_format=torch.channels_last)
     features = {
-        "": encode(model.encoder, data, *splits, args.precision),
+        "": encode(encoder, data, *splits, args.precision),
         "random_": encode(floor, data, *splits, args.precision),
         "pixels_": encode(nn.Flatten(), data, *splits, "fp32"),
     }
     record, probe = frozen_scores(features[""])
     record |= clustering_scores(features[""])
-    record |= augmented_probe_scores(model.encoder, features[""], data[0], splits[0], args.precision)
+    record |= augmented_probe_scores(encoder, features[""], data[0], splits[0], args.precision)
     save_predictions(run, features[""], probe, splits)
     for prefix in ("random_", "pixels_"):
         record |= with_prefix(prefix, frozen_scores(features[prefix])[0])
     if args.head != "none":
-        after = features[""].map(model.head.eval())
+        after = features[""].map(head.eval())
         record |= with_prefix("head_", frozen_scores(after)[0] | clustering_scores(after))
-    encoders = {"": model.encoder, "random_": floor}
+    encoders = {"": encoder, "random_": floor}
     return record | few_label_scores(args, data, splits[0], features, encoders, seed)
 
 
@@ -211,7 +220,9 @@ def train(args, data, job, run):
     if not run.writes:
         return None
     save_model(run.path("encoder.pt"), model.encoder, args.encoder, num_classes=0)
-    record = evaluate(args, data, splits, model, job["seed"], run)
+    # A fresh copy: under torchrun the trained one has synchronised layers, which wait for the other ranks.
+    encoder = load_encoder(run.path("encoder.pt")).to(args.device, memory_format=torch.channels_last)
+    record = evaluate(args, data, splits, encoder, model.head, job["seed"], run)
     return {**job, **facts, **record, "train_images": len(splits[0]), "seconds": facts["train_seconds"]}
 
 
