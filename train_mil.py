@@ -42,7 +42,7 @@ from utils.cli import (
 )
 from utils.errors import Fault
 from utils.fit import fit
-from utils.repeat import jobs, parts, repeat
+from utils.repeat import parts, repeat
 from utils.results import read_references
 from utils.run import Run, open_run
 from utils.sweep import collect
@@ -284,8 +284,7 @@ def main(argv=None):
     args, shown, resume = parse(argv)
     track.check(args.track)
     data = load_data(args)
-    for job in jobs(args)[:1]:  # faults now, before a folder is made or replaced
-        make_bags(args, data, job["seed"])
+    make_bags(args, data, args.seed)  # faults now, before a folder is made or replaced
     make_model(args)
     run = distributed.first(
         lambda: open_run("train_mil", args, "sweep" if args.sweep else args.method, shown)

@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 import train_simclr
 from benchmarks import measure
+from benchmarks.augment import standard_affine
 from benchmarks.measure import clock, ratio, row, standard_dataset
-from data import VIEW_PARTS, load
+from data import load, view_augment
 from models import ContrastiveModel, create, nt_xent
 from utils.fit import Training
 
@@ -146,17 +147,8 @@ def standard_views():
     """torchvision's per-image transforms with the ranges of VIEWS."""
     from torchvision import transforms  # here, because importing it takes seconds
 
-    affine, blur = VIEW_PARTS["affine"], VIEW_PARTS["blur"]
-    return (
-        transforms.RandomAffine(
-            degrees=affine["rotate"],
-            translate=(affine["translate"], affine["translate"]),
-            scale=(1 - affine["scale"], 1 + affine["scale"]),
-            shear=(-affine["shear"], affine["shear"], -affine["shear"], affine["shear"]),
-            interpolation=transforms.InterpolationMode.BILINEAR,
-        ),
-        transforms.GaussianBlur(7, (0.01, blur["blur"])),
-    )
+    ranges = view_augment(VIEWS.split(","))
+    return standard_affine(ranges), transforms.GaussianBlur(7, (0.01, ranges.blur))
 
 
 def views_to(device, loader):

@@ -179,7 +179,7 @@ def test_a_probe_changes_no_parameter_and_no_statistic_of_the_encoder(case):
     f = encode(encoder.train(), data, train_idx, val_idx, "fp32")
     scores, _ = frozen_scores(f)
     augmented(encoder, data[0], train_idx, 2, "fp32")
-    few_label_probe(f, few_labels(f.train_labels, 2, 0))
+    few_label_probe(f, few_labels(f.train_labels, 2, 0), statistics(f.train))
     assert set(scores) == {f"{s}_{w}_accuracy" for s in ("val", "test") for w in ("knn", "linear")}
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     assert encoder.training
@@ -196,7 +196,7 @@ def test_fine_tuning_starts_as_the_probe_and_leaves_the_encoder_alone(case, monk
     encoder, data, (train_idx, val_idx) = case
     f = encode(encoder, data, train_idx, val_idx, "fp32")
     chosen = few_labels(f.train_labels, 4, 0)
-    probe = few_label_probe(f, chosen)
+    probe = few_label_probe(f, chosen, statistics(f.train))
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     monkeypatch.setattr(few, "train_classifier", lambda model, *rest: model)
     start = few.finetune(encoder, probe, data[0], train_idx[chosen], Args, 0)

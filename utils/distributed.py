@@ -63,7 +63,8 @@ def first(function):
 
 def share(model):
     """The model whose ranks train it together on pieces of each batch: gradients averaged over the ranks,
-    batch statistics over the whole batch. The parameters stay those of `model`. One process: `model` itself.
+    batch statistics over the whole batch. The parameters stay those of `model`, but its batch norm layers are
+    replaced: in training mode they wait for all ranks. One process: `model` itself.
     """
     if world() == 1:
         return model

@@ -11,7 +11,14 @@ from data import POLICIES, BatchLoader, few_labels
 from models import Classifier, create
 from utils.evaluate import in_order, outputs
 from utils.fit import classification_step, fit
-from utils.representation import accuracy, few_label_probe, knn, neighbour_graph, spread_labels
+from utils.representation import (
+    accuracy,
+    few_label_probe,
+    knn,
+    neighbour_graph,
+    spread_labels,
+    statistics,
+)
 from utils.run import Run
 
 LABELS_PER_CLASS = (1, 10, 100)
@@ -40,9 +47,7 @@ def train_classifier(model, images, indices, recipe, args, seed):
     """
     settings = {key: getattr(args, key) for key in ("precision", "compile", "dry_run")}
     settings = SimpleNamespace(**COMMON | recipe | settings)
-    batches = BatchLoader(
-        images, indices, settings.batch_size, seed=seed, augment=POLICIES["strong"], plain_from=None
-    )
+    batches = BatchLoader(images, indices, settings.batch_size, seed=seed, augment=POLICIES["strong"])
     silent = Run("unused", writes=False)
     fit(model, classification_step(model, 0.0), batches, settings, silent)
     return model
@@ -83,6 +88,7 @@ def few_label_scores(args, data, train_idx, features, encoders, seed):
     """
     train_set, test_set = data
     labels, graph = features[""].train_labels, neighbour_graph(features[""].train)
+    scales = {prefix: statistics(f.train) for prefix, f in features.items()}
     there = labels.bincount(minlength=10).min()
     todo = [(n, draw) for n in LABELS_PER_CLASS if n <= there for draw in range(args.draws)]
     found = {}
@@ -95,7 +101,7 @@ def few_label_scores(args, data, train_idx, features, encoders, seed):
         chosen = few_labels(labels, n, seed * args.draws + draw)
         for prefix, f in features.items():
             add(f"{prefix}knn", n, knn(f.train[chosen], f.train_labels[chosen], f.test))
-            probe = few_label_probe(f, chosen)
+            probe = few_label_probe(f, chosen, scales[prefix])
             add(f"{prefix}linear", n, probe(f.test))
             if prefix in encoders:
                 model = finetune(encoders[prefix], probe, train_set, train_idx[chosen], args, draw)

@@ -117,9 +117,9 @@ def augmented(encoder, images, indices, copies, precision):
     return torch.cat([outputs(encoder, view, precision)[0] for view in views])
 
 
-def few_label_probe(f, chosen):
-    """The probe from the training features at `chosen` alone, standardised by all, which need no labels."""
-    return fit_probe(f.train[chosen], f.train_labels[chosen], statistics(f.train), FEW_LABELS_DECAY)
+def few_label_probe(f, chosen, statistics):
+    """The probe from the training features at `chosen` alone; the statistics of all need no labels."""
+    return fit_probe(f.train[chosen], f.train_labels[chosen], statistics, FEW_LABELS_DECAY)
 
 
 # --- Without labels ---
