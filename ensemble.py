@@ -39,7 +39,7 @@ from utils import distributed, plots, plots_ensemble, track
 from utils.cli import (
     Parser,
     command,
-    command_line,
+    command_lines,
     fill,
     load_data,
     number,
@@ -91,8 +91,7 @@ def parse(argv=None):
             parser.error(f"--from trains nothing: leave out --{flag}")
         if args.runs > 1 and not args.members:
             parser.error("--runs of --from draws libraries: it needs --members")
-    shown = command_line(parser, args)
-    resume = command_line(parser, args, leave_out={"name", "resume", "overwrite"})
+    shown, resume = command_lines(parser, args)
     fill(args, {"models": "cnn", "mode": "voting"})
     models = args.models.split(",")
     if unknown := [name for name in models if name not in ENCODERS]:
@@ -357,11 +356,10 @@ def main(argv=None):
         choose_images(args, data[0].labels, units[0][0])
         default = args.models.replace(",", "-") + (f"-{args.mode}" if args.mode != "voting" else "")
     run = distributed.first(lambda: open_run("ensemble", args, default, shown))
-    resume += f" --name {run.folder.name} --resume"
     if not args.sources:
-        share_out(lambda *jobs: train_unit(args, data, run, jobs), units, resume)
+        share_out(lambda *jobs: train_unit(args, data, run, jobs), units, resume(run))
         pool = read_pool(args, [run.folder])
-    metrics = repeat(lambda job, part: judge(args, pool, job, part), args, run, resume)
+    metrics = repeat(lambda job, part: judge(args, pool, job, part), args, run, resume(run))
     if distributed.rank() == 0:
         lines = [] if args.sources else member_history(pool)
         run.write_history(lines)

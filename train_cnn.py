@@ -20,7 +20,7 @@ from utils import distributed, evaluate, plots, track
 from utils.cli import (
     Parser,
     command,
-    command_line,
+    command_lines,
     fill,
     load_data,
     number,
@@ -155,8 +155,7 @@ def parse(argv=None):
         parser.error("--folds can't be joined with --runs, --val-fraction or --labels-per-class")
     if args.labels_per_class and args.val_fraction is not None:
         parser.error("--labels-per-class validates on a quarter: leave out --val-fraction")
-    shown = command_line(parser, args)
-    resume = command_line(parser, args, leave_out={"name", "resume", "overwrite"})
+    shown, resume = command_lines(parser, args)
     recipe = RECIPES[args.model]
     if args.labels_per_class:
         labelled = 10 * args.labels_per_class
@@ -177,8 +176,7 @@ def main(argv=None):
         choose_images(args, data[0].labels, job)  # faults now, before a folder is made or replaced
     default = args.model + (f"-{args.labels_per_class}-labels" if args.labels_per_class else "")
     run = distributed.first(lambda: open_run("train_cnn", args, default, shown))
-    resume += f" --name {run.folder.name} --resume"
-    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume)
+    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume(run))
     if distributed.rank() == 0:
         draw(run, args, data[1])
         report(metrics, run)

@@ -32,7 +32,7 @@ from utils.bags import auc, bag_loss, best_threshold, predict_bags, score_bags
 from utils.cli import (
     Parser,
     command,
-    command_line,
+    command_lines,
     fill,
     load_data,
     number,
@@ -270,8 +270,7 @@ def parse(argv=None):
     args = parser.parse_args(argv)
     if args.freeze and not args.encoder:
         parser.error("--freeze needs --encoder, the file of the encoder to keep")
-    shown = command_line(parser, args)
-    resume = command_line(parser, args, leave_out={"name", "resume", "overwrite"})
+    shown, resume = command_lines(parser, args)
     fill(args, RECIPE)
     if args.dry_run:
         args.val_bags, args.test_bags = 20, 20
@@ -289,13 +288,12 @@ def main(argv=None):
     run = distributed.first(
         lambda: open_run("train_mil", args, "sweep" if args.sweep else args.method, shown)
     )
-    resume += f" --name {run.folder.name} --resume"
     if args.sweep:
-        content = sweep(args, data, run, resume)
+        content = sweep(args, data, run, resume(run))
         if distributed.rank() == 0:
             draw_sweep(run, args, content)
         return content
-    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume)
+    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume(run))
     if distributed.rank() == 0:
         draw(run, args, data[1])
         report(metrics, run)

@@ -35,7 +35,7 @@ from utils import plots_representation as figures
 from utils.cli import (
     Parser,
     command,
-    command_line,
+    command_lines,
     fill,
     load_data,
     number,
@@ -44,7 +44,7 @@ from utils.cli import (
     shared_flags,
 )
 from utils.evaluate import in_order, outputs
-from utils.few import few_label_scores
+from utils.few import few_label_scores, finetuned_score
 from utils.fit import fit
 from utils.repeat import parts, repeat
 from utils.representation import (
@@ -174,16 +174,19 @@ def evaluate(args, data, splits, encoder, head, seed, run):
         "random_": encode(floor, data, *splits, args.precision),
         "pixels_": encode(nn.Flatten(), data, *splits, "fp32"),
     }
-    record, probe = frozen_scores(features[""])
+    encoders = {"": encoder, "random_": floor}
+    record, probes = {}, {}
+    for prefix in features:
+        found, probes[prefix] = frozen_scores(features[prefix])
+        record |= with_prefix(prefix, found)
+    save_predictions(run, features[""], probes[""], splits)
     record |= clustering_scores(features[""])
     record |= augmented_probe_scores(encoder, features[""], data[0], splits[0], args.precision)
-    save_predictions(run, features[""], probe, splits)
-    for prefix in ("random_", "pixels_"):
-        record |= with_prefix(prefix, frozen_scores(features[prefix])[0])
+    for prefix, network in encoders.items():
+        record |= finetuned_score(prefix, network, probes[prefix], data, splits[0], args, seed)
     if args.head != "none":
         after = features[""].map(head.eval())
         record |= with_prefix("head_", frozen_scores(after)[0] | clustering_scores(after))
-    encoders = {"": encoder, "random_": floor}
     return record | few_label_scores(args, data, splits[0], features, encoders, seed)
 
 
@@ -256,8 +259,7 @@ def draw(run, args, data):
 def parse(argv=None):
     parser = make_parser()
     args = parser.parse_args(argv)
-    shown = command_line(parser, args)
-    resume = command_line(parser, args, leave_out={"name", "resume", "overwrite"})
+    shown, resume = command_lines(parser, args)
     fill(args, RECIPE)
     if args.batch_size < 2:
         parser.error("--batch-size must be at least 2: a contrastive loss compares images")
@@ -273,8 +275,7 @@ def main(argv=None):
     track.check(args.track)
     data = load_data(args)
     run = distributed.first(lambda: open_run("train_simclr", args, args.method, shown))
-    resume += f" --name {run.folder.name} --resume"
-    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume, together=True)
+    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume(run), together=True)
     if distributed.rank() == 0:
         draw(run, args, data)
         report(metrics, run)

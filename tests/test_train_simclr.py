@@ -56,6 +56,8 @@ def test_a_run_writes_all_its_files_and_scores(tmp_path, tiny_dir, short, capsys
     for who in ("", "head_", "random_", "pixels_"):
         for what in ("knn", "linear"):
             assert 0.1 <= record[f"test_{who}{what}_accuracy"] <= 1
+    for who in ("", "random_"):
+        assert 0.1 <= record[f"test_{who}finetuned_accuracy"] <= 1
     for n in (1, 10):  # a class has 18 training images: 100 are left out
         for what in (
             "knn",

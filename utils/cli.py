@@ -142,6 +142,15 @@ def command_line(parser, args, leave_out=BOOKKEEPING):
     return shlex.join(["python", parser.prog, *words])
 
 
+def command_lines(parser, args):
+    """What a run's record shows, and a function of the run: the command that goes on with it.
+
+    To be called before `fill`, so that both name only what the user gave.
+    """
+    start = command_line(parser, args, leave_out={"name", "resume", "overwrite"})
+    return command_line(parser, args), lambda run: f"{start} --name {run.folder.name} --resume"
+
+
 def command(main):
     """Decorate a script's main: a foreseen fault ends it with one line and exit code 2."""
 

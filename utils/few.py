@@ -25,9 +25,10 @@ LABELS_PER_CLASS = (1, 10, 100)
 # Distillation is for labels that are scarce: with more of them fine-tuning alone does it.
 DISTILLED = (1, 10)
 
-# Fixed for all numbers of labels, chosen on validation images. An "epoch" is so many images, drawn by turns.
+# Chosen on validation images. With few labels, whatever their number, an "epoch" is so many images in turn.
 FINETUNE = {"epochs": 6, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.99}
-FINETUNE_IMAGES = 3200
+FINETUNE_IMAGES = 1600
+FINETUNE_ALL = {**FINETUNE, "epochs": 2, "batch_size": 256}
 DISTIL = {"epochs": 4, "batch_size": 256, "lr": 5e-3, "weight_decay": 0.02, "ema": 0.998}
 COMMON = {
     "optimizer": "adamw",
@@ -53,7 +54,7 @@ def train_classifier(model, images, indices, recipe, args, seed):
     return model
 
 
-def finetune(encoder, probe, images, labelled, args, seed):
+def finetune(encoder, probe, images, labelled, args, seed, recipe=FINETUNE):
     """A Classifier: a copy of the encoder under the probe, both trained on the labelled images.
 
     Starting from the fitted probe, not from random weights, keeps the features of the few labels from being
@@ -64,7 +65,15 @@ def finetune(encoder, probe, images, labelled, args, seed):
     weight = probe.linear.weight / probe.std
     model.head.load_state_dict({"weight": weight, "bias": probe.linear.bias - weight @ probe.mean})
     repeated = labelled.repeat(max(1, FINETUNE_IMAGES // len(labelled)))
-    return train_classifier(model, images, repeated, FINETUNE, args, seed)
+    return train_classifier(model, images, repeated, recipe, args, seed)
+
+
+def finetuned_score(prefix, encoder, probe, data, train_idx, args, seed):
+    """Test accuracy of encoder and probe, fine-tuned together with all labels of the training split."""
+    train_set, test_set = data
+    model = finetune(encoder, probe, train_set, train_idx, args, seed, FINETUNE_ALL)
+    logits, labels = outputs(model, in_order(test_set))
+    return {f"test_{prefix}finetuned_accuracy": accuracy(logits, labels)}
 
 
 def distil(probabilities, student, images, indices, args, seed):
