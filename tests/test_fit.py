@@ -210,6 +210,13 @@ def test_the_epoch_with_the_lowest_validation_loss_wins(tmp_path, digits):
     assert all(torch.equal(v, seen[1][k]) for k, v in model.state_dict().items())
 
 
+def test_with_a_tolerance_the_last_epoch_close_to_the_lowest_wins(tmp_path, digits):
+    losses = iter([1.0, 0.5, 0.55, 0.59, 0.65])  # the fourth is within 0.1 of the second, not of the third only
+    validate = lambda model: {"val_loss": next(losses)}  # noqa: E731
+    _, facts, _ = train(tmp_path / "run", digits, validate, epochs=5, tolerance=0.1)
+    assert facts["best_epoch"] == 4
+
+
 def test_without_validation_the_last_weights_are_kept(tmp_path, digits):
     model, facts, run = train(tmp_path / "run", digits)
     last = torch.load(run.path("last.pt"), weights_only=True)["model"]

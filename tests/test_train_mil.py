@@ -71,7 +71,8 @@ def test_a_run_writes_all_its_files(tmp_path, tiny_dir, capsys, monkeypatch):
     lines = Run(folder).history()
     assert [line["epoch"] for line in lines] == [1, 2]
     assert {"train_loss", "val_loss", "val_auc"} <= set(lines[0])
-    assert run["best_epoch"] == max(lines, key=lambda line: line["val_auc"])["epoch"]
+    least = max(line["val_auc"] for line in lines) - train_mil.AUC_ERROR
+    assert run["best_epoch"] == [line["epoch"] for line in lines if line["val_auc"] > least][-1]
     assert f"test AUC {run['test_auc']:.4f}" in capsys.readouterr().out
     saved = Run(folder).predictions()
     right = (saved["test_probabilities"] >= run["threshold"]) == saved["test_labels"]

@@ -18,7 +18,7 @@ from utils.track import Tracker
 WARM_UP = {"cosine": 0.0, "warm-up-cosine": 0.1, "one-cycle": 0.25}
 
 
-def fit(model, step, batches, args, run, validate=None, criterion="val_loss"):
+def fit(model, step, batches, args, run, validate=None, criterion="val_loss", tolerance=0.0):
     """Train `model` in place and leave it with its best weights; returns the facts of the training.
 
     step(*batch): gives (loss, {name: scalar tensor}), means over the batch; runs under autocast.
@@ -27,15 +27,16 @@ def fit(model, step, batches, args, run, validate=None, criterion="val_loss"):
     None or a function of the model to evaluate that gives a dict of floats, maybe with the criterion.
 
     Best weights are those of the epoch with the lowest criterion, or the last where there never is one; with
-    `--ema` the averaged weights are validated and kept. The run's folder holds a checkpoint after
-    every epoch, and a checkpoint that is there already is gone on from: on the CPU bit for bit.
+    a tolerance those of the last epoch that was less than it above the lowest so far. With `--ema` the
+    averaged weights are validated and kept. The run's folder holds a checkpoint after every epoch, and a
+    checkpoint that is there already is gone on from: on the CPU bit for bit.
 
     Raises Fault at the first step with a non-finite loss, CheckpointError for another model's checkpoint.
     """
     if validate is None and needs_validation(args):
         raise ValueError("early stopping and the plateau schedule need `validate`")
     steps = 1 if args.dry_run else len(batches)
-    training = Training(model, args, steps, criterion)
+    training = Training(model, args, steps, criterion, tolerance)
     training.restore(run)
     if args.compile:
         model.compile()
@@ -92,8 +93,8 @@ def needs_validation(args):
 class Training:
     """Everything that a checkpoint holds: model, optimiser, schedule, average, best weights, counters."""
 
-    def __init__(self, model, args, steps, criterion="val_loss"):
-        self.model, self.args, self.criterion = model, args, criterion
+    def __init__(self, model, args, steps, criterion="val_loss", tolerance=0.0):
+        self.model, self.args, self.criterion, self.tolerance = model, args, criterion, tolerance
         self.device = next(model.parameters()).device
         self.optimizer = make_optimizer(model, args)
         self.schedule, self.per_step = make_schedule(self.optimizer, args, steps)
@@ -145,8 +146,9 @@ class Training:
     def end_epoch(self, values):
         """Choose the best weights, move the epoch-wise schedule, decide on an early stop."""
         loss = values.get(self.criterion)
-        if loss is not None and loss < self.best["loss"]:
-            self.best = {"loss": loss, "epoch": self.epoch, "weights": copy.deepcopy(self.last_weights())}
+        if loss is not None and loss < self.best["loss"] + self.tolerance:
+            lowest, weights = min(loss, self.best["loss"]), copy.deepcopy(self.last_weights())
+            self.best = {"loss": lowest, "epoch": self.epoch, "weights": weights}
         if self.schedule and not self.per_step:
             self.schedule.step(*([loss] if self.args.schedule == "plateau" else []))
         patience = self.args.patience

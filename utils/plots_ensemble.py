@@ -57,7 +57,7 @@ def combinations(records, names, path):
     axes[1].set(xlabel="test loss (nats)")
     axes[2].set(xlabel="calibration error (points)")
     for ax in axes:
-        ax.set_xlim(left=0)
+        ax.set_xlim(0, 1.05 * ax.get_xlim()[1])
         ax.tick_params(axis="y", length=0)
     axes[0].set_xlim(right=1.1 * high.max() + 0.01)  # a mean single far outside is in the legend
     fig.legend(loc="outside upper center", ncols=4)
