@@ -64,8 +64,8 @@ RECIPE = {
 METHOD = "attention"
 # The share of the training images whose digits fill the validation bags, and nothing else.
 VAL_FRACTION = 1 / 6
-# About a standard error of the AUC of 200 bags (Hanley and McNeil, 1982: 0.007 at 0.99, 0.012 at 0.97): the best
-# weights are those of the last epoch that validation doesn't find worse by more, as luck picks early ones.
+# About a standard error of the AUC of 200 bags (Hanley and McNeil, 1982: 0.007 at 0.99, 0.012 at 0.97). Of
+# epochs that validation doesn't tell apart the last one is the best choice, not the luckiest one.
 AUC_ERROR = 0.01
 SWEEP_BAGS = "50,100,150,200,500"
 # The published figures of the plot hold for these bags only.
