@@ -135,7 +135,7 @@ def make_model(args):
     """The network that the arguments describe, freshly initialised but for a given encoder."""
     if not args.encoder:
         return create_mil(args.model, args.method, args.dropout)
-    model = MIL(load_encoder(args.encoder), args.method, args.dropout)
+    model = MIL(load_encoder(args.encoder), args.method, args.dropout, standardise=True)
     if args.freeze:
         model.freeze()
     for parameter in model.encoder.parameters():
@@ -198,8 +198,8 @@ def fit_bags(args, data, job, run):
 def train(args, data, job, run):
     """One training: returns its record, leaves its files in `run`."""
     model, record, said = fit_bags(args, data, job, run)
-    name = model.encoder.name
-    save_model(run.path("best.pt"), model, name, method=args.method, dropout=args.dropout)
+    options = {"method": args.method, "dropout": args.dropout, "standardise": bool(args.encoder)}
+    save_model(run.path("best.pt"), model, model.encoder.name, **options)
     saved = {}
     for part, (found, bags) in said.items():
         arrays = {**found, "labels": bags.labels, **bags._asdict()}

@@ -36,12 +36,14 @@ class Pooled(NamedTuple):
 class MIL(nn.Module):
     """Bags to log-odds. encoder: (n, 1, 28, 28) -> (n, num_features). method: a key of POOLINGS.
 
-    dropout: share of the features that is dropped in training, before pooling and head.
+    dropout: share of the features that is dropped in training, before pooling and head. standardise: give
+    every feature mean 0 and variance 1 over the instances, for encoders whose features have any scale.
     """
 
-    def __init__(self, encoder, method, dropout=0.0):
+    def __init__(self, encoder, method, dropout=0.0, standardise=False):
         super().__init__()
         self.encoder, self.method = encoder, method
+        self.scale = nn.BatchNorm1d(encoder.num_features, affine=False) if standardise else nn.Identity()
         self.dropout = Dropout(dropout)
         self.pooling = POOLINGS[method](encoder.num_features)
         self.head = nn.Linear(encoder.num_features, self.pooling.classes)
@@ -69,7 +71,7 @@ class MIL(nn.Module):
             raise ValueError("a bag without a single instance has no label: every row of the mask needs one")
         if images.ndim == 5:
             images = images[mask.to(images.device)]
-        features = self.dropout(self.encoder(images)).float()
+        features = self.dropout(self.scale(self.encoder(images).float()))
         # Pooling is cheap: in float32, so that two bags are told apart when both are nearly certain.
         with torch.autocast(images.device.type, enabled=False):
             features = pad(features, mask)
@@ -217,11 +219,11 @@ def lenet_mil():
 MIL_ENCODERS = {"lenet-mil": lenet_mil, **ENCODERS}
 
 
-def create_mil(encoder="lenet-mil", method="attention", dropout=0.0):
+def create_mil(encoder="lenet-mil", method="attention", dropout=0.0, standardise=False):
     """A MIL network with a fresh encoder by name, a key of MIL_ENCODERS. ValueError for unknown names."""
     if method not in POOLINGS:
         raise ValueError(f"unknown method {method!r}: choose from {', '.join(POOLINGS)}")
-    return MIL(create(encoder, 0, MIL_ENCODERS), method, dropout)
+    return MIL(create(encoder, 0, MIL_ENCODERS), method, dropout, standardise)
 
 
 def mil_loss(pooled, labels, method, instance_weight=1.0):

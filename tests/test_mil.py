@@ -213,8 +213,9 @@ def test_the_reference_encoder_has_the_papers_shape():
 
 @pytest.mark.parametrize("encoder", ["lenet-mil", "fast"])
 def test_a_saved_network_comes_back(tmp_path, encoder):
-    model = create_mil(encoder, "gated-attention", dropout=0.5).eval()
-    save_model(tmp_path / "m.pt", model, encoder, method="gated-attention", dropout=0.5)
+    options = {"method": "gated-attention", "dropout": 0.5, "standardise": True}
+    model = create_mil(encoder, **options).eval()
+    save_model(tmp_path / "m.pt", model, encoder, **options)
     back = load_model(tmp_path / "m.pt", create_mil).eval()
     images, mask = bags()
     assert torch.equal(model(images, mask).logits, back(images, mask).logits)
@@ -233,6 +234,18 @@ def test_a_frozen_encoder_stays_in_eval_mode_and_gets_no_gradient():
     assert all(p.grad is None for p in model.encoder.parameters())
     assert model.head.weight.grad is not None
     assert model.training
+
+
+def test_standardised_features_may_have_any_scale():
+    images, mask = bags()
+    torch.manual_seed(0)
+    model = MIL(Flat(), "gated-attention", standardise=True)
+    logits = model(images, mask).logits
+    with torch.no_grad():
+        model.encoder.linear.weight.mul_(1000)
+        model.encoder.linear.bias.mul_(1000).add_(50)
+    torch.testing.assert_close(model(images, mask).logits, logits, rtol=1e-3, atol=1e-3)
+    assert {"scale.running_mean", "scale.running_var"} <= model.state_dict().keys()
 
 
 def test_every_encoder_can_be_named():
