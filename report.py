@@ -49,6 +49,11 @@ class Paradigm(NamedTuple):
     metric: str
     pictures: object = lambda rows: {}
 
+    @property
+    def figure(self):
+        """What the rows have in common, whatever metric each has: "test accuracy"."""
+        return f"test {self.metric.rpartition('_')[2]}"
+
 
 # A new script is one row here and a pair of marker lines in the README.
 PARADIGMS = {
@@ -286,8 +291,8 @@ def make_row(experiment, result, references):
 # --- Markdown -----------------------------------------------------------------------------------------
 
 
-def results_table(rows, metric):
-    head = ["method", "training images", metric.replace("_", " "), "runs", "ancestor or reference"]
+def results_table(rows, figure):
+    head = ["method", "training images", figure, "runs", "ancestor or reference"]
     head += ["device", "training time", "command"]
     lines = []
     for row in rows:
@@ -315,8 +320,8 @@ def section(script, headline, page, pictures):
         return EMPTY
     paradigm = PARADIGMS[script]
     text = (
-        f"{results_table(headline, paradigm.metric)}\n\n"
-        "Mean ± standard deviation over the runs, or for one run its 95 % Wilson interval. "
+        f"{results_table(headline, paradigm.figure)}\n\n"
+        "Mean ± standard deviation over the runs; for one run the 95 % Wilson interval, where there is one. "
         f"Every single run, its curves and its mistakes: [{page}]({page})."
     )
     return "\n\n".join([text, *(f"![{caption}]({path})" for path, caption in pictures.items())])
@@ -336,7 +341,7 @@ def page(script, headline, others):
     parts = [
         f"# {paradigm.title}: every run of `{script}.py`",
         "Written by `python report.py` from the files in this folder; changes by hand will be lost.",
-        results_table(rows, paradigm.metric),
+        results_table(rows, paradigm.figure),
     ]
     if headline:
         parts += [
@@ -676,8 +681,8 @@ def render(results_dir, readme, faults):
             outputs[folder / "README.md"] = page(script, headline, others).encode()
         if headline:
             outputs[folder / "comparison.png"] = Picture(plots.error_against_time, comparison_data(headline))
-            metric = paradigm.metric.replace("_", " ")
-            groups.append({"title": paradigm.title, "metric": metric, "rows": list(map(drawn, headline))})
+            rows = list(map(drawn, headline))
+            groups.append({"title": paradigm.title, "metric": paradigm.figure, "rows": rows})
     if groups:
         path = results_dir / "overview.png"
         sections["overview"] = overview_section(link(path, readme))
