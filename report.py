@@ -52,7 +52,7 @@ class Paradigm(NamedTuple):
     @property
     def figure(self):
         """What the rows have in common, whatever metric each has: "test accuracy"."""
-        return f"test {self.metric.rpartition('_')[2]}"
+        return f"test {self.metric.rpartition('_')[2].replace('auc', 'AUC')}"
 
 
 # A new script is one row here and a pair of marker lines in the README.
@@ -480,7 +480,7 @@ def sweep_part(experiment, content, references, folder):
             table(["training bags", *map(str, counts)], rows),
             f"`{content['command']} --name {experiment.name}`: {device(content)}, "
             f"{duration(content['seconds'])} of training. Every figure: [{folder}]({folder}/sweep.json).",
-            f"![AUC against training bags]({folder}/auc.png)",
+            *([f"![AUC against training bags]({folder}/auc.png)"] if len(counts) > 1 else []),
         ]
     )
 
