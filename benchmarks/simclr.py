@@ -1,7 +1,9 @@
 """Contrastive pre-training: two views a image, whole steps, and the loss, against the usual way of each."""
 
+import re
 import resource
 import sys
+from pathlib import Path
 
 import torch
 import torch.multiprocessing as mp
@@ -216,7 +218,15 @@ def loss_megabytes(loss, shape, device):
 def _peak_rise(loss, shape):
     torch.set_num_threads(1)
     loss_once(loss, (8, shape[1]), "cpu")  # load what every call needs
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_megabytes()
     loss_once(loss, shape, "cpu")
+    return _peak_megabytes() - before
+
+
+def _peak_megabytes():
+    """The most memory that this process ever had. On Linux ru_maxrss begins at that of the parent."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
