@@ -42,12 +42,14 @@ class Paradigm(NamedTuple):
     """What the report must know of a script.
 
     metric: its key figure, a name in metrics.json's mean. pictures: a function of its headline rows that
-    gives {file name: (caption, Picture)}, figures of several runs for the README.
+    gives {file name: (caption, Picture)}, figures of several runs for the README. timed: whether its rows are
+    trainings of one kind, whose error against training time is worth a figure.
     """
 
     title: str
     metric: str
     pictures: object = lambda rows: {}
+    timed: bool = False
 
     @property
     def figure(self):
@@ -57,7 +59,7 @@ class Paradigm(NamedTuple):
 
 # A new script is one row here and a pair of marker lines in the README.
 PARADIGMS = {
-    "train_cnn": Paradigm("Supervised classifiers", "test_accuracy"),
+    "train_cnn": Paradigm("Supervised classifiers", "test_accuracy", timed=True),
     "train_simclr": Paradigm(
         "Contrastive learning", "test_linear_accuracy", lambda rows: representation_pictures(rows)
     ),
@@ -169,7 +171,7 @@ def percent(value):
 
 def deviation(value):
     """A standard deviation in points: two decimals, three where two would show nothing."""
-    return f"{100 * value:.{3 if value < 1e-4 else 2}f}"
+    return f"{100 * value:.{3 if 5e-6 <= value < 1e-4 else 2}f}"
 
 
 def figure_text(row):
@@ -343,7 +345,7 @@ def page(script, headline, others):
         "Written by `python report.py` from the files in this folder; changes by hand will be lost.",
         results_table(rows, paradigm.figure),
     ]
-    if headline:
+    if headline and paradigm.timed:
         parts += [
             "![Error against training time](comparison.png)",
             "Lines: error on the validation images after each epoch, where a run has any. "
@@ -680,7 +682,9 @@ def render(results_dir, readme, faults):
         if headline or others:
             outputs[folder / "README.md"] = page(script, headline, others).encode()
         if headline:
-            outputs[folder / "comparison.png"] = Picture(plots.error_against_time, comparison_data(headline))
+            if paradigm.timed:
+                data = comparison_data(headline)
+                outputs[folder / "comparison.png"] = Picture(plots.error_against_time, data)
             rows = list(map(drawn, headline))
             groups.append({"title": paradigm.title, "metric": paradigm.figure, "rows": rows})
     if groups:
