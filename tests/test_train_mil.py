@@ -14,7 +14,7 @@ from conftest import ROOT
 import train_mil
 from data import load
 from models import create, load_model, save_model
-from models.mil import create_mil
+from models.mil import POOLINGS, create_mil
 from utils.bags import predict_bags
 from utils.run import Run
 
@@ -122,6 +122,13 @@ def test_repeats_are_seeds_with_bags_of_their_own(tmp_path, tiny_dir):
     assert "--repeats" not in command  # said once
     alone = train_mil.main(flags(tiny_dir, tmp_path, "--seed", "6", "--name", "alone"))
     assert without_seconds(alone) == without_seconds(metrics)[1:]
+
+
+@pytest.mark.parametrize(("more", "methods"), [([], list(POOLINGS)), (["--method", "max"], ["max"])])
+def test_a_sweep_goes_over_all_methods_or_the_given_one(tmp_path, tiny_dir, more, methods):
+    args, _, _ = train_mil.parse(flags(tiny_dir, tmp_path, "--sweep", "8,4", "--repeats", "2", *more))
+    expected = [(method, bags, seed) for seed in (0, 1) for bags in (8, 4) for method in methods]
+    assert [tuple(job.values()) for job in train_mil.sweep_jobs(args)] == expected
 
 
 def test_permuted_test_labels_change_no_weight(tmp_path, tiny_dir, monkeypatch):

@@ -28,6 +28,7 @@ DISTILLED = (1, 10)
 # Chosen on validation images. With few labels, whatever their number, an "epoch" is so many images in turn.
 FINETUNE = {"epochs": 6, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.99}
 FINETUNE_IMAGES = 1600
+# With all labels, the same but for a budget of two passes.
 FINETUNE_ALL = {**FINETUNE, "epochs": 2, "batch_size": 256}
 DISTIL = {"epochs": 4, "batch_size": 256, "lr": 5e-3, "weight_decay": 0.02, "ema": 0.998}
 COMMON = {
