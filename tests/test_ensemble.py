@@ -357,3 +357,11 @@ def test_help_needs_no_data(capsys):
     assert stop.value.code == 0
     told = capsys.readouterr().out
     assert all(flag in told for flag in ("--from", "--stacked", "--combine", "--mode", "--split-seed"))
+
+
+@pytest.mark.slow
+def test_accuracy_on_the_real_mnist(tmp_path, mnist_dir):
+    argv = ["--data-dir", str(mnist_dir), "--results-dir", str(tmp_path), "--models", "fast,lenet"]
+    mean = ensemble.main([*argv, "--members", "2", "--epochs", "1"])["mean"]
+    assert mean["average_test_accuracy"] >= 0.98
+    assert mean["oracle_test_accuracy"] > mean["average_test_accuracy"]
