@@ -599,9 +599,6 @@ def mean_curve(history, metric):
     ]
 
 
-# --- The whole ----------------------------------------------------------------------------------------
-
-
 # --- Contrastive learning: figures of several runs ------------------------------------------------------
 
 # Name in the metrics, text, colour and line of what is scored with few labels.
@@ -664,6 +661,9 @@ def read_map(folder):
 def feature_map(title, table, x, y):
     points = [list(point) for point in zip(table[x], table[y], strict=True)]
     return {"title": title, "points": points, "labels": [int(digit) for digit in table["digit"]]}
+
+
+# --- The whole ----------------------------------------------------------------------------------------
 
 
 def render(results_dir, readme, faults):

@@ -183,7 +183,8 @@ def evaluate(args, data, splits, encoder, head, seed, run):
     record |= clustering_scores(features[""])
     record |= augmented_probe_scores(encoder, features[""], data[0], splits[0], args.precision)
     for prefix, network in encoders.items():
-        record |= finetuned_score(prefix, network, probes[prefix], data, splits[0], args, seed)
+        found = finetuned_score(network, probes[prefix], data, splits[0], args, seed)
+        record |= with_prefix(prefix, found)
     if args.head != "none":
         after = features[""].map(head.eval())
         record |= with_prefix("head_", frozen_scores(after)[0] | clustering_scores(after))

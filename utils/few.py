@@ -69,12 +69,12 @@ def finetune(encoder, probe, images, labelled, args, seed, recipe=FINETUNE):
     return train_classifier(model, images, repeated, recipe, args, seed)
 
 
-def finetuned_score(prefix, encoder, probe, data, train_idx, args, seed):
+def finetuned_score(encoder, probe, data, train_idx, args, seed):
     """Test accuracy of encoder and probe, fine-tuned together with all labels of the training split."""
     train_set, test_set = data
     model = finetune(encoder, probe, train_set, train_idx, args, seed, FINETUNE_ALL)
     logits, labels = outputs(model, in_order(test_set))
-    return {f"test_{prefix}finetuned_accuracy": accuracy(logits, labels)}
+    return {"test_finetuned_accuracy": accuracy(logits, labels)}
 
 
 def distil(probabilities, student, images, indices, args, seed):
