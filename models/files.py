@@ -1,6 +1,7 @@
 """Model files: plain dicts of name, options and weights that open without this code's classes."""
 
 import os
+import textwrap
 
 import torch
 
@@ -38,7 +39,7 @@ def load_model(path, create=create):
         model = create(name, **options)
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise CheckpointError(f"{path}: does not hold a {name!r}: {reason}") from error
     return model
 
