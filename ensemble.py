@@ -85,7 +85,16 @@ def parse(argv=None):
     parser = make_parser()
     args = parser.parse_args(argv)
     if args.sources:
-        training = ["models", "mode", "member_folds", "stacked", "val_fraction", "dry_run", *COLUMNS]
+        training = [
+            "models",
+            "mode",
+            "member_folds",
+            "stacked",
+            "val_fraction",
+            "shifts",
+            "dry_run",
+            *COLUMNS,
+        ]
         if given := [key for key in training if getattr(args, key)]:
             flag = given[0].removeprefix("member_").replace("_", "-")
             parser.error(f"--from trains nothing: leave out --{flag}")
@@ -200,7 +209,9 @@ def train_together(args, data, run, todo):
         save_model(part.path("best.pt"), model, own.model)
         record = {**job, **facts, "train_images": len(train_idx)}
         record["train_seconds"] = round(facts["train_seconds"] / len(todo), 3)
-        finish = functools.partial(train_cnn.predict_and_score, model, data, val_idx, record)
+        finish = functools.partial(
+            train_cnn.predict_and_score, model, data, val_idx, record, shifts=args.shifts
+        )
         train_part(lambda _, part, finish=finish: finish(part), job, part, run, quiet=True)
 
 

@@ -607,7 +607,7 @@ LABEL_CURVES = (
     ("knn", "k-NN", 1, "-"),
     ("finetuned", "fine-tuned", 2, "-"),
     ("spread", "labels spread", 3, "-"),
-    ("distilled", "student of spread labels", 4, "-"),
+    ("self_trained", "self-trained", 4, "-"),
     ("random_finetuned", "trained from scratch", 2, ":"),
     ("pixels_linear", "linear, raw pixels", 0, ":"),
     ("pixels_knn", "k-NN, raw pixels", 1, ":"),

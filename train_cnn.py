@@ -102,7 +102,7 @@ def train(args, data, job, run, images=None, model=None):
     facts = fit(model, step, batches, args, run, validate if len(val_idx) else None)
     save_model(run.path("best.pt"), model, args.model)
     record = {**job, **facts, "train_images": len(train_idx)}
-    return predict_and_score(model, data, val_idx, record, run)
+    return predict_and_score(model, data, val_idx, record, run, args.shifts)
 
 
 def validation_figures(model, images, indices, label_smoothing):
@@ -114,14 +114,14 @@ def validation_figures(model, images, indices, label_smoothing):
     }
 
 
-def predict_and_score(model, data, val_idx, record, run):
+def predict_and_score(model, data, val_idx, record, run, shifts):
     """The record with the scores of a trained model, whose predictions are saved in `run`."""
     train_set, test_set = data
-    test_p, test_y = predict(model, test_set)
+    test_p, test_y = predict(model, test_set, shifts=shifts)
     record = {**record, **score(test_p, test_y, "test")}
     saved = {"test_probabilities": test_p, "test_labels": test_y}
     if len(val_idx):
-        val_p, val_y = predict(model, train_set, val_idx)
+        val_p, val_y = predict(model, train_set, val_idx, shifts)
         record |= score(val_p, val_y, "val")
         saved |= {"val_probabilities": val_p, "val_labels": val_y, "val_indices": val_idx.numpy()}
     run.save_predictions(**saved)

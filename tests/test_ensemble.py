@@ -183,7 +183,9 @@ def test_fusion_trains_the_mean_of_logits_and_reports_it(tmp_path, tiny_dir):
     assert log_average(parts) == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("more", [[], ["--mode", "bagging"], ["--ema", "0.9", "--label-smoothing", "0.1"]])
+@pytest.mark.parametrize(
+    "more", [["--shifts", "1"], ["--mode", "bagging"], ["--ema", "0.9", "--label-smoothing", "0.1"]]
+)
 def test_stacked_members_are_those_trained_one_by_one(tmp_path, tiny_dir, more):
     how = ("--model", "lenet", "--lr", "0.003", *more)
     one = train(tiny_dir, tmp_path / "one", *how)
@@ -306,6 +308,7 @@ def test_finished_runs_of_any_script_are_members_by_folder_or_by_name(tmp_path, 
         (["--val-fraction", "0"], "above 0"),
         (["--from", "nowhere"], "no such run"),
         (["--from", "{pool}", "--model", "cnn"], "leave out --models"),
+        (["--from", "{pool}", "--shifts", "1"], "leave out --shifts"),
         (["--from", "{pool}", "--folds", "2"], "leave out --folds"),
         (["--from", "{pool}", "--runs", "2"], "needs --members"),
         (["--from", "{pool}", "--members", "9"], "pool of 3 members"),

@@ -1,5 +1,6 @@
 """Evaluation: probabilities in eval mode, and every metric against a slow, obvious version of it."""
 
+import itertools
 import math
 
 import numpy as np
@@ -63,6 +64,23 @@ def test_predict_of_indices_keeps_their_order(model, digits, monkeypatch):
     everything, _ = predict(model, digits)
     probabilities, labels = predict(model, digits, indices)
     np.testing.assert_allclose(probabilities, everything[indices.numpy()], atol=1e-6)
+    assert np.array_equal(labels, digits.labels[indices].numpy())
+
+
+def test_predict_over_shifts_is_the_mean_over_the_shifted_images(model, digits):
+    def shift(images, down, right):
+        moved = np.zeros_like(images)
+        for row, column in itertools.product(range(28), range(28)):
+            if 0 <= row - down < 28 and 0 <= column - right < 28:
+                moved[..., row, column] = images[..., row - down, column - right]
+        return digits._replace(images=torch.from_numpy(moved))
+
+    indices = torch.tensor([42, 7, 199])
+    moves = itertools.product((-1, 0, 1), repeat=2)
+    each = [predict(model, shift(digits.images.numpy(), *move), indices)[0] for move in moves]
+    probabilities, labels = predict(model, digits, indices, shifts=1)
+    np.testing.assert_allclose(probabilities, np.mean(each, 0), atol=1e-6)
+    assert np.abs(probabilities - each[4]).max() > 1e-3  # that the plain ones are others
     assert np.array_equal(labels, digits.labels[indices].numpy())
 
 

@@ -189,7 +189,7 @@ def test_a_probe_changes_no_parameter_and_no_statistic_of_the_encoder(case):
 class Args:
     """What train_classifier reads of a script's arguments."""
 
-    device, precision, compile, dry_run = "cpu", "fp32", False, False
+    device, precision, compile, dry_run, student = "cpu", "fp32", False, False, "lenet"
 
 
 def test_fine_tuning_starts_as_the_probe_and_leaves_the_encoder_alone(case, monkeypatch):
@@ -218,6 +218,31 @@ def test_a_student_learns_from_probabilities_alone(case, monkeypatch):
     student = few.distil(targets, "lenet", train_set, train_idx, Args, 0)
     logits, _ = outputs(student, in_order(train_set, train_idx))
     assert (logits.argmax(1) == wrong[train_idx]).float().mean() > 0.5
+
+
+def test_rounds_of_self_training_spread_the_labels_over_each_students_features(case, monkeypatch):
+    _, data, (train_idx, _) = case
+    labels = data[0].labels[train_idx]
+    chosen = few_labels(labels, 2, 0)
+    taught, students = [], []
+
+    def learn(targets, *rest):
+        taught.append(targets)
+        torch.manual_seed(len(taught))
+        students.append(create("lenet"))
+        return students[-1]
+
+    monkeypatch.setattr(few, "distil", learn)
+    start = torch.full((len(labels), 10), 0.1)
+    first, last = few.self_train(start, chosen, Args, data, train_idx, 0)
+    assert len(students) == few.ROUNDS == 2
+    test = in_order(data[1])
+    torch.testing.assert_close(first, outputs(students[0], test)[0])
+    features = [outputs(student.encoder, in_order(data[0], train_idx))[0] for student in students]
+    spread = [spread_labels(neighbour_graph(f), chosen, labels[chosen]) for f in features]
+    assert torch.equal(taught[0], start)
+    torch.testing.assert_close(taught[1], spread[0])
+    torch.testing.assert_close(last, knn(features[1], spread[1], outputs(students[1].encoder, test)[0]))
 
 
 def test_a_probe_is_linear_in_standardised_features():

@@ -17,6 +17,7 @@ from conftest import ROOT
 import train_cnn
 from data import DATASETS, load
 from models import load_encoder, load_model
+from utils.evaluate import predict
 from utils.run import Run
 
 FILES = {
@@ -102,6 +103,25 @@ def test_the_saved_model_gives_the_saved_predictions(tmp_path, tiny_dir):
         assert torch.equal(model.encoder(x), load_encoder(folder / "best.pt").eval()(x))
     saved = Run(folder).predictions()["test_probabilities"]
     np.testing.assert_allclose(found, saved, atol=1e-5)
+
+
+def test_shifts_change_the_predictions_not_the_training(tmp_path, tiny_dir):
+    train_cnn.main(flags(tiny_dir, tmp_path))
+    metrics = train_cnn.main(flags(tiny_dir, tmp_path, "--shifts", "1"))
+    plain, shifted = (Run(tmp_path / "cnn" / name) for name in ("linear", "linear-2"))
+    model = load_model(shifted.path("best.pt"))
+    assert torch.equal(model.head.weight, load_model(plain.path("best.pt")).head.weight)
+    train_set, test_set = load("mnist", tiny_dir)
+    saved = shifted.predictions()
+    expected = {
+        "test_probabilities": predict(model, test_set, shifts=1)[0],
+        "val_probabilities": predict(model, train_set, torch.from_numpy(saved["val_indices"]), 1)[0],
+    }
+    for key, probabilities in expected.items():
+        np.testing.assert_allclose(saved[key], probabilities, atol=1e-5)
+        assert np.abs(plain.predictions()[key] - probabilities).max() > 1e-3
+    right = saved["test_probabilities"].argmax(1) == test_set.labels.numpy()
+    assert metrics["runs"][0]["test_accuracy"] == right.mean()
 
 
 def test_equal_seeds_equal_weights_other_seeds_other_weights(tmp_path, tiny_dir):

@@ -65,6 +65,7 @@ def test_a_run_writes_all_its_files_and_scores(tmp_path, tiny_dir, short, capsys
             "finetuned",
             "spread",
             "distilled",
+            "self_trained",
             "random_finetuned",
             "pixels_linear",
         ):

@@ -117,6 +117,12 @@ def recipe_flags():
         type=number(int, 0),
         help="stop after so many epochs without a better validation loss; 0: never",
     )
+    add(
+        "--shifts",
+        type=number(int, 0, 4),
+        default=0,
+        help="score the mean prediction over all shifts of an image by up to so many pixels; default: 0",
+    )
     return parser
 
 

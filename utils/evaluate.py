@@ -1,6 +1,7 @@
 """Evaluation: probabilities once, every metric from them."""
 
 import contextlib
+import itertools
 
 import numpy as np
 import torch
@@ -13,13 +14,23 @@ from data import BatchLoader
 BATCH = 1000
 
 
-def predict(model, images, indices=None):
+def predict(model, images, indices=None, shifts=0):
     """Class probabilities (N, classes) and labels (N,) as NumPy arrays, in order, always in float32.
 
-    images: an ImageSet. The model is put into eval mode for it and then back.
+    images: an ImageSet. shifts: test-time augmentation, the mean of the probabilities over all shifts of the
+    image by up to so many pixels. The model is put into eval mode for it and then back.
     """
-    logits, labels = outputs(model, in_order(images, indices))
-    return F.softmax(logits, 1).cpu().numpy(), labels.cpu().numpy()
+    found = [outputs(model, in_order(part, indices)) for part in shifted(images, shifts)]
+    probabilities = torch.stack([F.softmax(logits, 1) for logits, _ in found]).mean(0)
+    return probabilities.cpu().numpy(), found[0][1].cpu().numpy()
+
+
+def shifted(images, most):
+    """The ImageSet under each of its (2 * most + 1)^2 whole-pixel shifts, black moving in."""
+    height, width = images.images.shape[-2:]
+    padded = F.pad(images.images, [most] * 4)
+    for top, left in itertools.product(range(2 * most + 1), repeat=2):
+        yield images._replace(images=padded[..., top : top + height, left : left + width])
 
 
 def in_order(images, indices=None, augment=None, seed=0):

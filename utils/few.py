@@ -30,6 +30,7 @@ FINETUNE = {"epochs": 6, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.02, "em
 FINETUNE_IMAGES = 1600
 # With all labels, the same but for a budget of two passes.
 FINETUNE_ALL = {**FINETUNE, "epochs": 2, "batch_size": 256}
+ROUNDS = 2  # of self-training
 DISTIL = {"epochs": 4, "batch_size": 256, "lr": 5e-3, "weight_decay": 0.02, "ema": 0.998}
 COMMON = {
     "optimizer": "adamw",
@@ -86,12 +87,31 @@ def distil(probabilities, student, images, indices, args, seed):
     return train_classifier(model, images._replace(labels=targets), indices, DISTIL, args, seed)
 
 
+def self_train(spread, chosen, args, data, train_idx, seed):
+    """Rounds of self-training: a student learns the spread labels, which then spread anew over its features.
+
+    spread: (N, 10) probabilities of the training images. chosen: the labelled ones among them. Returns the
+    test logits of the first round's student, the distillation of SimCLRv2 (Chen et al., 2020b), and the
+    test probabilities after the last round: k-NN by the spread labels on the last student's features.
+    """
+    train_set, test_set = data
+    first = None
+    for _ in range(ROUNDS):
+        student = distil(spread, args.student, train_set, train_idx, args, seed)
+        if first is None:
+            first, _ = outputs(student, in_order(test_set))
+        features, labels = outputs(student.encoder, in_order(train_set, train_idx), args.precision)
+        spread = spread_labels(neighbour_graph(features), chosen, labels[chosen])
+    test_features, _ = outputs(student.encoder, in_order(test_set), args.precision)
+    return first, knn(features, spread, test_features)
+
+
 def few_label_scores(args, data, train_idx, features, encoders, seed):
     """Test accuracies with 1, 10 and 100 labels a class, over args.draws draws of the labels.
 
     features: {prefix: Features} to put k-NN and a probe on. encoders: {prefix: encoder} to fine-tune. On the
     features of prefix "" labels are spread over the graph of the training images as well, and with
-    --distill the spread labels teach a fresh student. The training images stand in for unlabelled ones;
+    --distill the spread labels teach fresh students. The training images stand in for unlabelled ones;
     none of their other labels is used. Numbers that a class does not have are left out.
 
     Returns test_<prefix><what>_<n>_accuracies, one for each draw, and ..._accuracy, their mean.
@@ -119,7 +139,8 @@ def few_label_scores(args, data, train_idx, features, encoders, seed):
         spread = spread_labels(graph, chosen, labels[chosen])
         add("spread", n, knn(features[""].train, spread, features[""].test))
         if args.distill and n in DISTILLED:
-            student = distil(spread, args.student, train_set, train_idx, args, draw)
-            add("distilled", n, outputs(student, in_order(test_set))[0])
+            first, last = self_train(spread, chosen, args, data, train_idx, draw)
+            add("distilled", n, first)
+            add("self_trained", n, last)
     means = {key.replace("accuracies", "accuracy"): fmean(values) for key, values in found.items()}
     return found | means
