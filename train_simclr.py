@@ -44,7 +44,7 @@ from utils.cli import (
     shared_flags,
 )
 from utils.evaluate import in_order, outputs
-from utils.few import few_label_scores, finetuned_score
+from utils.few import few_label_scores, finetuned_score, spread_cluster_scores
 from utils.fit import fit
 from utils.repeat import parts, repeat
 from utils.representation import (
@@ -109,7 +109,7 @@ def make_parser():
     add(
         "--distill",
         action="store_true",
-        help="self-training from 1 and 10 labels a class",
+        help="self-training without labels, and from 1 and 10 a class",
     )
     add("--student", choices=tuple(ENCODERS), default="fast", help="network to distil into; default: fast")
     add("--knn-every", type=number(int, 1), default=5, help="epochs between k-NN checks; default: 5")
@@ -181,6 +181,7 @@ def evaluate(args, data, splits, encoder, head, seed, run):
         record |= with_prefix(prefix, found)
     save_predictions(run, features[""], probes[""], splits)
     record |= clustering_scores(features[""])
+    record |= spread_cluster_scores(args, data, splits[0], features[""], seed)
     record |= augmented_probe_scores(encoder, features[""], data[0], splits[0], args.precision)
     for prefix, network in encoders.items():
         found = finetuned_score(network, probes[prefix], data, splits[0], args, seed)

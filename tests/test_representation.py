@@ -110,6 +110,21 @@ def test_clustering_of_ten_clear_blobs_is_perfect():
     }
 
 
+def test_images_in_the_wrong_cluster_are_mended_by_their_neighbours(monkeypatch):
+    labels = torch.arange(200) % 10
+    generator = torch.Generator().manual_seed(0)
+    features = torch.eye(10)[labels] + 0.05 * torch.randn(200, 10, generator=generator)
+    clusters = (labels.numpy() + 3) % 10
+    clusters[:30] = (clusters[:30] + 1) % 10  # three of twenty, in every class
+    monkeypatch.setattr(few, "cluster", lambda *_: (clusters, None))
+    spread = few.spread_clusters(features)
+    torch.testing.assert_close(spread.sum(1), torch.ones(200))
+    assert (spread.argmax(1) == (labels + 3) % 10).all()
+    f = Features(features, labels, features, labels, features, labels)
+    assert few.named_accuracy(spread, spread, f) == 1
+    assert few.named_accuracy(spread, spread.roll(1, 1), f) == 0
+
+
 def test_labels_spread_like_scikit_learn_s_over_the_same_graph():
     features, labels = blobs(60, spread=1.0)
     graph = neighbour_graph(features, k=5)
@@ -234,14 +249,19 @@ def test_rounds_of_self_training_spread_the_labels_over_each_students_features(c
 
     monkeypatch.setattr(few, "distil", learn)
     start = torch.full((len(labels), 10), 0.1)
-    first, last = few.self_train(start, chosen, Args, data, train_idx, 0)
+
+    def respread(features):
+        return spread_labels(neighbour_graph(features), chosen, labels[chosen])
+
+    first, train, last = few.self_train(start, respread, Args, data, train_idx, 0)
     assert len(students) == few.ROUNDS == 2
     test = in_order(data[1])
     torch.testing.assert_close(first, outputs(students[0], test)[0])
     features = [outputs(student.encoder, in_order(data[0], train_idx))[0] for student in students]
-    spread = [spread_labels(neighbour_graph(f), chosen, labels[chosen]) for f in features]
+    spread = [respread(f) for f in features]
     assert torch.equal(taught[0], start)
     torch.testing.assert_close(taught[1], spread[0])
+    torch.testing.assert_close(train, spread[1])
     torch.testing.assert_close(last, knn(features[1], spread[1], outputs(students[1].encoder, test)[0]))
 
 

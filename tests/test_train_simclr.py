@@ -72,6 +72,8 @@ def test_a_run_writes_all_its_files_and_scores(tmp_path, tiny_dir, short, capsys
             values = record[f"test_{what}_{n}_accuracies"]
             assert len(values) == 2
             assert record[f"test_{what}_{n}_accuracy"] == pytest.approx(np.mean(values))
+    for how in ("", "_spread", "_self_trained"):
+        assert 0.1 <= record[f"test_kmeans{how}_accuracy"] <= 1
     assert not any("_100_" in key for key in record)
     assert record["train_images"] == 180
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]

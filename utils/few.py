@@ -13,8 +13,10 @@ from utils.evaluate import in_order, outputs
 from utils.fit import classification_step, fit
 from utils.representation import (
     accuracy,
+    cluster,
     few_label_probe,
     knn,
+    match_clusters,
     neighbour_graph,
     spread_labels,
     statistics,
@@ -87,12 +89,13 @@ def distil(probabilities, student, images, indices, args, seed):
     return train_classifier(model, images._replace(labels=targets), indices, DISTIL, args, seed)
 
 
-def self_train(spread, chosen, args, data, train_idx, seed):
+def self_train(spread, respread, args, data, train_idx, seed):
     """Rounds of self-training: a student learns the spread labels, which then spread anew over its features.
 
-    spread: (N, 10) probabilities of the training images. chosen: the labelled ones among them. Returns the
-    test logits of the first round's student, the distillation of SimCLRv2 (Chen et al., 2020b), and the
-    test probabilities after the last round: k-NN by the spread labels on the last student's features.
+    spread: (N, 10) probabilities of the training images. respread: makes such of (N, D) features of theirs.
+    Returns the test logits of the first round's student, the distillation of SimCLRv2 (Chen et al., 2020b);
+    and after the last round the training probabilities, and those of the test images: k-NN on the features
+    of the last student.
     """
     train_set, test_set = data
     first = None
@@ -100,10 +103,38 @@ def self_train(spread, chosen, args, data, train_idx, seed):
         student = distil(spread, args.student, train_set, train_idx, args, seed)
         if first is None:
             first, _ = outputs(student, in_order(test_set))
-        features, labels = outputs(student.encoder, in_order(train_set, train_idx), args.precision)
-        spread = spread_labels(neighbour_graph(features), chosen, labels[chosen])
+        features, _ = outputs(student.encoder, in_order(train_set, train_idx), args.precision)
+        spread = respread(features)
     test_features, _ = outputs(student.encoder, in_order(test_set), args.precision)
-    return first, knn(features, spread, test_features)
+    return first, spread, knn(features, spread, test_features)
+
+
+def spread_clusters(features):
+    """Ten k-means clusters of (N, D) features, spread over their neighbour_graph: probabilities (N, 10).
+
+    What lies at the edge of a cluster goes to the cluster of its neighbours.
+    """
+    clusters = torch.from_numpy(cluster(features, features[:1])[0]).long().to(features.device)
+    return spread_labels(neighbour_graph(features), torch.arange(len(clusters)), clusters)
+
+
+def spread_cluster_scores(args, data, train_idx, f, seed):
+    """Test accuracies without a label: of clusters spread over the graph; with --distill, self-trained too.
+
+    Clusters are named like those of clustering_scores, by the training labels.
+    """
+    train = spread_clusters(f.train)
+    found = {"test_kmeans_spread_accuracy": named_accuracy(train, knn(f.train, train, f.test), f)}
+    if args.distill:
+        _, train, test = self_train(train, spread_clusters, args, data, train_idx, seed)
+        found["test_kmeans_self_trained_accuracy"] = named_accuracy(train, test, f)
+    return found
+
+
+def named_accuracy(train, test, f):
+    """Test accuracy of cluster probabilities (N, 10) that are named by the training images."""
+    names = match_clusters(train.argmax(1).cpu().numpy(), f.train_labels.cpu().numpy())
+    return float((names[test.argmax(1).cpu().numpy()] == f.test_labels.cpu().numpy()).mean())
 
 
 def few_label_scores(args, data, train_idx, features, encoders, seed):
@@ -139,7 +170,11 @@ def few_label_scores(args, data, train_idx, features, encoders, seed):
         spread = spread_labels(graph, chosen, labels[chosen])
         add("spread", n, knn(features[""].train, spread, features[""].test))
         if args.distill and n in DISTILLED:
-            first, last = self_train(spread, chosen, args, data, train_idx, draw)
+
+            def respread(found, chosen=chosen):
+                return spread_labels(neighbour_graph(found), chosen, labels[chosen])
+
+            first, _, last = self_train(spread, respread, args, data, train_idx, draw)
             add("distilled", n, first)
             add("self_trained", n, last)
     means = {key.replace("accuracies", "accuracy"): fmean(values) for key, values in found.items()}
