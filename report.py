@@ -92,6 +92,9 @@ COMBINATION_FIGURES = (
     *("temperature", "val_loss"),
 )
 
+# The columns of the table of ablations: choices, hence on validation images.
+ABLATION_FIGURES = (("val_knn_accuracy", "k-NN"), ("val_linear_accuracy", "linear probe"))
+
 MARKER = "<!-- report:{} {} -->"
 EMPTY = "No results yet."
 
@@ -264,7 +267,7 @@ def read_results(results_dir, experiments, faults):
 
 def make_rows(script, results_dir, results, experiments, references, faults):
     """(headline rows in the order of experiments.json, rows of all other runs by name) of one script."""
-    headlines = [experiment for experiment in experiments if experiment.script == script]
+    headlines = [e for e in experiments if e.script == script and not e.ablation]
     listed = {results_dir / experiment.folder for experiment in headlines}
     others = [
         Experiment(folder.name, f"python {script}.py")
@@ -496,6 +499,23 @@ def auc_cell(cell, best):
     return f"**{text}**" if mean == best else text
 
 
+def ablation_section(results_dir, experiments, results):
+    """A table of validation accuracies, a line for each experiment that is an ablation; the best are bold."""
+    found = [(e, results.get(results_dir / e.folder)) for e in experiments if e.ablation]
+    rows = [Row(experiment, result, [], None) for experiment, result in found if result]
+    if not rows:
+        return EMPTY
+    best = {key: max(row.result.metrics["mean"][key] for row in rows) for key, _ in ABLATION_FIGURES}
+    lines = []
+    for row in rows:
+        values = {key: row.result.metrics["mean"][key] for key in best}
+        cells = [f"**{percent(v)}**" if v == best[key] else percent(v) for key, v in values.items()]
+        lines.append([row.label, *cells, training_time(row.result.metrics), f"`{row.command}`"])
+    head = ["", *(name for _, name in ABLATION_FIGURES), "training time", "command"]
+    devices = ", ".join(sorted({device(row.result.metrics) for row in rows}))
+    return f"{table(head, lines)}\n\nAccuracy on the validation images, %. {devices}."
+
+
 def benchmarks_section(results_dir, faults):
     """A line per benchmark: ours, the standard way and their ratios, measured side by side."""
     paths = sorted((results_dir / "benchmarks").glob("*.json"))
@@ -692,6 +712,7 @@ def render(results_dir, readme, faults):
         sections["overview"] = overview_section(link(path, readme))
         outputs[path] = Picture(plots.overview, {"groups": groups, "ceiling": references.get("ceiling")})
     sections["sweeps"] = sweep_section(results_dir, experiments, references, readme, faults)
+    sections["ablations"] = ablation_section(results_dir, experiments, results)
     sections["benchmarks"] = benchmarks_section(results_dir, faults)
     text = fill_sections(readme, sections, faults)
     return outputs if text is None else {readme: text.encode(), **outputs}

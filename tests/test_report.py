@@ -18,7 +18,16 @@ from utils.cli import BOOKKEEPING
 from utils.results import read_experiments, read_references, read_result, run_folders
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("overview", "train_cnn", "train_simclr", "train_mil", "ensemble", "sweeps", "benchmarks")
+NAMES = (
+    "overview",
+    "train_cnn",
+    "train_simclr",
+    "train_mil",
+    "ensemble",
+    "sweeps",
+    "ablations",
+    "benchmarks",
+)
 PNG = b"stands for a picture"
 
 EXPERIMENTS = [
@@ -558,6 +567,53 @@ def test_a_sweep_is_a_table_of_methods_by_training_bags(tmp_path):
 
 
 # --- Contrastive learning -----------------------------------------------------------------------------
+
+
+def test_ablations_are_a_table_of_validation_figures_apart_from_the_headlines(tree):
+    experiments = []
+    for parts, knn, linear in (("affine", 0.97, 0.98), ("affine,blur", 0.965, 0.985)):
+        name = "views-" + parts.replace(",", "-")
+        command = f"python train_simclr.py --views {parts}"
+        minutes = {"cpu": 1, "gpu": 1}
+        experiments.append({"name": name, "label": parts, "command": command, "minutes": minutes})
+        folder = tree / "results" / "simclr" / name
+        write_json(
+            folder / "config.json",
+            script="train_simclr",
+            command=command,
+            arguments={"method": "simclr"},
+            commit="0123456789ab",
+            versions={"python": "3.12.1"},
+        )
+        figures = {
+            "train_images": 54000,
+            "test_linear_accuracy": 0.9,
+            "val_knn_accuracy": knn,
+            "val_linear_accuracy": linear,
+            "seconds": 60,
+        }
+        write_json(
+            folder / "metrics.json",
+            dataset="mnist",
+            device="a GPU",
+            seconds=60,
+            runs=[{"seed": 0, **figures}],
+            mean=figures,
+            std=dict.fromkeys(figures),
+        )
+        (folder / "history.jsonl").write_text('{"epoch": 1, "train_loss": 1.0, "seconds": 60}\n')
+    ablations = [{**experiment, "ablation": True} for experiment in experiments]
+    write_json(tree / "results/experiments.json", experiments=[*EXPERIMENTS, *ablations])
+    faults = []
+    text = report.render(tree / "results", tree / "README.md", faults)[tree / "README.md"].decode()
+    assert not faults
+    assert "|  | k-NN | linear probe | training time | command |" in text
+    assert (
+        "| affine | **97.00** | 98.00 | 60 s | `python train_simclr.py --views affine --name views-affine` |"
+        in text
+    )
+    assert "| affine,blur | 96.50 | **98.50** | 60 s |" in text
+    assert "90.00" not in text  # no headline, and no test figure
 
 
 def test_pictures_of_several_representations(tree):

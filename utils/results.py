@@ -17,7 +17,8 @@ class Experiment(NamedTuple):
     """One headline of the README: what to run, and what the report says about it.
 
     minutes: {"cpu": ..., "gpu": ...}, expected. references: keys of references.json. label: the table's
-    word for it, by default its name. metric: the figure to show, by default that of its script.
+    word for it, by default its name. metric: the figure to show, by default that of its script. ablation:
+    the run is a row of the table of ablations in place of the headlines.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Experiment(NamedTuple):
     references: tuple = ()
     label: str | None = None
     metric: str | None = None
+    ablation: bool = False
 
     @property
     def script(self):
