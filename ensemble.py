@@ -304,7 +304,7 @@ def check_images(pool, test_set, args):
 def judge(args, pool, job, part):
     """Choose on the library's validation predictions, score on its test predictions; returns its record."""
     library = draw_members(args, pool, job)
-    weights = choose(library.val_p, library.val_y, job["seed"])
+    weights = choose(library.calibrated().val_p, library.val_y, job["seed"])
     combined = {
         name: [combine(name, p, weights) for p in (library.val_p, library.test_p)] for name in COMBINATIONS
     }
@@ -395,10 +395,11 @@ def draw(run, args, pool, metrics, test_set):
     """The run's figures; those of a single library show the first one."""
     job = {"seed": args.seed}
     library = draw_members(args, pool, job)
-    selections = {metric: greedy(library.val_p, library.val_y, metric) for metric in METRICS}
+    calibrated = library.calibrated()
+    selections = {metric: greedy(calibrated.val_p, library.val_y, metric) for metric in METRICS}
     plots_ensemble.combinations(metrics["runs"], COMBINATIONS, run.path("combinations.png"))
     plots_ensemble.members(library, run.path("members.png"))
-    plots_ensemble.selection_paths(library, selections, run.path("selection.png"))
+    plots_ensemble.selection_paths(calibrated, selections, run.path("selection.png"))
     plots_ensemble.selection_weights(library.names, selections, run.path("weights.png"))
     plots_ensemble.growth(growth(pool.test_p, pool.test_y), run.path("size.png"))
     plots_ensemble.agreement(

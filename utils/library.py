@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.errors import Fault
+from utils.evaluate import fit_temperature, scale
 from utils.run import Run
 
 ARRAYS = ("val_probabilities", "val_labels", "val_indices", "test_probabilities", "test_labels")
@@ -36,6 +37,19 @@ class Library(NamedTuple):
         """The library of the members at these indices."""
         members = [self.members[i] for i in indices]
         return self._replace(members=members, val_p=self.val_p[indices], test_p=self.test_p[indices])
+
+    def calibrated(self):
+        """This library with every member scaled by its temperature, fitted on the validation images.
+
+        What members learned with smoothed labels leaves them underconfident, and their average more so. A
+        selection by loss would then take a single member, only because it is the surest.
+        """
+        temperatures = [fit_temperature(p, self.val_y) for p in self.val_p]
+        val_p, test_p = (
+            np.stack([scale(p, temperature) for p, temperature in zip(members, temperatures, strict=True)])
+            for members in (self.val_p, self.test_p)
+        )
+        return self._replace(val_p=val_p, test_p=test_p)
 
     @property
     def names(self):
