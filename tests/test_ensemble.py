@@ -12,7 +12,9 @@ import ensemble
 import train_cnn
 from data import load, split
 from models import load_model
-from models.ensembles import COMBINATIONS, average, log_average
+from models.ensembles import COMBINATIONS, average, choose, log_average
+from utils.evaluate import cross_entropy
+from utils.library import read_library
 from utils.run import Run, summarise
 
 FIGURES = {"combinations", "members", "selection", "weights", "size", "agreement", "mistakes"}
@@ -196,6 +198,20 @@ def test_stacked_members_are_those_trained_one_by_one(tmp_path, tiny_dir, more):
         assert a["val_probabilities"] == pytest.approx(b["val_probabilities"], abs=1e-3)
     keys = ("average_test_loss", "greedy_loss_test_loss")
     assert [stacked["mean"][k] for k in keys] == pytest.approx([one["mean"][k] for k in keys], abs=1e-3)
+
+
+def test_selection_sees_calibrated_members_the_average_plain_ones(tmp_path, tiny_dir):
+    (record,) = train(tiny_dir, tmp_path, "--members", "3", "--label-smoothing", "0.3")["runs"]
+    library = read_library([tmp_path / "ensemble" / "run"], "mnist")
+    calibrated = library.calibrated()
+    for plain, scaled in zip(library.val_p, calibrated.val_p, strict=True):
+        assert scaled.argmax(1).tolist() == plain.argmax(1).tolist()
+        assert cross_entropy(scaled, library.val_y) < cross_entropy(plain, library.val_y)
+    weights = choose(calibrated.val_p, library.val_y, 0)
+    for name, expected in weights.items():
+        assert record[f"{name}_weights"] == pytest.approx(expected, abs=1e-6)
+    mean = average(library.test_p)
+    assert record["average_test_loss"] == pytest.approx(cross_entropy(mean, library.test_y))
 
 
 def test_runs_are_libraries_of_members_of_their_own(tmp_path, tiny_dir):
