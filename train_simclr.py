@@ -54,6 +54,7 @@ from utils.representation import (
     encode,
     frozen_scores,
     knn,
+    neighbour_graph,
     neighbours,
     plane,
 )
@@ -181,7 +182,8 @@ def evaluate(args, data, splits, encoder, head, seed, run):
         record |= with_prefix(prefix, found)
     save_predictions(run, features[""], probes[""], splits)
     record |= clustering_scores(features[""])
-    record |= spread_cluster_scores(args, data, splits[0], features[""], seed)
+    graph = neighbour_graph(features[""].train)
+    record |= spread_cluster_scores(args, data, splits[0], features[""], graph, seed)
     record |= augmented_probe_scores(encoder, features[""], data[0], splits[0], args.precision)
     for prefix, network in encoders.items():
         found = finetuned_score(network, probes[prefix], data, splits[0], args, seed)
@@ -189,7 +191,7 @@ def evaluate(args, data, splits, encoder, head, seed, run):
     if args.head != "none":
         after = features[""].map(head.eval())
         record |= with_prefix("head_", frozen_scores(after)[0] | clustering_scores(after))
-    return record | few_label_scores(args, data, splits[0], features, encoders, seed)
+    return record | few_label_scores(args, data, splits[0], features, graph, encoders, seed)
 
 
 def save_predictions(run, f, probe, splits):

@@ -117,7 +117,7 @@ def test_images_in_the_wrong_cluster_are_mended_by_their_neighbours(monkeypatch)
     clusters = (labels.numpy() + 3) % 10
     clusters[:30] = (clusters[:30] + 1) % 10  # three of twenty, in every class
     monkeypatch.setattr(few, "cluster", lambda *_: (clusters, None))
-    spread = few.spread_clusters(features)
+    spread = few.spread_clusters(features, neighbour_graph(features))
     torch.testing.assert_close(spread.sum(1), torch.ones(200))
     assert (spread.argmax(1) == (labels + 3) % 10).all()
     f = Features(features, labels, features, labels, features, labels)
@@ -250,15 +250,15 @@ def test_rounds_of_self_training_spread_the_labels_over_each_students_features(c
     monkeypatch.setattr(few, "distil", learn)
     start = torch.full((len(labels), 10), 0.1)
 
-    def respread(features):
-        return spread_labels(neighbour_graph(features), chosen, labels[chosen])
+    def respread(features, graph):
+        return spread_labels(graph, chosen, labels[chosen])
 
     first, train, last = few.self_train(start, respread, Args, data, train_idx, 0)
     assert len(students) == few.ROUNDS == 2
     test = in_order(data[1])
     torch.testing.assert_close(first, outputs(students[0], test)[0])
     features = [outputs(student.encoder, in_order(data[0], train_idx))[0] for student in students]
-    spread = [respread(f) for f in features]
+    spread = [respread(f, neighbour_graph(f)) for f in features]
     assert torch.equal(taught[0], start)
     torch.testing.assert_close(taught[1], spread[0])
     torch.testing.assert_close(train, spread[1])

@@ -92,10 +92,10 @@ def distil(probabilities, student, images, indices, args, seed):
 def self_train(spread, respread, args, data, train_idx, seed):
     """Rounds of self-training: a student learns the spread labels, which then spread anew over its features.
 
-    spread: (N, 10) probabilities of the training images. respread: makes such of (N, D) features of theirs.
-    Returns the test logits of the first round's student, the distillation of SimCLRv2 (Chen et al., 2020b);
-    and after the last round the training probabilities, and those of the test images: k-NN on the features
-    of the last student.
+    spread: (N, 10) probabilities of the training images. respread: makes such of (N, D) features of theirs
+    and the neighbour_graph of these. Returns the test logits of the first round's student, the distillation
+    of SimCLRv2 (Chen et al., 2020b); and after the last round the training probabilities, and those of the
+    test images: k-NN on the features of the last student.
     """
     train_set, test_set = data
     first = None
@@ -104,26 +104,27 @@ def self_train(spread, respread, args, data, train_idx, seed):
         if first is None:
             first, _ = outputs(student, in_order(test_set))
         features, _ = outputs(student.encoder, in_order(train_set, train_idx), args.precision)
-        spread = respread(features)
+        spread = respread(features, neighbour_graph(features))
     test_features, _ = outputs(student.encoder, in_order(test_set), args.precision)
     return first, spread, knn(features, spread, test_features)
 
 
-def spread_clusters(features):
+def spread_clusters(features, graph):
     """Ten k-means clusters of (N, D) features, spread over their neighbour_graph: probabilities (N, 10).
 
     What lies at the edge of a cluster goes to the cluster of its neighbours.
     """
     clusters = torch.from_numpy(cluster(features, features[:1])[0]).long().to(features.device)
-    return spread_labels(neighbour_graph(features), torch.arange(len(clusters)), clusters)
+    return spread_labels(graph, torch.arange(len(clusters)), clusters)
 
 
-def spread_cluster_scores(args, data, train_idx, f, seed):
+def spread_cluster_scores(args, data, train_idx, f, graph, seed):
     """Test accuracies without a label: of clusters spread over the graph; with --distill, self-trained too.
 
-    Clusters are named like those of clustering_scores, by the training labels.
+    graph: the neighbour_graph of f.train. Clusters are named like those of clustering_scores, by the
+    training labels.
     """
-    train = spread_clusters(f.train)
+    train = spread_clusters(f.train, graph)
     found = {"test_kmeans_spread_accuracy": named_accuracy(train, knn(f.train, train, f.test), f)}
     if args.distill:
         _, train, test = self_train(train, spread_clusters, args, data, train_idx, seed)
@@ -137,18 +138,18 @@ def named_accuracy(train, test, f):
     return float((names[test.argmax(1).cpu().numpy()] == f.test_labels.cpu().numpy()).mean())
 
 
-def few_label_scores(args, data, train_idx, features, encoders, seed):
+def few_label_scores(args, data, train_idx, features, graph, encoders, seed):
     """Test accuracies with 1, 10 and 100 labels a class, over args.draws draws of the labels.
 
     features: {prefix: Features} to put k-NN and a probe on. encoders: {prefix: encoder} to fine-tune. On the
-    features of prefix "" labels are spread over the graph of the training images as well, and with
+    features of prefix "" labels are spread over `graph`, their training images', as well, and with
     --distill the spread labels teach fresh students. The training images stand in for unlabelled ones;
     none of their other labels is used. Numbers that a class does not have are left out.
 
     Returns test_<prefix><what>_<n>_accuracies, one for each draw, and ..._accuracy, their mean.
     """
     train_set, test_set = data
-    labels, graph = features[""].train_labels, neighbour_graph(features[""].train)
+    labels = features[""].train_labels
     scales = {prefix: statistics(f.train) for prefix, f in features.items()}
     there = labels.bincount(minlength=10).min()
     todo = [(n, draw) for n in LABELS_PER_CLASS if n <= there for draw in range(args.draws)]
@@ -167,13 +168,13 @@ def few_label_scores(args, data, train_idx, features, encoders, seed):
             if prefix in encoders:
                 model = finetune(encoders[prefix], probe, train_set, train_idx[chosen], args, draw)
                 add(f"{prefix}finetuned", n, outputs(model, in_order(test_set))[0])
-        spread = spread_labels(graph, chosen, labels[chosen])
+
+        def respread(_, graph, chosen=chosen):
+            return spread_labels(graph, chosen, labels[chosen])
+
+        spread = respread(features[""].train, graph)
         add("spread", n, knn(features[""].train, spread, features[""].test))
         if args.distill and n in DISTILLED:
-
-            def respread(found, chosen=chosen):
-                return spread_labels(neighbour_graph(found), chosen, labels[chosen])
-
             first, _, last = self_train(spread, respread, args, data, train_idx, draw)
             add("distilled", n, first)
             add("self_trained", n, last)
