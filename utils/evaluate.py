@@ -20,7 +20,10 @@ def predict(model, images, indices=None, shifts=0):
     images: an ImageSet. shifts: test-time augmentation, the mean of the probabilities over all shifts of the
     image by up to so many pixels. The model is put into eval mode for it and then back.
     """
-    found = [outputs(model, in_order(part, indices)) for part in shifted(images, shifts)]
+    if indices is not None:
+        indices = indices.to(images.images.device)
+        images = images._replace(images=images.images[indices], labels=images.labels[indices])
+    found = [outputs(model, in_order(part)) for part in shifted(images, shifts)]
     probabilities = torch.stack([F.softmax(logits, 1) for logits, _ in found]).mean(0)
     return probabilities.cpu().numpy(), found[0][1].cpu().numpy()
 
