@@ -15,8 +15,8 @@ from utils.evaluate import in_order, outputs
 # Chosen on validation images.
 NEIGHBOURS, GRAPH_NEIGHBOURS, KNN_TEMPERATURE = 5, 10, 0.1
 DECAY, FEW_LABELS_DECAY = 1e-3, 1e-1
-# The augmented probe sees so many altered copies of every image, and with few labels about so many images.
-COPIES, FEW_LABELS_IMAGES = 2, 2000
+# The augmented probe sees so many altered copies of every image beside it.
+COPIES = 2
 
 
 class Features(NamedTuple):
