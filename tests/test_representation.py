@@ -15,6 +15,7 @@ from utils.representation import (
     Probe,
     augmented,
     clustering_scores,
+    common_scale,
     encode,
     few_label_probe,
     fit_probe,
@@ -23,6 +24,7 @@ from utils.representation import (
     match_clusters,
     neighbour_graph,
     neighbours,
+    on_sphere,
     plane,
     spread_labels,
     statistics,
@@ -85,8 +87,29 @@ def test_the_probe_is_scikit_learn_s_logistic_regression():
 def test_a_constant_feature_does_no_harm():
     features, labels = blobs(30)
     features[:, 5] = 4.0
-    probe = fit_probe(features, labels, statistics(features), 1e-2)
-    assert probe(features).isfinite().all()
+    for scale in (statistics, common_scale):
+        probe = fit_probe(features, labels, scale(features), 1e-2)
+        assert probe(features).isfinite().all()
+
+
+def test_a_common_scale_is_the_root_of_the_mean_variance():
+    features = torch.tensor([[0.0, 1.0], [6.0, 1.0], [0.0, 9.0], [6.0, 9.0]])
+    mean, std = common_scale(features)
+    assert mean.tolist() == [3, 5]
+    torch.testing.assert_close(std, torch.tensor(((12 + 64 / 3) / 2) ** 0.5).expand(2))
+
+
+def test_a_rescaled_probe_gives_longer_features_the_same_logits():
+    features, labels = blobs(30)
+    probe = fit_probe(features, labels, common_scale(features), 1e-2)
+    torch.testing.assert_close(probe.rescaled(3.0)(3 * features), probe(features))
+
+
+def test_features_on_the_sphere_have_length_one_and_their_direction():
+    rows = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
+    f = on_sphere(Features(rows, None, rows[:1], None, 10 * rows, None))
+    torch.testing.assert_close(f.train, torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
+    torch.testing.assert_close(f.test, f.train)
 
 
 def test_clusters_are_named_so_that_most_labels_are_right():

@@ -14,12 +14,13 @@ from utils.fit import classification_step, fit
 from utils.representation import (
     accuracy,
     cluster,
+    common_scale,
     few_label_probe,
     knn,
     match_clusters,
     neighbour_graph,
+    on_sphere,
     spread_labels,
-    statistics,
 )
 from utils.run import Run
 
@@ -150,7 +151,9 @@ def few_label_scores(args, data, train_idx, features, graph, encoders, seed):
     """
     train_set, test_set = data
     labels = features[""].train_labels
-    scales = {prefix: statistics(f.train) for prefix, f in features.items()}
+    lengths = {prefix: f.train.norm(dim=1).mean() for prefix, f in features.items()}
+    features = {prefix: on_sphere(f) for prefix, f in features.items()}
+    scales = {prefix: common_scale(f.train) for prefix, f in features.items()}
     there = labels.bincount(minlength=10).min()
     todo = [(n, draw) for n in LABELS_PER_CLASS if n <= there for draw in range(args.draws)]
     found = {}
@@ -166,7 +169,8 @@ def few_label_scores(args, data, train_idx, features, graph, encoders, seed):
             probe = few_label_probe(f, chosen, scales[prefix])
             add(f"{prefix}linear", n, probe(f.test))
             if prefix in encoders:
-                model = finetune(encoders[prefix], probe, train_set, train_idx[chosen], args, draw)
+                start = probe.rescaled(lengths[prefix])
+                model = finetune(encoders[prefix], start, train_set, train_idx[chosen], args, draw)
                 add(f"{prefix}finetuned", n, outputs(model, in_order(test_set))[0])
 
         def respread(_, graph, chosen=chosen):

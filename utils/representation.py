@@ -1,5 +1,7 @@
 """What a frozen encoder's features are worth: k-NN, linear probe, clustering; with all and few labels."""
 
+import copy
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ from utils.evaluate import in_order, outputs
 
 # Chosen on validation images.
 NEIGHBOURS, GRAPH_NEIGHBOURS, KNN_TEMPERATURE = 5, 10, 0.1
-DECAY, FEW_LABELS_DECAY = 1e-3, 1e-1
+DECAY = 1e-3
 # The augmented probe sees so many altered copies of every image beside it.
 COPIES = 2
 
@@ -78,11 +80,26 @@ class Probe(nn.Module):
     def forward(self, features):
         return self.linear((features - self.mean) / self.std)
 
+    def rescaled(self, factor):
+        """This probe for features that are `factor` times as long."""
+        probe = copy.deepcopy(self)
+        probe.mean, probe.std = factor * self.mean, factor * self.std
+        return probe
+
 
 def statistics(features):
     """Mean and standard deviation of every feature; a constant feature keeps its scale."""
     std, mean = torch.std_mean(features, 0)
     return mean, torch.where(std > 1e-6, std, 1.0)
+
+
+def common_scale(features):
+    """Mean of every feature, and the deviation (root mean square) of all of them together for each.
+
+    Features that hardly vary stay small: from few labels nobody can tell what they are worth.
+    """
+    std, mean = torch.std_mean(features, 0)
+    return mean, std.square().mean().sqrt().clamp(min=1e-6).expand_as(std)
 
 
 def fit_probe(features, labels, statistics, decay, steps=100):
@@ -117,9 +134,14 @@ def augmented(encoder, images, indices, copies, precision):
     return torch.cat([outputs(encoder, view, precision)[0] for view in views])
 
 
+def on_sphere(features):
+    """These Features, each of length one: what the cosines of the contrastive loss and of k-NN compare."""
+    return features.map(functools.partial(F.normalize, dim=1))
+
+
 def few_label_probe(f, chosen, statistics):
     """The probe from the training features at `chosen` alone; the statistics of all need no labels."""
-    return fit_probe(f.train[chosen], f.train_labels[chosen], statistics, FEW_LABELS_DECAY)
+    return fit_probe(f.train[chosen], f.train_labels[chosen], statistics, DECAY)
 
 
 # --- Without labels ---
