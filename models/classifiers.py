@@ -65,15 +65,40 @@ class Residual(nn.Module):
         return x + self.body(x)
 
 
-class GlobalPool(nn.Module):
-    """Global maximum and mean of every channel, side by side: (B, C, H, W) -> (B, 2C).
+class _MaxAndMean(torch.autograd.Function):
+    """Maximum and mean over height and width: (B, C, H, W) -> two of (B, C); equal maxima: the first.
 
-    As pooling, not as amax and mean, whose gradients are slow on a CPU: a fifth of the time of `compact`.
+    The gradients of the two poolings would each be spread out over the map and then added: on a CPU that was
+    a ninth of the time of a step of `compact`. Here they are written once.
     """
 
+    @staticmethod
+    def forward(ctx, x):
+        top, index = F.max_pool2d(x, x.shape[2:], return_indices=True)
+        ctx.save_for_backward(index)
+        ctx.size = x.shape[2:]
+        return top.flatten(1), x.mean((2, 3))
+
+    @staticmethod
+    def backward(ctx, top, mean):
+        (index,) = ctx.saved_tensors
+        pixels = ctx.size.numel()
+        # (B, H * W, C): in memory a channels_last map, which the convolutions work on.
+        found = (mean / pixels).unsqueeze(1).repeat(1, pixels, 1)
+        found.scatter_add_(1, index.flatten(1).unsqueeze(1), top.unsqueeze(1))
+        return found.transpose(1, 2).unflatten(2, ctx.size)
+
+
+def max_and_mean(x):
+    """Global maximum and global mean of every channel: (B, C, H, W) -> two of (B, C)."""
+    return _MaxAndMean.apply(x)
+
+
+class GlobalPool(nn.Module):
+    """Global maximum and mean of every channel, side by side: (B, C, H, W) -> (B, 2C)."""
+
     def forward(self, x):
-        size = x.shape[2:]
-        return torch.cat([F.max_pool2d(x, size), F.avg_pool2d(x, size)], 1).flatten(1)
+        return torch.cat(max_and_mean(x), 1)
 
 
 class GlobalMax(nn.Module):

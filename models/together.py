@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from models.classifiers import GlobalPool
+from models.classifiers import GlobalPool, max_and_mean
 
 
 class Fusion(nn.Module):
@@ -93,6 +93,4 @@ class StackedGlobalPool(nn.Module):
         self.count = count
 
     def forward(self, x):
-        return torch.stack(
-            [v.unflatten(1, (self.count, -1)) for v in (x.amax((2, 3)), x.mean((2, 3)))], 2
-        ).flatten(1)
+        return torch.stack([v.unflatten(1, (self.count, -1)) for v in max_and_mean(x)], 2).flatten(1)

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from models import ENCODERS, CheckpointError, create, load_encoder, load_model, save_model
-from models.classifiers import Dropout
+from models.classifiers import Dropout, max_and_mean
 
 FEATURES = {
     "linear": 784,
@@ -321,3 +322,16 @@ def test_a_torch_file_of_something_else_is_an_error(tmp_path, content):
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(CheckpointError, match="nothing.pt: no such file"):
         load_encoder(tmp_path / "nothing.pt")
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_maximum_and_mean_and_their_gradients_are_those_of_the_two_poolings(memory_format):
+    x = noise(3, 4, 5, 6).double().contiguous(memory_format=memory_format).requires_grad_()
+    x.data[0, 0, 1, 2] = x.data[0, 0, 3, 3] = 9.0  # of equal maxima the first counts
+    weights = noise(2, 3, 4, seed=1).double()
+    found = max_and_mean(x)
+    torch.testing.assert_close(found, (x.amax((2, 3)), x.mean((2, 3))))
+    (gradient,) = torch.autograd.grad((torch.stack(found) * weights).sum(), x)
+    slow = F.max_pool2d(x, (5, 6)).flatten(1), F.avg_pool2d(x, (5, 6)).flatten(1)
+    torch.testing.assert_close(gradient, torch.autograd.grad((torch.stack(slow) * weights).sum(), x)[0])
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
