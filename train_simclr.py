@@ -50,6 +50,7 @@ from utils.repeat import parts, repeat
 from utils.representation import (
     accuracy,
     augmented_probe_scores,
+    cluster,
     clustering_scores,
     encode,
     frozen_scores,
@@ -181,16 +182,18 @@ def evaluate(args, data, splits, encoder, head, seed, run):
         found, probes[prefix] = frozen_scores(features[prefix])
         record |= with_prefix(prefix, found)
     save_predictions(run, features[""], probes[""], splits)
-    record |= clustering_scores(features[""])
+    clusters = cluster(features[""].train, features[""].test)
+    record |= clustering_scores(features[""], clusters)
     graph = neighbour_graph(features[""].train)
-    record |= spread_cluster_scores(args, data, splits[0], features[""], graph, seed)
+    record |= spread_cluster_scores(args, data, splits[0], features[""], graph, clusters[0], seed)
     record |= augmented_probe_scores(encoder, features[""], data[0], splits[0], args.precision)
     for prefix, network in encoders.items():
         found = finetuned_score(network, probes[prefix], data, splits[0], args, seed)
         record |= with_prefix(prefix, found)
     if args.head != "none":
         after = features[""].map(head.eval())
-        record |= with_prefix("head_", frozen_scores(after)[0] | clustering_scores(after))
+        found = frozen_scores(after)[0] | clustering_scores(after, cluster(after.train, after.test))
+        record |= with_prefix("head_", found)
     return record | few_label_scores(args, data, splits[0], features, graph, encoders, seed)
 
 

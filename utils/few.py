@@ -110,25 +110,28 @@ def self_train(spread, respread, args, data, train_idx, seed):
     return first, spread, knn(features, spread, test_features)
 
 
-def spread_clusters(features, graph):
-    """Ten k-means clusters of (N, D) features, spread over their neighbour_graph: probabilities (N, 10).
+def spread_clusters(clusters, graph, device):
+    """The clusters (N,) of all nodes, spread over a neighbour_graph: probabilities (N, 10) on the device.
 
     What lies at the edge of a cluster goes to the cluster of its neighbours.
     """
-    clusters = torch.from_numpy(cluster(features, features[:1])[0]).long().to(features.device)
-    return spread_labels(graph, torch.arange(len(clusters)), clusters)
+    return spread_labels(graph, torch.arange(len(clusters)), torch.from_numpy(clusters).long().to(device))
 
 
-def spread_cluster_scores(args, data, train_idx, f, graph, seed):
+def spread_cluster_scores(args, data, train_idx, f, graph, clusters, seed):
     """Test accuracies without a label: of clusters spread over the graph; with --distill, self-trained too.
 
-    graph: the neighbour_graph of f.train. Clusters are named like those of clustering_scores, by the
-    training labels.
+    graph, clusters: the neighbour_graph and the k-means clusters of f.train. Clusters are named like those
+    of clustering_scores, by the training labels.
     """
-    train = spread_clusters(f.train, graph)
+
+    def respread(features, graph):
+        return spread_clusters(cluster(features, features[:1])[0], graph, features.device)
+
+    train = spread_clusters(clusters, graph, f.train.device)
     found = {"test_kmeans_spread_accuracy": named_accuracy(train, knn(f.train, train, f.test), f)}
     if args.distill:
-        _, train, test = self_train(train, spread_clusters, args, data, train_idx, seed)
+        _, train, test = self_train(train, respread, args, data, train_idx, seed)
         found["test_kmeans_self_trained_accuracy"] = named_accuracy(train, test, f)
     return found
 

@@ -230,15 +230,15 @@ def augmented_probe_scores(encoder, f, images, train_idx, precision):
     }
 
 
-def clustering_scores(f):
-    """Accuracy and normalised mutual information (NMI) of ten clusters of the test features.
+def clustering_scores(f, clusters):
+    """Accuracy and normalised mutual information (NMI) of `clusters`, found by `cluster` in train and test.
 
     The clusters are fitted on the training features without labels, and named one to one by the training
     labels, so that the test labels are used for the score alone.
     """
     from sklearn.metrics import normalized_mutual_info_score
 
-    train, test = cluster(f.train, f.test)
+    train, test = clusters
     known, labels = f.train_labels.cpu().numpy(), f.test_labels.cpu().numpy()
     names = match_clusters(train, known)
     return {
