@@ -111,7 +111,8 @@ def read_part(folder, dataset):
         )
     try:
         arrays, record = run.predictions(), run.read_json("metrics.json")["runs"][0]
-        config = run.read_json("config.json")["arguments"]
+        config = run.read_json("config.json")
+        arguments, name = config["arguments"], config["name"]
     except Exception as error:  # NumPy, zipfile and json raise half a dozen types for a damaged file
         raise Fault(f"{folder}: damaged ({error}); train it again with --overwrite") from error
     missing = [name for name in ARRAYS if name not in arrays]
@@ -119,11 +120,9 @@ def read_part(folder, dataset):
         raise Fault(
             f"{folder}: predictions.npz lacks {', '.join(missing)}: was it trained with a validation split?"
         )
-    if config["dataset"] != dataset:
-        raise Fault(
-            f"{folder}: a run on {config['dataset']}, not on {dataset}: say --dataset {config['dataset']}"
-        )
-    model = record.get("model") or config.get("model") or folder.name
+    if (other := arguments["dataset"]) != dataset:
+        raise Fault(f"{folder}: a run on {other}, not on {dataset}: say --dataset {other}")
+    model = record.get("model") or arguments.get("model") or name
     return Member([folder], f"{model} {record.get('seed', '')}".strip(), record, arrays)
 
 
