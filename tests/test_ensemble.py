@@ -302,6 +302,7 @@ def test_finished_runs_of_any_script_are_members_by_folder_or_by_name(tmp_path, 
     with pytest.raises(SystemExit):
         run(tiny_dir, tmp_path, "--from", "cnn/folds", "--name", "b")
     (record,) = run(tiny_dir, tmp_path, "--from", "cnn/1", "ensemble/from-1-2", "--name", "c")["runs"]
+    assert record["members"] == 2
     assert record["library"] == ["linear 0", "from-1-2 0"]
 
 

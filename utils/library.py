@@ -112,7 +112,7 @@ def read_part(folder, dataset):
     try:
         arrays, record = run.predictions(), run.read_json("metrics.json")["runs"][0]
         config = run.read_json("config.json")
-        arguments, name = config["arguments"], config["name"]
+        arguments, run_name = config["arguments"], config["name"]
     except Exception as error:  # NumPy, zipfile and json raise half a dozen types for a damaged file
         raise Fault(f"{folder}: damaged ({error}); train it again with --overwrite") from error
     missing = [name for name in ARRAYS if name not in arrays]
@@ -122,7 +122,7 @@ def read_part(folder, dataset):
         )
     if (other := arguments["dataset"]) != dataset:
         raise Fault(f"{folder}: a run on {other}, not on {dataset}: say --dataset {other}")
-    model = record.get("model") or arguments.get("model") or name
+    model = record.get("model") or arguments.get("model") or run_name
     return Member([folder], f"{model} {record.get('seed', '')}".strip(), record, arrays)
 
 
