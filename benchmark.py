@@ -29,8 +29,8 @@ from benchmarks.mil import mil
 from benchmarks.roofline import roofline
 from benchmarks.simclr import simclr
 from utils.cli import Parser, command, command_line, number, resolve_device
-from utils.errors import Fault
-from utils.run import FORMAT, Run, device_name, git_commit
+from utils.errors import UserError
+from utils.runs.folder import FORMAT, RunFolder, device_name, git_commit
 
 BENCHMARKS = {
     "fast": fast,
@@ -55,14 +55,14 @@ def make_parser():
 
 
 def open_folder(results_dir):
-    """The Run of results/benchmarks; Fault now, not after half an hour, when nothing can be written there."""
+    """The RunFolder of results/benchmarks; UserError now, not after half an hour, when nothing can be written there."""
     folder = Path(results_dir) / "benchmarks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise Fault(f"cannot write to {folder}: {error.strerror or error}") from error
-    return Run(folder)
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return RunFolder(folder)
 
 
 def summary(name, ratios):

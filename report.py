@@ -19,12 +19,15 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import NamedTuple
 
-from models.ensembles import COMBINATIONS
-from utils import plots, plots_ensemble, plots_representation
 from utils.cli import Parser, command
-from utils.errors import Fault
-from utils.few import LABELS_PER_CLASS
-from utils.results import (
+from utils.errors import UserError
+from utils.evaluation.few_labels import LABELS_PER_CLASS
+from utils.metrics.selection import COMBINATIONS
+from utils.plots import ensemble as plots_ensemble
+from utils.plots import overview as plots
+from utils.plots import representation as plots_representation
+from utils.plots.style import description
+from utils.runs.results import (
     Experiment,
     Result,
     folder_name,
@@ -245,10 +248,10 @@ def table(head, rows):
 
 
 def attempt(faults, function, *args):
-    """The function's result; after a Fault None, and the fault's line is kept."""
+    """The function's result; after a UserError None, and the fault's line is kept."""
     try:
         return function(*args)
-    except Fault as fault:
+    except UserError as fault:
         faults.append(str(fault))
         return None
 
@@ -286,10 +289,10 @@ def make_row(experiment, result, references):
     metric = experiment.metric or PARADIGMS[experiment.script].metric
     missing = [key for key in experiment.references if key not in references]
     if missing:
-        raise Fault(f"{result.folder.parent.parent / 'references.json'}: lacks {', '.join(missing)}")
+        raise UserError(f"{result.folder.parent.parent / 'references.json'}: lacks {', '.join(missing)}")
     runs, path = result.metrics["runs"], result.folder / "metrics.json"
     if not runs or any(metric not in values for values in (*runs, result.metrics["mean"])):
-        raise Fault(f"{path}: lacks {metric}")
+        raise UserError(f"{path}: lacks {metric}")
     return Row(experiment, result, [references[key] for key in experiment.references], metric)
 
 
@@ -531,7 +534,7 @@ def benchmark_line(path):
         ratios = "<br>".join(map(ratio_text, content["ratios"]))
         bounds = [f"{name}: {found['bound']}." for name, found in content.get("models", {}).items()]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise Fault(f"{path}: not a benchmark's file, {error!r}") from error
+        raise UserError(f"{path}: not a benchmark's file, {error!r}") from error
     what = "<br>".join([f"**{content['benchmark']}**: {content['what']}", *bounds])
     return [what, *sides, ratios, device(content)]
 
@@ -724,7 +727,7 @@ def link(path, readme):
 
 def is_fresh(path, output):
     if isinstance(output, Picture):
-        return plots.description(path) == output.digest
+        return description(path) == output.digest
     return path.exists() and path.read_bytes() == output
 
 
@@ -738,7 +741,7 @@ def write(path, output):
             temporary.write_bytes(output)
         os.replace(temporary, path)
     except OSError as error:
-        raise Fault(f"cannot write {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def make_parser():

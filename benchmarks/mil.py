@@ -2,6 +2,7 @@
 
 import torch
 from tqdm import tqdm
+from utils.fit import Training
 
 import train_mil
 from benchmarks.measure import clock, ratio, row
@@ -9,7 +10,6 @@ from data import load
 from data.bags import BagLoader
 from data.batches import prepare
 from models.mil import create_mil
-from utils.fit import Training
 
 ENCODER, METHOD = "lenet-mil", "attention"
 # Bags a step. A GPU is hardly busy with sixteen.

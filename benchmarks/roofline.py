@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import torch
 from tqdm import tqdm
+from utils.fit import Training, classification_step
 
 from benchmarks.measure import clock, median, ratio, recipe_arguments, row
 from data import POLICIES, BatchLoader, load
 from models import create
-from utils.fit import Training, classification_step
 
 # Square matrix sizes for the peak, and training steps per measurement.
 SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}

@@ -10,6 +10,7 @@ import torch.multiprocessing as mp
 from torch.nn.functional import cross_entropy, normalize
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
+from utils.fit import Training
 
 import train_simclr
 from benchmarks import measure
@@ -17,7 +18,6 @@ from benchmarks.augment import standard_affine
 from benchmarks.measure import clock, ratio, row, standard_dataset
 from data import load, view_augment
 from models import ContrastiveModel, create, nt_xent
-from utils.fit import Training
 
 # torchvision has no fast elastic deformation of PIL images: both sides go without.
 VIEWS = "affine,blur"

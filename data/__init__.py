@@ -1,9 +1,10 @@
 """What is learned from: loading, splits, batches, augmentation. Knows no model and no script."""
 
-from data.augment import POLICIES, VIEW_PARTS, Augment, view_augment
-from data.batches import BatchLoader, SideBySide, generator
+from data.augment import POLICIES, Augment
+from data.batches import BatchLoader, ClassBatches, SideBySide, generator, in_order
 from data.images import DATASETS, DataError, ImageSet, load
-from data.splits import bootstrap, few_labels, folds, split
+from data.splits import bootstrap, few_labels, folds, hold_out, split
+from data.views import VIEW_PARTS, view_augment, view_batches
 
 __all__ = [
     "DATASETS",
@@ -11,6 +12,7 @@ __all__ = [
     "VIEW_PARTS",
     "Augment",
     "BatchLoader",
+    "ClassBatches",
     "DataError",
     "ImageSet",
     "SideBySide",
@@ -18,7 +20,10 @@ __all__ = [
     "few_labels",
     "folds",
     "generator",
+    "hold_out",
+    "in_order",
     "load",
     "split",
     "view_augment",
+    "view_batches",
 ]

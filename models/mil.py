@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.classifiers import ENCODERS, Dropout, create
+from models.classifiers import ENCODERS, create
+from models.layers import Dropout
 
 
 class Pooled(NamedTuple):
@@ -54,7 +55,14 @@ class MIL(nn.Module):
         self.frozen = True
         self.encoder.requires_grad_(False).eval()
 
-    def train(self, mode=True):
+    def parameter_groups(self, encoder_scale: float) -> list[dict]:
+        """Return parameter groups for `fit`: the encoder learns at this share of the learning rate."""
+        encoder = list(self.encoder.parameters())
+        own = {id(p) for p in encoder}
+        others = [p for p in self.parameters() if id(p) not in own]
+        return [{"params": others}, {"params": encoder, "lr_scale": encoder_scale}]
+
+    def train(self, mode: bool = True) -> "MIL":
         super().train(mode)
         if self.frozen:
             self.encoder.eval()

@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-
-from models import create
-from utils import evaluate
 from utils.evaluate import (
     calibration_error,
     confusion,
@@ -20,6 +17,9 @@ from utils.evaluate import (
     scale,
     score,
 )
+
+from models import create
+from utils import evaluate
 
 
 @pytest.fixture

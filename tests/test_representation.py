@@ -5,10 +5,6 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.semi_supervised import LabelSpreading
-
-from data import few_labels, split
-from models import create
-from utils import few
 from utils.evaluate import in_order, outputs
 from utils.representation import (
     Features,
@@ -30,6 +26,10 @@ from utils.representation import (
     spread_labels,
     statistics,
 )
+
+from data import few_labels, split
+from models import create
+from utils import few
 
 
 def blobs(count, classes=3, spread=0.3, seed=0):

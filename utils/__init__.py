@@ -1,1 +1,5 @@
-"""What runs it: command line, run folders, the fit loop, evaluation, plots, more than one process."""
+"""What runs the experiments.
+
+Imports run one way: report -> plots, evaluation -> training -> runs -> metrics. `cli` serves the scripts;
+`errors` and `distributed` serve everybody.
+"""

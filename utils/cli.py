@@ -1,39 +1,61 @@
-"""The command line that all scripts share: flags, checks, faults as one clear line, the rebuilt command."""
+"""The command line that all scripts share: flags, checks, errors as one line, the rebuilt command."""
 
 import argparse
 import functools
 import re
 import shlex
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from data import DATASETS, POLICIES, DataError, load
-from models import CheckpointError
+from data import DATASETS, POLICIES, VIEW_PARTS, DataError, ImageSet, load
+from models import ENCODERS, CheckpointError
 from utils import distributed
-from utils.errors import Fault
-
-OPTIMIZERS = ("adam", "adamw", "sgd", "lars")
-SCHEDULES = ("none", "step", "cosine", "warm-up-cosine", "one-cycle", "plateau")
-
-# Flags that say where and how a run is kept; they change no number.
-BOOKKEEPING = {"data_dir", "results_dir", "name", "resume", "overwrite", "quiet", "track"}
+from utils.errors import UserError
+from utils.runs.folder import BOOKKEEPING, RunFolder
+from utils.training.config import OPTIMIZERS, SCHEDULES
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with an error of one line and --help that shows the defaults."""
+    """argparse with one-line errors and a --help that starts with purpose and examples.
+
+    epilog: may hold a table of the recipe's defaults, see `recipe_table`.
+    """
 
     def __init__(self, **kwargs):
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("usage", f"{kwargs.get('prog', 'python script.py')} [flags]")
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (--help lists all flags)\n")
 
 
-def number(kind, low=None, high=None, open_low=False, open_high=False):
-    """An argparse type: an int or float within bounds, which the error names."""
+def recipe_table(recipes: dict[str, dict], title: str) -> str:
+    """Format recipes as text columns for an epilog: one line per recipe, one column per flag."""
+    flags = list(dict.fromkeys(key for recipe in recipes.values() for key in recipe))
+    head = ["", *(flag.replace("_", "-") for flag in flags)]
+    rows = [[name, *(str(recipe.get(flag, "")) for flag in flags)] for name, recipe in recipes.items()]
+    if len(recipes) < len(flags):  # few recipes with many flags: one line per flag
+        head, *rows = [list(column) for column in zip(head, *rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)
+    ]
+    return "\n".join([f"{title}:", *(f"  {line.rstrip()}" for line in lines)])
+
+
+def number(
+    kind: type,
+    low: float | None = None,
+    high: float | None = None,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> Callable[[str], Any]:
+    """Return an argparse type: an int or float within bounds, which the error names."""
     bounds = []
     if low is not None:
         bounds.append(f"{'above' if open_low else 'at least'} {low}")
@@ -56,7 +78,8 @@ def number(kind, low=None, high=None, open_low=False, open_high=False):
     return parse
 
 
-def run_name(text):
+def run_name(text: str) -> str:
+    """An argparse type: the name of a run's folder."""
     if not re.fullmatch(r"\w[\w.-]*", text):
         raise argparse.ArgumentTypeError(
             f"a run's name has letters, digits, '.', '_' and '-' only, not {text!r}"
@@ -64,77 +87,170 @@ def run_name(text):
     return text
 
 
-def shared_flags():
-    """The flags of every script, as a parent parser."""
+def view_parts(text: str) -> str:
+    """An argparse type: comma-separated names of VIEW_PARTS."""
+    unknown = [part for part in text.split(",") if part not in VIEW_PARTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"unknown part of the augmentation {unknown[0]!r}: choose from {', '.join(VIEW_PARTS)}"
+        )
+    return text
+
+
+def choice(add: Callable, flag: str, choices: Iterable[str], help: str, **kwargs) -> None:
+    """Add a flag with named choices, listed in its help instead of its usage line."""
+    names = tuple(choices)
+    add(flag, choices=names, metavar="NAME", help=f"{help}: {', '.join(names)}", **kwargs)
+
+
+# --- Flags that scripts share ---
+
+
+def shared_flags() -> argparse.ArgumentParser:
+    """Return the flags of every script, as a parent parser."""
     parser = argparse.ArgumentParser(add_help=False)
-    add = parser.add_argument_group("shared flags").add_argument
-    add("--dataset", choices=DATASETS, default="mnist", help="default: mnist")
-    add("--data-dir", default="datasets", metavar="DIR", help="default: datasets")
+    add = parser.add_argument_group("data and run folder").add_argument
+    choice(add, "--dataset", DATASETS, "data set (default: mnist)", default="mnist")
+    add("--data-dir", default="datasets", metavar="DIR", help="where its files are (default: datasets)")
     add("--results-dir", default="results", metavar="DIR", help="default: results")
-    add("--name", type=run_name, help="the run's folder; default: the next free one")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
-    add(
-        "--precision",
-        choices=("auto", "fp32", "bf16"),
-        default="auto",
-        help="training arithmetic; auto: bf16 on CUDA and on CPUs with AMX, else fp32",
-    )
-    add("--compile", action="store_true", help="torch.compile the network")
-    add("--seed", type=number(int, 0), default=0, help="default: 0")
-    add("--runs", type=number(int, 1), default=1, help="repeat with seed, seed + 1, ...")
-    add("--epochs", type=number(int, 1), help="default: the recipe's")
-    add("--batch-size", type=number(int, 1), help="default: the recipe's")
-    add("--lr", type=number(float, 0, open_low=True), help="peak rate; default: the recipe's")
-    add("--resume", action="store_true", help="go on with the run --name where it stopped")
+    add("--name", type=run_name, metavar="NAME", help="the run's folder (default: the next free name)")
+    add("--resume", action="store_true", help="continue the run --name where it stopped")
     add("--overwrite", action="store_true", help="replace the run --name")
-    add("--dry-run", action="store_true", help="one batch through everything, all files written")
-    add("--track", choices=("none", "tensorboard", "wandb"), default="none", help="default: none")
-    add("--quiet", action="store_true", help="print nothing but the result")
+    add("--rescore", action="store_true", help="evaluate the finished run --name again, without training")
+    add(
+        "--track",
+        choices=("none", "tensorboard", "wandb"),
+        default="none",
+        metavar="NAME",
+        help="live tracking (default: none): none, tensorboard, wandb",
+    )
+    add("--quiet", action="store_true", help="print only the result")
+    add = parser.add_argument_group("machine").add_argument
+    choice(add, "--device", ("auto", "cpu", "cuda", "mps"), "device (default: auto)", default="auto")
+    choice(
+        add,
+        "--precision",
+        ("auto", "fp32", "bf16"),
+        "training arithmetic (default: auto, which is bf16 on CUDA and on CPUs with AMX, else fp32)",
+        default="auto",
+    )
+    add("--compile", action="store_true", help="compile the network with torch.compile")
+    add("--dry-run", action="store_true", help="one batch through everything; all files are written")
+    add = parser.add_argument_group("training").add_argument
+    add("--seed", type=number(int, 0), default=0, metavar="N", help="default: 0")
+    add(
+        "--runs",
+        type=number(int, 1),
+        default=1,
+        metavar="N",
+        help="trainings, with seeds seed, seed + 1, ... (default: 1)",
+    )
+    add("--epochs", type=number(int, 1), metavar="N", help="default: the recipe's")
+    add("--batch-size", type=number(int, 1), metavar="N", help="default: the recipe's")
+    add(
+        "--lr",
+        type=number(float, 0, open_low=True),
+        metavar="X",
+        help="peak learning rate (default: the recipe's)",
+    )
     return parser
 
 
-def optimizer_flags():
-    """How `fit` optimises, as a parent parser."""
+def optimizer_flags() -> argparse.ArgumentParser:
+    """Return the flags that tell `fit` how to optimise, as a parent parser."""
     parser = argparse.ArgumentParser(add_help=False)
-    add = parser.add_argument_group("optimisation (defaults: the recipe's)").add_argument
-    add("--optimizer", choices=OPTIMIZERS)
-    add("--weight-decay", type=number(float, 0))
-    add("--schedule", choices=SCHEDULES)
-    add("--ema", type=number(float, 0, 1, open_high=True), help="decay of the weight average; 0: none")
-    add("--clip-norm", type=number(float, 0), help="clip the gradient's norm; 0: never")
+    add = parser.add_argument_group("optimisation (defaults: the recipe's, see below)").add_argument
+    choice(add, "--optimizer", OPTIMIZERS, "optimiser")
+    add("--weight-decay", type=number(float, 0), metavar="X", help="not applied to biases and normalisation")
+    choice(add, "--schedule", SCHEDULES, "learning-rate schedule")
+    add(
+        "--ema",
+        type=number(float, 0, 1, open_high=True),
+        metavar="X",
+        help="decay of the moving average of the weights; 0 for none",
+    )
+    add(
+        "--clip-norm", type=number(float, 0), metavar="X", help="largest norm of the gradient; 0 for no limit"
+    )
     return parser
 
 
-def recipe_flags():
-    """The flags that override the recipe of a supervised classifier, as a parent parser."""
+def recipe_flags() -> argparse.ArgumentParser:
+    """Return the flags that override the recipe of a supervised classifier, as a parent parser."""
     parser = argparse.ArgumentParser(add_help=False, parents=[optimizer_flags()])
-    add = parser.add_argument_group("recipe (defaults: utils/recipes.py)").add_argument
-    add("--augment", choices=tuple(POLICIES))
-    add("--plain-epochs", type=number(int, 0), help="last epochs without augmentation")
-    add("--label-smoothing", type=number(float, 0, 1, open_high=True))
+    add = parser.add_argument_group("recipe (defaults: see below)").add_argument
+    choice(add, "--augment", POLICIES, "augmentation policy")
+    add("--plain-epochs", type=number(int, 0), metavar="N", help="last epochs without augmentation")
+    add("--label-smoothing", type=number(float, 0, 1, open_high=True), metavar="X", help="share in [0, 1)")
     add(
         "--patience",
         type=number(int, 0),
-        help="stop after so many epochs without a better validation loss; 0: never",
+        metavar="N",
+        help="stop after N epochs without a lower validation loss; 0 for never",
     )
     add(
         "--shifts",
         type=number(int, 0, 4),
         default=0,
-        help="score the mean prediction over all shifts of an image by up to so many pixels; default: 0",
+        metavar="N",
+        help="average predictions over all shifts of an image by up to N pixels (default: 0)",
     )
     return parser
 
 
-def fill(args, recipe):
+def view_flags() -> argparse.ArgumentParser:
+    """Return the flags of contrastive pre-training, as a parent parser."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add = parser.add_argument_group("contrastive learning (defaults: the recipe's, see below)").add_argument
+    choice(add, "--encoder", ENCODERS, "network to pre-train")
+    add("--temperature", type=number(float, 0, open_low=True), metavar="X", help="of the contrastive loss")
+    add(
+        "--views",
+        type=view_parts,
+        metavar="A,B,...",
+        help=f"parts of the augmentation, with commas: {', '.join(VIEW_PARTS)}",
+    )
+    add("--strength", type=number(float, 0), metavar="X", help="factor on all ranges of the views")
+    add(
+        "--knn-every",
+        type=number(int, 1),
+        default=5,
+        metavar="N",
+        help="epochs between k-NN checks on validation images (default: 5)",
+    )
+    return parser
+
+
+def evaluation_flags() -> argparse.ArgumentParser:
+    """Return the flags of the evaluation of an encoder, see EncoderOptions, as a parent parser."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add = parser.add_argument_group("evaluation of the encoder").add_argument
+    add(
+        "--draws",
+        type=number(int, 1),
+        default=10,
+        metavar="N",
+        help="draws of 1, 10 and 100 labels per class (default: 10)",
+    )
+    add("--distill", action="store_true", help="also self-train without labels, and from 1 and 10 per class")
+    choice(add, "--student", ENCODERS, "network that is self-trained (default: fast)", default="fast")
+    return parser
+
+
+# --- Arguments ---
+
+
+def fill(args: argparse.Namespace, recipe: dict) -> None:
     """Set every argument that the user left out (None) to the recipe's value."""
     for key, value in recipe.items():
         if getattr(args, key, None) is None:
             setattr(args, key, value)
 
 
-def command_line(parser, args, leave_out=BOOKKEEPING):
-    """The shortest `python script.py ...` that parses to the same arguments, less those left out."""
+def command_line(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, leave_out: Iterable[str] = BOOKKEEPING
+) -> str:
+    """Return the shortest `python script.py ...` that parses to the same arguments, but for those left out."""
     words, seen = [], set(leave_out)
     for action in parser._actions:
         value = getattr(args, action.dest, action.default)
@@ -148,32 +264,34 @@ def command_line(parser, args, leave_out=BOOKKEEPING):
     return shlex.join(["python", parser.prog, *words])
 
 
-def command_lines(parser, args):
-    """What a run's record shows, and a function of the run: the command that goes on with it.
+def command_lines(
+    parser: argparse.ArgumentParser, args: argparse.Namespace
+) -> tuple[str, Callable[[RunFolder], str]]:
+    """Return the command for the run's record, and a function of the run: the command that resumes it.
 
-    To be called before `fill`, so that both name only what the user gave.
+    Call it before `fill`, so that both name only what the user gave.
     """
-    start = command_line(parser, args, leave_out={"name", "resume", "overwrite"})
+    start = command_line(parser, args, leave_out={"name", "resume", "overwrite", "rescore"})
     return command_line(parser, args), lambda run: f"{start} --name {run.folder.name} --resume"
 
 
-def command(main):
-    """Decorate a script's main: a foreseen fault ends it with one line and exit code 2."""
+def command(main: Callable) -> Callable:
+    """Decorate a script's main: an error the user can fix ends it with one line and exit code 2."""
 
     @functools.wraps(main)
     def guarded(argv=None):
         try:
             return main(argv)
-        except (Fault, DataError, CheckpointError) as fault:
+        except (UserError, DataError, CheckpointError) as error:
             script = Path(main.__code__.co_filename).name
-            print(f"{script}: error: {' '.join(str(fault).split())}", file=sys.stderr)
+            print(f"{script}: error: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(2)
 
     return guarded
 
 
-def resolve_machine(args):
-    """Settle --device and --precision on this machine, --quiet but on one rank, --dry-run's one epoch."""
+def resolve_machine(args: argparse.Namespace) -> None:
+    """Resolve --device and --precision on this machine, silence ranks above 0, shorten a dry run."""
     args.quiet |= distributed.rank() > 0
     if args.dry_run:
         args.epochs = 1
@@ -181,16 +299,17 @@ def resolve_machine(args):
     args.precision = resolve_precision(args.precision, torch.device(args.device))
 
 
-def load_data(args):
-    """The (train, test) ImageSets that the flags name, loaded first on rank 0; 1,000 of each in a dry run."""
-    data = distributed.first_then_all(lambda: load(args.dataset, args.data_dir, args.device))
+def load_data(args: argparse.Namespace) -> tuple[ImageSet, ImageSet]:
+    """Load the (train, test) ImageSets that the flags name; a dry run gets 1,000 images of each."""
+    train, test = distributed.first_then_all(lambda: load(args.dataset, args.data_dir, args.device))
     if args.dry_run:
-        data = [part._replace(images=part.images[:1000], labels=part.labels[:1000]) for part in data]
-    return data
+        train = train._replace(images=train.images[:1000], labels=train.labels[:1000])
+        test = test._replace(images=test.images[:1000], labels=test.labels[:1000])
+    return train, test
 
 
-def resolve_device(name):
-    """A torch.device for --device; Fault when the machine lacks it."""
+def resolve_device(name: str) -> torch.device:
+    """Return the torch.device for --device; UserError when the machine lacks it."""
     present = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -199,12 +318,12 @@ def resolve_device(name):
     if name == "auto":
         name = next(kind for kind, there in present.items() if there)
     if not present[name]:
-        raise Fault(f"--device {name}: this machine has none that PyTorch can use; try --device cpu")
+        raise UserError(f"--device {name}: this machine has none that PyTorch can use; try --device cpu")
     return torch.device(name)
 
 
-def resolve_precision(name, device):
-    """ "bf16" or "fp32" for --precision. bf16 pays on CUDA, and on a CPU only with AMX tiles."""
+def resolve_precision(name: str, device: torch.device) -> str:
+    """Return "bf16" or "fp32" for --precision; bf16 is faster on CUDA and on CPUs with AMX tiles."""
     if name != "auto":
         return name
     if device.type == "cpu":

@@ -2,24 +2,26 @@
 
 import datetime
 import os
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 
-def rank():
+def rank() -> int:
     return int(os.environ.get("RANK", 0))
 
 
-def world():
+def world() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def start(device):
-    """Join the process group that torchrun announces, if any; returns this rank's own device."""
+def start(device: torch.device) -> torch.device:
+    """Join the process group that torchrun announces, if any; return this rank's own device."""
     if world() > 1 and not dist.is_initialized():
-        # Ranks that share out whole runs meet only at the end, which may be days apart.
+        # Ranks that share out whole runs meet only at the end, which may be days later.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=datetime.timedelta(days=30))
     if device.type == "cuda":
@@ -28,13 +30,13 @@ def start(device):
     return device
 
 
-def barrier():
+def barrier() -> None:
     """Wait until every rank is here."""
     if dist.is_initialized():
         dist.barrier()
 
 
-def first_then_all(function):
+def first_then_all(function: Callable[[], Any]) -> Any:
     """Call `function` on rank 0, then on every other rank: for work that fills a cache on disk."""
     if rank() == 0:
         result = function()
@@ -42,15 +44,15 @@ def first_then_all(function):
     return result if rank() == 0 else function()
 
 
-def first(function):
-    """Call `function` on rank 0 alone and give every rank its (picklable) result or its exception."""
+def on_rank_zero(function: Callable[[], Any]) -> Any:
+    """Call `function` on rank 0 only; every rank gets its (picklable) result or its exception."""
     if not dist.is_initialized():
         return function()
-    box = [None, None]
+    box: list[Any] = [None, None]
     if rank() == 0:
         try:
             box[0] = function()
-        except Exception as error:  # the other ranks wait for an answer, whatever happens here
+        except Exception as error:  # the other ranks wait for an answer in any case
             box[1] = error
     dist.broadcast_object_list(box)
     if box[1] is not None:
@@ -61,10 +63,12 @@ def first(function):
 # --- Ranks that share one training ---
 
 
-def share(model):
-    """The model whose ranks train it together on pieces of each batch: gradients averaged over the ranks,
-    batch statistics over the whole batch. The parameters stay those of `model`, but its batch norm layers are
-    replaced: in training mode they wait for all ranks. One process: `model` itself.
+def data_parallel(model: nn.Module) -> nn.Module:
+    """Wrap a model so that the ranks train it together, each on its piece of every batch.
+
+    Gradients are averaged over the ranks (DistributedDataParallel), batch statistics are taken over the
+    whole batch. The parameters stay those of `model`, but its batch norm layers are replaced: in training
+    mode they wait for all ranks. With one process, returns `model` itself.
     """
     if world() == 1:
         return model
@@ -73,11 +77,11 @@ def share(model):
     return nn.parallel.DistributedDataParallel(model, [device] if device.type == "cuda" else None)
 
 
-def gather(rows):
-    """The rows of all ranks, one rank after the other, (sum of n, ...), from each rank's own (n, ...).
+def gather(rows: torch.Tensor) -> torch.Tensor:
+    """Concatenate the rows (n, ...) of all ranks in the order of the ranks; n may differ between ranks.
 
-    For a loss over the whole batch that every rank computes in full: each differentiates it with respect to
-    its own rows alone, and because `share` averages the gradients, these are passed on times the world size.
+    It is for a loss over the whole batch that every rank computes in full. Each rank then has the gradient
+    of its own rows only, scaled by the world size, because `data_parallel` averages over the ranks.
     """
     if world() == 1:
         return rows
@@ -94,7 +98,7 @@ def gather(rows):
 
 
 def _synchronise_batch_norm(module):
-    """Put a synchronised layer in place of every batch norm, with the same parameters and statistics."""
+    """Replace every batch norm by a synchronised layer with the same parameters and statistics."""
     for name, child in module.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             on_gpu = child.weight.is_cuda
@@ -104,8 +108,8 @@ def _synchronise_batch_norm(module):
             _synchronise_batch_norm(child)
 
 
-class Sum(torch.autograd.Function):
-    """The sum of a tensor over the ranks; so is its gradient."""
+class SumOverRanks(torch.autograd.Function):
+    """Sum a tensor over the ranks; its gradient is summed as well."""
 
     @staticmethod
     def forward(ctx, x):
@@ -115,11 +119,11 @@ class Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        return Sum.forward(ctx, gradient)
+        return SumOverRanks.forward(ctx, gradient)
 
 
 class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch norm over the batches of all ranks: torch.nn.SyncBatchNorm, which runs on GPUs only."""
+    """Batch norm over the batches of all ranks, as torch.nn.SyncBatchNorm, which runs on GPUs only."""
 
     def __init__(self, original):
         super().__init__(original.num_features, original.eps, original.momentum)
@@ -136,7 +140,7 @@ class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         wide = x.float()
         count = torch.full((1,), x.numel() / x.shape[1])
         totals = torch.cat([wide.sum(others), wide.square().sum(others), count])
-        mean, square, count = Sum.apply(totals).tensor_split([x.shape[1], 2 * x.shape[1]])
+        mean, square, count = SumOverRanks.apply(totals).tensor_split([x.shape[1], 2 * x.shape[1]])
         mean = mean / count
         variance = square / count - mean.square()
         with torch.no_grad():

@@ -1,72 +1,81 @@
-"""A grid of many small trainings whose results are one file, sweep.json, in place of a folder each."""
+"""A grid of many small trainings whose results are one file, sweep.json, instead of a folder each."""
 
 import json
 import statistics
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tqdm import tqdm
 
 from utils import distributed
-from utils.repeat import stoppable
-from utils.run import FORMAT
+from utils.runs.folder import FORMAT, RunFolder, mean_and_std
+from utils.runs.repeat import stoppable
 
 RESULT = "sweep.json"
 
 
-def collect(train, todo, args, run, resume_command, group=()):
-    """Call train(job) for every job of which the sweep has no record; returns sweep.json's content.
+def collect(
+    train: Callable[[dict], dict],
+    todo: Sequence[dict],
+    args: Namespace,
+    run: RunFolder,
+    resume_command: str,
+    group: Sequence[str] = (),
+) -> dict:
+    """Call train(job) for every job that the sweep has no record of; return the content of sweep.json.
 
-    todo: dicts of numbers and strings, no two alike. `train` returns a record that holds the job too, flat
-    but for lists of numbers. Each is kept as a line of records-<rank>.jsonl, on disk before the next one
-    begins; ranks take every world-th of what is left. group: the keys of a job that name its cell; the jobs
-    of one cell are repeats, over which mean and standard deviation go.
+    todo: distinct dicts of numbers and strings. train: returns a record that contains the job, with numbers
+    and lists of numbers. Each record is one line of records-<rank>.jsonl, written before the next training
+    begins. group: the keys of a job that name its cell. The jobs of one cell are repeats, over which mean
+    and standard deviation are taken.
     """
     keys = tuple(todo[0])
-    known = {identity(record, keys) for record in records(run)}
+    known = {identity(record, keys) for record in read_records(run)}
     left = [job for job in todo if identity(job, keys) not in known]
-    distributed.barrier()  # every rank has read what there is before any of them adds to it
+    distributed.barrier()  # all ranks have read the records before any of them adds to them
     mine = left[distributed.rank() :: distributed.world()]
     rank_file = run.path(f"records-{distributed.rank()}.jsonl")
     with stoppable(resume_command), tqdm(total=len(mine), disable=args.quiet, unit="training") as bar:
         for job in mine:
             bar.set_postfix_str(", ".join(map(str, job.values())))
-            record = train(job)
-            append(rank_file, record)
+            append(rank_file, train(job))
             bar.update()
             if distributed.rank() == 0:
-                write(run, todo, keys, group)  # what there is so far can be looked at
+                write(run, todo, keys, group)  # so that the sweep can be inspected while it runs
     distributed.barrier()
-    return distributed.first(lambda: write(run, todo, keys, group))
+    return distributed.on_rank_zero(lambda: write(run, todo, keys, group))
 
 
-def append(path, record):
-    """Add a line; one that was cut off before it stays a line of its own."""
+def append(path: Path, record: dict) -> None:
+    """Append a line; a torn line before it stays a line of its own."""
     before = path.read_bytes() if path.exists() else b""
-    cut_off = before != b"" and not before.endswith(b"\n")
+    torn = before != b"" and not before.endswith(b"\n")
     with path.open("a") as file:
-        file.write("\n" * cut_off + json.dumps(record) + "\n")
+        file.write("\n" * torn + json.dumps(record) + "\n")
 
 
-def identity(record, keys):
+def identity(record: dict, keys: Sequence[str]) -> tuple:
     return tuple(record[key] for key in keys)
 
 
-def records(run):
-    """All that the sweep has so far; a last line that was cut off by a power failure is left out."""
-    found = []
+def read_records(run: RunFolder) -> list[dict]:
+    """Return all records of the sweep so far, without lines torn by a power failure."""
+    records = []
     for path in sorted(run.folder.glob("records-*.jsonl")):
         for line in path.read_text().splitlines():
             try:
-                found.append(json.loads(line))
+                records.append(json.loads(line))
             except ValueError:
                 continue
-    return found
+    return records
 
 
-def write(run, todo, keys, group):
-    """sweep.json: a cell for every value of the group that has records, with their means and deviations."""
+def write(run: RunFolder, todo: Sequence[dict], keys: Sequence[str], group: Sequence[str]) -> dict:
+    """Write sweep.json: one cell for every value of the group, with mean and standard deviation."""
     wanted = {identity(job, keys) for job in todo}
-    known = {identity(record, keys): record for record in records(run)}
-    cells = {}
+    known = {identity(record, keys): record for record in read_records(run)}
+    cells: dict[tuple, list[dict]] = {}
     for job in todo:
         if identity(job, keys) in known:
             cells.setdefault(identity(job, group), []).append(known[identity(job, keys)])
@@ -87,15 +96,12 @@ def write(run, todo, keys, group):
 
 
 def short(value):
-    """A number with six digits: a sweep has thousands of them, and no figure needs more."""
+    """Round a float to six digits: a sweep has thousands of numbers, and no table needs more digits."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def cell(head, rows):
-    """One cell: mean and std of its records' numbers, lists element by element, and the numbers themselves.
-
-    std is None for a single record.
-    """
+def cell(head: dict, rows: list[dict]) -> dict:
+    """Summarise one cell: its records' numbers, their mean and std, and the means of lists by element."""
     columns = {
         key: [row[key] for row in rows]
         for key in rows[0]
@@ -107,8 +113,7 @@ def cell(head, rows):
     return {
         **head,
         "runs": [{key: short(row[key]) for key in row if key in ("seed", *numbers)} for row in rows],
-        "mean": {key: statistics.fmean(column) for key, column in numbers.items()},
-        "std": {key: statistics.stdev(column) if len(rows) > 1 else None for key, column in numbers.items()},
+        **mean_and_std(numbers),
         **{
             f"mean_{key}": [round(statistics.fmean(values), 5) for values in zip(*column, strict=True)]
             for key, column in lists.items()

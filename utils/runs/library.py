@@ -1,48 +1,49 @@
-"""A library of finished runs: their saved predictions, read and checked to belong together."""
+"""A library of finished runs: their saved predictions, checked to be of the same images."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
-from utils.errors import Fault
-from utils.evaluate import fit_temperature, scale
-from utils.run import Run
+from utils.errors import UserError
+from utils.metrics.classification import fit_temperature, scale
+from utils.runs.folder import RunFolder
 
 ARRAYS = ("val_probabilities", "val_labels", "val_indices", "test_probabilities", "test_labels")
 
 
 class Member(NamedTuple):
-    """One member: its folders (one a fold), short name, record in metrics.json, predictions by ARRAYS."""
+    """One member: its folders (one per fold), short name, record of metrics.json, and arrays named ARRAYS."""
 
-    folders: list
+    folders: list[Path]
     name: str
     record: dict
-    arrays: dict
+    arrays: dict[str, np.ndarray]
 
 
 class Library(NamedTuple):
-    """Members with the same images: probabilities (M, N, classes) float32 and labels (N,)."""
+    """M members evaluated on the same N images: probabilities (M, N, classes) float32 and labels (N,)."""
 
-    members: list
+    members: list[Member]
     val_p: np.ndarray
     val_y: np.ndarray
     val_indices: np.ndarray
     test_p: np.ndarray
     test_y: np.ndarray
 
-    def choose(self, indices):
-        """The library of the members at these indices."""
+    def choose(self, indices: np.ndarray) -> "Library":
+        """Return the library of the members at these indices."""
         members = [self.members[i] for i in indices]
         return self._replace(members=members, val_p=self.val_p[indices], test_p=self.test_p[indices])
 
-    def calibrated(self):
-        """This library with every member scaled by its temperature, fitted on the validation images.
+    def calibrated(self) -> "Library":
+        """Scale every member by its own temperature, fitted on the validation images.
 
-        What members learned with smoothed labels leaves them underconfident, and their average more so. A
-        selection by loss would then take a single member, only because it is the surest.
+        Members trained with smoothed labels are underconfident, and their average even more so. A selection
+        by loss would otherwise choose a single member only because it is the most confident.
         """
         temperatures = [fit_temperature(p, self.val_y) for p in self.val_p]
         val_p, test_p = (
@@ -52,61 +53,61 @@ class Library(NamedTuple):
         return self._replace(val_p=val_p, test_p=test_p)
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
         return [member.name for member in self.members]
 
-    def mean(self, key):
-        """Of a number in the members' records."""
+    def mean(self, key: str) -> float:
+        """Return the mean of a number in the members' records."""
         return fmean(member.record[key] for member in self.members)
 
 
-def read_library(folders, dataset):
-    """The Library of all members in these runs' folders; Fault when they don't belong together."""
+def read_library(folders: Sequence[Path], dataset: str) -> Library:
+    """Read all members in the folders of these runs; UserError when their images differ."""
     members = [member for folder in folders for member in read_members(Path(folder), dataset)]
     first = members[0]
     for member in members[1:]:
         for name in ("val_indices", "val_labels", "test_labels"):
             if not np.array_equal(member.arrays[name], first.arrays[name]):
-                raise Fault(
-                    f"{member.folders[0]} and {first.folders[0]} differ in {name}: members share one split; "
-                    "ensemble.py trains such members, train_cnn.py only those of one --seed"
+                raise UserError(
+                    f"{member.folders[0]} and {first.folders[0]} differ in {name}: members must share one "
+                    "validation split; train them with ensemble.py, or with train_cnn.py and one --seed"
                 )
     p = {}
     for name in ("val_probabilities", "test_probabilities"):
         shapes = {member.arrays[name].shape for member in members}
         if len(shapes) > 1:
-            raise Fault(f"members with {name} of unequal shapes: {', '.join(map(str, sorted(shapes)))}")
+            raise UserError(f"members with {name} of unequal shapes: {', '.join(map(str, sorted(shapes)))}")
         p[name] = np.stack([member.arrays[name] for member in members])
     a = first.arrays
     val = p["val_probabilities"], a["val_labels"], a["val_indices"]
     return Library(members, *val, p["test_probabilities"], a["test_labels"])
 
 
-def read_members(folder, dataset):
-    """The members in a run's folder: its trained parts, or else the run itself.
+def read_members(folder: Path, dataset: str) -> list[Member]:
+    """Read the members in the folder of a run: its parts, or the run itself.
 
     The folds of one seed are one member, with out-of-fold validation predictions.
     """
-    found = [read_part(path, dataset) for path in part_folders(folder)]
-    grouped = {}
-    for member in found:
+    members = [read_part(path, dataset) for path in part_folders(folder)]
+    grouped: dict[object, list[Member]] = {}
+    for member in members:
         key = member.record["seed"] if "fold" in member.record else member.folders[0]
         grouped.setdefault(key, []).append(member)
     return [out_of_fold(folds) if "fold" in folds[0].record else folds[0] for folds in grouped.values()]
 
 
-def part_folders(folder):
-    """What was trained within a run, in the order of its numbers: member-*, seed-*, fold-*, or the run."""
+def part_folders(folder: Path) -> list[Path]:
+    """Return the trained parts of a run by number: member-*, seed-* or fold-*; without any, the run."""
     for pattern in ("member-*/", "seed-*/", "fold-*/"):
         if parts := list(folder.glob(pattern)):
             return sorted(parts, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
     return [folder]
 
 
-def read_part(folder, dataset):
-    run = Run(folder)
+def read_part(folder: Path, dataset: str) -> Member:
+    run = RunFolder(folder)
     if not run.finished:
-        raise Fault(
+        raise UserError(
             f"{folder}: no finished run with its predictions.npz, which is not committed: train it here first"
         )
     try:
@@ -114,21 +115,24 @@ def read_part(folder, dataset):
         config = run.read_json("config.json")
         arguments, run_name = config["arguments"], config["name"]
     except Exception as error:  # NumPy, zipfile and json raise half a dozen types for a damaged file
-        raise Fault(f"{folder}: damaged ({error}); train it again with --overwrite") from error
+        raise UserError(f"{folder}: damaged ({error}); train it again with --overwrite") from error
     missing = [name for name in ARRAYS if name not in arrays]
     if missing:
-        raise Fault(
+        raise UserError(
             f"{folder}: predictions.npz lacks {', '.join(missing)}: was it trained with a validation split?"
         )
     if (other := arguments["dataset"]) != dataset:
-        raise Fault(f"{folder}: a run on {other}, not on {dataset}: say --dataset {other}")
+        raise UserError(f"{folder}: a run on {other}, not on {dataset}: say --dataset {other}")
     model = record.get("model") or arguments.get("model") or run_name
     return Member([folder], f"{model} {record.get('seed', '')}".strip(), record, arrays)
 
 
-def out_of_fold(folds):
-    """One member of K folds: each image's validation prediction by the fold that did not see it, test
-    predictions averaged."""
+def out_of_fold(folds: list[Member]) -> Member:
+    """Join K folds into one member.
+
+    Each image's validation prediction comes from the fold that did not train on it; test predictions are
+    averaged.
+    """
     arrays = {name: [fold.arrays[name] for fold in folds] for name in ARRAYS}
     order = np.argsort(np.concatenate(arrays["val_indices"]), kind="stable")
     joined = {name: np.concatenate(arrays[name])[order] for name in ARRAYS if name.startswith("val")}

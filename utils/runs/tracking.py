@@ -1,12 +1,13 @@
-"""Optional live tracking: TensorBoard or Weights & Biases, imported only when asked for."""
+"""Optional live tracking: TensorBoard or Weights & Biases, imported on use."""
 
-from utils.errors import Fault
+from utils.errors import UserError
+from utils.runs.folder import RunFolder
 
 
 class Tracker:
-    """Sends one dict of numbers per epoch to `kind`: "none", "tensorboard" or "wandb"."""
+    """Send one dict of numbers per epoch to `kind`: "none", "tensorboard" or "wandb"."""
 
-    def __init__(self, kind, run):
+    def __init__(self, kind: str, run: RunFolder):
         self.writer = self.wandb = None
         if kind == "tensorboard":
             self.writer = _tensorboard()(log_dir=run.path("tensorboard"))
@@ -14,22 +15,22 @@ class Tracker:
             name = f"{run.folder.parent.name}/{run.folder.name}"
             self.wandb = _wandb().init(project="mnist", name=name, dir=run.folder)
 
-    def log(self, values, step):
+    def log(self, values: dict[str, float], step: int) -> None:
         if self.writer:
             for key, value in values.items():
                 self.writer.add_scalar(key, value, step)
         if self.wandb:
             self.wandb.log(values, step=step)
 
-    def close(self):
+    def close(self) -> None:
         if self.writer:
             self.writer.close()
         if self.wandb:
             self.wandb.finish()
 
 
-def check(kind):
-    """Fault now, before any training, when the package for --track is not installed."""
+def check(kind: str) -> None:
+    """Raise UserError before any training when the package for --track is not installed."""
     {"none": lambda: None, "tensorboard": _tensorboard, "wandb": _wandb}[kind]()
 
 
@@ -37,7 +38,7 @@ def _tensorboard():
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise Fault("--track tensorboard needs a package: pip install tensorboard") from error
+        raise UserError("--track tensorboard needs a package: pip install tensorboard") from error
     return SummaryWriter
 
 
@@ -45,5 +46,5 @@ def _wandb():
     try:
         import wandb
     except ImportError as error:
-        raise Fault("--track wandb needs a package: pip install wandb") from error
+        raise UserError("--track wandb needs a package: pip install wandb") from error
     return wandb

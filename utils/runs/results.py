@@ -1,6 +1,6 @@
 """The committed results, read and checked: runs, headline experiments, reference figures, benchmarks.
 
-Every reader raises Fault with one line that names the file, for a missing, half-written or foreign one.
+Every reader raises UserError with one line that names the file when it is missing, damaged or foreign.
 """
 
 import json
@@ -8,17 +8,17 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.errors import Fault
-from utils.run import FORMAT
-from utils.sweep import RESULT as SWEEP
+from utils.errors import UserError
+from utils.runs.folder import FORMAT
+from utils.runs.sweep import RESULT as SWEEP
 
 
 class Experiment(NamedTuple):
-    """One headline of the README: what to run, and what the report says about it.
+    """One row of the report: what to run, and how to show it.
 
-    minutes: {"cpu": ..., "gpu": ...}, expected. references: keys of references.json. label: the table's
-    word for it, by default its name. metric: the figure to show, by default that of its script. ablation:
-    the run is a row of the table of ablations in place of the headlines.
+    minutes: {"cpu": ..., "gpu": ...}, expected. references: keys of references.json. label: what the table
+    calls it, by default its name. metric: the metric to show, by default that of its script. ablation: the
+    run belongs in the table of ablations, not in the headline table.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Experiment(NamedTuple):
 
     @property
     def folder(self):
-        """Where its run lies within results/, e.g. "cnn/wide"."""
+        """The folder of its run below results/, e.g. "cnn/wide"."""
         return f"{folder_name(self.script)}/{self.name}"
 
 
 class Result(NamedTuple):
-    """A finished run: its folder and the content of its files."""
+    """A finished run: its folder and the contents of its files."""
 
     folder: Path
     config: dict
@@ -49,46 +49,46 @@ class Result(NamedTuple):
     history: list
 
 
-def folder_name(script):
+def folder_name(script: str) -> str:
     return script.removeprefix("train_")
 
 
-def read_json(path, *keys):
-    """The JSON object in `path`, which must have this repository's format and the given keys."""
+def read_json(path: Path, *keys: str) -> dict:
+    """Return the JSON object in `path`, which must have this repository's format and the given keys."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Fault(f"{path}: missing") from None
+        raise UserError(f"{path}: missing") from None
     except (OSError, ValueError):
-        raise Fault(f"{path}: not valid JSON; half-written?") from None
+        raise UserError(f"{path}: not valid JSON; half-written?") from None
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
-        raise Fault(f"{path}: format {json.dumps(found)}, but this code reads format {FORMAT}")
+        raise UserError(f"{path}: format {json.dumps(found)}, but this code reads format {FORMAT}")
     lacking = [key for key in keys if key not in content]
     if lacking:
-        raise Fault(f"{path}: lacks {', '.join(lacking)}")
+        raise UserError(f"{path}: lacks {', '.join(lacking)}")
     return content
 
 
-def read_experiments(results_dir):
+def read_experiments(results_dir: Path | str) -> list[Experiment]:
     path = Path(results_dir) / "experiments.json"
     try:
         return [Experiment(**entry) for entry in read_json(path, "experiments")["experiments"]]
     except TypeError as error:
-        raise Fault(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
 
 
-def read_references(results_dir):
-    """{key: {"value", "source", ...}}; the file describes its fields."""
+def read_references(results_dir: Path | str) -> dict[str, dict]:
+    """Return {key: {"value", "source", ...}}; the file describes its fields."""
     return read_json(Path(results_dir) / "references.json", "references")["references"]
 
 
-def read_benchmark(path):
+def read_benchmark(path: Path) -> dict:
     return read_json(path, "benchmark", "what", "device", "rows", "ratios")
 
 
-def read_result(folder):
-    """The Result in `folder`, or None for a dry run."""
+def read_result(folder: Path) -> Result | None:
+    """Return the Result in `folder`, or None for a dry run."""
     config = read_json(folder / "config.json", "script", "command", "arguments")
     if config["arguments"].get("dry_run"):
         return None
@@ -97,14 +97,14 @@ def read_result(folder):
     try:
         history = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
-        raise Fault(f"{path}: missing") from None
+        raise UserError(f"{path}: missing") from None
     except (OSError, ValueError):
-        raise Fault(f"{path}: not valid JSON lines; half-written?") from None
+        raise UserError(f"{path}: not valid JSON lines; half-written?") from None
     return Result(folder, config, metrics, history)
 
 
-def run_folders(results_dir):
-    """Every results/<paradigm>/<run> that holds a run, finished or not; no sweeps, dry runs or demo."""
+def run_folders(results_dir: Path | str) -> list[Path]:
+    """Return every results/<paradigm>/<run> that holds a run, finished or not; no sweep, dry run or demo."""
     found = {
         path.parent for name in ("config", "metrics") for path in Path(results_dir).glob(f"*/*/{name}.json")
     }
@@ -113,10 +113,10 @@ def run_folders(results_dir):
     )
 
 
-def is_sweep(folder):
-    """Whether a folder holds a sweep, finished or not: many small trainings in one file, utils/sweep.py."""
+def is_sweep(folder: Path) -> bool:
+    """Return whether a folder holds a sweep (utils/runs/sweep.py), finished or not."""
     return (folder / SWEEP).exists() or any(folder.glob("records-*.jsonl"))
 
 
-def read_sweep(folder):
+def read_sweep(folder: Path) -> dict:
     return read_json(folder / SWEEP, "command", "device", "seconds", "trainings", "cells")

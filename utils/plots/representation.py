@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from utils.plots import PALETTE, figure, plain_numbers, save
+from utils.plots.style import PALETTE, figure, plain_numbers, save
 
 # One colour a digit, in every map of features.
 DIGIT_COLORS = (

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from models.classifiers import GlobalPool, max_and_mean
+from models.layers import GlobalPool, max_and_mean
 
 
 class Fusion(nn.Module):

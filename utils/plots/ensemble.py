@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from models.ensembles import average, single_figures
-from utils.plots import PALETTE, figure, save
+from utils.metrics.selection import average, member_metrics
+from utils.plots.style import PALETTE, figure, save
 
 LABELS = {
     "best_single": "best single (by validation)",
@@ -21,7 +21,7 @@ VAL, TEST = PALETTE[0], PALETTE[1]
 def combinations(records, names, path):
     """Test error with its 95 % interval, loss and calibration error of every combination; a dot per library.
 
-    records: of one library each, as in metrics.json. names: of models.ensembles.COMBINATIONS.
+    records: of one library each, as in metrics.json. names: of utils.metrics.selection.COMBINATIONS.
     """
     fig, axes = figure(1, 3, size=(11, 0.42 * len(names) + 1.6), sharey=True, width_ratios=(2, 1, 1))
     fig.get_layout_engine().set(w_pad=0.12)
@@ -70,8 +70,8 @@ def members(library, path):
     at, width = np.arange(len(library.members)), 0.38
     for part, color, side in (("validation", VAL, -0.5), ("test", TEST, 0.5)):
         p, y = (library.val_p, library.val_y) if part == "validation" else (library.test_p, library.test_y)
-        losses, accuracies = single_figures(p, y)
-        (loss,), (accuracy,) = single_figures(average(p)[None], y)
+        losses, accuracies = member_metrics(p, y)
+        (loss,), (accuracy,) = member_metrics(average(p)[None], y)
         pairs = ((100 - 100 * accuracies, 100 - 100 * accuracy), (losses, loss))
         for ax, (bars, line) in zip(axes, pairs, strict=True):
             ax.bar(at + side * width, bars, width, color=color, label=part)
@@ -100,14 +100,14 @@ def selection_paths(library, selections, path):
         best = selection.path[0]
         for name, color, p, y in sides:
             line = _shown(
-                which, np.array([single_figures(m[None], y) for m in _prefixes(p, selection.path)])[..., 0]
+                which, np.array([member_metrics(m[None], y) for m in _prefixes(p, selection.path)])[..., 0]
             )
             ax.plot(np.arange(1, len(line) + 1), line, color=color, label=f"{name}, selection")
             for style, label, single in (
                 ("--", "plain average", average(p)),
                 (":", "best single by validation", p[best]),
             ):
-                value = _shown(which, np.array(single_figures(single[None], y)).T)[0]
+                value = _shown(which, np.array(member_metrics(single[None], y)).T)[0]
                 ax.axhline(value, color=color, linestyle=style, linewidth=1.2, label=f"{name}, {label}")
         ax.axvspan(0.5, selection.initial, color="#EEEEEE", zorder=0, label="sorted initialisation")
         ax.axvline(selection.size, color="black", linewidth=1, label="chosen size")
@@ -180,7 +180,7 @@ def growth(accuracies, path):
 
 
 def agreement(overlap, names, path):
-    """How much the members' errors are the same. overlap: (M, M), of models.ensembles.error_overlap."""
+    """How much the members' errors are the same. overlap: (M, M), of utils.metrics.selection.error_overlap."""
     import seaborn as sns  # here, because it loads pandas, which --help needn't
 
     side = max(4.5, 0.42 * len(names) + 1.8)

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from utils.plots import PALETTE, REFERENCE, figure, method_color, save
+from utils.plots.style import PALETTE, REFERENCE, figure, method_color, save
 
 # False-positive rates at which the ROC curves of several repeats are averaged; fine where it is decided.
 RATES = np.concatenate([np.arange(0, 0.2, 0.01), np.arange(0.2, 1.001, 0.05)]).round(2)
@@ -44,16 +44,6 @@ def bag_rows(images, lengths, keys, attention, probabilities, path, title, rows=
         )
     fig.suptitle(title, size=10.5)
     save(fig, path)
-
-
-def roc_points(probabilities, labels):
-    """The true-positive rates at RATES, a list of floats; empty when only one class is there."""
-    from sklearn.metrics import roc_curve  # here, because loading it takes seconds that --help needn't
-
-    if not 0 < labels.sum() < len(labels):
-        return []
-    false, true, _ = roc_curve(labels, probabilities)
-    return np.interp(RATES, false, true).round(5).tolist()
 
 
 def roc_curves(curves, path, title):
@@ -122,4 +112,30 @@ def sweep_curves(cells, path, references=()):
         axis.set_minor_locator(NullLocator())
     ax.invert_yaxis()
     fig.legend(fontsize=9, ncols=3, loc="outside lower center")
+    save(fig, path)
+
+
+def plain_bags(images, lengths, keys, path, rows=8, columns=20):
+    """Draw the first bags, one per row, as far as they fit; a key instance has a coloured frame.
+
+    images: (n, 1, 28, 28) uint8, bag after bag. lengths: (B,). keys: (n,) bool.
+    """
+    ends = np.cumsum(lengths)
+    columns = min(columns, int(lengths[:rows].max()))
+    rows = min(rows, len(lengths))
+    fig, axes = figure(rows, columns, size=(8, 0.3 + rows * 8 / (columns + 2)), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for row, end, length in zip(axes, ends, lengths, strict=False):
+        members = range(end - length, end)
+        for ax, i in zip(row, members, strict=False):
+            ax.imshow(images[i].reshape(28, 28), cmap="gray_r", vmin=0, vmax=255)
+            ax.set(xticks=[], yticks=[])
+            ax.set_axis_on()
+            color, width = (TARGET, 2.5) if keys[i] else ("#CCCCCC", 0.5)
+            ax.spines[:].set(visible=True, color=color, linewidth=width)
+        text = f"{'positive' if keys[members].any() else 'negative'}, {length}"
+        row[0].annotate(
+            text, (0, 0.5), (-6, 0), "axes fraction", "offset points", ha="right", va="center", size=8
+        )
     save(fig, path)

@@ -1,0 +1,75 @@
+"""Model files: plain dicts of name, options, weights and data facts that open without this code's classes."""
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from models.classifiers import create
+
+FORMAT = 1
+
+
+class CheckpointError(Exception):
+    """A file that is not a model, or holds the model of another architecture; the message says which."""
+
+
+class SavedModel(NamedTuple):
+    """A model read from a file.
+
+    data: what it was trained on, {"dataset", "classes", "image_size", "mean", "std"}: name of the data set,
+    class names, (height, width) in pixels, and the statistics of pixels in [0, 1] that normalise its input.
+    Empty for files from before these facts were saved.
+    """
+
+    model: nn.Module
+    name: str
+    options: dict
+    data: dict
+
+
+def save_model(path: Path | str, model: nn.Module, name: str, data: dict, **options) -> None:
+    """Write {"format", "name", "options", "data", "weights"} so that `create(name, **options)` can be loaded.
+
+    data: as in SavedModel, e.g. `ImageSet.description`.
+    """
+    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    content = {"format": FORMAT, "name": name, "options": options, "data": data, "weights": weights}
+    torch.save(content, path)
+
+
+def read_model(path: Path | str, create: Callable[..., nn.Module] = create) -> SavedModel:
+    """Rebuild the model that `save_model` wrote, on the CPU, with what the file says about it.
+
+    create: the function that made the model, called with the saved name and options. Raises CheckpointError
+    for any missing or unexpected weight, and for a file of another kind.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        name, options, weights = content["name"], content["options"], content["weights"]
+        data = content.get("data", {})
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except Exception as error:  # torch.load raises half a dozen types for a damaged file
+        raise CheckpointError(f"{path}: not a model file of this project") from error
+    try:
+        model = create(name, **options)
+        model.load_state_dict(weights)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
+        raise CheckpointError(f"{path}: does not hold a {name!r}: {reason}") from error
+    return SavedModel(model, name, options, data)
+
+
+def load_model(path: Path | str, create: Callable[..., nn.Module] = create) -> nn.Module:
+    """Return the model in a file, see `read_model`."""
+    return read_model(path, create).model
+
+
+def load_encoder(path: Path | str) -> nn.Module:
+    """Return the encoder of a saved classifier or encoder: (B, 1, 28, 28) -> (B, num_features)."""
+    model = load_model(path)
+    return getattr(model, "encoder", model)

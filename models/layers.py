@@ -1,0 +1,98 @@
+"""Layers and blocks that the networks share."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Dropout(nn.Module):
+    """Dropout (Srivastava et al., 2014) whose mask costs an eighth of the usual random numbers on a CPU.
+
+    There each 64-bit draw serves eight activations; one draw per activation was a quarter of the training
+    time of `cnn`. Hence `p` is rounded to a multiple of 1/256. Elsewhere it is torch's own kernel.
+    """
+
+    def __init__(self, p):
+        super().__init__()
+        self.level = round(p * 256)
+
+    def forward(self, x):
+        if not self.training or self.level == 0:
+            return x
+        if not x.is_cpu or torch.compiler.is_compiling():  # compiled, torch's own fuses with its neighbours
+            return F.dropout(x, self.level / 256)
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
+        noise = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()]
+        # The mask follows x's memory layout: a channels_last activation must not be copied.
+        order = sorted(range(x.ndim), key=lambda d: x.stride(d), reverse=True)
+        noise = noise.view([x.shape[d] for d in order])
+        noise = noise.permute([order.index(d) for d in range(x.ndim)])
+        return x * (noise >= self.level).to(x.dtype).mul_(256 / (256 - self.level))
+
+    def extra_repr(self):
+        return f"p={self.level / 256:.3f}"
+
+
+def conv(inputs, outputs, kernel=3, stride=1, relu=True):
+    """Convolution, batch normalisation and, unless it follows later, ReLU; 'same' padding."""
+    layers = [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
+    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
+
+
+def pooled_relu():
+    """Max pooling by two, then ReLU: the same as the other way round, on a quarter of the values."""
+    return nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True))
+
+
+class Residual(nn.Module):
+    """x + conv(conv(x)) with as many channels out as in, after He et al. (2016)."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.body = nn.Sequential(conv(channels, channels), conv(channels, channels))
+
+    def forward(self, x):
+        return x + self.body(x)
+
+
+class _MaxAndMean(torch.autograd.Function):
+    """Maximum and mean over height and width: (B, C, H, W) -> two of (B, C); equal maxima: the first.
+
+    The gradients of the two poolings would each be spread out over the map and then added: on a CPU that was
+    a ninth of the time of a step of `compact`. Here they are written once.
+    """
+
+    @staticmethod
+    def forward(ctx, x):
+        top, index = F.max_pool2d(x, x.shape[2:], return_indices=True)
+        ctx.save_for_backward(index)
+        ctx.size = x.shape[2:]
+        return top.flatten(1), x.mean((2, 3))
+
+    @staticmethod
+    def backward(ctx, top, mean):
+        (index,) = ctx.saved_tensors
+        pixels = ctx.size.numel()
+        # (B, H * W, C): in memory a channels_last map, which the convolutions work on.
+        found = (mean / pixels).unsqueeze(1).repeat(1, pixels, 1)
+        found.scatter_add_(1, index.flatten(1).unsqueeze(1), top.unsqueeze(1))
+        return found.transpose(1, 2).unflatten(2, ctx.size)
+
+
+def max_and_mean(x):
+    """Global maximum and global mean of every channel: (B, C, H, W) -> two of (B, C)."""
+    return _MaxAndMean.apply(x)
+
+
+class GlobalPool(nn.Module):
+    """Global maximum and mean of every channel, side by side: (B, C, H, W) -> (B, 2C)."""
+
+    def forward(self, x):
+        return torch.cat(max_and_mean(x), 1)
+
+
+class GlobalMax(nn.Module):
+    """Global maximum of every channel: (B, C, H, W) -> (B, C)."""
+
+    def forward(self, x):
+        return F.max_pool2d(x, x.shape[2:]).flatten(1)

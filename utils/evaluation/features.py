@@ -1,0 +1,208 @@
+"""Classifiers on frozen features: weighted k-NN and the linear probe, with all and with few labels."""
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from data import POLICIES, ImageSet, in_order
+from utils.training.forward import forward_all
+
+# Chosen on validation images.
+NEIGHBOURS, KNN_TEMPERATURE = 5, 0.1
+DECAY = 1e-3
+# The augmented probe is trained on this many augmented copies of every image, besides the image itself.
+COPIES = 2
+
+
+class Features(NamedTuple):
+    """Features (N, D) float32 and labels (N,) of the three splits, on the device; the number of classes."""
+
+    train: torch.Tensor
+    train_labels: torch.Tensor
+    val: torch.Tensor
+    val_labels: torch.Tensor
+    test: torch.Tensor
+    test_labels: torch.Tensor
+    classes: int = 10
+
+    @torch.no_grad()
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Features":
+        """Apply a function of (N, D) tensors to the features of every split."""
+        return self._replace(train=function(self.train), val=function(self.val), test=function(self.test))
+
+
+def encode(
+    encoder: nn.Module,
+    data: tuple[ImageSet, ImageSet],
+    train_idx: torch.Tensor,
+    val_idx: torch.Tensor,
+    precision: str,
+) -> Features:
+    """Compute the Features of an encoder in eval mode. data: (train, test) ImageSets."""
+    train_set, test_set = data
+    splits = (in_order(train_set, train_idx), in_order(train_set, val_idx), in_order(test_set))
+    parts = (part for split in splits for part in forward_all(encoder, split, precision))
+    return Features(*parts, classes=len(train_set.classes))
+
+
+# --- k-NN ---
+
+
+def neighbours(
+    queries: torch.Tensor, reference: torch.Tensor, k: int, chunk: int = 1000
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the k nearest rows of `reference` (M, D) to each query (N, D) by cosine.
+
+    Returns similarities and indices, both (N, k), nearest first.
+    """
+    reference = F.normalize(reference, dim=1)
+    nearest = [(F.normalize(part, dim=1) @ reference.T).topk(k) for part in queries.split(chunk)]
+    return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
+
+
+def knn(
+    reference: torch.Tensor,
+    labels: torch.Tensor,
+    queries: torch.Tensor,
+    k: int = NEIGHBOURS,
+    temperature: float = KNN_TEMPERATURE,
+    classes: int = 10,
+) -> torch.Tensor:
+    """Classify queries (N, D) by a weighted vote of the k nearest references (Wu et al., 2018).
+
+    reference: (M, D) features. labels: (M,) classes, or (M, classes) probabilities. The vote of a neighbour
+    is exp(cosine / temperature). With fewer than k references all of them vote. Returns probabilities
+    (N, classes).
+    """
+    cosine, nearest = neighbours(queries, reference, min(k, len(reference)))
+    known = F.one_hot(labels, classes) if labels.ndim == 1 else labels
+    votes = known[nearest] * ((cosine - 1) / temperature).exp().unsqueeze(2)
+    return F.normalize(votes.sum(1), p=1, dim=1)
+
+
+# --- Linear probe ---
+
+
+class Probe(nn.Module):
+    """Multinomial logistic regression on features standardised by the given mean and deviation, (D,) each."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, mean: torch.Tensor, std: torch.Tensor, classes: int = 10):
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.linear = nn.Linear(len(mean), classes).to(mean.device)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.linear((features - self.mean) / self.std)
+
+    def rescaled(self, factor: torch.Tensor | float) -> "Probe":
+        """Return this probe for features that are `factor` times as long."""
+        probe = copy.deepcopy(self)
+        probe.mean, probe.std = factor * self.mean, factor * self.std
+        return probe
+
+
+def statistics(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and standard deviation of every feature; a constant feature gets deviation 1."""
+    std, mean = torch.std_mean(features, 0)
+    return mean, torch.where(std > 1e-6, std, 1.0)
+
+
+def common_scale(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean of every feature, and for all features the same deviation, their root mean square.
+
+    Features that hardly vary stay small: few labels can't tell what they are worth.
+    """
+    std, mean = torch.std_mean(features, 0)
+    return mean, std.square().mean().sqrt().clamp(min=1e-6).expand_as(std)
+
+
+def fit_probe(
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    statistics: tuple[torch.Tensor, torch.Tensor],
+    decay: float,
+    steps: int = 100,
+    classes: int = 10,
+) -> Probe:
+    """Fit a Probe: the least mean cross-entropy plus decay / 2 * |weights|^2, by L-BFGS.
+
+    features: (N, D). labels: (N,). statistics: mean and deviation (D,), which may come from unlabelled
+    features.
+    """
+    probe = Probe(*statistics, classes)
+    inputs, weight = (features - probe.mean) / probe.std, probe.linear.weight
+    optimizer = torch.optim.LBFGS(
+        probe.linear.parameters(), max_iter=steps, history_size=10, line_search_fn="strong_wolfe"
+    )
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(probe.linear(inputs), labels) + decay / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return probe.requires_grad_(False)
+
+
+def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return the share of rows (N, classes) whose largest entry is at the label (N,)."""
+    return float((outputs.argmax(1) == labels).float().mean())
+
+
+def on_sphere(features: Features) -> Features:
+    """Scale every feature vector to length 1; the cosines of k-NN and contrastive losses stay the same."""
+    return features.map(functools.partial(F.normalize, dim=1))
+
+
+def few_label_probe(
+    f: Features, chosen: torch.Tensor, statistics: tuple[torch.Tensor, torch.Tensor]
+) -> Probe:
+    """Fit a probe to the training features at `chosen` only; the statistics need no labels."""
+    return fit_probe(f.train[chosen], f.train_labels[chosen], statistics, DECAY, classes=f.classes)
+
+
+def augmented_features(
+    encoder: nn.Module, images: ImageSet, indices: torch.Tensor, copies: int, precision: str
+) -> torch.Tensor:
+    """Return features of augmented copies of the images at `indices`, copy after copy: (copies * N, D)."""
+    views = (in_order(images, indices, POLICIES["affine"], seed) for seed in range(copies))
+    return torch.cat([forward_all(encoder, view, precision)[0] for view in views])
+
+
+# --- Scores: dicts named <split>_<what>_accuracy ---
+
+
+def frozen_scores(f: Features) -> tuple[dict[str, float], Probe]:
+    """Score k-NN and the linear probe with all training labels; return the accuracies and the probe."""
+    probe = fit_probe(f.train, f.train_labels, statistics(f.train), DECAY, classes=f.classes)
+    scores = {}
+    for split, features, labels in (("val", f.val, f.val_labels), ("test", f.test, f.test_labels)):
+        votes = knn(f.train, f.train_labels, features, classes=f.classes)
+        scores[f"{split}_knn_accuracy"] = accuracy(votes, labels)
+        scores[f"{split}_linear_accuracy"] = accuracy(probe(features), labels)
+    return scores, probe
+
+
+def augmented_probe_scores(
+    encoder: nn.Module, f: Features, images: ImageSet, train_idx: torch.Tensor, precision: str
+) -> dict[str, float]:
+    """Score a linear probe trained on the training images and on augmented copies of them."""
+    copies = augmented_features(encoder, images, train_idx, COPIES, precision)
+    rows, labels = torch.cat([f.train, copies]), f.train_labels.repeat(1 + COPIES)
+    probe = fit_probe(rows, labels, statistics(f.train), DECAY, classes=f.classes)
+    return {
+        "val_linear_augmented_accuracy": accuracy(probe(f.val), f.val_labels),
+        "test_linear_augmented_accuracy": accuracy(probe(f.test), f.test_labels),
+    }

@@ -1,0 +1,285 @@
+"""From few labels to a classifier on top of a pre-trained encoder: probes, fine-tuning, self-training."""
+
+import copy
+from collections.abc import Callable
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from data import POLICIES, BatchLoader, ImageSet, few_labels, in_order
+from models import Classifier, create
+from utils.evaluation.clustering import (
+    cluster,
+    named_accuracy,
+    neighbour_graph,
+    spread_clusters,
+    spread_labels,
+)
+from utils.evaluation.features import (
+    Features,
+    Probe,
+    accuracy,
+    common_scale,
+    few_label_probe,
+    knn,
+    on_sphere,
+)
+from utils.evaluation.options import EncoderOptions
+from utils.training.config import FitConfig
+from utils.training.fit import classification_step, fit
+from utils.training.forward import forward_all
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+Data = tuple[ImageSet, ImageSet]  # training and test images
+
+LABELS_PER_CLASS = (1, 10, 100)
+# Self-training is for scarce labels: with more of them fine-tuning alone does it.
+DISTILLED = (1, 10)
+
+# Chosen on validation images. With few labels, whatever their number, an "epoch" has this many images.
+FINETUNE = {"epochs": 6, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.99}
+FINETUNE_IMAGES = 1600
+# With all labels: the same, but two passes.
+FINETUNE_ALL = {**FINETUNE, "epochs": 2, "batch_size": 256}
+ROUNDS = 2  # of self-training
+DISTIL = {"epochs": 4, "batch_size": 256, "lr": 5e-3, "weight_decay": 0.02, "ema": 0.998}
+
+
+# --- Training ---
+
+
+def train_classifier(
+    model: nn.Module,
+    images: ImageSet,
+    indices: torch.Tensor,
+    recipe: dict,
+    options: EncoderOptions,
+    seed: int,
+) -> nn.Module:
+    """Train `model` with strong augmentation on the images at `indices`; write nothing.
+
+    images: an ImageSet whose labels may be probabilities (N, classes).
+    """
+    config = FitConfig(
+        epochs=recipe["epochs"],
+        lr=recipe["lr"],
+        weight_decay=recipe["weight_decay"],
+        ema=recipe["ema"],
+        optimizer="adamw",
+        schedule="one-cycle",
+        precision=options.precision,
+        compile=options.compile,
+        max_steps=options.max_steps,
+        quiet=True,
+    )
+    batches = BatchLoader(images, indices, recipe["batch_size"], seed=seed, augment=POLICIES["strong"])
+    fit(model, classification_step(model), batches, config)
+    return model
+
+
+def finetune(
+    encoder: nn.Module,
+    probe: Probe,
+    images: ImageSet,
+    labelled: torch.Tensor,
+    options: EncoderOptions,
+    seed: int,
+    recipe: dict = FINETUNE,
+) -> nn.Module:
+    """Train a copy of the encoder under the probe on the labelled images; return the Classifier.
+
+    Starting from the fitted probe instead of random weights keeps the first steps from distorting the
+    features (Kumar et al., 2022).
+    """
+    torch.manual_seed(seed)
+    classes = len(probe.linear.bias)
+    model = Classifier(copy.deepcopy(encoder), len(probe.mean), classes).to(images.images.device)
+    weight = probe.linear.weight / probe.std
+    model.head.load_state_dict({"weight": weight, "bias": probe.linear.bias - weight @ probe.mean})
+    repeated = labelled.repeat(max(1, FINETUNE_IMAGES // len(labelled)))
+    return train_classifier(model, images, repeated, recipe, options, seed)
+
+
+def distil(
+    probabilities: torch.Tensor,
+    student: str,
+    images: ImageSet,
+    indices: torch.Tensor,
+    options: EncoderOptions,
+    seed: int,
+) -> nn.Module:
+    """Train a fresh classifier `student` on the images at `indices`, labelled by probabilities (N, classes)."""
+    targets = probabilities.new_zeros(len(images.labels), probabilities.shape[1])
+    targets[indices.to(targets.device)] = probabilities
+    torch.manual_seed(seed)
+    model = create(student, probabilities.shape[1])
+    model = model.to(images.images.device, memory_format=torch.channels_last)
+    return train_classifier(model, images._replace(labels=targets), indices, DISTIL, options, seed)
+
+
+def self_train(
+    spread: torch.Tensor,
+    respread: Callable[[torch.Tensor, "csr_array"], torch.Tensor],
+    options: EncoderOptions,
+    data: Data,
+    train_idx: torch.Tensor,
+    seed: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Self-train in rounds: a student learns the spread labels, which then spread over its features.
+
+    spread: probabilities (N, classes) of the training images. respread: computes such probabilities from the
+    student's features (N, D) and their neighbour_graph.
+
+    Returns the test logits of the first student, which is the distillation of SimCLRv2 (Chen et al., 2020b),
+    and the training and test probabilities after the last round; the latter by k-NN on its features.
+    """
+    train_set, test_set = data
+    first = None
+    for _ in range(ROUNDS):
+        student = distil(spread, options.student, train_set, train_idx, options, seed)
+        if first is None:
+            first, _ = forward_all(student, in_order(test_set))
+        features, _ = forward_all(student.encoder, in_order(train_set, train_idx), options.precision)
+        spread = respread(features, neighbour_graph(features))
+    test_features, _ = forward_all(student.encoder, in_order(test_set), options.precision)
+    return first, spread, knn(features, spread, test_features)
+
+
+# --- Scores ---
+
+
+def finetuned_score(
+    encoder: nn.Module, probe: Probe, data: Data, train_idx: torch.Tensor, options: EncoderOptions, seed: int
+) -> dict[str, float]:
+    """Score encoder and probe, fine-tuned together with all labels of the training split."""
+    train_set, test_set = data
+    model = finetune(encoder, probe, train_set, train_idx, options, seed, FINETUNE_ALL)
+    logits, labels = forward_all(model, in_order(test_set))
+    return {"test_finetuned_accuracy": accuracy(logits, labels)}
+
+
+def spread_cluster_scores(
+    f: Features,
+    graph: "csr_array",
+    clusters: np.ndarray,
+    data: Data,
+    train_idx: torch.Tensor,
+    options: EncoderOptions,
+    seed: int,
+) -> dict[str, float]:
+    """Score without a label: clusters spread over the graph and, with options.distill, self-trained.
+
+    graph, clusters: the neighbour_graph and the k-means clusters of f.train. The clusters are named as in
+    `clustering_scores`, by the training labels.
+    """
+
+    def respread(features, graph):
+        assigned, _ = cluster(features, features[:1], f.classes)
+        return spread_clusters(assigned, graph, features.device, f.classes)
+
+    train = spread_clusters(clusters, graph, f.train.device, f.classes)
+    scores = {"test_kmeans_spread_accuracy": named_accuracy(train, knn(f.train, train, f.test), f)}
+    if options.distill:
+        _, train, test = self_train(train, respread, options, data, train_idx, seed)
+        scores["test_kmeans_self_trained_accuracy"] = named_accuracy(train, test, f)
+    return scores
+
+
+class FewLabels:
+    """Scorers of one encoder's features with few labels; each returns {name: test outputs (N, classes)}.
+
+    features: of all splits. encoder: None for features that no network can be fine-tuned from. chosen:
+    positions of the labelled images among the training features; no other training label is used.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        encoder: nn.Module | None,
+        data: Data,
+        train_idx: torch.Tensor,
+        options: EncoderOptions,
+    ):
+        self.length = features.train.norm(dim=1).mean()
+        self.features, self.encoder = on_sphere(features), encoder
+        self.scale = common_scale(self.features.train)
+        self.data, self.train_idx, self.options = data, train_idx, options
+
+    def frozen(self, chosen: torch.Tensor) -> dict[str, torch.Tensor]:
+        """k-NN and linear probe."""
+        f = self.features
+        votes = knn(f.train[chosen], f.train_labels[chosen], f.test, classes=f.classes)
+        return {"knn": votes, "linear": few_label_probe(f, chosen, self.scale)(f.test)}
+
+    def finetuned(self, chosen: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
+        """Encoder and probe, trained together."""
+        train_set, test_set = self.data
+        probe = few_label_probe(self.features, chosen, self.scale).rescaled(self.length)
+        model = finetune(self.encoder, probe, train_set, self.train_idx[chosen], self.options, seed)
+        return {"finetuned": forward_all(model, in_order(test_set))[0]}
+
+    def spread(self, chosen: torch.Tensor, graph: "csr_array") -> dict[str, torch.Tensor]:
+        """Labels that spread over the graph of the training features, then k-NN."""
+        f = self.features
+        return {"spread": knn(f.train, self._spread(chosen, graph), f.test)}
+
+    def self_trained(self, chosen: torch.Tensor, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
+        """Students of the spread labels: after the first round and after the last."""
+
+        def respread(_, graph):
+            return self._spread(chosen, graph)
+
+        spread = respread(None, graph)
+        first, _, last = self_train(spread, respread, self.options, self.data, self.train_idx, seed)
+        return {"distilled": first, "self_trained": last}
+
+    def _spread(self, chosen, graph):
+        return spread_labels(graph, chosen, self.features.train_labels[chosen], self.features.classes)
+
+
+def few_label_scores(
+    features: dict[str, Features],
+    encoders: dict[str, nn.Module],
+    graph: "csr_array",
+    data: Data,
+    train_idx: torch.Tensor,
+    options: EncoderOptions,
+    seed: int,
+) -> dict:
+    """Score 1, 10 and 100 labels per class on the test images, over options.draws draws of the labels.
+
+    features: {prefix: Features} for k-NN and probe. encoders: {prefix: encoder} to fine-tune. Labels also
+    spread over `graph`, the neighbour_graph of the training features of prefix "", and with options.distill
+    they teach fresh students. Numbers of labels that a class does not have are left out.
+
+    Returns test_<prefix><what>_<n>_accuracies, one for each draw, and ..._accuracy, their mean.
+    """
+    _, test_set = data
+    labels = features[""].train_labels
+    smallest = labels.bincount(minlength=features[""].classes).min()
+    draws = [(n, draw) for n in LABELS_PER_CLASS if n <= smallest for draw in range(options.draws)]
+    scorers = {
+        prefix: FewLabels(f, encoders.get(prefix), data, train_idx, options) for prefix, f in features.items()
+    }
+    scores: dict[str, list[float]] = {}
+    for n, draw in tqdm(draws, desc="few labels", disable=options.quiet):
+        chosen = few_labels(labels, n, seed * options.draws + draw)
+        outputs = {}
+        for prefix, scorer in scorers.items():
+            own = scorer.frozen(chosen)
+            if scorer.encoder is not None:
+                own |= scorer.finetuned(chosen, draw)
+            outputs |= {f"{prefix}{what}": values for what, values in own.items()}
+        outputs |= scorers[""].spread(chosen, graph)
+        if options.distill and n in DISTILLED:
+            outputs |= scorers[""].self_trained(chosen, graph, draw)
+        for what, values in outputs.items():
+            scores.setdefault(f"test_{what}_{n}_accuracies", []).append(accuracy(values, test_set.labels))
+    means = {key.replace("accuracies", "accuracy"): fmean(values) for key, values in scores.items()}
+    return scores | means

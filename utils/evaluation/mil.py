@@ -1,0 +1,111 @@
+"""Evaluation of bags: predicted once, every metric computed from the predictions."""
+
+import numpy as np
+import torch
+
+from data import ImageSet
+from data.bags import Bags
+from data.batches import prepare
+from models.mil import MIL
+from utils.metrics.classification import surprise, wilson_interval
+from utils.plots.mil import RATES
+from utils.training.forward import evaluation_mode
+
+# About this many instances are forwarded at a time.
+INSTANCES = 2000
+
+
+@torch.inference_mode()
+def predict_bags(model: MIL, images: ImageSet, bags: Bags, precision: str = "fp32") -> dict[str, np.ndarray]:
+    """Predict bags of images; return float32 arrays by name, in order.
+
+    probabilities: (B,), of a positive bag. attention, instances: (n,), the share of each instance in its
+    bag's logit, and its own log-odds. precision: of the encoder, "fp32" or "bf16"; the pooling is float32.
+    """
+    device = images.images.device
+    at_a_time = max(1, INSTANCES * len(bags) // int(bags.lengths.sum()))
+    parts = []
+    with evaluation_mode(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        for chosen in torch.arange(len(bags)).split(at_a_time):
+            some = bags.select(chosen)
+            mask = some.mask
+            pooled = model(prepare(images, some.indices.to(device)), mask)
+            mask = mask.to(device)
+            parts.append((pooled.logits.sigmoid(), pooled.attention[mask], pooled.instances[mask]))
+    names = ("probabilities", "attention", "instances")
+    columns = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    return dict(zip(names, columns, strict=True))
+
+
+def bag_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean binary cross-entropy in nats of (B,) probabilities of a positive bag."""
+    return float(surprise(np.where(labels, probabilities, 1 - probabilities)).mean())
+
+
+def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
+    """Return the area under the ROC curve, ties counting half; None when only one class is present."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(labels, scores)) if 0 < labels.sum() < len(labels) else None
+
+
+def key_auc(scores: np.ndarray, bags: Bags) -> float | None:
+    """Return how well (n,) scores find the key instances of a positive bag: the mean AUC within bags.
+
+    It is the chance that a key instance ranks above another instance of its bag. Bags with only key
+    instances are left out; None if no bag is left.
+    """
+    keys = bags.keys.numpy()
+    ends = bags.lengths.cumsum(0).numpy()[:-1]
+    pairs = zip(np.split(scores, ends), np.split(keys, ends), strict=True)
+    values = [pairwise_auc(score, key) for score, key in pairs if 0 < key.sum() < len(key)]
+    return float(np.mean(values)) if values else None
+
+
+def pairwise_auc(scores: np.ndarray, keys: np.ndarray) -> float:
+    """Return the AUC of a few scores by comparing all pairs: faster for a bag than scikit-learn's."""
+    gap = scores[keys][:, None] - scores[~keys][None, :]
+    return ((gap > 0) + 0.5 * (gap == 0)).mean()
+
+
+def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the threshold with the most bags right, half-way between two predictions.
+
+    Of equally good thresholds it is the nearest to 0.5.
+    """
+    ordered = np.unique(probabilities.astype(np.float64))
+    cuts = np.concatenate([[0.5], (ordered[1:] + ordered[:-1]) / 2])
+    right = ((probabilities[None, :] >= cuts[:, None]) == labels).sum(1)
+    best = cuts[right == right.max()]
+    return float(best[np.abs(best - 0.5).argmin()])
+
+
+def score_bags(predictions: dict[str, np.ndarray], bags: Bags, prefix: str, threshold: float) -> dict:
+    """Compute the metrics of `predict_bags`, named `<prefix>_<metric>`; undefined ones are left out.
+
+    auc, loss, accuracy at the threshold with its 95 % Wilson interval. key_auc, instance_auc: how well the
+    attention, or the log-odds of the instances, find the target in positive bags.
+    """
+    labels, probabilities = bags.labels.numpy(), predictions["probabilities"]
+    right = int(((probabilities >= threshold) == labels).sum())
+    low, high = wilson_interval(right, len(labels))
+    values = {
+        "auc": auc(probabilities, labels),
+        "accuracy": right / len(labels),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "loss": bag_loss(probabilities, labels),
+        "key_auc": key_auc(predictions["attention"], bags),
+        "instance_auc": key_auc(predictions["instances"], bags),
+    }
+    return {f"{prefix}_{name}": value for name, value in values.items() if value is not None}
+
+
+def roc_points(probabilities: np.ndarray, labels: np.ndarray) -> list[float]:
+    """Return the true-positive rates at the false-positive rates RATES; empty when one class is missing."""
+    from sklearn.metrics import roc_curve  # here, because loading it takes seconds that --help needn't
+
+    if not 0 < labels.sum() < len(labels):
+        return []
+    false, true, _ = roc_curve(labels, probabilities)
+    return np.interp(RATES, false, true).round(5).tolist()

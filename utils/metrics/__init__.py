@@ -1,0 +1,1 @@
+"""Pure functions of NumPy arrays: what a prediction is worth."""

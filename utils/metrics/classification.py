@@ -1,0 +1,106 @@
+"""Classification metrics: pure functions of NumPy arrays of probabilities (N, classes) and labels (N,)."""
+
+import numpy as np
+
+# scipy and scikit-learn are imported where they are used: loading them takes seconds that --help needn't.
+
+# A probability that underflowed to 0 counts as this much: one image must not make a mean loss infinite.
+SMALLEST = 1e-12
+
+
+def surprise(probabilities: np.ndarray) -> np.ndarray:
+    """Return -log of probabilities of any shape in nats, float64, with zeros counted as `SMALLEST`."""
+    return -np.log(probabilities.astype(np.float64).clip(SMALLEST))
+
+
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
+    """Return the 95 % Wilson interval (low, high) of the share right / count."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, count).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def score(probabilities: np.ndarray, labels: np.ndarray, prefix: str) -> dict:
+    """Compute every metric of (N, classes) probabilities against (N,) labels, named `<prefix>_<metric>`.
+
+    accuracy: of the argmax, with its 95 % Wilson interval (accuracy_low, accuracy_high). loss: mean
+    negative log-likelihood, nats. ece: expected calibration error. precision, recall: lists, one number per
+    class.
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    chosen = probabilities.argmax(1)
+    right = int((chosen == labels).sum())
+    low, high = wilson_interval(right, len(labels))
+    precision, recall, _, _ = precision_recall_fscore_support(
+        labels, chosen, labels=range(probabilities.shape[1]), zero_division=0
+    )
+    values = {
+        "accuracy": right / len(labels),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "loss": cross_entropy(probabilities, labels),
+        "ece": calibration_error(probabilities, labels),
+        "precision": precision.round(5).tolist(),
+        "recall": recall.round(5).tolist(),
+    }
+    return {f"{prefix}_{name}": value for name, value in values.items()}
+
+
+def cross_entropy(probabilities: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0) -> float:
+    """Return the mean cross-entropy in nats, with smoothed labels as in Szegedy et al. (2016)."""
+    losses = surprise(probabilities)
+    hard = losses[np.arange(len(labels)), labels].mean()
+    return float((1 - label_smoothing) * hard + label_smoothing * losses.mean())
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Return the expected calibration error (Guo et al., 2017) over bins of equal width.
+
+    It is the mean of |confidence - accuracy| per bin, weighted by the images in the bin.
+    """
+    confidence = probabilities.max(1).astype(np.float64)
+    right = probabilities.argmax(1) == labels
+    which = np.ceil(confidence * bins).astype(int).clip(1, bins) - 1
+    gaps = np.bincount(which, confidence - right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return the softmax of the logits divided by `temperature` (> 0), from (N, classes) probabilities."""
+    logs = -surprise(probabilities) / temperature
+    powers = np.exp(logs - logs.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Find the temperature in [0.05, 20] with the lowest cross-entropy (Guo et al., 2017).
+
+    Fit it on validation data. Above 1, the probabilities were too confident.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature):
+        return cross_entropy(scale(probabilities, np.exp(log_temperature)), labels)
+
+    return float(np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded").x))
+
+
+def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
+    """Return the two-sided p-value of McNemar's exact test that two classifiers err equally often.
+
+    right_a, right_b: (N,) bool, whether each is right on the same N images. Only images on which they
+    differ count; without any, p is 1.
+    """
+    from scipy.stats import binomtest
+
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Count images by true class (row) and predicted class (column): (classes, classes)."""
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(labels, probabilities.argmax(1), labels=range(probabilities.shape[1]))

@@ -1,0 +1,1 @@
+"""Every figure: a function of data that writes one PNG."""

@@ -1,0 +1,1 @@
+"""The README and the pages of results/, written from committed results."""

@@ -1,0 +1,103 @@
+"""Repeat a training over seeds or folds, shared out over torchrun's ranks, and summarise it."""
+
+import contextlib
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+
+from utils import distributed
+from utils.errors import UserError
+from utils.runs.folder import RunFolder, summarise
+
+
+def jobs(args: Namespace) -> list[dict]:
+    """Return one dict per training: seeds seed, seed + 1, ..., or the folds of one seed."""
+    if getattr(args, "folds", None):
+        return [{"seed": args.seed, "fold": fold} for fold in range(args.folds)]
+    return [{"seed": args.seed + run} for run in range(args.runs)]
+
+
+def label(job: dict) -> str:
+    return f"fold-{job['fold']}" if "fold" in job else f"seed-{job['seed']}"
+
+
+def parts(run: RunFolder, args: Namespace) -> list[RunFolder]:
+    """Return the folder of every training: the run's own for a single training, else one below it each."""
+    todo = jobs(args)
+    return [run] if len(todo) == 1 else [run.part(label(job)) for job in todo]
+
+
+@contextlib.contextmanager
+def stoppable(resume_command: str) -> Iterator[None]:
+    """End the script on Ctrl-C with the command that resumes it, exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nstopped; finished work is kept. To resume:\n  {resume_command}", file=sys.stderr)
+        sys.exit(130)
+
+
+def share_out(work: Callable, todo: Sequence[tuple], resume_command: str, together: bool = False) -> None:
+    """Call work(*item) for the items 0, world, 2 world, ... counted from this rank; then wait for all ranks.
+
+    together: every rank works on all items, because the ranks share each training.
+    """
+    with stoppable(resume_command):
+        for item in todo if together else todo[distributed.rank() :: distributed.world()]:
+            work(*item)
+    distributed.barrier()
+
+
+def train_part(
+    train: Callable, job: dict, part: RunFolder, run: RunFolder, quiet: bool = False, rescore: bool = False
+) -> None:
+    """Call train(job, part) unless `part` is finished, and write its record to metrics.json.
+
+    part: `run` itself or a folder below it, which gets a copy of the run's config. rescore: call it for a
+    finished part, too. Its checkpoint is complete, so that it trains no further and is evaluated again.
+    """
+    if part.finished and not rescore:
+        return
+    if part is not run and not quiet:
+        print(f"{part.folder.name} of {run.folder}", flush=True)
+    record = train(job, part)
+    if not run.writes:
+        return
+    if part is not run:
+        part.write_json("config.json", run.read_json("config.json"))
+    summarise(part, [record])
+
+
+def repeat(
+    train: Callable[[dict, RunFolder], dict],
+    args: Namespace,
+    run: RunFolder,
+    resume_command: str,
+    together: bool = False,
+    needs: str = "last.pt",
+) -> dict:
+    """Call train(job, part) for every unfinished job; return the metrics of the run, the same on all ranks.
+
+    train: returns the record of one training, a flat dict of numbers and lists of numbers. together: all
+    ranks take every job together, and the record of rank 0 counts; otherwise they share the jobs out.
+    needs: with --rescore, the file that every part must have.
+    """
+    run.writes = not together or distributed.rank() == 0
+    todo = list(zip(jobs(args), parts(run, args), strict=True))
+    missing = [part.path(needs) for _, part in todo if not part.path(needs).exists()]
+    if args.rescore and missing:
+        raise UserError(f"--rescore needs {missing[0]}, which is not committed: train the run with --resume")
+
+    def work(job, part):
+        train_part(train, job, part, run, args.quiet, args.rescore)
+
+    share_out(work, todo, resume_command, together)
+    records = [record for _, part in todo for record in part.read_json("metrics.json")["runs"]]
+
+    def merge():
+        if len(todo) > 1:
+            merged = [{**job, **line} for job, part in todo for line in part.history()]
+            run.write_history(merged)
+        return summarise(run, records)
+
+    return distributed.on_rank_zero(merge)

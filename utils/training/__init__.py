@@ -1,0 +1,1 @@
+"""How networks are trained: recipes, the fit loop, optimisers, members of an ensemble."""

@@ -1,0 +1,235 @@
+"""The one epoch loop: every script passes it a `step(*batch) -> loss, metrics`."""
+
+import copy
+import math
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from models import CheckpointError
+from utils.errors import UserError
+from utils.runs.folder import RunFolder
+from utils.runs.tracking import Tracker
+from utils.training.config import FitConfig
+from utils.training.optim import make_optimizer, make_schedule, update_average
+
+Step = Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]
+Validate = Callable[[nn.Module, int], dict[str, float]]
+
+
+class Batches(Protocol):
+    """Anything with a length and batches for every epoch number (from 0)."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, number: int) -> Any: ...
+
+
+def fit(
+    model: nn.Module,
+    step: Step,
+    batches: Batches,
+    config: FitConfig,
+    run: RunFolder | None = None,
+    validate: Validate | None = None,
+    *,
+    groups: list[dict] | None = None,
+    criterion: str = "val_loss",
+    tolerance: float = 0.0,
+) -> dict:
+    """Train `model` in place, leave it with its best weights, and return the facts of the training.
+
+    step(*batch): returns (loss, {name: scalar tensor}), means over the batch; it runs under autocast.
+    batches: len(batch[0]) is the batch size. run: its folder gets history.jsonl and a checkpoint after every
+    epoch; a training resumes from an existing checkpoint, on the CPU bit for bit. None writes nothing.
+    validate(model, epoch): returns a dict of numbers for the epoch (from 1), which may hold the criterion.
+    groups: parameter groups as in `make_optimizer`; by default one group of all parameters.
+
+    The best weights are those of the epoch with the lowest criterion; with a tolerance, those of the last
+    epoch whose criterion is within `tolerance` of the lowest so far; without a criterion, the last ones.
+    With config.ema the averaged weights are validated and kept.
+
+    Raises UserError at the first non-finite loss, CheckpointError for the checkpoint of another model.
+    """
+    if validate is None and config.needs_validation:
+        raise ValueError("early stopping and the plateau schedule need `validate`")
+    steps = min(len(batches), config.max_steps or len(batches))
+    training = Training(model, config, steps, groups, criterion, tolerance)
+    if run:
+        training.restore(run)
+    if config.compile:
+        model.compile()
+    tracker = Tracker(config.track, run) if run else None
+    show_bar = not config.quiet and sys.stderr.isatty()
+    first, total = training.epoch * steps, config.epochs * steps
+    start, validated = time.perf_counter() - training.seconds, ""
+    with tqdm(initial=first, total=total, mininterval=0.5, disable=not show_bar) as bar:
+        while training.epoch < config.epochs and not training.stopped:
+            training.epoch += 1
+            bar.set_description(f"epoch {training.epoch}/{config.epochs}{validated}")
+            values = training.train_epoch(step, batches, steps, bar)
+            if validate:
+                metrics = validate(training.averaged or model, training.epoch)
+                values.update(metrics)
+                validated = "".join(f", {key} {value:.4f}" for key, value in metrics.items()) or validated
+            training.end_epoch(values)
+            training.seconds = time.perf_counter() - start
+            values = {"epoch": training.epoch, **values, "seconds": round(training.seconds, 3)}
+            if run and tracker:
+                run.log(**values)
+                run.save_checkpoint(training.state())
+                tracker.log(values, training.epoch)
+            if not config.quiet and not show_bar:
+                print(_line(values, config.epochs), flush=True)
+    if tracker:
+        tracker.close()
+    best = training.best if training.best["weights"] else {"epoch": training.epoch}
+    model.load_state_dict(best.get("weights") or training.last_weights())
+    return {
+        "epochs": training.epoch,
+        "best_epoch": best["epoch"],
+        "train_seconds": round(training.seconds, 3),
+    }
+
+
+def classification_step(model: nn.Module, label_smoothing: float = 0.0) -> Step:
+    """Return the step of a classifier: cross-entropy on logits, and the accuracy of the batch.
+
+    labels: (B,) classes, or (B, classes) probabilities.
+    """
+
+    def step(images, labels):
+        logits = model(images).float()
+        loss = cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        classes = labels if labels.ndim == 1 else labels.argmax(1)
+        return loss, {"accuracy": (logits.argmax(1) == classes).float().mean()}
+
+    return step
+
+
+class Training:
+    """Everything that a checkpoint holds: model, optimiser, schedule, average, best weights, counters."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: FitConfig,
+        steps: int,
+        groups: list[dict] | None = None,
+        criterion: str = "val_loss",
+        tolerance: float = 0.0,
+    ):
+        self.model, self.config, self.criterion, self.tolerance = model, config, criterion, tolerance
+        self.device = next(model.parameters()).device
+        self.optimizer = make_optimizer(groups or [{"params": list(model.parameters())}], config)
+        self.schedule, self.per_step = make_schedule(self.optimizer, config, steps)
+        self.averaged = copy.deepcopy(model).eval() if config.ema else None
+        self.epoch, self.step, self.seconds, self.stopped = 0, 0, 0.0, False
+        self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0, "weights": None}
+
+    def train_epoch(self, step: Step, batches: Batches, steps: int, bar: tqdm) -> dict[str, float]:
+        """Train for one epoch; return the means of loss and metrics. Waits for the device once."""
+        model, config = self.model.train(), self.config
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        rows, sizes, rate = [], [], self.optimizer.param_groups[0]["lr"]
+        metrics: dict[str, torch.Tensor] = {}
+        bf16 = config.precision == "bf16"
+        for batch, _ in zip(batches.epoch(self.epoch - 1), range(steps), strict=False):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                loss, metrics = step(*batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if config.clip_norm:
+                torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+            rate = self.optimizer.param_groups[0]["lr"]
+            self.optimizer.step()
+            if self.per_step:
+                self.schedule.step()
+            self.step += 1
+            if self.averaged:
+                update_average(self.averaged, model, config.ema, self.step, config.ema_warm_up)
+            rows.append(torch.stack([loss.detach().float(), *(v.detach() for v in metrics.values())]))
+            sizes.append(len(batch[0]))
+            if bar.update():  # true when the bar was redrawn, a few times a second
+                shown = dict(zip(["loss", *metrics], rows[-1].tolist(), strict=True))
+                bar.set_postfix({k: f"{v:.4f}" for k, v in shown.items()}, refresh=False)
+        table = torch.stack(rows).cpu().double()
+        self._check_finite(table[:, 0])
+        weights = torch.tensor(sizes, dtype=torch.float64)
+        means = (weights @ table / weights.sum()).tolist()
+        names = ["train_loss", *(f"train_{name}" for name in metrics)]
+        return {**dict(zip(names, means, strict=True)), "lr": rate}
+
+    def _check_finite(self, losses: torch.Tensor) -> None:
+        bad = (~losses.isfinite()).nonzero().flatten().tolist()
+        if bad:
+            at = self.step - len(losses) + bad[0] + 1
+            raise UserError(
+                f"the loss is {losses[bad[0]]} at step {at} (epoch {self.epoch}); the checkpoint of "
+                f"epoch {self.epoch - 1} is kept; try a lower --lr or --precision fp32"
+            )
+
+    def end_epoch(self, values: dict[str, float]) -> None:
+        """Choose the best weights, move a schedule that goes by epochs, decide on an early stop."""
+        loss = values.get(self.criterion)
+        if loss is not None and loss < self.best["loss"] + self.tolerance:
+            lowest, weights = min(loss, self.best["loss"]), copy.deepcopy(self.last_weights())
+            self.best = {"loss": lowest, "epoch": self.epoch, "weights": weights}
+        if self.schedule and not self.per_step:
+            self.schedule.step(*([loss] if self.config.schedule == "plateau" else []))
+        patience = self.config.patience
+        self.stopped = bool(patience) and self.epoch - self.best["epoch"] >= patience
+
+    def last_weights(self) -> dict:
+        return (self.averaged or self.model).state_dict()
+
+    def state(self) -> dict:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "averaged": self.averaged.state_dict() if self.averaged else None,
+            "best": self.best,
+            "counters": [self.epoch, self.step, self.seconds, self.stopped],
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+
+    def restore(self, run: RunFolder) -> None:
+        """Resume from the checkpoint of the run, if there is one; drop history lines written after it."""
+        state = run.load_checkpoint()
+        if state is None:
+            run.write_history([])
+            return
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.schedule:
+                self.schedule.load_state_dict(state["schedule"])
+            if self.averaged:
+                self.averaged.load_state_dict(state["averaged"])
+            self.best = state["best"]
+            self.epoch, self.step, self.seconds, self.stopped = state["counters"]
+            torch.set_rng_state(state["rng"])
+            if state["cuda_rng"] is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{run.path('last.pt')}: the checkpoint of another model: {error}"
+            ) from error
+        run.write_history([line for line in run.history() if line["epoch"] <= self.epoch])
+
+
+def _line(values, epochs):
+    shown = [f"epoch {values['epoch']}/{epochs}"]
+    for key, value in values.items():
+        if key in ("epoch", "seconds"):
+            continue
+        shown.append(f"{key} {value:.2e}" if key == "lr" else f"{key} {value:.4f}")
+    return "  ".join([*shown, f"{values['seconds']:.0f} s"])

@@ -1,0 +1,65 @@
+"""Forward passes of a trained network over a whole image set."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from data import BatchLoader, ImageSet, in_order
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put every module into eval mode, and afterwards back into its own mode.
+
+    A frozen part may be in eval mode already; it stays there.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    yield
+    for module, training in modes:
+        module.training = training
+
+
+@torch.no_grad()
+def forward_all(
+    model: nn.Module, batches: BatchLoader, precision: str = "fp32"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run the model over one epoch of batches in eval mode.
+
+    Returns its outputs (N, D) float32 and the labels (N,), in order, on the device of the images.
+    precision: "fp32" or "bf16".
+    """
+    device = batches.set.images.device
+    with evaluation_mode(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        outputs = [(model(images).float(), labels) for images, labels in batches.epoch()]
+    features, labels = zip(*outputs, strict=True)
+    return torch.cat(features), torch.cat(labels)
+
+
+def predict(
+    model: nn.Module, images: ImageSet, indices: torch.Tensor | None = None, shifts: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return class probabilities (N, classes) and labels (N,) as NumPy arrays, in order, in float32.
+
+    shifts: test-time augmentation. The probabilities are averaged over all shifts of the image by up to
+    this many pixels in each direction.
+    """
+    if indices is not None:
+        indices = indices.to(images.images.device)
+        images = images._replace(images=images.images[indices], labels=images.labels[indices])
+    outputs = [forward_all(model, in_order(part)) for part in shifted(images, shifts)]
+    probabilities = torch.stack([F.softmax(logits, 1) for logits, _ in outputs]).mean(0)
+    return probabilities.cpu().numpy(), outputs[0][1].cpu().numpy()
+
+
+def shifted(images: ImageSet, most: int) -> Iterator[ImageSet]:
+    """Yield the image set under each of its (2 * most + 1)^2 shifts by whole pixels; black moves in."""
+    height, width = images.images.shape[-2:]
+    padded = F.pad(images.images, [most] * 4)
+    for top, left in itertools.product(range(2 * most + 1), repeat=2):
+        yield images._replace(images=padded[..., top : top + height, left : left + width])

@@ -1,0 +1,117 @@
+"""Optimisers, learning-rate schedules and the moving average of the weights."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from utils.training.config import FitConfig
+
+# The share of the steps in which the learning rate rises.
+WARM_UP = {"cosine": 0.0, "warm-up-cosine": 0.1, "one-cycle": 0.25}
+
+
+def make_optimizer(groups: list[dict], config: FitConfig) -> torch.optim.Optimizer:
+    """Create the optimiser: adam, adamw, lars or sgd (Nesterov momentum 0.9).
+
+    groups: dicts of "params" and, optionally, "lr_scale", the group's share of the learning rate. Frozen
+    parameters are left out; biases and normalisation parameters get no weight decay.
+    """
+    split = []
+    for group in groups:
+        trained = [p for p in group["params"] if p.requires_grad]
+        rate = config.lr * group.get("lr_scale", 1.0)
+        weights, others = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
+        split.append({"params": weights, "weight_decay": config.weight_decay, "lr": rate})
+        split.append({"params": others, "weight_decay": 0.0, "lr": rate})
+    devices = {p.device.type for group in split for p in group["params"]}
+    fused = devices <= {"cpu", "cuda"}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(split, config.lr, momentum=0.9, nesterov=True, fused=fused)
+    if config.optimizer == "lars":
+        return LARS(split, config.lr)
+    cls: Callable = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    return cls(split, config.lr, fused=fused)
+
+
+class LARS(torch.optim.Optimizer):
+    """SGD with momentum whose step is a share of each weight's norm (You et al., 2017, algorithm 1).
+
+    The local rate is trust * |w| / |g + decay * w|, for weights only: biases and normalisation parameters
+    (one dimension) take a plain step, as in SimCLR. PyTorch has no LARS of its own.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.001,
+    ):
+        super().__init__(
+            params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
+        )
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in (p for p in group["params"] if p.grad is not None):
+                step = p.grad + group["weight_decay"] * p
+                if p.ndim > 1:
+                    size, step_size = p.norm(), step.norm()
+                    local = torch.where((size > 0) & (step_size > 0), group["trust"] * size / step_size, 1.0)
+                    step = step * local
+                memory = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                memory.mul_(group["momentum"]).add_(step)
+                p.sub_(group["lr"] * memory)
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, config: FitConfig, steps_per_epoch: int):
+    """Return the schedule, or None, and whether it moves per step (else per epoch).
+
+    cosine, warm-up-cosine, one-cycle: see `anneal`. step: times 0.9 every five epochs. plateau: times 0.3
+    after two epochs without a lower validation loss.
+    """
+    if config.schedule == "step":
+        return lr_scheduler.StepLR(optimizer, 5, 0.9), False
+    if config.schedule == "plateau":
+        return lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=2), False
+    if config.schedule in WARM_UP:
+        total, warm_up = config.epochs * steps_per_epoch, WARM_UP[config.schedule]
+        return lr_scheduler.LambdaLR(optimizer, lambda step: anneal(step, total, warm_up)), True
+    return None, False
+
+
+def anneal(step: int, total: int, warm_up: float) -> float:
+    """Return the share of the peak learning rate at `step` of `total`.
+
+    It rises from 4 % during the share `warm_up` of the steps and then follows a cosine to zero at the last
+    step. With warm_up 0 this is cosine annealing (Loshchilov and Hutter, 2017), with 0.25 the one-cycle
+    policy (Smith and Topin, 2018), and between them the warm-up of SimCLR.
+    """
+    done = min(step / max(1, total - 1), 1.0)
+    if done < warm_up:
+        return 0.04 + 0.96 * done / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
+
+
+@torch.no_grad()
+def update_average(
+    averaged: nn.Module, model: nn.Module, decay: float, step: int, warm_up: bool = True
+) -> None:
+    """Move the exponential moving average of weights and buffers one step towards `model`, in place.
+
+    averaged <- decay * averaged + (1 - decay) * model. warm_up: cap the decay at (1 + step) / (10 + step),
+    so that the random first weights are forgotten quickly.
+    """
+    if warm_up:
+        decay = min(decay, (1 + step) / (10 + step))
+    pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
+    floats = [(a, b) for a, b in pairs if a.is_floating_point()]
+    torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - decay)
+    for a, b in pairs:
+        if not a.is_floating_point():
+            a.copy_(b)
