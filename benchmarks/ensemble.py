@@ -7,15 +7,15 @@ import tempfile
 
 import numpy as np
 import torch
-from models.ensembles import METRICS, average, greedy
-from utils.library import read_library
-from utils.run import open_run
 
 import ensemble as script
 from benchmarks import measure
 from benchmarks.measure import clock, ratio, row, standard_dataset
 from data import load
 from models import create
+from utils.metrics.selection import METRICS, average, greedy
+from utils.runs.folder import open_run
+from utils.runs.library import read_library
 
 # One network and as many epochs on both sides, no augmentation: the work is the same.
 FLAGS = ("--epochs", "1", "--augment", "none", "--plain-epochs", "0", "--ema", "0", "--label-smoothing", "0")

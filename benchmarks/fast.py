@@ -6,12 +6,12 @@ import tempfile
 import torch
 from torch import nn
 from torch.nn.functional import nll_loss
-from utils.run import Run
 
 import train_cnn
 from benchmarks import measure
 from benchmarks.measure import clock, digits, ratio, recipe_arguments, row, standard_dataset
 from data import load
+from utils.runs.folder import RunFolder
 
 # The program that ours is compared with, as tutorials write it.
 STANDARD_BATCH, STANDARD_EPOCHS = 64, 8
@@ -84,7 +84,7 @@ def our_trainings(data, device, seed, target, compile):
         flags = ["--epochs", str(epochs)] + ["--compile"] * compile
         args = recipe_arguments("fast", device, *flags)
         with tempfile.TemporaryDirectory() as folder:
-            record = train_cnn.train(args, data, {"seed": seed}, Run(folder))
+            record = train_cnn.train(args, data, {"seed": seed}, RunFolder(folder))
         values = {"seconds": record["train_seconds"], "test_accuracy": record["test_accuracy"]}
         runs.append({"epochs": epochs, **values})
         if record["test_accuracy"] >= target:

@@ -2,7 +2,6 @@
 
 import torch
 from tqdm import tqdm
-from utils.fit import Training
 
 import train_mil
 from benchmarks.measure import clock, ratio, row
@@ -10,6 +9,8 @@ from data import load
 from data.bags import BagLoader
 from data.batches import prepare
 from models.mil import create_mil
+from utils.training.config import FitConfig
+from utils.training.fit import Training
 
 ENCODER, METHOD = "lenet-mil", "attention"
 # Bags a step. A GPU is hardly busy with sixteen.
@@ -28,7 +29,7 @@ def mil(data_dir, device, repeats, bags=200, passes=5):
     flags += ("--batch-size", str(BATCH[device.type]), "--bags-per-epoch", "0", "--quiet")
     args, _, _ = train_mil.parse([*flags, "--epochs", str(passes + 1), "--device", device.type])
     data = load("mnist", data_dir, device)
-    chosen, _, _ = train_mil.make_bags(args, data, seed=0)
+    chosen, _, _ = train_mil.make_bags(args, data, {"seed": 0})
     ours, standard = [], []
     for repeat in range(repeats):
         ours.append(our_rate(data[0], chosen, args, passes))
@@ -50,7 +51,7 @@ def our_rate(images, bags, args, passes):
     torch.manual_seed(0)
     model = create_mil(ENCODER, METHOD).to(device, memory_format=torch.channels_last)
     batches = BagLoader(images, bags, args.batch_size)
-    training = Training(model, args, len(batches))
+    training = Training(model, FitConfig.from_args(args), len(batches))
     step = train_mil.mil_step(model, METHOD)
     for training.epoch in range(1, passes + 2):
         if training.epoch == 2:

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import torch
 from tqdm import tqdm
-from utils.fit import Training, classification_step
 
 from benchmarks.measure import clock, median, ratio, recipe_arguments, row
 from data import POLICIES, BatchLoader, load
 from models import create
+from utils.training.config import FitConfig
+from utils.training.fit import Training, classification_step
 
 # Square matrix sizes for the peak, and training steps per measurement.
 SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}
@@ -82,7 +83,7 @@ def training_steps(name, train_set, device):
     batch = next(loader.epoch())
     torch.manual_seed(0)
     model = create(name).to(device, memory_format=torch.channels_last)
-    training = Training(model, args, len(loader))
+    training = Training(model, FitConfig.from_args(args), len(loader))
     same = SimpleNamespace(epoch=lambda number: itertools.repeat(batch))
     step = classification_step(model, args.label_smoothing)
 

@@ -10,7 +10,6 @@ import torch.multiprocessing as mp
 from torch.nn.functional import cross_entropy, normalize
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
-from utils.fit import Training
 
 import train_simclr
 from benchmarks import measure
@@ -18,6 +17,8 @@ from benchmarks.augment import standard_affine
 from benchmarks.measure import clock, ratio, row, standard_dataset
 from data import load, view_augment
 from models import ContrastiveModel, create, nt_xent
+from utils.training.config import FitConfig
+from utils.training.fit import Training
 
 # torchvision has no fast elastic deformation of PIL images: both sides go without.
 VIEWS = "affine,blur"
@@ -47,7 +48,7 @@ def simclr(data_dir, device, repeats, images=4096, loss_shape=LOSS_SHAPE):
     train_set, _ = load("mnist", data_dir, device)
     images = min(images, len(train_set.labels))
     args.batch_size = min(args.batch_size, images // 2)
-    loader = train_simclr.view_batches(args, train_set, torch.arange(images), seed=0)
+    loader = train_simclr.make_views(args, train_set, torch.arange(images), seed=0)
     standard_set = Subset(TwoViews(standard_dataset(data_dir, True, *standard_views())), range(images))
     options = {"shuffle": True, "num_workers": measure.WORKERS, "pin_memory": device.type == "cuda"}
     standard_loader = DataLoader(standard_set, args.batch_size, **options)
@@ -112,7 +113,7 @@ def our_training(args, steps):
     model = ContrastiveModel(create(args.encoder, 0), args.head).to(
         args.device, memory_format=torch.channels_last
     )
-    training = Training(model, args, steps)
+    training = Training(model, FitConfig.from_args(args), steps)
     step = train_simclr.contrastive_step(model, args.method, args.temperature)
 
     class Batch:

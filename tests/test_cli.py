@@ -4,11 +4,11 @@ import argparse
 
 import pytest
 import torch
-from utils.recipes import RECIPES, few_labels_recipe
 
 import train_cnn
 from utils.cli import command, command_line, fill, number, resolve_device, resolve_precision
 from utils.errors import Fault
+from utils.recipes import RECIPES, few_labels_recipe
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,15 @@ import re
 import numpy as np
 import pytest
 import torch
-from models.ensembles import COMBINATIONS, average, choose, log_average
-from utils.evaluate import cross_entropy
-from utils.library import read_library
-from utils.run import Run, summarise
 
 import ensemble
 import train_cnn
 from data import load, split
 from models import load_model
+from models.ensembles import COMBINATIONS, average, choose, log_average
+from utils.evaluate import cross_entropy
+from utils.library import read_library
+from utils.run import Run, summarise
 
 FIGURES = {"combinations", "members", "selection", "weights", "size", "agreement", "mistakes"}
 

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+
+from models import create
+from utils import evaluate
 from utils.evaluate import (
     calibration_error,
     confusion,
@@ -17,9 +20,6 @@ from utils.evaluate import (
     scale,
     score,
 )
-
-from models import create
-from utils import evaluate
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from utils.fit import Training, anneal, fit, make_optimizer, make_schedule, update_average
-from utils.lars import LARS
-from utils.run import Run
 
 from data import BatchLoader
 from models import CheckpointError
 from models.classifiers import Dropout
 from utils.errors import Fault
+from utils.fit import Training, anneal, fit, make_optimizer, make_schedule, update_average
+from utils.lars import LARS
+from utils.run import Run
 
 
 def settings(**changes):

@@ -7,11 +7,11 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from utils.bags import auc, bag_loss, best_threshold, key_auc, predict_bags, score_bags
 
 from data.bags import Bags, build
 from models import CheckpointError, load_model, save_model
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil, mil_loss, pad
+from utils.bags import auc, bag_loss, best_threshold, key_auc, predict_bags, score_bags
 
 LENGTHS = (3, 1, 5, 2)
 

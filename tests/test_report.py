@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from utils.results import read_experiments, read_references, read_result, run_folders
 
 import report
 import reproduce
 from utils import plots
 from utils.cli import BOOKKEEPING
+from utils.results import read_experiments, read_references, read_result, run_folders
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = (

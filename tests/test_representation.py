@@ -5,6 +5,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.semi_supervised import LabelSpreading
+
+from data import few_labels, split
+from models import create
+from utils import few
 from utils.evaluate import in_order, outputs
 from utils.representation import (
     Features,
@@ -26,10 +30,6 @@ from utils.representation import (
     spread_labels,
     statistics,
 )
-
-from data import few_labels, split
-from models import create
-from utils import few
 
 
 def blobs(count, classes=3, spread=0.3, seed=0):

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from utils.run import Run, device_name, open_run, summarise
 
 from utils.errors import Fault
+from utils.run import Run, device_name, open_run, summarise
 
 
 def arguments(folder, **changes):

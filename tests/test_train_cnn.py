@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from utils.evaluate import predict
-from utils.run import Run
 
 import train_cnn
 from data import DATASETS, load
 from models import load_encoder, load_model
+from utils.evaluate import predict
+from utils.run import Run
 
 FILES = {
     "config.json",

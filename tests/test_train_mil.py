@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from utils.bags import predict_bags
-from utils.run import Run
 
 import train_mil
 from data import load
 from models import create, load_model, save_model
 from models.mil import POOLINGS, create_mil
+from utils.bags import predict_bags
+from utils.run import Run
 
 FILES = {
     "config.json",

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from utils.run import Run
 
 import train_simclr
 from data import load, split
 from models import create, load_encoder, save_model
 from utils import few
+from utils.run import Run
 
 FILES = {
     "config.json",
