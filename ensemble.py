@@ -36,13 +36,11 @@ from utils.cli import (
     shared_flags,
 )
 from utils.errors import UserError
-from utils.metrics.classification import calibration_error, fit_temperature, mcnemar, scale, score
+from utils.evaluation.library import evaluate_library
 from utils.metrics.selection import (
     COMBINATIONS,
     METRICS,
     average,
-    choose,
-    combine,
     error_overlap,
     greedy,
     growth,
@@ -52,12 +50,14 @@ from utils.plots import classification as plots
 from utils.plots import ensemble as ensemble_plots
 from utils.runs import tracking
 from utils.runs.folder import RunFolder, open_run
-from utils.runs.library import Library, read_library
+from utils.runs.library import Library, member_history, read_library
 from utils.runs.repeat import repeat, share_out
 from utils.training.config import COLUMNS, RECIPES
 from utils.training.members import MODES, choose_images, member_config, train_unit, training_units
 
 MEMBERS, VAL_FRACTION = 10, 0.1
+# Flags that --from refuses, besides those of the recipe.
+TRAINING_FLAGS = ("models", "mode", "member_folds", "stacked", "val_fraction", "shifts", "dry_run")
 
 
 def make_parser() -> Parser:
@@ -67,44 +67,23 @@ def make_parser() -> Parser:
         parents=[shared_flags(), recipe_flags()],
         epilog=recipe_table(RECIPES, "recipes"),
     )
+    # fmt: off
     add = parser.add_argument_group("ensemble").add_argument
-    add(
-        "--members",
-        type=number(int, 2),
-        metavar="N",
-        help=f"members of a library (default: {MEMBERS}, or all of --from)",
-    )
-    add(
-        "--model",
-        "--models",
-        dest="models",
-        metavar="A[,B,...]",
-        help=f"models of the members, in turn (default: cnn): {', '.join(ENCODERS)}",
-    )
+    add("--members", type=number(int, 2), metavar="N",
+        help=f"members of a library (default: {MEMBERS}, or all of --from)")
+    add("--model", "--models", dest="models", metavar="A[,B,...]",
+        help=f"models of the members, in turn (default: cnn): {', '.join(ENCODERS)}")
     add("--from", dest="sources", nargs="+", metavar="RUN", help="combine finished runs, train nothing")
     choice(add, "--mode", MODES, "how members are trained (default: voting)")
-    add(
-        "--folds",
-        dest="member_folds",
-        type=number(int, 2),
-        metavar="K",
-        help="train every member on K folds; validation predictions are out of fold",
-    )
+    add("--folds", dest="member_folds", type=number(int, 2), metavar="K",
+        help="train every member on K folds; its validation predictions are out of fold")
     add("--stacked", action="store_true", help="train the members of a library at once, as one network")
-    add(
-        "--val-fraction",
-        type=number(float, 0, 1, open_low=True, open_high=True),
-        metavar="X",
-        help=f"share of the training images that validates (default: {VAL_FRACTION})",
-    )
-    add(
-        "--split-seed",
-        type=number(int, 0),
-        default=0,
-        metavar="N",
-        help="of the validation images (default: 0)",
-    )
+    add("--val-fraction", type=number(float, 0, 1, open_low=True, open_high=True), metavar="X",
+        help=f"share of the training images that validates (default: {VAL_FRACTION})")
+    add("--split-seed", type=number(int, 0), default=0, metavar="N",
+        help="of the validation images (default: 0)")
     choice(add, "--combine", COMBINATIONS, "the headline (default: average; of fusion log_average)")
+    # fmt: on
     return parser
 
 
@@ -113,17 +92,7 @@ def parse(argv: list[str] | None = None) -> tuple:
     parser = make_parser()
     args = parser.parse_args(argv)
     if args.sources:
-        training = [
-            "models",
-            "mode",
-            "member_folds",
-            "stacked",
-            "val_fraction",
-            "shifts",
-            "dry_run",
-            *COLUMNS,
-        ]
-        if given := [key for key in training if getattr(args, key)]:
+        if given := [key for key in (*TRAINING_FLAGS, *COLUMNS) if getattr(args, key)]:
             flag = given[0].removeprefix("member_").replace("_", "-")
             parser.error(f"--from trains nothing: leave out --{flag}")
         if args.runs > 1 and not args.members:
@@ -191,65 +160,6 @@ def check_images(pool: Library, test_set: ImageSet, args: Namespace) -> None:
         raise UserError(f"the members' test labels are not those of {args.dataset} in {args.data_dir}")
 
 
-def evaluate_library(args: Namespace, pool: Library, job: dict, part: RunFolder) -> dict:
-    """Choose weights on a library's validation predictions, score its test predictions; return the record."""
-    library = draw_members(args, pool, job)
-    weights = choose(library.calibrated().val_p, library.val_y, job["seed"])
-    combined = {
-        name: [combine(name, p, weights) for p in (library.val_p, library.test_p)] for name in COMBINATIONS
-    }
-    val_y, test_y = library.val_y, library.test_y
-    val_p, test_p = combined[args.combine]
-    part.save_predictions(
-        val_probabilities=val_p,
-        val_labels=val_y,
-        val_indices=library.val_indices,
-        test_probabilities=test_p,
-        test_labels=test_y,
-    )
-    record = {**job, "members": len(library.members), "train_images": round(library.mean("train_images"))}
-    record |= {"library": library.names, **score(test_p, test_y, "test"), **score(val_p, val_y, "val")}
-    plain = combined["average"][1].argmax(1) == test_y
-    for name in COMBINATIONS:
-        record |= combination_metrics(name, *combined[name], val_y, test_y, plain)
-    record |= {f"{name}_weights": [round(float(w), 6) for w in values] for name, values in weights.items()}
-    singles = [score(p, test_y, "mean_single_test") for p in library.test_p]
-    for key in ("accuracy", "loss", "ece"):
-        key = f"mean_single_test_{key}"
-        record[key] = float(np.mean([single[key] for single in singles]))
-    record["oracle_test_accuracy"] = float(oracle(library.test_p, test_y).mean())
-    return {**record, "seconds": round(library.mean("seconds") * len(library.members), 2)}
-
-
-def combination_metrics(
-    name: str,
-    val_p: np.ndarray,
-    test_p: np.ndarray,
-    val_y: np.ndarray,
-    test_y: np.ndarray,
-    plain: np.ndarray,
-) -> dict:
-    """Return the metrics of one combination, named `<name>_<metric>`.
-
-    temperature: fitted on validation images; scaled_loss and scaled_ece are those of the test probabilities
-    under it. gain: accuracy above the plain average. plain: which test images the plain average gets right.
-    mcnemar_p: p-value of the exact test of the gain.
-    """
-    kept = ("accuracy", "accuracy_low", "accuracy_high", "loss", "ece")
-    scores = {**score(val_p, val_y, "val"), **score(test_p, test_y, "test")}
-    values = {key: v for key, v in scores.items() if key.partition("_")[2] in kept}
-    values["temperature"] = temperature = fit_temperature(val_p, val_y)
-    scaled = scale(test_p, temperature)
-    right = test_p.argmax(1) == test_y
-    values |= {
-        "test_scaled_loss": score(scaled, test_y, "test")["test_loss"],
-        "test_scaled_ece": calibration_error(scaled, test_y),
-        "test_gain": float(right.mean() - plain.mean()),
-        "test_mcnemar_p": mcnemar(right, plain),
-    }
-    return {f"{name}_{key}": value for key, value in values.items()}
-
-
 @command
 def main(argv: list[str] | None = None) -> dict:
     args, shown, resume = parse(argv)
@@ -269,7 +179,7 @@ def main(argv: list[str] | None = None) -> dict:
         share_out(lambda *jobs: train_unit(train_cnn.train, args, data, run, jobs), units, resume(run))
         pool = read_pool(args, [run.folder])
     metrics = repeat(
-        lambda job, part: evaluate_library(args, pool, job, part),
+        lambda job, part: evaluate_library(draw_members(args, pool, job), args.combine, job, part),
         args,
         run,
         resume(run),
@@ -281,18 +191,6 @@ def main(argv: list[str] | None = None) -> dict:
         draw(run, args, pool, metrics, data[1])
         report(metrics, run)
     return metrics
-
-
-def member_history(pool: Library) -> list[dict]:
-    """Return the members' history lines, each with its member's seed, model and fold."""
-    lines = []
-    for member in pool.members:
-        for folder in member.folders:
-            run = RunFolder(folder)
-            record = run.read_json("metrics.json")["runs"][0]
-            whose = {key: record[key] for key in ("seed", "model", "fold") if key in record}
-            lines += [{**whose, **line} for line in run.history()]
-    return lines
 
 
 def draw(run: RunFolder, args: Namespace, pool: Library, metrics: dict, test_set: ImageSet) -> None:

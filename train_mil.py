@@ -24,7 +24,6 @@ import math
 import re
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from data import POLICIES, ImageSet, split
@@ -46,13 +45,13 @@ from utils.cli import (
     shared_flags,
 )
 from utils.errors import UserError, value_errors_as
-from utils.evaluation.mil import auc, bag_loss, best_threshold, predict_bags, roc_points, score_bags
+from utils.evaluation.mil import evaluate_bags, roc_points, save_bag_predictions, validate_bags
 from utils.plots import classification as plots
 from utils.plots import mil as mil_plots
 from utils.runs import tracking
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import parts, repeat
-from utils.runs.results import read_references
+from utils.runs.results import published_bags
 from utils.runs.sweep import collect
 from utils.training.config import FitConfig
 from utils.training.fit import Step, fit
@@ -76,7 +75,6 @@ VAL_FRACTION = 1 / 6
 # About one standard error of the AUC of 200 bags (Hanley and McNeil, 1982: 0.007 at 0.99, 0.012 at 0.97).
 # Among epochs that validation can't tell apart, the last one is a better choice than the luckiest one.
 AUC_ERROR = 0.01
-THRESHOLD = 0.5  # without validation bags
 SWEEP_BAGS = "50,100,150,200,500"
 # The published metrics in the figure hold only for these bags.
 PUBLISHED_BAGS = {"target": 9, "mean_length": 10, "std_length": 2, "builder": "balanced"}
@@ -98,78 +96,42 @@ def make_parser() -> Parser:
         parents=[shared_flags(), optimizer_flags()],
         epilog=recipe_table({"default": RECIPE}, "recipe"),
     )
+    share, open_share = number(float, 0, 1, open_low=True), number(float, 0, 1, open_high=True)
+    # fmt: off
     add = parser.add_argument_group("repeats and sweeps").add_argument
     add("--repeats", dest="runs", type=number(int, 1), metavar="N", help="the same as --runs")
-    add(
-        "--sweep",
-        nargs="?",
-        const=SWEEP_BAGS,
-        type=bag_counts,
-        metavar="N,N,...",
-        help=f"train --method, by default every one, with each number of training bags (default: {SWEEP_BAGS})",
-    )
+    add("--sweep", nargs="?", const=SWEEP_BAGS, type=bag_counts, metavar="N,N,...",
+        help=f"train every --method with each number of training bags (default: {SWEEP_BAGS})")
     add = parser.add_argument_group("bags").add_argument
-    add(
-        "--target",
-        type=number(int, 0, 9),
-        default=9,
-        metavar="DIGIT",
-        help="makes a bag positive (default: 9)",
-    )
-    add(
-        "--mean-length",
-        type=number(float, 1),
-        default=10,
-        metavar="X",
-        help="instances in a bag (default: 10)",
-    )
-    add("--std-length", type=number(float, 0), default=2, metavar="X", help="standard deviation (default: 2)")
+    add("--target", type=number(int, 0, 9), default=9, metavar="DIGIT",
+        help="makes a bag positive (default: 9)")
+    add("--mean-length", type=number(float, 1), default=10, metavar="X", help="of a bag (default: 10)")
+    add("--std-length", type=number(float, 0), default=2, metavar="X", help="of the length (default: 2)")
     choice(add, "--builder", BUILDERS, "how bags are drawn (default: balanced)", default="balanced")
     add("--train-bags", type=number(int, 1), default=200, metavar="N", help="default: 200")
-    add(
-        "--val-bags",
-        type=number(int, 0),
-        default=200,
-        metavar="N",
-        help="bags that choose epoch and threshold (default: 200); 0 for none",
-    )
+    add("--val-bags", type=number(int, 0), default=200, metavar="N",
+        help="bags that choose epoch and threshold (default: 200); 0 for none")
     add("--test-bags", type=number(int, 2), default=1000, metavar="N", help="default: 1000")
-    add("--show-bags", metavar="FILE", help="draw the first training bags, print statistics, train nothing")
+    add("--show-bags", metavar="FILE", help="draw the first training bags, train nothing")
     add = parser.add_argument_group("method").add_argument
     choice(add, "--method", POOLINGS, "pooling (default: attention; in a sweep all of them)")
     choice(add, "--model", MIL_ENCODERS, "instance encoder (default: fast)")
     add("--encoder", metavar="FILE", help="start from an encoder or classifier that another script saved")
     add("--freeze", action="store_true", help="don't train --encoder")
-    share = number(float, 0, 1, open_low=True)
-    add(
-        "--encoder-rate",
-        type=share,
-        default=0.1,
-        metavar="X",
-        help="learning rate of --encoder, as a share of --lr (default: 0.1)",
-    )
-    share = number(float, 0, 1, open_high=True)
-    add("--dropout", type=share, default=0.0, metavar="X", help="share of dropped features (default: 0)")
+    add("--encoder-rate", type=share, default=0.1, metavar="X",
+        help="learning rate of --encoder as a share of --lr (default: 0.1)")
+    add("--dropout", type=open_share, default=0.0, metavar="X", help="share of dropped features (default: 0)")
     choice(add, "--augment", POLICIES, "augmentation policy (default: affine)")
-    add(
-        "--instance-weight",
-        type=number(float, 0),
-        default=1.0,
-        metavar="X",
-        help="weight of the instance loss in loss-attention (default: 1)",
-    )
-    add(
-        "--bags-per-epoch",
-        type=number(int, 0),
-        default=1800,
-        metavar="N",
-        help="default: 1800; 0 for every bag once",
-    )
+    add("--instance-weight", type=number(float, 0), default=1.0, metavar="X",
+        help="weight of the instance loss in loss-attention (default: 1)")
+    add("--bags-per-epoch", type=number(int, 0), default=1800, metavar="N",
+        help="default: 1800; 0 for every bag once")
+    # fmt: on
     return parser
 
 
 def make_bags(args: argparse.Namespace, data: Data, job: dict) -> tuple[Bags, Bags | None, Bags]:
-    """Build training, validation and test bags of one repeat from disjoint images; UserError if impossible."""
+    """Build training, validation and test bags of one repeat from disjoint images."""
     train_set, test_set = data
     seed, train_bags = job["seed"], job.get("train_bags", args.train_bags)
     kind = {"target": args.target, "mean_length": args.mean_length, "std_length": args.std_length}
@@ -205,21 +167,6 @@ def mil_step(model: MIL, method: str, instance_weight: float = 1.0) -> Step:
     return step
 
 
-def validate_bags(images: ImageSet, bags: Bags, precision: str):
-    """Return a `validate` for `fit`: loss and AUC of bags; val_error is 1 - AUC, the criterion.
-
-    The loss would prefer early epochs: a network becomes overconfident before its ranking gets worse.
-    """
-    labels = bags.labels.numpy()
-
-    def validate(model, epoch):
-        p = predict_bags(model, images, bags, precision)["probabilities"]
-        metrics, area = {"val_loss": bag_loss(p, labels)}, auc(p, labels)
-        return metrics if area is None else {**metrics, "val_auc": area, "val_error": 1 - area}
-
-    return validate
-
-
 def fit_bags(
     args: argparse.Namespace, data: Data, job: dict, config: FitConfig, run: RunFolder | None = None
 ) -> tuple[MIL, dict, dict]:
@@ -227,7 +174,7 @@ def fit_bags(
 
     job: its seed and, in a sweep, its method and number of training bags.
     """
-    train_set, test_set = data
+    train_set, _ = data
     seed, method = job["seed"], job.get("method", args.method)
     train_bags, val_bags, test_bags = make_bags(args, data, job)
     batches = BagLoader(
@@ -255,23 +202,16 @@ def fit_bags(
         tolerance=AUC_ERROR,
     )
 
-    test = predict_bags(model, test_set, test_bags, args.precision)
-    predictions, threshold = {"test": (test, test_bags)}, THRESHOLD
-    if val_bags:
-        val = predict_bags(model, train_set, val_bags, args.precision)
-        predictions["val"] = (val, val_bags)
-        threshold = best_threshold(val["probabilities"], val_bags.labels.numpy())
+    metrics, predictions = evaluate_bags(model, data, val_bags, test_bags, args.precision)
     record = {
         **job,
         **facts,
         "train_bags": len(train_bags),
         "val_bags": len(val_bags) if val_bags else 0,
         "train_instances": len(train_bags.indices),
-        "threshold": threshold,
+        **metrics,
         "seconds": facts["train_seconds"],
     }
-    for part, (found, bags) in predictions.items():
-        record |= score_bags(found, bags, part, threshold)
     return model, record, predictions
 
 
@@ -280,11 +220,7 @@ def train(args: argparse.Namespace, data: Data, job: dict, run: RunFolder) -> di
     model, record, predictions = fit_bags(args, data, job, FitConfig.from_args(args), run)
     options = {"method": args.method, "dropout": args.dropout, "standardise": bool(args.encoder)}
     run.save_model("best.pt", model, model.encoder.name, data[0].description, **options)
-    saved = {}
-    for part, (outputs, bags) in predictions.items():
-        arrays = {**outputs, "labels": bags.labels, **bags._asdict()}
-        saved |= {f"{part}_{key}": np.asarray(value) for key, value in arrays.items()}
-    run.save_predictions(**saved)
+    save_bag_predictions(run, predictions)
     return record
 
 
@@ -349,20 +285,9 @@ def draw_sweep(run: RunFolder, args: argparse.Namespace, content: dict) -> None:
     references = []
     if all(getattr(args, key) == value for key, value in PUBLISHED_BAGS.items()):
         with contextlib.suppress(UserError):  # a results folder without references
-            references = published(read_references(args.results_dir))
+            references = published_bags(args.results_dir)
     mil_plots.sweep_curves(content["cells"], run.path("auc.png"), references)
     mil_plots.sweep_roc(content["cells"], run.path("roc.png"))
-
-
-def published(references: dict[str, dict]) -> list[dict]:
-    """Return the references mil-<bags> and mil-attention-<bags> as lines of points for the figure."""
-    lines: dict[str, dict] = {}
-    for key, reference in references.items():
-        name, _, bags = key.rpartition("-")
-        if name in ("mil", "mil-attention") and bags.isdigit():
-            line = lines.setdefault(name, {"name": reference["task"].partition(", ")[2], "points": []})
-            line["points"].append([int(bags), reference["value"]])
-    return [{**line, "name": f"{line['name']}, published"} for line in lines.values()]
 
 
 def parse(argv: list[str] | None = None) -> tuple:

@@ -9,6 +9,8 @@ from data.batches import prepare
 from models.mil import MIL
 from utils.metrics.classification import surprise, wilson_interval
 from utils.plots.mil import RATES
+from utils.runs.folder import RunFolder
+from utils.training.fit import Validate
 from utils.training.forward import evaluation_mode
 
 # About this many instances are forwarded at a time.
@@ -99,6 +101,55 @@ def score_bags(predictions: dict[str, np.ndarray], bags: Bags, prefix: str, thre
         "instance_auc": key_auc(predictions["instances"], bags),
     }
     return {f"{prefix}_{name}": value for name, value in values.items() if value is not None}
+
+
+def evaluate_bags(
+    model: MIL,
+    data: tuple[ImageSet, ImageSet],
+    val_bags: Bags | None,
+    test_bags: Bags,
+    precision: str,
+) -> tuple[dict, dict]:
+    """Evaluate a trained model on validation and test bags.
+
+    The threshold of the accuracy is chosen on the validation bags; without any it is 0.5. Returns the
+    metrics, and {"test" and maybe "val"}: (predictions, bags).
+    """
+    train_set, test_set = data
+    predictions = {"test": (predict_bags(model, test_set, test_bags, precision), test_bags)}
+    threshold = 0.5
+    if val_bags:
+        val = predict_bags(model, train_set, val_bags, precision)
+        predictions["val"] = (val, val_bags)
+        threshold = best_threshold(val["probabilities"], val_bags.labels.numpy())
+    metrics: dict = {"threshold": threshold}
+    for part, (outputs, bags) in predictions.items():
+        metrics |= score_bags(outputs, bags, part, threshold)
+    return metrics, predictions
+
+
+def save_bag_predictions(run: RunFolder, predictions: dict) -> None:
+    """Save the predictions of `evaluate_bags` and the bags, named <part>_<array>."""
+    arrays = {}
+    for part, (outputs, bags) in predictions.items():
+        for key, value in {**outputs, "labels": bags.labels, **bags._asdict()}.items():
+            arrays[f"{part}_{key}"] = np.asarray(value)
+    run.save_predictions(**arrays)
+
+
+def validate_bags(images: ImageSet, bags: Bags, precision: str) -> Validate:
+    """Return a `validate` for `fit`: loss and AUC of bags; val_error is 1 - AUC, the criterion.
+
+    The loss would prefer early epochs: a network becomes overconfident before its ranking gets worse.
+    """
+    labels = bags.labels.numpy()
+
+    def validate(model, epoch):
+        p = predict_bags(model, images, bags, precision)["probabilities"]
+        metrics, area = {"val_loss": bag_loss(p, labels)}, auc(p, labels)
+        return metrics if area is None else {**metrics, "val_auc": area, "val_error": 1 - area}
+
+    return validate
 
 
 def roc_points(probabilities: np.ndarray, labels: np.ndarray) -> list[float]:

@@ -145,3 +145,15 @@ def out_of_fold(folds: list[Member]) -> Member:
     record = {**folds[0].record, "seconds": seconds, "train_images": images}
     folders = [folder for fold in folds for folder in fold.folders]
     return folds[0]._replace(folders=folders, record=record, arrays=joined)
+
+
+def member_history(pool: Library) -> list[dict]:
+    """Return the members' history lines, each with its member's seed, model and fold."""
+    lines = []
+    for member in pool.members:
+        for folder in member.folders:
+            run = RunFolder(folder)
+            record = run.read_json("metrics.json")["runs"][0]
+            whose = {key: record[key] for key in ("seed", "model", "fold") if key in record}
+            lines += [{**whose, **line} for line in run.history()]
+    return lines

@@ -120,3 +120,18 @@ def is_sweep(folder: Path) -> bool:
 
 def read_sweep(folder: Path) -> dict:
     return read_json(folder / SWEEP, "command", "device", "seconds", "trainings", "cells")
+
+
+def published_bags(results_dir: Path | str) -> list[dict]:
+    """Return the published test AUCs of MIL as {"name", "points": [[training bags, AUC], ...]}.
+
+    They are the references mil-<bags> and mil-attention-<bags>.
+    """
+    lines: dict[str, dict] = {}
+    for key, reference in read_references(results_dir).items():
+        name, _, bags = key.rpartition("-")
+        if name in ("mil", "mil-attention") and bags.isdigit():
+            title = f"{reference['task'].partition(', ')[2]}, published"
+            line = lines.setdefault(name, {"name": title, "points": []})
+            line["points"].append([int(bags), reference["value"]])
+    return list(lines.values())

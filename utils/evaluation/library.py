@@ -1,0 +1,70 @@
+"""What a library of classifiers is worth: every combination of its members, side by side."""
+
+import numpy as np
+
+from utils.metrics.classification import calibration_error, fit_temperature, mcnemar, scale, score
+from utils.metrics.selection import COMBINATIONS, choose, combine, oracle
+from utils.runs.folder import RunFolder
+from utils.runs.library import Library
+
+
+def evaluate_library(library: Library, headline: str, job: dict, part: RunFolder) -> dict:
+    """Choose weights on the validation predictions, score the test predictions; return the record.
+
+    headline: one of COMBINATIONS, whose probabilities are saved in `part` and whose metrics get the plain
+    names; those of the others start with the name of the combination.
+    """
+    weights = choose(library.calibrated().val_p, library.val_y, job["seed"])
+    combined = {
+        name: [combine(name, p, weights) for p in (library.val_p, library.test_p)] for name in COMBINATIONS
+    }
+    val_y, test_y = library.val_y, library.test_y
+    val_p, test_p = combined[headline]
+    part.save_predictions(
+        val_probabilities=val_p,
+        val_labels=val_y,
+        val_indices=library.val_indices,
+        test_probabilities=test_p,
+        test_labels=test_y,
+    )
+    record = {**job, "members": len(library.members), "train_images": round(library.mean("train_images"))}
+    record |= {"library": library.names, **score(test_p, test_y, "test"), **score(val_p, val_y, "val")}
+    plain = combined["average"][1].argmax(1) == test_y
+    for name in COMBINATIONS:
+        record |= combination_metrics(name, *combined[name], val_y, test_y, plain)
+    record |= {f"{name}_weights": [round(float(w), 6) for w in values] for name, values in weights.items()}
+    singles = [score(p, test_y, "mean_single_test") for p in library.test_p]
+    for key in ("accuracy", "loss", "ece"):
+        key = f"mean_single_test_{key}"
+        record[key] = float(np.mean([single[key] for single in singles]))
+    record["oracle_test_accuracy"] = float(oracle(library.test_p, test_y).mean())
+    return {**record, "seconds": round(library.mean("seconds") * len(library.members), 2)}
+
+
+def combination_metrics(
+    name: str,
+    val_p: np.ndarray,
+    test_p: np.ndarray,
+    val_y: np.ndarray,
+    test_y: np.ndarray,
+    plain: np.ndarray,
+) -> dict:
+    """Return the metrics of one combination, named `<name>_<metric>`.
+
+    temperature: fitted on validation images; scaled_loss and scaled_ece are those of the test probabilities
+    under it. gain: accuracy above the plain average. plain: which test images the plain average gets right.
+    mcnemar_p: p-value of the exact test of the gain.
+    """
+    kept = ("accuracy", "accuracy_low", "accuracy_high", "loss", "ece")
+    scores = {**score(val_p, val_y, "val"), **score(test_p, test_y, "test")}
+    values = {key: v for key, v in scores.items() if key.partition("_")[2] in kept}
+    values["temperature"] = temperature = fit_temperature(val_p, val_y)
+    scaled = scale(test_p, temperature)
+    right = test_p.argmax(1) == test_y
+    values |= {
+        "test_scaled_loss": score(scaled, test_y, "test")["test_loss"],
+        "test_scaled_ece": calibration_error(scaled, test_y),
+        "test_gain": float(right.mean() - plain.mean()),
+        "test_mcnemar_p": mcnemar(right, plain),
+    }
+    return {f"{name}_{key}": value for key, value in values.items()}
