@@ -20,7 +20,7 @@ from utils.evaluation.features import (
     neighbours,
 )
 from utils.evaluation.few_labels import Data, few_label_scores, finetuned_score, spread_cluster_scores
-from utils.evaluation.options import EncoderOptions
+from utils.evaluation.options import EncoderOptions, stopwatch
 from utils.plots import representation as plots
 from utils.runs.folder import RunFolder
 from utils.training.fit import Validate
@@ -54,42 +54,54 @@ def evaluate_encoder(
     data: (train, test) ImageSets. splits: (training, validation) indices of the training images. head: a
     projection head, whose outputs are scored as well. Metrics are named test_<prefix><what>_accuracy; the
     prefix is "random_" for a random encoder, "pixels_" for raw pixels and "head_" for the outputs of the
-    head.
+    head. <part>_seconds is the time that a part of the evaluation takes: features, frozen (k-NN and probe),
+    graph, kmeans, kmeans_spread (with self-training, if asked for), finetuned, and, per draw of few labels,
+    <what>_<n>.
     """
-    train_idx = splits[0]
-    encoders = {"": encoder}
-    features = {"": encode(encoder, data, *splits, options.precision)}
+    train_idx, record = splits[0], {}
+    encoders, probes = {"": encoder}, {}
+    with stopwatch(record, "features"):
+        own = encode(encoder, data, *splits, options.precision)
+    features = {"": own}
     if options.floors:
         torch.manual_seed(seed)
         floor = create(encoder.name, 0)
         encoders["random_"] = floor.to(data[0].images.device, memory_format=torch.channels_last)
         features["random_"] = encode(encoders["random_"], data, *splits, options.precision)
         features["pixels_"] = encode(nn.Flatten(), data, *splits, "fp32")
-    record, probes = {}, {}
     for prefix in features:
-        scores, probes[prefix] = frozen_scores(features[prefix])
+        with stopwatch(record, f"{prefix}frozen"):
+            scores, probes[prefix] = frozen_scores(features[prefix])
         record |= with_prefix(prefix, scores)
-    own = features[""]
-    graph = neighbour_graph(own.train) if options.clustering or options.few_labels else None
+    if options.clustering or options.few_labels:
+        with stopwatch(record, "graph"):
+            graph = neighbour_graph(own.train)
     if options.clustering:
-        clusters = cluster(own.train, own.test, own.classes)
+        with stopwatch(record, "kmeans"):
+            clusters = cluster(own.train, own.test, own.classes)
         record |= clustering_scores(own, clusters)
-        record |= spread_cluster_scores(own, graph, clusters[0], data, train_idx, options, seed)
+        with stopwatch(record, "kmeans_spread"):
+            record |= spread_cluster_scores(own, graph, clusters[0], data, train_idx, options, seed)
     if options.augmented_probe:
         record |= augmented_probe_scores(encoder, own, data[0], train_idx, options.precision)
     if options.finetune:
         for prefix, network in encoders.items():
-            scores = finetuned_score(network, probes[prefix], data, train_idx, options, seed)
+            with stopwatch(record, f"{prefix}finetuned"):
+                scores = finetuned_score(network, probes[prefix], data, train_idx, options, seed)
             record |= with_prefix(prefix, scores)
     if head is not None:
-        after = own.map(head.eval())
-        scores = frozen_scores(after)[0]
-        if options.clustering:
-            scores |= clustering_scores(after, cluster(after.train, after.test, after.classes))
-        record |= with_prefix("head_", scores)
+        record |= with_prefix("head_", head_scores(own.map(head.eval()), options))
     if options.few_labels:
         record |= few_label_scores(features, encoders, graph, data, train_idx, options, seed)
     return EncoderScores(record, own, probes[""])
+
+
+def head_scores(after: Features, options: EncoderOptions) -> dict[str, float]:
+    """Score the outputs of the projection head."""
+    scores = frozen_scores(after)[0]
+    if options.clustering:
+        scores |= clustering_scores(after, cluster(after.train, after.test, after.classes))
+    return scores
 
 
 def with_prefix(prefix: str, scores: dict) -> dict:

@@ -28,7 +28,7 @@ from utils.evaluation.features import (
     knn,
     on_sphere,
 )
-from utils.evaluation.options import EncoderOptions
+from utils.evaluation.options import EncoderOptions, stopwatch
 from utils.training.config import FitConfig
 from utils.training.fit import classification_step, fit
 from utils.training.forward import forward_all
@@ -258,7 +258,8 @@ def few_label_scores(
     spread over `graph`, the neighbour_graph of the training features of prefix "", and with options.distill
     they teach fresh students. Numbers of labels that a class does not have are left out.
 
-    Returns test_<prefix><what>_<n>_accuracies, one for each draw, and ..._accuracy, their mean.
+    Returns test_<prefix><what>_<n>_accuracies, one for each draw, ..._accuracy, their mean, and the seconds
+    that a draw takes.
     """
     _, test_set = data
     labels = features[""].train_labels
@@ -268,18 +269,24 @@ def few_label_scores(
         prefix: FewLabels(f, encoders.get(prefix), data, train_idx, options) for prefix, f in features.items()
     }
     scores: dict[str, list[float]] = {}
+    seconds: dict[str, float] = {}
     for n, draw in tqdm(draws, desc="few labels", disable=options.quiet):
         chosen = few_labels(labels, n, seed * options.draws + draw)
         outputs = {}
         for prefix, scorer in scorers.items():
-            own = scorer.frozen(chosen)
+            with stopwatch(seconds, f"{prefix}frozen_{n}"):
+                own = scorer.frozen(chosen)
             if scorer.encoder is not None:
-                own |= scorer.finetuned(chosen, draw)
+                with stopwatch(seconds, f"{prefix}finetuned_{n}"):
+                    own |= scorer.finetuned(chosen, draw)
             outputs |= {f"{prefix}{what}": values for what, values in own.items()}
-        outputs |= scorers[""].spread(chosen, graph)
+        with stopwatch(seconds, f"spread_{n}"):
+            outputs |= scorers[""].spread(chosen, graph)
         if options.distill and n in DISTILLED:
-            outputs |= scorers[""].self_trained(chosen, graph, draw)
+            with stopwatch(seconds, f"self_trained_{n}"):
+                outputs |= scorers[""].self_trained(chosen, graph, draw)
         for what, values in outputs.items():
             scores.setdefault(f"test_{what}_{n}_accuracies", []).append(accuracy(values, test_set.labels))
     means = {key.replace("accuracies", "accuracy"): fmean(values) for key, values in scores.items()}
-    return scores | means
+    per_draw = {key: round(value / options.draws, 3) for key, value in seconds.items()}
+    return {**scores, **means, **per_draw}

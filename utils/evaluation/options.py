@@ -1,6 +1,9 @@
-"""What to evaluate of an encoder, and with how much effort."""
+"""What to evaluate of an encoder, with how much effort, and how long it takes."""
 
+import contextlib
+import time
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -33,3 +36,12 @@ class EncoderOptions:
         names = ("distill", "draws", "student", "precision", "compile", "quiet")
         options = {name: getattr(args, name) for name in names}
         return cls(**{**options, "max_steps": 1 if args.dry_run else None, **changes})
+
+
+@contextlib.contextmanager
+def stopwatch(record: dict, name: str) -> Iterator[None]:
+    """Add the seconds that the block takes to record["<name>_seconds"]."""
+    start = time.perf_counter()
+    yield
+    key = f"{name}_seconds"
+    record[key] = round(record.get(key, 0.0) + time.perf_counter() - start, 3)
