@@ -1,8 +1,8 @@
-"""Batched augmentation: tensor operations on the whole batch, a different draw for every image.
+"""Batched augmentation: tensor operations on the whole batch with different parameters for every image.
 
-Each transform is a pure function of images and parameters, one parameter row per image, and agrees with
-its per-image counterpart in torchvision.transforms.v2.functional. `Augment` draws the parameters from a
-CPU generator, so that the same seed gives the same images on every device.
+Each transform is a pure function of images and parameters, one row of parameters per image, and agrees with
+its counterpart for single images in torchvision.transforms.v2.functional. `Augment` draws the parameters
+from a CPU generator, so that a seed gives the same images on every device.
 """
 
 import math
@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 
 
-def affine_matrix(angle, translate, scale, shear, size=28):
-    """Inverse affine maps in the normalised coordinates of grid_sample, (B, 2, 3).
+def affine_matrix(
+    angle: torch.Tensor, translate: torch.Tensor, scale: torch.Tensor, shear: torch.Tensor, size: int = 28
+) -> torch.Tensor:
+    """Return inverse affine maps (B, 2, 3) in the normalised coordinates of grid_sample.
 
     angle: (B,) degrees, clockwise. translate: (B, 2) pixels (x, y). scale: (B,) > 0. shear: (B, 2)
     degrees (x, y), |shear| < 90. The convention is torchvision's: rotate(angle) * shear * scale about the
@@ -30,8 +32,10 @@ def affine_matrix(angle, translate, scale, shear, size=28):
     return torch.cat([inverse, shift], 2)
 
 
-def warp(images, matrix, displacement=None):
-    """Resample once, bilinearly, black outside: the affine map and the elastic displacement together.
+def warp(
+    images: torch.Tensor, matrix: torch.Tensor, displacement: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Apply affine map and elastic displacement in one bilinear resampling; black outside the image.
 
     images: (B, C, H, W) float. matrix: (B, 2, 3) as `affine_matrix` gives it. displacement: None or
     (B, H, W, 2), added to the sampling grid, in units of half the image (x, y).
@@ -42,10 +46,10 @@ def warp(images, matrix, displacement=None):
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def smooth_displacement(noise, size=28):
-    """Coarse (B, 2, g, g) noise to a smooth (B, size, size, 2) displacement field, bicubically.
+def smooth_displacement(noise: torch.Tensor, size: int = 28) -> torch.Tensor:
+    """Interpolate coarse noise (B, 2, g, g) to a smooth displacement field (B, size, size, 2), bicubically.
 
-    Interpolation is linear in the noise: as two matrix products it is several times faster on a CPU.
+    The interpolation is linear in the noise; as two matrix products it is several times faster on a CPU.
     """
     coarse = noise.shape[-1]
     unit = torch.eye(coarse, device=noise.device).view(1, coarse, coarse, 1)
@@ -53,27 +57,29 @@ def smooth_displacement(noise, size=28):
     return (weights.T @ noise @ weights).permute(0, 2, 3, 1)
 
 
-def crop_matrix(left, top, width, height):
-    """Maps of output to input coordinates that enlarge a box to the whole image, (B, 2, 3).
+def crop_matrix(
+    left: torch.Tensor, top: torch.Tensor, width: torch.Tensor, height: torch.Tensor
+) -> torch.Tensor:
+    """Return maps (B, 2, 3) from output to input coordinates that enlarge a box to the whole image.
 
-    left, top, width, height: (B,) fractions of the image. Like torchvision's resized_crop, but what lies
-    just outside of the box takes part in the interpolation at its edge.
+    left, top, width, height: (B,) fractions of the image. Like torchvision's resized_crop, but pixels just
+    outside the box take part in the interpolation at its edge.
     """
     zero = torch.zeros_like(left)
     centre_x, centre_y = 2 * left + width - 1, 2 * top + height - 1
     return torch.stack([width, zero, centre_x, zero, height, centre_y], 1).view(-1, 2, 3)
 
 
-def compose(outer, inner):
-    """The affine map outer(inner(x)) of two batches of maps (B, 2, 3)."""
+def compose(outer: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
+    """Return the affine maps outer(inner(x)) of two batches of maps (B, 2, 3)."""
     turned = outer[:, :, :2] @ inner
     return torch.cat([turned[:, :, :2], turned[:, :, 2:] + outer[:, :, 2:]], 2)
 
 
-def blur(images, sigma, radius=3):
-    """Gaussian blur, a standard deviation (B,) in pixels for each of (B, C, H, W); 0 leaves it as it is.
+def blur(images: torch.Tensor, sigma: torch.Tensor, radius: int = 3) -> torch.Tensor:
+    """Blur images (B, C, H, W) by Gaussians of standard deviation sigma (B,) in pixels; 0 changes nothing.
 
-    Kernel of 2 * radius + 1 pixels as in torchvision's gaussian_blur, black outside of the image.
+    The kernel has 2 * radius + 1 pixels, as in torchvision's gaussian_blur; black outside the image.
     """
     offsets = torch.arange(-radius, radius + 1, device=images.device)
     kernel = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-3).unsqueeze(1)).square())
@@ -85,16 +91,18 @@ def blur(images, sigma, radius=3):
     return images
 
 
-def crop(images, top, left, padding):
-    """Pad by `padding` black pixels and cut the original size at (top, left), both (B,) in 0..2*padding."""
+def crop(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, padding: int) -> torch.Tensor:
+    """Pad by `padding` black pixels and crop the original size at (top, left), both (B,) in 0..2*padding."""
     height, width = images.shape[-2:]
     padded = F.pad(images, [padding] * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)
     return windows[torch.arange(len(images), device=images.device), :, top, left]
 
 
-def erase(images, top, left, height, width):
-    """Blacken one box per image; top, left, height, width: (B,) pixels."""
+def erase(
+    images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, height: torch.Tensor, width: torch.Tensor
+) -> torch.Tensor:
+    """Blacken one box per image; top, left, height, width: (B,) in pixels."""
     rows = torch.arange(images.shape[-2], device=images.device).view(1, -1, 1)
     cols = torch.arange(images.shape[-1], device=images.device).view(1, 1, -1)
     top, left, height, width = (v.view(-1, 1, 1) for v in (top, left, height, width))
@@ -104,13 +112,13 @@ def erase(images, top, left, height, width):
 
 @dataclass(frozen=True)
 class Augment:
-    """Ranges of a random augmentation; every zero switches its part off, all zero is the identity.
+    """Ranges of a random augmentation; zero switches a part off, all zeros are the identity.
 
-    crop: whole-pixel shifts of up to so many pixels. rotate, shear: degrees. translate: fraction of the
-    image. scale: zoom in [1 - scale, 1 + scale]. elastic: largest displacement of the elastic
-    deformation's control points, pixels. resize: random resized crop of an area in [1 - resize, 1] and an
-    aspect ratio in [3/4, 4/3]. blur: Gaussian of a standard deviation in [0, blur] pixels. erase:
-    probability of blackening a box of 2 % to 20 % of the image (Zhong et al., 2020).
+    crop: shifts by up to this many whole pixels. rotate, shear: degrees. translate: fraction of the image.
+    scale: zoom in [1 - scale, 1 + scale]. elastic: largest displacement of the control points, in pixels.
+    resize: random resized crop with an area in [1 - resize, 1] and an aspect ratio in [3/4, 4/3]. blur:
+    Gaussian with a standard deviation in [0, blur] pixels. erase: probability of blackening a box of 2 % to
+    20 % of the image (Zhong et al., 2020).
     """
 
     crop: int = 0
@@ -123,15 +131,15 @@ class Augment:
     blur: float = 0.0
     erase: float = 0.0
 
-    def scaled(self, strength):
-        """This augmentation with every range times `strength`, as far as it stays possible."""
+    def scaled(self, strength: float) -> "Augment":
+        """Return this augmentation with every range times `strength`, within what is possible."""
         values = {key: strength * value for key, value in vars(self).items()}
         values["crop"] = round(values["crop"])
         limits = {"scale": 0.9, "resize": 0.95, "erase": 1.0, "rotate": 180.0, "shear": 60.0}
         return Augment(**values | {key: min(values[key], limit) for key, limit in limits.items()})
 
-    def draw(self, count, generator, size=28):
-        """Parameters for `count` images of size x size: a dict of CPU tensors, one row per image."""
+    def draw(self, count: int, generator: torch.Generator, size: int = 28) -> dict[str, torch.Tensor]:
+        """Draw parameters for `count` images of size x size: a dict of CPU tensors, one row per image."""
 
         def uniform(*shape):
             return torch.rand(count, *shape, generator=generator) * 2 - 1
@@ -159,8 +167,8 @@ class Augment:
             params["box"] = _draw_boxes(count, self.erase, size, generator)
         return params
 
-    def apply(self, images, params):
-        """Float images (B, 1, S, S) with black = 0 and the parameters that `draw` gave."""
+    def apply(self, images: torch.Tensor, params: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Augment float images (B, 1, S, S), black = 0, with the parameters from `draw`."""
         params = {k: v.to(images.device, non_blocking=True) for k, v in params.items()}
         if "corner" in params:
             images = crop(images, *params["corner"].unbind(1), self.crop)
@@ -176,7 +184,7 @@ class Augment:
 
 
 def _draw_crops(count, share, generator):
-    """Boxes (left, top, width, height) of random resized crops, each (count,), fractions of the image."""
+    """Draw boxes (left, top, width, height) of random resized crops, (count,) fractions of the image each."""
     area, ratio, x, y = torch.rand(4, count, generator=generator)
     area = 1 - share * area
     ratio = torch.exp((2 * ratio - 1) * math.log(4 / 3))
@@ -185,7 +193,7 @@ def _draw_crops(count, share, generator):
 
 
 def _draw_boxes(count, probability, size, generator):
-    """Random-erasing boxes (top, left, height, width), (count, 4); height 0 where nothing is erased."""
+    """Draw boxes (top, left, height, width) to erase: (count, 4) pixels, height 0 where nothing is erased."""
     chance, area, ratio, y, x = torch.rand(5, count, generator=generator)
     area = size * size * (0.02 + 0.18 * area)
     ratio = torch.exp((2 * ratio - 1) * math.log(3))  # aspect ratio, log-uniform in [1/3, 3]

@@ -1,30 +1,36 @@
-"""Digit classifiers by name. Each is an encoder, (B, 1, 28, 28) -> (B, features), and a linear head."""
+"""Image classifiers by name. Each is an encoder, (B, 1, 28, 28) -> (B, features), and a linear head."""
 
+from collections.abc import Callable
+
+import torch
 from torch import nn
 
 from models.layers import Dropout, GlobalMax, GlobalPool, Residual, conv, pooled_relu
 
+Built = tuple[nn.Module, int]  # an encoder and its number of features
+
 
 class Classifier(nn.Module):
-    """An encoder and a linear head. Calling it gives logits (B, classes): no softmax, here or in the loss."""
+    """An encoder and a linear head; returns logits (B, classes), without softmax."""
 
-    def __init__(self, encoder, num_features, num_classes):
+    def __init__(self, encoder: nn.Module, num_features: int, num_classes: int):
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(num_features, num_classes)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.encoder(images))
 
 
-def linear():
-    """Single layer: the encoder only flattens."""
+def linear() -> Built:
+    """A single layer: the encoder only flattens."""
     return nn.Flatten(), 784
 
 
-def mlp(width=512):
-    """Multi layer: three hidden layers, with the head four."""
-    layers, inputs = [nn.Flatten()], 784
+def mlp(width: int = 512) -> Built:
+    """A multilayer perceptron: three hidden layers and the head."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    inputs = 784
     for _ in range(3):
         layers += [nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
         layers += [Dropout(0.25)]
@@ -32,7 +38,7 @@ def mlp(width=512):
     return nn.Sequential(*layers), width
 
 
-def lenet():
+def lenet() -> Built:
     """LeNet-5's shape (LeCun et al., 1998) with max pooling and ReLU: conv 6, conv 12, fc 120, fc 60."""
     encoder = nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2),
@@ -50,12 +56,13 @@ def lenet():
     return encoder, 60
 
 
-def cnn():
+def cnn() -> Built:
     """The network that shows every CNN layer: convolution, batch norm, pooling, ReLU, dropout, dense.
 
-    Pooling and ReLU commute, exactly; in this order ReLU works on a quarter of the values.
+    Max pooling and ReLU commute exactly; in this order ReLU works on a quarter of the values.
     """
-    layers, inputs = [], 1
+    layers: list[nn.Module] = []
+    inputs = 1
     for outputs, padding in ((32, 0), (64, 0), (128, 1)):
         layers += [
             nn.Conv2d(inputs, outputs, 3, padding=1),
@@ -69,8 +76,8 @@ def cnn():
     return nn.Sequential(*layers), 625
 
 
-def fast():
-    """The smallest: strides and pools early, because memory traffic bounds small networks."""
+def fast() -> Built:
+    """The smallest: it strides and pools early, because memory traffic bounds small networks."""
     encoder = nn.Sequential(
         conv(1, 16, kernel=5, stride=2),
         conv(16, 32, relu=False),
@@ -83,8 +90,8 @@ def fast():
     return encoder, 64
 
 
-def wide():
-    """The most accurate: a small residual network on the 14x14 grid, global max and mean pooling."""
+def wide() -> Built:
+    """The most accurate: a small residual network on a 14x14 grid with global max and mean pooling."""
     encoder = nn.Sequential(
         conv(1, 32, kernel=5, stride=2),
         conv(32, 64),
@@ -99,8 +106,8 @@ def wide():
     return encoder, 384
 
 
-def compact():
-    """`fast` made wider, and pooled once less: the encoder of the contrastive scripts on a CPU."""
+def compact() -> Built:
+    """A wider `fast` with one pooling less: the default encoder of contrastive pre-training."""
     encoder = nn.Sequential(
         conv(1, 32, kernel=5, stride=2),
         conv(32, 64, relu=False),
@@ -112,16 +119,16 @@ def compact():
     return encoder, 512
 
 
-def resnet18():
+def resnet18() -> Built:
     return _small_stem("resnet18"), 512
 
 
-def resnet50():
+def resnet50() -> Built:
     return _small_stem("resnet50"), 2048
 
 
-def _small_stem(name):
-    """torchvision's ResNet for 28x28 grey images: 3x3 first convolution, stride 1, no first pooling."""
+def _small_stem(name: str) -> nn.Module:
+    """Adapt torchvision's ResNet to 28x28 grey images: 3x3 first convolution, stride 1, no first pooling."""
     from torchvision.models import resnet  # here, because importing it takes seconds that --help needn't
 
     network = getattr(resnet, name)()
@@ -134,11 +141,14 @@ def _small_stem(name):
 ENCODERS = {f.__name__: f for f in (linear, mlp, lenet, cnn, fast, compact, wide, resnet18, resnet50)}
 
 
-def create(name, num_classes=10, encoders=ENCODERS):
-    """The network `name` (a key of `encoders`), freshly initialised from torch's global generator.
+def create(
+    name: str, num_classes: int = 10, encoders: dict[str, Callable[[], Built]] = ENCODERS
+) -> nn.Module:
+    """Create the network `name`, a key of `encoders`, with weights from torch's global generator.
 
-    num_classes > 0: a Classifier giving logits (B, num_classes). 0: the encoder alone, giving features
-    (B, D), with D in its attribute `num_features` and its name in `name`. ValueError for an unknown name.
+    num_classes > 0: a Classifier that returns logits (B, num_classes). 0: only the encoder, which returns
+    features (B, D), with D in its attribute `num_features` and its name in `name`. Raises ValueError for an
+    unknown name.
     """
     if name not in encoders:
         raise ValueError(f"unknown model {name!r}: choose from {', '.join(encoders)}")

@@ -1,4 +1,4 @@
-"""Contrastive learning: an encoder under a projection head, and the losses of SimCLR and SupCon."""
+"""Contrastive learning: an encoder with a projection head, and the losses of SimCLR and SupCon."""
 
 import torch
 import torch.nn.functional as F
@@ -11,27 +11,31 @@ HEADS = ("mlp", "linear", "none")
 class ContrastiveModel(nn.Module):
     """An encoder and a projection head: images (B, 1, 28, 28) to projections (B, D), not normalised.
 
-    The head is thrown away after the pre-training (Chen et al., 2020); the features below it are better.
-    chunk: 0, or forward so many images at a time and recompute their activations in the backward pass, so
-    that only one chunk's are in memory: the gradient caching of Gao et al. (2021) by means of activation
-    checkpointing. Batch normalisation then sees a chunk, not the batch.
+    The head is discarded after pre-training (Chen et al., 2020); the features below it are better. chunk:
+    forward this many images at a time and recompute their activations in the backward pass, so that memory
+    holds those of one chunk only. It is the gradient caching of Gao et al. (2021) by activation
+    checkpointing; batch statistics are then those of a chunk. 0: the whole batch at once.
     """
 
-    def __init__(self, encoder, head="mlp", dimensions=128, chunk=0):
+    def __init__(self, encoder: nn.Module, head: str = "mlp", dimensions: int = 128, chunk: int = 0):
         super().__init__()
         self.encoder = encoder
         self.head = projection_head(head, encoder.num_features, dimensions)
         self.chunk = chunk
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         if not self.chunk or len(images) <= self.chunk:
             return self.head(self.encoder(images))
         parts = [checkpoint(self.encoder, part, use_reentrant=False) for part in images.split(self.chunk)]
         return self.head(torch.cat(parts))
 
 
-def projection_head(kind, inputs, outputs):
-    """`mlp`: one hidden layer as wide as the features, with batch norm (SimCLR's); `linear`; or `none`."""
+def projection_head(kind: str, inputs: int, outputs: int) -> nn.Module:
+    """Create a projection head: (B, inputs) -> (B, outputs).
+
+    kind: "mlp", as in SimCLR, with one hidden layer as wide as the features and batch norm; "linear"; or
+    "none", the identity.
+    """
     if kind == "none":
         return nn.Identity()
     if kind == "linear":
@@ -42,24 +46,24 @@ def projection_head(kind, inputs, outputs):
     raise ValueError(f"unknown projection head {kind!r}: choose from {', '.join(HEADS)}")
 
 
-def nt_xent(features, temperature):
-    """Normalised temperature-scaled cross-entropy, equation 1 of Chen et al. (2020), in nats.
+def nt_xent(features: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return the normalised temperature-scaled cross-entropy, equation 1 of Chen et al. (2020), in nats.
 
-    features: (B, V, D), V >= 2 views of B images in any floating type and of any length; computed in
-    float32 at least. Every view is an anchor; its positives are the other views of its image, its negatives
-    all views of the other images. With more than two views the positives' losses are averaged. Returns a
-    scalar: at chance, with all features equal, it is log(V * B - 1). temperature: above 0.
+    features: (B, V, D), V >= 2 views of B images, any floating type and any length; the loss is computed in
+    float32 or float64. Every view is an anchor. Its positives are the other views of its image, averaged;
+    its negatives are all views of other images. temperature: above 0. Returns a scalar; with all features
+    equal (chance) it is log(V * B - 1).
     """
     features = _unit(features)
     return _mean_loss(features, features.sum(1, keepdim=True), features.shape[1] - 1, temperature)
 
 
-def supcon(features, labels, temperature):
-    """Supervised contrastive loss, L_out of equation 2 of Khosla et al. (2020), without its factor T/T0.
+def supcon(features: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return the supervised contrastive loss, L_out in equation 2 of Khosla et al. (2020), in nats.
 
-    features: (B, V, D), V >= 1 views as in `nt_xent`. labels: (B,) whole numbers. The positives of an
-    anchor are all other views with its label; anchors without any are left out of the mean, and a batch
-    without any gives 0. With labels that are all different it is `nt_xent`.
+    features: (B, V, D), V >= 1 views as in `nt_xent`. labels: (B,) integers. The positives of an anchor are
+    all other views with its label. Anchors without positives are left out of the mean; a batch without any
+    positives gives 0. With all labels different it equals `nt_xent`. The paper's factor T/T0 is left out.
     """
     features = _unit(features)
     _, classes = labels.unique(return_inverse=True)
@@ -75,10 +79,10 @@ def _unit(features):
 
 
 def _mean_loss(features, class_sums, positives, temperature):
-    """Mean over anchors of log sum_a exp(z_i.z_a / t) - mean_p z_i.z_p / t.
+    """Return the mean over anchors of log sum_a exp(z_i.z_a / t) - mean_p z_i.z_p / t.
 
-    The mean over the positives needs no (N, N) mask: it is the anchor times the sum of its class, less the
-    anchor itself. class_sums broadcasts to (B, V, D), positives, their number, to (B, V).
+    The mean over positives needs no (N, N) mask: it is the product of the anchor with the sum of its class,
+    minus the anchor itself. class_sums broadcasts to (B, V, D); positives, their number, to (B, V).
     """
     if temperature <= 0:
         raise ValueError(f"the temperature must be above 0, not {temperature}")
@@ -94,12 +98,12 @@ def _mean_loss(features, class_sums, positives, temperature):
 
 
 @torch.no_grad()
-def contrastive_metrics(features):
-    """What to watch beside the loss, for (B, V, D) features: a dict of scalars.
+def contrastive_metrics(features: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return scalars to watch beside the loss, from the first two views of (B, V, D) features.
 
-    contrastive_accuracy: share of the first two views whose nearest of all others is their partner.
-    alignment: mean squared distance of partners, uniformity: log of the mean of exp(-2 d^2) over all pairs
-    (Wang and Isola, 2020); both are better when lower, uniformity is at least -4.
+    contrastive_accuracy: share of views whose nearest other view is their partner. alignment: mean squared
+    distance of partners. uniformity: log of the mean of exp(-2 d^2) over all pairs, at least -8 (Wang and
+    Isola, 2020). Alignment and uniformity are better when lower.
     """
     features = _unit(features[:, :2])
     with torch.autocast(features.device.type, enabled=False):

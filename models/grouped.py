@@ -1,6 +1,7 @@
-"""Several networks trained at once: as one grouped network, or through the mean of their logits."""
+"""Several networks trained at once: as one grouped network, or by the mean of their logits."""
 
 import copy
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -9,26 +10,26 @@ from models.layers import GlobalPool, max_and_mean
 
 
 class Fusion(nn.Module):
-    """Networks of any kind whose mean logits (B, classes) are trained as one classifier's."""
+    """Networks of any kind whose mean logits (B, classes) are trained as one classifier."""
 
-    def __init__(self, networks):
+    def __init__(self, networks: Iterable[nn.Module]):
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         return torch.stack([network(images) for network in self.networks]).mean(0)
 
 
-def stack(networks):
-    """One network that computes M networks of one architecture side by side, each on its own images.
+def stack(networks: Sequence[nn.Module]) -> nn.Module:
+    """Join M networks of one architecture into one that computes them side by side, each on its own images.
 
-    (B, M, H, W) -> (B, M * classes): channel m of the input is the image of network m, and every activation
-    holds the channels of network 0, then those of network 1, ... So convolutions become grouped, batch
-    normalisation, pooling and activations stay what they are, and linear layers become batched products.
-    Batch statistics are those of each network's own batch.
+    Maps (B, M, H, W) to (B, M * classes): channel m of the input is the image of network m, and every
+    activation holds the channels of network 0, then those of network 1, and so on. Convolutions become
+    grouped and linear layers become batched products; batch normalisation, pooling and activations stay as
+    they are. Batch statistics are those of each network's own batch.
 
-    A key of the state dict means what it means in one network; its tensor is theirs, joined along the first
-    dimension. Knows the layers of models.ENCODERS.
+    The keys of the state dict are those of one network; their tensors are concatenated along the first
+    dimension. Supports the layers of models.ENCODERS; TypeError for others.
     """
     stacked = _stack(networks[0], len(networks))
     states = [network.state_dict() for network in networks]
@@ -38,7 +39,7 @@ def stack(networks):
     return stacked
 
 
-def unstack(stacked, networks):
+def unstack(stacked: nn.Module, networks: Sequence[nn.Module]) -> None:
     """Copy the weights and statistics of a stacked network back into its networks."""
     state, count = stacked.state_dict(), len(networks)
     for i, network in enumerate(networks):
@@ -46,7 +47,7 @@ def unstack(stacked, networks):
 
 
 def _stack(module, count):
-    """The module with layers for `count` networks in place of its own, their weights yet to be loaded."""
+    """Return a copy of the module whose layers serve `count` networks; weights are loaded later."""
     if isinstance(module, nn.Conv2d):
         return nn.Conv2d(
             count * module.in_channels,
@@ -73,24 +74,24 @@ def _stack(module, count):
 class StackedLinear(nn.Module):
     """Linear layers side by side: (B, M * inputs) -> (B, M * outputs)."""
 
-    def __init__(self, inputs, outputs, count):
+    def __init__(self, inputs: int, outputs: int, count: int):
         super().__init__()
         self.count = count
         self.weight = nn.Parameter(torch.empty(count * outputs, inputs))
         self.bias = nn.Parameter(torch.empty(count * outputs))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.unflatten(1, (self.count, -1)).transpose(0, 1)
         weight = self.weight.unflatten(0, (self.count, -1)).transpose(1, 2)
         return torch.baddbmm(self.bias.view(self.count, 1, -1), x, weight).transpose(0, 1).flatten(1)
 
 
 class StackedGlobalPool(nn.Module):
-    """GlobalPool for networks side by side: each one's maxima, then its means."""
+    """GlobalPool for networks side by side: the maxima of each network, then its means."""
 
-    def __init__(self, count):
+    def __init__(self, count: int):
         super().__init__()
         self.count = count
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.stack([v.unflatten(1, (self.count, -1)) for v in max_and_mean(x)], 2).flatten(1)

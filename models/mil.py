@@ -1,14 +1,14 @@
-"""Multiple instance learning: one network, an encoder and a head, with an exchangeable pooling.
+"""Multiple instance learning: an encoder, a linear head, and an exchangeable pooling between them.
 
-A bag is a set of instances with one label. The encoder turns every instance i into features h_i, the head is
-linear, and the pooling makes the bag's logit z from both:
+A bag is a set of instances with one label. The encoder turns instance i into features h_i; pooling and head
+compute the logit z of the bag:
 
     mean, max                        z = head(pool(h))           embedding level
     instance-mean, instance-max      z = pool(head(h))           instance level
     attention, gated-attention       z = head(sum_i a_i h_i)     Ilse, Tomczak and Welling (2018)
     loss-attention                   the same, with a_i from the head itself: Shi, Xing et al. (2020)
 
-Bags of different sizes come as a mask (B, N) and the instances that are really there.
+Bags of different lengths come as a mask (B, N) and the instances without padding.
 """
 
 from typing import NamedTuple
@@ -22,11 +22,11 @@ from models.layers import Dropout
 
 
 class Pooled(NamedTuple):
-    """What the network says of B bags, padded to N instances; all float32.
+    """The outputs for B bags, padded to N instances; all float32.
 
-    logits: (B,), the log-odds of a positive bag. attention: (B, N), the share of every instance in its bag's
-    logit: at least 0, sums to one, 0 on padding. instances: (B, N), log-odds of each instance taken as a
-    bag of its own; meaningless on padding.
+    logits: (B,), the log-odds of a positive bag. attention: (B, N), the share of each instance in the logit
+    of its bag: not negative, with sum 1, and 0 on padding. instances: (B, N), the log-odds of each instance
+    as a bag of its own; undefined on padding.
     """
 
     logits: torch.Tensor
@@ -35,13 +35,13 @@ class Pooled(NamedTuple):
 
 
 class MIL(nn.Module):
-    """Bags to log-odds. encoder: (n, 1, 28, 28) -> (n, num_features). method: a key of POOLINGS.
+    """A network for bags. encoder: (n, 1, 28, 28) -> (n, num_features). method: a key of POOLINGS.
 
-    dropout: share of the features that is dropped in training, before pooling and head. standardise: give
-    every feature mean 0 and variance 1 over the instances, for encoders whose features have any scale.
+    dropout: share of the features that is dropped in training, before the pooling. standardise: scale every
+    feature to mean 0 and variance 1 over the instances, for encoders whose features have any scale.
     """
 
-    def __init__(self, encoder, method, dropout=0.0, standardise=False):
+    def __init__(self, encoder: nn.Module, method: str, dropout: float = 0.0, standardise: bool = False):
         super().__init__()
         self.encoder, self.method = encoder, method
         self.scale = nn.BatchNorm1d(encoder.num_features, affine=False) if standardise else nn.Identity()
@@ -50,8 +50,8 @@ class MIL(nn.Module):
         self.head = nn.Linear(encoder.num_features, self.pooling.classes)
         self.frozen = False
 
-    def freeze(self):
-        """Keep the encoder as it is: neither its weights nor its statistics move any more."""
+    def freeze(self) -> None:
+        """Stop training the encoder: neither its weights nor its batch statistics change."""
         self.frozen = True
         self.encoder.requires_grad_(False).eval()
 
@@ -68,19 +68,19 @@ class MIL(nn.Module):
             self.encoder.eval()
         return self
 
-    def forward(self, images, mask):
-        """The Pooled of B bags.
+    def forward(self, images: torch.Tensor, mask: torch.Tensor) -> Pooled:
+        """Compute the outputs for B bags.
 
-        mask: (B, N) bool; best on the CPU, where it was made: then no CUDA device is waited for. images:
-        (B, N, 1, 28, 28) padded, or (n, 1, 28, 28), the real instances alone, in the order of the mask.
-        The encoder sees the real instances only. Raises ValueError for a bag without any.
+        mask: (B, N) bool, on the CPU, so that no CUDA device has to be waited for. images: (n, 1, 28, 28),
+        the instances without padding in the order of the mask, or (B, N, 1, 28, 28), padded. The encoder
+        never sees padding. Raises ValueError for a bag without an instance.
         """
         if not mask.any(1).all():
             raise ValueError("a bag without a single instance has no label: every row of the mask needs one")
         if images.ndim == 5:
             images = images[mask.to(images.device)]
         features = self.dropout(self.scale(self.encoder(images).float()))
-        # Pooling is cheap: in float32, so that two bags are told apart when both are nearly certain.
+        # Pooling is cheap; float32 distinguishes two bags even when both are nearly certain.
         with torch.autocast(images.device.type, enabled=False):
             features = pad(features, mask)
             mask = mask.to(images.device, non_blocking=True)
@@ -88,34 +88,35 @@ class MIL(nn.Module):
             return Pooled(log_odds(logits), attention, log_odds(self.head(features)))
 
 
-def pad(values, mask):
-    """(n, D) values of the instances that are there to (B, N, D), zeros on the padding of (B, N)."""
+def pad(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Place values (n, D) where the mask (B, N) is true: (B, N, D), with zeros on padding."""
     places = mask.flatten().nonzero().squeeze(1).to(values.device, non_blocking=True)
     padded = values.new_zeros(mask.numel(), values.shape[1])
     return padded.index_copy(0, places, values).view(*mask.shape, -1)
 
 
-def log_odds(logits):
-    """(..., 1) are log-odds already; of (..., 2) class logits it is the difference."""
+def log_odds(logits: torch.Tensor) -> torch.Tensor:
+    """Return log-odds (...) from log-odds (..., 1) or from the logits of two classes (..., 2)."""
     return logits[..., 0] if logits.shape[-1] == 1 else logits[..., 1] - logits[..., 0]
 
 
-def weigh(features, weights):
-    """sum_i a_i h_i: (B, N, D) and (B, N) to (B, D)."""
+def weighted_sum(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return sum_i a_i h_i: features (B, N, D) and weights (B, N) to (B, D)."""
     return torch.bmm(weights.unsqueeze(1), features).squeeze(1)
 
 
-def masked_softmax(scores, mask):
-    """Softmax of (B, N) over the instances that are there; exactly 0 elsewhere."""
+def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the softmax of (B, N) over the instances where the mask is true; exactly 0 elsewhere."""
     return scores.masked_fill(~mask, -torch.inf).softmax(1)
 
 
-def uniform(mask):
+def uniform(mask: torch.Tensor) -> torch.Tensor:
+    """Return equal weights (B, N) for the instances of each bag."""
     return mask / mask.sum(1, keepdim=True)
 
 
 class Pooling(nn.Module):
-    """features (B, N, D), mask (B, N) and the head -> the bags' logits (B, classes), attention (B, N)."""
+    """Maps features (B, N, D), mask (B, N) and head to the logits (B, classes) and attention (B, N) of bags."""
 
     classes = 1  # outputs of the head: one logit, or one for each class
 
@@ -126,18 +127,18 @@ class Pooling(nn.Module):
 class Mean(Pooling):
     def forward(self, features, mask, head):
         weights = uniform(mask)
-        return head(weigh(features, weights)), weights
+        return head(weighted_sum(features, weights)), weights
 
 
 class Max(Pooling):
-    """The greatest value of every feature; the attention is the share of features that an instance gives."""
+    """The maximum of every feature; attention is the share of features whose maximum an instance holds."""
 
     def forward(self, features, mask, head):
         features = features.masked_fill(~mask.unsqueeze(2), -torch.inf)
-        greatest, giver = features.max(1)
-        given = torch.zeros_like(mask, dtype=features.dtype)
-        given.scatter_add_(1, giver, torch.ones_like(greatest))
-        return head(greatest), given / features.shape[2]
+        maxima, where = features.max(1)
+        held = torch.zeros_like(mask, dtype=features.dtype)
+        held.scatter_add_(1, where, torch.ones_like(maxima))
+        return head(maxima), held / features.shape[2]
 
 
 class Attention(Pooling):
@@ -150,7 +151,7 @@ class Attention(Pooling):
 
     def forward(self, features, mask, head):
         weights = masked_softmax(self.score(torch.tanh(self.hidden(features))).squeeze(2), mask)
-        return head(weigh(features, weights)), weights
+        return head(weighted_sum(features, weights)), weights
 
 
 class GatedAttention(Attention):
@@ -163,36 +164,36 @@ class GatedAttention(Attention):
     def forward(self, features, mask, head):
         gated = torch.tanh(self.hidden(features)) * torch.sigmoid(self.gate(features))
         weights = masked_softmax(self.score(gated).squeeze(2), mask)
-        return head(weigh(features, weights)), weights
+        return head(weighted_sum(features, weights)), weights
 
 
 class LossAttention(Pooling):
     """a_i = sum_c exp(l_ic) / sum_j sum_c exp(l_jc), with l_i = head(h_i) of two classes (Shi et al., 2020).
 
-    The head's own parameters weigh the instances: an instance that speaks for either class counts, and the
-    same head then reads the bag, sum_i a_i h_i. Its loss has a second term, see `mil_loss`. Left out is the
-    paper's third, the consistency cost between successive epochs, as in the authors' code for bags.
+    The head itself weighs the instances: an instance that is clear evidence for either class counts more.
+    The same head then classifies the bag, sum_i a_i h_i. The loss has a second term, see `mil_loss`; the
+    paper's third, a consistency cost between epochs, is left out, as in the authors' code for bags.
     """
 
     classes = 2
 
     def forward(self, features, mask, head):
         weights = masked_softmax(head(features).logsumexp(2), mask)
-        return head(weigh(features, weights)), weights
+        return head(weighted_sum(features, weights)), weights
 
 
 class InstanceMean(Pooling):
     def forward(self, features, mask, head):
         weights = uniform(mask)
-        return weigh(head(features), weights), weights
+        return weighted_sum(head(features), weights), weights
 
 
 class InstanceMax(Pooling):
-    """The bag is as positive as its most positive instance, which gets all of the attention."""
+    """The bag is as positive as its most positive instance, which gets all the attention."""
 
     def forward(self, features, mask, head):
-        greatest, where = head(features).squeeze(2).masked_fill(~mask, -torch.inf).max(1, keepdim=True)
-        return greatest, torch.zeros_like(mask, dtype=features.dtype).scatter_(1, where, 1.0)
+        maximum, where = head(features).squeeze(2).masked_fill(~mask, -torch.inf).max(1, keepdim=True)
+        return maximum, torch.zeros_like(mask, dtype=features.dtype).scatter_(1, where, 1.0)
 
 
 POOLINGS = {
@@ -206,10 +207,10 @@ POOLINGS = {
 }
 
 
-def lenet_mil():
+def lenet_mil() -> tuple[nn.Module, int]:
     """The encoder of Ilse et al. (2018): conv 20@5x5, conv 50@5x5, fc 500.
 
-    Pooling before ReLU gives the same as after it, for less.
+    Pooling comes before ReLU, which gives the same result with less work.
     """
     return nn.Sequential(
         nn.Conv2d(1, 20, 5),
@@ -227,18 +228,20 @@ def lenet_mil():
 MIL_ENCODERS = {"lenet-mil": lenet_mil, **ENCODERS}
 
 
-def create_mil(encoder="lenet-mil", method="attention", dropout=0.0, standardise=False):
-    """A MIL network with a fresh encoder by name, a key of MIL_ENCODERS. ValueError for unknown names."""
+def create_mil(
+    encoder: str = "lenet-mil", method: str = "attention", dropout: float = 0.0, standardise: bool = False
+) -> MIL:
+    """Create a MIL network with a fresh encoder, a key of MIL_ENCODERS; ValueError for unknown names."""
     if method not in POOLINGS:
         raise ValueError(f"unknown method {method!r}: choose from {', '.join(POOLINGS)}")
     return MIL(create(encoder, 0, MIL_ENCODERS), method, dropout, standardise)
 
 
-def mil_loss(pooled, labels, method, instance_weight=1.0):
-    """Mean binary cross-entropy of the bags' logits against (B,) labels in {0., 1.}.
+def mil_loss(pooled: Pooled, labels: torch.Tensor, method: str, instance_weight: float = 1.0) -> torch.Tensor:
+    """Return the mean binary cross-entropy of the bags' logits against labels (B,) in {0., 1.}.
 
-    "loss-attention" adds instance_weight * mean_B sum_i a_i CE(instance i, the bag's label), the paper's
-    regularisation term, which pushes the instances that count to the label of their bag.
+    "loss-attention" adds instance_weight * mean_B sum_i a_i CE(instance i, label of the bag), the paper's
+    regularisation term, which moves the instances that count towards the label of their bag.
     """
     loss = F.binary_cross_entropy_with_logits(pooled.logits, labels)
     if method != "loss-attention" or not instance_weight:
