@@ -116,7 +116,7 @@ def uniform(mask: torch.Tensor) -> torch.Tensor:
 
 
 class Pooling(nn.Module):
-    """Maps features (B, N, D), mask (B, N) and head to the logits (B, classes) and attention (B, N) of bags."""
+    """Maps features (B, N, D), mask (B, N) and head to logits (B, classes) and attention (B, N)."""
 
     classes = 1  # outputs of the head: one logit, or one for each class
 
