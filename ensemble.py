@@ -211,7 +211,8 @@ def evaluate_library(args: Namespace, pool: Library, job: dict, part: RunFolder)
     record |= {"library": library.names, **score(test_p, test_y, "test"), **score(val_p, val_y, "val")}
     plain = combined["average"][1].argmax(1) == test_y
     for name in COMBINATIONS:
-        record |= combination_metrics(name, *combined[name], val_y, test_y, plain)
+        on_val, on_test = combined[name]
+        record |= combination_metrics(name, on_val, on_test, val_y, test_y, plain)
     record |= {f"{name}_weights": [round(float(w), 6) for w in values] for name, values in weights.items()}
     singles = [score(p, test_y, "mean_single_test") for p in library.test_p]
     for key in ("accuracy", "loss", "ece"):

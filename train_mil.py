@@ -106,7 +106,7 @@ def make_parser() -> Parser:
         const=SWEEP_BAGS,
         type=bag_counts,
         metavar="N,N,...",
-        help=f"train --method, by default every one, with each number of training bags (default: {SWEEP_BAGS})",
+        help=f"train --method (default: all) with each number of training bags (default: {SWEEP_BAGS})",
     )
     add = parser.add_argument_group("bags").add_argument
     add(
@@ -169,7 +169,7 @@ def make_parser() -> Parser:
 
 
 def make_bags(args: argparse.Namespace, data: Data, job: dict) -> tuple[Bags, Bags | None, Bags]:
-    """Build training, validation and test bags of one repeat from disjoint images; UserError if impossible."""
+    """Build the training, validation and test bags of one repeat from disjoint images."""
     train_set, test_set = data
     seed, train_bags = job["seed"], job.get("train_bags", args.train_bags)
     kind = {"target": args.target, "mean_length": args.mean_length, "std_length": args.std_length}
@@ -239,7 +239,7 @@ def fit_bags(
         bags_per_epoch=args.bags_per_epoch,
     )
     torch.manual_seed(seed)
-    model = make_model(args, method).to(args.device, memory_format=torch.channels_last)
+    model = make_model(args, method).to(args.device).to(memory_format=torch.channels_last)
     step = mil_step(model, method, args.instance_weight)
     validate = validate_bags(train_set, val_bags, args.precision) if val_bags else None
     groups = model.parameter_groups(args.encoder_rate if args.encoder else 1.0)
@@ -279,8 +279,8 @@ def train(args: argparse.Namespace, data: Data, job: dict, run: RunFolder) -> di
     """Train once; return the record and leave the files in `run`."""
     model, record, predictions = fit_bags(args, data, job, FitConfig.from_args(args), run)
     options = {"method": args.method, "dropout": args.dropout, "standardise": bool(args.encoder)}
-    run.save_model("best.pt", model, model.encoder.name, data[0].description, **options)
-    saved = {}
+    run.save_model("best.pt", model, str(model.encoder.name), data[0].description, **options)
+    saved: dict[str, np.ndarray] = {}
     for part, (outputs, bags) in predictions.items():
         arrays = {**outputs, "labels": bags.labels, **bags._asdict()}
         saved |= {f"{part}_{key}": np.asarray(value) for key, value in arrays.items()}

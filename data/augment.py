@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 
 
-def affine_matrix(angle, translate, scale, shear, size=28):
+def affine_matrix(
+    angle: torch.Tensor, translate: torch.Tensor, scale: torch.Tensor, shear: torch.Tensor, size: int = 28
+) -> torch.Tensor:
     """Inverse affine maps in the normalised coordinates of grid_sample, (B, 2, 3).
 
     angle: (B,) degrees, clockwise. translate: (B, 2) pixels (x, y). scale: (B,) > 0. shear: (B, 2)
@@ -30,7 +32,9 @@ def affine_matrix(angle, translate, scale, shear, size=28):
     return torch.cat([inverse, shift], 2)
 
 
-def warp(images, matrix, displacement=None):
+def warp(
+    images: torch.Tensor, matrix: torch.Tensor, displacement: torch.Tensor | None = None
+) -> torch.Tensor:
     """Resample once, bilinearly, black outside: the affine map and the elastic displacement together.
 
     images: (B, C, H, W) float. matrix: (B, 2, 3) as `affine_matrix` gives it. displacement: None or
@@ -42,7 +46,7 @@ def warp(images, matrix, displacement=None):
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def smooth_displacement(noise, size=28):
+def smooth_displacement(noise: torch.Tensor, size: int = 28) -> torch.Tensor:
     """Coarse (B, 2, g, g) noise to a smooth (B, size, size, 2) displacement field, bicubically.
 
     Interpolation is linear in the noise: as two matrix products it is several times faster on a CPU.
@@ -53,7 +57,9 @@ def smooth_displacement(noise, size=28):
     return (weights.T @ noise @ weights).permute(0, 2, 3, 1)
 
 
-def crop_matrix(left, top, width, height):
+def crop_matrix(
+    left: torch.Tensor, top: torch.Tensor, width: torch.Tensor, height: torch.Tensor
+) -> torch.Tensor:
     """Maps of output to input coordinates that enlarge a box to the whole image, (B, 2, 3).
 
     left, top, width, height: (B,) fractions of the image. Like torchvision's resized_crop, but what lies
@@ -64,13 +70,13 @@ def crop_matrix(left, top, width, height):
     return torch.stack([width, zero, centre_x, zero, height, centre_y], 1).view(-1, 2, 3)
 
 
-def compose(outer, inner):
+def compose(outer: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
     """The affine map outer(inner(x)) of two batches of maps (B, 2, 3)."""
     turned = outer[:, :, :2] @ inner
     return torch.cat([turned[:, :, :2], turned[:, :, 2:] + outer[:, :, 2:]], 2)
 
 
-def blur(images, sigma, radius=3):
+def blur(images: torch.Tensor, sigma: torch.Tensor, radius: int = 3) -> torch.Tensor:
     """Gaussian blur, a standard deviation (B,) in pixels for each of (B, C, H, W); 0 leaves it as it is.
 
     Kernel of 2 * radius + 1 pixels as in torchvision's gaussian_blur, black outside of the image.
@@ -85,7 +91,7 @@ def blur(images, sigma, radius=3):
     return images
 
 
-def crop(images, top, left, padding):
+def crop(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, padding: int) -> torch.Tensor:
     """Pad by `padding` black pixels and cut the original size at (top, left), both (B,) in 0..2*padding."""
     height, width = images.shape[-2:]
     padded = F.pad(images, [padding] * 4)
@@ -93,7 +99,9 @@ def crop(images, top, left, padding):
     return windows[torch.arange(len(images), device=images.device), :, top, left]
 
 
-def erase(images, top, left, height, width):
+def erase(
+    images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, height: torch.Tensor, width: torch.Tensor
+) -> torch.Tensor:
     """Blacken one box per image; top, left, height, width: (B,) pixels."""
     rows = torch.arange(images.shape[-2], device=images.device).view(1, -1, 1)
     cols = torch.arange(images.shape[-1], device=images.device).view(1, 1, -1)
@@ -123,14 +131,14 @@ class Augment:
     blur: float = 0.0
     erase: float = 0.0
 
-    def scaled(self, strength):
+    def scaled(self, strength: float) -> "Augment":
         """This augmentation with every range times `strength`, as far as it stays possible."""
         values = {key: strength * value for key, value in vars(self).items()}
         values["crop"] = round(values["crop"])
         limits = {"scale": 0.9, "resize": 0.95, "erase": 1.0, "rotate": 180.0, "shear": 60.0}
         return Augment(**values | {key: min(values[key], limit) for key, limit in limits.items()})
 
-    def draw(self, count, generator, size=28):
+    def draw(self, count: int, generator: torch.Generator, size: int = 28) -> dict[str, torch.Tensor]:
         """Parameters for `count` images of size x size: a dict of CPU tensors, one row per image."""
 
         def uniform(*shape):
@@ -159,11 +167,12 @@ class Augment:
             params["box"] = _draw_boxes(count, self.erase, size, generator)
         return params
 
-    def apply(self, images, params):
+    def apply(self, images: torch.Tensor, params: dict[str, torch.Tensor]) -> torch.Tensor:
         """Float images (B, 1, S, S) with black = 0 and the parameters that `draw` gave."""
         params = {k: v.to(images.device, non_blocking=True) for k, v in params.items()}
         if "corner" in params:
-            images = crop(images, *params["corner"].unbind(1), self.crop)
+            top, left = params["corner"].unbind(1)
+            images = crop(images, top, left, self.crop)
         if "matrix" in params:
             noise = params.get("noise")
             field = None if noise is None else smooth_displacement(noise, images.shape[-1])

@@ -1,30 +1,36 @@
 """Digit classifiers by name. Each is an encoder, (B, 1, 28, 28) -> (B, features), and a linear head."""
 
+from collections.abc import Callable, Mapping
+
+import torch
 from torch import nn
 
 from models.layers import Dropout, GlobalMax, GlobalPool, Residual, conv, pooled_relu
+
+EncoderParts = tuple[nn.Module, int]  # images (B, 1, 28, 28) -> (B, features), and the number of features
 
 
 class Classifier(nn.Module):
     """An encoder and a linear head. Calling it gives logits (B, classes): no softmax, here or in the loss."""
 
-    def __init__(self, encoder, num_features, num_classes):
+    def __init__(self, encoder: nn.Module, num_features: int, num_classes: int):
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(num_features, num_classes)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.encoder(images))
 
 
-def linear():
+def linear() -> EncoderParts:
     """Single layer: the encoder only flattens."""
     return nn.Flatten(), 784
 
 
-def mlp(width=512):
+def mlp(width: int = 512) -> EncoderParts:
     """Multi layer: three hidden layers, with the head four."""
-    layers, inputs = [nn.Flatten()], 784
+    layers: list[nn.Module] = [nn.Flatten()]
+    inputs = 784
     for _ in range(3):
         layers += [nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
         layers += [Dropout(0.25)]
@@ -32,7 +38,7 @@ def mlp(width=512):
     return nn.Sequential(*layers), width
 
 
-def lenet():
+def lenet() -> EncoderParts:
     """LeNet-5's shape (LeCun et al., 1998) with max pooling and ReLU: conv 6, conv 12, fc 120, fc 60."""
     encoder = nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2),
@@ -50,12 +56,13 @@ def lenet():
     return encoder, 60
 
 
-def cnn():
+def cnn() -> EncoderParts:
     """The network that shows every CNN layer: convolution, batch norm, pooling, ReLU, dropout, dense.
 
     Pooling and ReLU commute, exactly; in this order ReLU works on a quarter of the values.
     """
-    layers, inputs = [], 1
+    layers: list[nn.Module] = []
+    inputs = 1
     for outputs, padding in ((32, 0), (64, 0), (128, 1)):
         layers += [
             nn.Conv2d(inputs, outputs, 3, padding=1),
@@ -69,7 +76,7 @@ def cnn():
     return nn.Sequential(*layers), 625
 
 
-def fast():
+def fast() -> EncoderParts:
     """The smallest: strides and pools early, because memory traffic bounds small networks."""
     encoder = nn.Sequential(
         conv(1, 16, kernel=5, stride=2),
@@ -83,7 +90,7 @@ def fast():
     return encoder, 64
 
 
-def wide():
+def wide() -> EncoderParts:
     """The most accurate: a small residual network on the 14x14 grid, global max and mean pooling."""
     encoder = nn.Sequential(
         conv(1, 32, kernel=5, stride=2),
@@ -99,7 +106,7 @@ def wide():
     return encoder, 384
 
 
-def compact():
+def compact() -> EncoderParts:
     """`fast` made wider, and pooled once less: the encoder of the contrastive scripts on a CPU."""
     encoder = nn.Sequential(
         conv(1, 32, kernel=5, stride=2),
@@ -112,11 +119,11 @@ def compact():
     return encoder, 512
 
 
-def resnet18():
+def resnet18() -> EncoderParts:
     return _small_stem("resnet18"), 512
 
 
-def resnet50():
+def resnet50() -> EncoderParts:
     return _small_stem("resnet50"), 2048
 
 
@@ -134,7 +141,9 @@ def _small_stem(name):
 ENCODERS = {f.__name__: f for f in (linear, mlp, lenet, cnn, fast, compact, wide, resnet18, resnet50)}
 
 
-def create(name, num_classes=10, encoders=ENCODERS):
+def create(
+    name: str, num_classes: int = 10, encoders: Mapping[str, Callable[[], EncoderParts]] = ENCODERS
+) -> nn.Module:
     """The network `name` (a key of `encoders`), freshly initialised from torch's global generator.
 
     num_classes > 0: a Classifier giving logits (B, num_classes). 0: the encoder alone, giving features
@@ -143,5 +152,5 @@ def create(name, num_classes=10, encoders=ENCODERS):
     if name not in encoders:
         raise ValueError(f"unknown model {name!r}: choose from {', '.join(encoders)}")
     encoder, num_features = encoders[name]()
-    encoder.num_features, encoder.name = num_features, name
+    encoder.num_features, encoder.name = num_features, name  # type: ignore[assignment]  # plain attributes
     return Classifier(encoder, num_features, num_classes) if num_classes else encoder

@@ -1,5 +1,7 @@
 """Contrastive learning: an encoder under a projection head, and the losses of SimCLR and SupCon."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -17,20 +19,20 @@ class ContrastiveModel(nn.Module):
     checkpointing. Batch normalisation then sees a chunk, not the batch.
     """
 
-    def __init__(self, encoder, head="mlp", dimensions=128, chunk=0):
+    def __init__(self, encoder: nn.Module, head: str = "mlp", dimensions: int = 128, chunk: int = 0):
         super().__init__()
         self.encoder = encoder
-        self.head = projection_head(head, encoder.num_features, dimensions)
+        self.head = projection_head(head, cast(int, encoder.num_features), dimensions)
         self.chunk = chunk
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         if not self.chunk or len(images) <= self.chunk:
             return self.head(self.encoder(images))
         parts = [checkpoint(self.encoder, part, use_reentrant=False) for part in images.split(self.chunk)]
         return self.head(torch.cat(parts))
 
 
-def projection_head(kind, inputs, outputs):
+def projection_head(kind: str, inputs: int, outputs: int) -> nn.Module:
     """`mlp`: one hidden layer as wide as the features, with batch norm (SimCLR's); `linear`; or `none`."""
     if kind == "none":
         return nn.Identity()
@@ -42,7 +44,7 @@ def projection_head(kind, inputs, outputs):
     raise ValueError(f"unknown projection head {kind!r}: choose from {', '.join(HEADS)}")
 
 
-def nt_xent(features, temperature):
+def nt_xent(features: torch.Tensor, temperature: float) -> torch.Tensor:
     """Normalised temperature-scaled cross-entropy, equation 1 of Chen et al. (2020), in nats.
 
     features: (B, V, D), V >= 2 views of B images in any floating type and of any length; computed in
@@ -54,7 +56,7 @@ def nt_xent(features, temperature):
     return _mean_loss(features, features.sum(1, keepdim=True), features.shape[1] - 1, temperature)
 
 
-def supcon(features, labels, temperature):
+def supcon(features: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
     """Supervised contrastive loss, L_out of equation 2 of Khosla et al. (2020), without its factor T/T0.
 
     features: (B, V, D), V >= 1 views as in `nt_xent`. labels: (B,) whole numbers. The positives of an
@@ -94,7 +96,7 @@ def _mean_loss(features, class_sums, positives, temperature):
 
 
 @torch.no_grad()
-def contrastive_metrics(features):
+def contrastive_metrics(features: torch.Tensor) -> dict[str, torch.Tensor]:
     """What to watch beside the loss, for (B, V, D) features: a dict of scalars.
 
     contrastive_accuracy: share of the first two views whose nearest of all others is their partner.

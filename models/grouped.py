@@ -1,6 +1,8 @@
 """Several networks trained at once: as one grouped network, or through the mean of their logits."""
 
 import copy
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,15 +13,15 @@ from models.layers import GlobalPool, max_and_mean
 class Fusion(nn.Module):
     """Networks of any kind whose mean logits (B, classes) are trained as one classifier's."""
 
-    def __init__(self, networks):
+    def __init__(self, networks: Sequence[nn.Module]):
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         return torch.stack([network(images) for network in self.networks]).mean(0)
 
 
-def stack(networks):
+def stack(networks: Sequence[nn.Module]) -> nn.Module:
     """One network that computes M networks of one architecture side by side, each on its own images.
 
     (B, M, H, W) -> (B, M * classes): channel m of the input is the image of network m, and every activation
@@ -38,7 +40,7 @@ def stack(networks):
     return stacked
 
 
-def unstack(stacked, networks):
+def unstack(stacked: nn.Module, networks: Sequence[nn.Module]) -> None:
     """Copy the weights and statistics of a stacked network back into its networks."""
     state, count = stacked.state_dict(), len(networks)
     for i, network in enumerate(networks):
@@ -48,12 +50,11 @@ def unstack(stacked, networks):
 def _stack(module, count):
     """The module with layers for `count` networks in place of its own, their weights yet to be loaded."""
     if isinstance(module, nn.Conv2d):
+        shape: dict[str, Any] = {k: getattr(module, k) for k in ("kernel_size", "stride", "padding")}
         return nn.Conv2d(
             count * module.in_channels,
             count * module.out_channels,
-            module.kernel_size,
-            module.stride,
-            module.padding,
+            **shape,
             groups=count,
             bias=module.bias is not None,
         )
@@ -73,13 +74,13 @@ def _stack(module, count):
 class StackedLinear(nn.Module):
     """Linear layers side by side: (B, M * inputs) -> (B, M * outputs)."""
 
-    def __init__(self, inputs, outputs, count):
+    def __init__(self, inputs: int, outputs: int, count: int):
         super().__init__()
         self.count = count
         self.weight = nn.Parameter(torch.empty(count * outputs, inputs))
         self.bias = nn.Parameter(torch.empty(count * outputs))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.unflatten(1, (self.count, -1)).transpose(0, 1)
         weight = self.weight.unflatten(0, (self.count, -1)).transpose(1, 2)
         return torch.baddbmm(self.bias.view(self.count, 1, -1), x, weight).transpose(0, 1).flatten(1)
@@ -88,9 +89,9 @@ class StackedLinear(nn.Module):
 class StackedGlobalPool(nn.Module):
     """GlobalPool for networks side by side: each one's maxima, then its means."""
 
-    def __init__(self, count):
+    def __init__(self, count: int):
         super().__init__()
         self.count = count
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.stack([v.unflatten(1, (self.count, -1)) for v in max_and_mean(x)], 2).flatten(1)

@@ -11,14 +11,16 @@ linear, and the pooling makes the bag's logit z from both:
 Bags of different sizes come as a mask (B, N) and the instances that are really there.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.classifiers import ENCODERS, create
+from models.classifiers import ENCODERS, EncoderParts, create
 from models.layers import Dropout
+
+BagLogits = tuple[torch.Tensor, torch.Tensor]  # logits (B, classes) and attention (B, N)
 
 
 class Pooled(NamedTuple):
@@ -41,16 +43,17 @@ class MIL(nn.Module):
     every feature mean 0 and variance 1 over the instances, for encoders whose features have any scale.
     """
 
-    def __init__(self, encoder, method, dropout=0.0, standardise=False):
+    def __init__(self, encoder: nn.Module, method: str, dropout: float = 0.0, standardise: bool = False):
         super().__init__()
         self.encoder, self.method = encoder, method
-        self.scale = nn.BatchNorm1d(encoder.num_features, affine=False) if standardise else nn.Identity()
+        features = cast(int, encoder.num_features)
+        self.scale = nn.BatchNorm1d(features, affine=False) if standardise else nn.Identity()
         self.dropout = Dropout(dropout)
-        self.pooling = POOLINGS[method](encoder.num_features)
-        self.head = nn.Linear(encoder.num_features, self.pooling.classes)
+        self.pooling = POOLINGS[method](features)
+        self.head = nn.Linear(features, self.pooling.classes)
         self.frozen = False
 
-    def freeze(self):
+    def freeze(self) -> None:
         """Keep the encoder as it is: neither its weights nor its statistics move any more."""
         self.frozen = True
         self.encoder.requires_grad_(False).eval()
@@ -68,7 +71,7 @@ class MIL(nn.Module):
             self.encoder.eval()
         return self
 
-    def forward(self, images, mask):
+    def forward(self, images: torch.Tensor, mask: torch.Tensor) -> Pooled:
         """The Pooled of B bags.
 
         mask: (B, N) bool; best on the CPU, where it was made: then no CUDA device is waited for. images:
@@ -88,29 +91,29 @@ class MIL(nn.Module):
             return Pooled(log_odds(logits), attention, log_odds(self.head(features)))
 
 
-def pad(values, mask):
+def pad(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """(n, D) values of the instances that are there to (B, N, D), zeros on the padding of (B, N)."""
     places = mask.flatten().nonzero().squeeze(1).to(values.device, non_blocking=True)
     padded = values.new_zeros(mask.numel(), values.shape[1])
     return padded.index_copy(0, places, values).view(*mask.shape, -1)
 
 
-def log_odds(logits):
+def log_odds(logits: torch.Tensor) -> torch.Tensor:
     """(..., 1) are log-odds already; of (..., 2) class logits it is the difference."""
     return logits[..., 0] if logits.shape[-1] == 1 else logits[..., 1] - logits[..., 0]
 
 
-def weigh(features, weights):
+def weigh(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """sum_i a_i h_i: (B, N, D) and (B, N) to (B, D)."""
     return torch.bmm(weights.unsqueeze(1), features).squeeze(1)
 
 
-def masked_softmax(scores, mask):
+def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Softmax of (B, N) over the instances that are there; exactly 0 elsewhere."""
     return scores.masked_fill(~mask, -torch.inf).softmax(1)
 
 
-def uniform(mask):
+def uniform(mask: torch.Tensor) -> torch.Tensor:
     return mask / mask.sum(1, keepdim=True)
 
 
@@ -119,12 +122,12 @@ class Pooling(nn.Module):
 
     classes = 1  # outputs of the head: one logit, or one for each class
 
-    def __init__(self, num_features):
+    def __init__(self, num_features: int):
         super().__init__()
 
 
 class Mean(Pooling):
-    def forward(self, features, mask, head):
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
         weights = uniform(mask)
         return head(weigh(features, weights)), weights
 
@@ -132,7 +135,7 @@ class Mean(Pooling):
 class Max(Pooling):
     """The greatest value of every feature; the attention is the share of features that an instance gives."""
 
-    def forward(self, features, mask, head):
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
         features = features.masked_fill(~mask.unsqueeze(2), -torch.inf)
         greatest, giver = features.max(1)
         given = torch.zeros_like(mask, dtype=features.dtype)
@@ -143,12 +146,12 @@ class Max(Pooling):
 class Attention(Pooling):
     """a = softmax_i(w . tanh(V h_i)), 128 hidden units: equation 8 of Ilse et al. (2018)."""
 
-    def __init__(self, num_features, hidden=128):
+    def __init__(self, num_features: int, hidden: int = 128):
         super().__init__(num_features)
         self.hidden = nn.Linear(num_features, hidden)
         self.score = nn.Linear(hidden, 1)
 
-    def forward(self, features, mask, head):
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
         weights = masked_softmax(self.score(torch.tanh(self.hidden(features))).squeeze(2), mask)
         return head(weigh(features, weights)), weights
 
@@ -156,11 +159,11 @@ class Attention(Pooling):
 class GatedAttention(Attention):
     """a = softmax_i(w . (tanh(V h_i) * sigmoid(U h_i))): equation 9 of Ilse et al. (2018)."""
 
-    def __init__(self, num_features, hidden=128):
+    def __init__(self, num_features: int, hidden: int = 128):
         super().__init__(num_features, hidden)
         self.gate = nn.Linear(num_features, hidden)
 
-    def forward(self, features, mask, head):
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
         gated = torch.tanh(self.hidden(features)) * torch.sigmoid(self.gate(features))
         weights = masked_softmax(self.score(gated).squeeze(2), mask)
         return head(weigh(features, weights)), weights
@@ -176,13 +179,13 @@ class LossAttention(Pooling):
 
     classes = 2
 
-    def forward(self, features, mask, head):
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
         weights = masked_softmax(head(features).logsumexp(2), mask)
         return head(weigh(features, weights)), weights
 
 
 class InstanceMean(Pooling):
-    def forward(self, features, mask, head):
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
         weights = uniform(mask)
         return weigh(head(features), weights), weights
 
@@ -190,7 +193,7 @@ class InstanceMean(Pooling):
 class InstanceMax(Pooling):
     """The bag is as positive as its most positive instance, which gets all of the attention."""
 
-    def forward(self, features, mask, head):
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
         greatest, where = head(features).squeeze(2).masked_fill(~mask, -torch.inf).max(1, keepdim=True)
         return greatest, torch.zeros_like(mask, dtype=features.dtype).scatter_(1, where, 1.0)
 
@@ -206,7 +209,7 @@ POOLINGS = {
 }
 
 
-def lenet_mil():
+def lenet_mil() -> EncoderParts:
     """The encoder of Ilse et al. (2018): conv 20@5x5, conv 50@5x5, fc 500.
 
     Pooling before ReLU gives the same as after it, for less.
@@ -227,14 +230,16 @@ def lenet_mil():
 MIL_ENCODERS = {"lenet-mil": lenet_mil, **ENCODERS}
 
 
-def create_mil(encoder="lenet-mil", method="attention", dropout=0.0, standardise=False):
+def create_mil(
+    encoder: str = "lenet-mil", method: str = "attention", dropout: float = 0.0, standardise: bool = False
+) -> MIL:
     """A MIL network with a fresh encoder by name, a key of MIL_ENCODERS. ValueError for unknown names."""
     if method not in POOLINGS:
         raise ValueError(f"unknown method {method!r}: choose from {', '.join(POOLINGS)}")
     return MIL(create(encoder, 0, MIL_ENCODERS), method, dropout, standardise)
 
 
-def mil_loss(pooled, labels, method, instance_weight=1.0):
+def mil_loss(pooled: Pooled, labels: torch.Tensor, method: str, instance_weight: float = 1.0) -> torch.Tensor:
     """Mean binary cross-entropy of the bags' logits against (B,) labels in {0., 1.}.
 
     "loss-attention" adds instance_weight * mean_B sum_i a_i CE(instance i, the bag's label), the paper's

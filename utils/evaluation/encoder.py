@@ -1,6 +1,6 @@
 """What a frozen encoder is worth: every score of it, the files it leaves, and what its figures show."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -61,11 +61,12 @@ def evaluate_encoder(
     features = {"": encode(encoder, data, *splits, options.precision)}
     if options.floors:
         torch.manual_seed(seed)
-        floor = create(encoder.name, 0)
-        encoders["random_"] = floor.to(data[0].images.device, memory_format=torch.channels_last)
+        floor = create(str(encoder.name), 0)
+        encoders["random_"] = floor.to(data[0].images.device).to(memory_format=torch.channels_last)
         features["random_"] = encode(encoders["random_"], data, *splits, options.precision)
         features["pixels_"] = encode(nn.Flatten(), data, *splits, "fp32")
-    record, probes = {}, {}
+    record: dict[str, Any] = {}
+    probes: dict[str, Probe] = {}
     for prefix in features:
         scores, probes[prefix] = frozen_scores(features[prefix])
         record |= with_prefix(prefix, scores)
@@ -128,9 +129,9 @@ def save_encoder(run: RunFolder, encoder: nn.Module, train_set: ImageSet) -> nn.
     Under torchrun the trained encoder has synchronised layers, which wait for the other ranks; the copy has
     none.
     """
-    run.save_model("encoder.pt", encoder, encoder.name, train_set.description, num_classes=0)
+    run.save_model("encoder.pt", encoder, str(encoder.name), train_set.description, num_classes=0)
     copy = load_encoder(run.path("encoder.pt"))
-    return copy.to(train_set.images.device, memory_format=torch.channels_last)
+    return copy.to(train_set.images.device).to(memory_format=torch.channels_last)
 
 
 def save_predictions(
