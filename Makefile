@@ -15,6 +15,7 @@ test: $(VENV)/development
 lint: $(VENV)/development
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 slow-test: $(VENV)/development
 	MNIST_DIR=$(DATA_DIR) $(BIN)/python -m pytest -m slow

@@ -17,12 +17,12 @@ from pathlib import Path
 import report
 from utils.cli import Parser, command
 from utils.errors import UserError
-from utils.runs.results import read_experiments
+from utils.runs.results import Experiment, read_experiments
 
 
 def choose(experiments, wanted):
     """One experiment per run's folder, all or those that `wanted` names: "cnn" or "cnn/wide"."""
-    first = {}
+    first: dict[str, Experiment] = {}
     for experiment in experiments:
         first.setdefault(experiment.folder, experiment)
     for name in wanted:
@@ -49,7 +49,7 @@ def show_plan(experiments):
 
 
 def run(experiment, args):
-    """Run one command to its end; UserError when it fails. Ctrl-C reaches it too, and it says how to go on."""
+    """Run one command to its end; UserError when it fails. Ctrl-C reaches it, too."""
     _, script, *flags = shlex.split(experiment.command)
     words = [sys.executable, str(Path(__file__).parent / script), *flags, "--name", experiment.name]
     words += ["--results-dir", str(args.results_dir), "--data-dir", args.data_dir, "--resume"]

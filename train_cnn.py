@@ -108,7 +108,7 @@ def train(
 
     torch.manual_seed(job["seed"])
     model = model or create(config.model, classes)
-    model = model.to(config.device, memory_format=torch.channels_last)
+    model = model.to(config.device).to(memory_format=torch.channels_last)
     step = classification_step(model, config.label_smoothing)
     validate = validate_classifier(train_set, val_idx, config.label_smoothing) if len(val_idx) else None
 
@@ -123,7 +123,7 @@ def draw(run: RunFolder, args: Namespace, test_set: ImageSet) -> None:
     folders = parts(run, args)
     probabilities = [folder.predictions()["test_probabilities"] for folder in folders]
     labels = test_set.labels.cpu().numpy()
-    counts = sum(confusion(p, labels) for p in probabilities)
+    counts = np.sum([confusion(p, labels) for p in probabilities], axis=0)
     accuracy = np.trace(counts) / counts.sum()
     title = f"{args.model} on {args.dataset}: test accuracy {accuracy:.2%}"
     if len(folders) > 1:

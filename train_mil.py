@@ -186,7 +186,7 @@ def fit_bags(
         bags_per_epoch=args.bags_per_epoch,
     )
     torch.manual_seed(seed)
-    model = make_model(args, method).to(args.device, memory_format=torch.channels_last)
+    model = make_model(args, method).to(args.device).to(memory_format=torch.channels_last)
     step = mil_step(model, method, args.instance_weight)
     validate = validate_bags(train_set, val_bags, args.precision) if val_bags else None
     groups = model.parameter_groups(args.encoder_rate if args.encoder else 1.0)
@@ -219,7 +219,7 @@ def train(args: argparse.Namespace, data: Data, job: dict, run: RunFolder) -> di
     """Train once; return the record and leave the files in `run`."""
     model, record, predictions = fit_bags(args, data, job, FitConfig.from_args(args), run)
     options = {"method": args.method, "dropout": args.dropout, "standardise": bool(args.encoder)}
-    run.save_model("best.pt", model, model.encoder.name, data[0].description, **options)
+    run.save_model("best.pt", model, str(model.encoder.name), data[0].description, **options)
     save_bag_predictions(run, predictions)
     return record
 

@@ -135,7 +135,7 @@ def pretrain(
     batches = make_views(args, train_set, splits[0], seed)
     torch.manual_seed(seed)
     model = ContrastiveModel(create(args.encoder, 0), args.head, chunk=2 * args.chunk)
-    model = model.to(args.device, memory_format=torch.channels_last)
+    model = model.to(args.device).to(memory_format=torch.channels_last)
     step = contrastive_step(distributed.data_parallel(model), args.method, args.temperature)
     validate = watch_knn(train_set, splits, args.knn_every, args.epochs, args.precision)
     return model, fit(model, step, batches, FitConfig.from_args(args), run, validate)

@@ -171,7 +171,8 @@ class Augment:
         """Augment float images (B, 1, S, S), black = 0, with the parameters from `draw`."""
         params = {k: v.to(images.device, non_blocking=True) for k, v in params.items()}
         if "corner" in params:
-            images = crop(images, *params["corner"].unbind(1), self.crop)
+            top, left = params["corner"].unbind(1)
+            images = crop(images, top, left, self.crop)
         if "matrix" in params:
             noise = params.get("noise")
             field = None if noise is None else smooth_displacement(noise, images.shape[-1])

@@ -26,7 +26,7 @@ def prepare(
 ) -> torch.Tensor:
     """Return the images at `chosen`, normalised float32, augmented when there are parameters."""
     pixels = images.images[chosen].float().div_(255)
-    return images.normalise(augment.apply(pixels, params) if params else pixels)
+    return images.normalise(augment.apply(pixels, params) if augment and params else pixels)
 
 
 class SideBySide:
@@ -95,14 +95,14 @@ class BatchLoader:
         order = self.indices
         if self.shuffle:
             order = order[torch.randperm(len(order), generator=gen)]
-        augmented = self.augment and (self.plain_from is None or number < self.plain_from)
+        augment = self.augment if self.plain_from is None or number < self.plain_from else None
         images, labels = self.set.images, self.set.labels
         for chosen in order.to(images.device).split(self.batch_size)[: len(self)]:
             chosen = chosen.repeat_interleave(self.views)
-            params = self.augment.draw(len(chosen), gen, images.shape[-1]) if augmented else {}
+            params = augment.draw(len(chosen), gen, images.shape[-1]) if augment else {}
             if self.world > 1:
                 chosen, params = self._piece(chosen), {k: self._piece(v) for k, v in params.items()}
-            pixels, y = prepare(self.set, chosen, self.augment, params), labels[chosen[:: self.views]]
+            pixels, y = prepare(self.set, chosen, augment, params), labels[chosen[:: self.views]]
             yield (pixels.unflatten(0, (-1, self.views)) if self.views > 1 else pixels), y
 
     def _piece(self, rows):

@@ -36,8 +36,8 @@ def folds(labels: torch.Tensor, k: int, seed: int) -> list[tuple[torch.Tensor, t
         raise ValueError(f"cross-validation needs at least 2 folds, not {k}")
     from sklearn.model_selection import StratifiedKFold
 
-    labels = labels.cpu().numpy()
-    cuts = StratifiedKFold(k, shuffle=True, random_state=seed).split(labels, labels)
+    classes = labels.cpu().numpy()
+    cuts = StratifiedKFold(k, shuffle=True, random_state=seed).split(classes, classes)
     return [(_indices(train), _indices(val)) for train, val in cuts]
 
 
@@ -47,10 +47,10 @@ def few_labels(labels: torch.Tensor, per_class: int, seed: int) -> torch.Tensor:
     Raises ValueError when a class has fewer examples.
     """
     rng = np.random.default_rng(seed)
-    labels = labels.cpu().numpy()
+    classes = labels.cpu().numpy()
     drawn = []
-    for value in np.unique(labels):
-        members = np.flatnonzero(labels == value)
+    for value in np.unique(classes):
+        members = np.flatnonzero(classes == value)
         if per_class < 1 or per_class > len(members):
             raise ValueError(
                 f"labels per class must be from 1 to {len(members)} (class {value} has no more), "

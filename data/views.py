@@ -1,6 +1,7 @@
 """The augmented views of contrastive learning: no mirrored digits, no colours."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ VIEW_PARTS = {
 
 def view_augment(parts: Sequence[str], strength: float = 1.0) -> Augment:
     """Join the named VIEW_PARTS into one Augment, with its ranges times `strength`."""
-    ranges = {key: value for part in parts for key, value in VIEW_PARTS[part].items()}
+    ranges: dict[str, Any] = {key: value for part in parts for key, value in VIEW_PARTS[part].items()}
     return Augment(**ranges).scaled(strength)
 
 

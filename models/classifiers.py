@@ -1,13 +1,13 @@
 """Image classifiers by name. Each is an encoder, (B, 1, 28, 28) -> (B, features), and a linear head."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
 from models.layers import Dropout, GlobalMax, GlobalPool, Residual, conv, pooled_relu
 
-Built = tuple[nn.Module, int]  # an encoder and its number of features
+EncoderParts = tuple[nn.Module, int]  # an encoder (B, 1, 28, 28) -> (B, features), and its features
 
 
 class Classifier(nn.Module):
@@ -22,12 +22,12 @@ class Classifier(nn.Module):
         return self.head(self.encoder(images))
 
 
-def linear() -> Built:
+def linear() -> EncoderParts:
     """A single layer: the encoder only flattens."""
     return nn.Flatten(), 784
 
 
-def mlp(width: int = 512) -> Built:
+def mlp(width: int = 512) -> EncoderParts:
     """A multilayer perceptron: three hidden layers and the head."""
     layers: list[nn.Module] = [nn.Flatten()]
     inputs = 784
@@ -38,7 +38,7 @@ def mlp(width: int = 512) -> Built:
     return nn.Sequential(*layers), width
 
 
-def lenet() -> Built:
+def lenet() -> EncoderParts:
     """LeNet-5's shape (LeCun et al., 1998) with max pooling and ReLU: conv 6, conv 12, fc 120, fc 60."""
     encoder = nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2),
@@ -56,7 +56,7 @@ def lenet() -> Built:
     return encoder, 60
 
 
-def cnn() -> Built:
+def cnn() -> EncoderParts:
     """The network that shows every CNN layer: convolution, batch norm, pooling, ReLU, dropout, dense.
 
     Max pooling and ReLU commute exactly; in this order ReLU works on a quarter of the values.
@@ -76,7 +76,7 @@ def cnn() -> Built:
     return nn.Sequential(*layers), 625
 
 
-def fast() -> Built:
+def fast() -> EncoderParts:
     """The smallest: it strides and pools early, because memory traffic bounds small networks."""
     encoder = nn.Sequential(
         conv(1, 16, kernel=5, stride=2),
@@ -90,7 +90,7 @@ def fast() -> Built:
     return encoder, 64
 
 
-def wide() -> Built:
+def wide() -> EncoderParts:
     """The most accurate: a small residual network on a 14x14 grid with global max and mean pooling."""
     encoder = nn.Sequential(
         conv(1, 32, kernel=5, stride=2),
@@ -106,7 +106,7 @@ def wide() -> Built:
     return encoder, 384
 
 
-def compact() -> Built:
+def compact() -> EncoderParts:
     """A wider `fast` with one pooling less: the default encoder of contrastive pre-training."""
     encoder = nn.Sequential(
         conv(1, 32, kernel=5, stride=2),
@@ -119,11 +119,11 @@ def compact() -> Built:
     return encoder, 512
 
 
-def resnet18() -> Built:
+def resnet18() -> EncoderParts:
     return _small_stem("resnet18"), 512
 
 
-def resnet50() -> Built:
+def resnet50() -> EncoderParts:
     return _small_stem("resnet50"), 2048
 
 
@@ -142,7 +142,7 @@ ENCODERS = {f.__name__: f for f in (linear, mlp, lenet, cnn, fast, compact, wide
 
 
 def create(
-    name: str, num_classes: int = 10, encoders: dict[str, Callable[[], Built]] = ENCODERS
+    name: str, num_classes: int = 10, encoders: Mapping[str, Callable[[], EncoderParts]] = ENCODERS
 ) -> nn.Module:
     """Create the network `name`, a key of `encoders`, with weights from torch's global generator.
 
@@ -153,5 +153,5 @@ def create(
     if name not in encoders:
         raise ValueError(f"unknown model {name!r}: choose from {', '.join(encoders)}")
     encoder, num_features = encoders[name]()
-    encoder.num_features, encoder.name = num_features, name
+    encoder.num_features, encoder.name = num_features, name  # type: ignore[assignment]  # plain attributes
     return Classifier(encoder, num_features, num_classes) if num_classes else encoder

@@ -1,5 +1,7 @@
 """Contrastive learning: an encoder with a projection head, and the losses of SimCLR and SupCon."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -20,7 +22,7 @@ class ContrastiveModel(nn.Module):
     def __init__(self, encoder: nn.Module, head: str = "mlp", dimensions: int = 128, chunk: int = 0):
         super().__init__()
         self.encoder = encoder
-        self.head = projection_head(head, encoder.num_features, dimensions)
+        self.head = projection_head(head, cast(int, encoder.num_features), dimensions)
         self.chunk = chunk
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

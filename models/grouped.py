@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -49,12 +50,11 @@ def unstack(stacked: nn.Module, networks: Sequence[nn.Module]) -> None:
 def _stack(module, count):
     """Return a copy of the module whose layers serve `count` networks; weights are loaded later."""
     if isinstance(module, nn.Conv2d):
+        shape: dict[str, Any] = {k: getattr(module, k) for k in ("kernel_size", "stride", "padding")}
         return nn.Conv2d(
             count * module.in_channels,
             count * module.out_channels,
-            module.kernel_size,
-            module.stride,
-            module.padding,
+            **shape,
             groups=count,
             bias=module.bias is not None,
         )

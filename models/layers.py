@@ -1,6 +1,9 @@
 """Layers and blocks that the networks share."""
 
+from typing import Any
+
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
@@ -12,11 +15,11 @@ class Dropout(nn.Module):
     time of `cnn`. Hence `p` is rounded to a multiple of 1/256. Elsewhere it is torch's own kernel.
     """
 
-    def __init__(self, p):
+    def __init__(self, p: float):
         super().__init__()
         self.level = round(p * 256)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.level == 0:
             return x
         if not x.is_cpu or torch.compiler.is_compiling():  # compiled, torch's own fuses with its neighbours
@@ -29,17 +32,17 @@ class Dropout(nn.Module):
         noise = noise.permute([order.index(d) for d in range(x.ndim)])
         return x * (noise >= self.level).to(x.dtype).mul_(256 / (256 - self.level))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"p={self.level / 256:.3f}"
 
 
-def conv(inputs, outputs, kernel=3, stride=1, relu=True):
+def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True) -> nn.Module:
     """Convolution, batch normalisation and, unless it follows later, ReLU; 'same' padding."""
     layers = [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
 
 
-def pooled_relu():
+def pooled_relu() -> nn.Module:
     """Max pooling by two, then ReLU: the same as the other way round, on a quarter of the values."""
     return nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True))
 
@@ -47,11 +50,11 @@ def pooled_relu():
 class Residual(nn.Module):
     """x + conv(conv(x)) with as many channels out as in, after He et al. (2016)."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.body = nn.Sequential(conv(channels, channels), conv(channels, channels))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.body(x)
 
 
@@ -79,7 +82,7 @@ class _MaxAndMean(torch.autograd.Function):
         return found.transpose(1, 2).unflatten(2, ctx.size)
 
 
-def max_and_mean(x):
+def max_and_mean(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Global maximum and global mean of every channel: (B, C, H, W) -> two of (B, C)."""
     return _MaxAndMean.apply(x)
 
@@ -87,12 +90,67 @@ def max_and_mean(x):
 class GlobalPool(nn.Module):
     """Global maximum and mean of every channel, side by side: (B, C, H, W) -> (B, 2C)."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat(max_and_mean(x), 1)
 
 
 class GlobalMax(nn.Module):
     """Global maximum of every channel: (B, C, H, W) -> (B, C)."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.max_pool2d(x, x.shape[2:]).flatten(1)
+
+
+# --- Batch norm of several processes ---
+
+
+class SumOverRanks(torch.autograd.Function):
+    """Sum a tensor over the ranks of torch.distributed; the gradient is summed as well."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return SumOverRanks.forward(ctx, gradient)
+
+
+class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm over the batches of all ranks, for the CPU, where torch.nn.SyncBatchNorm has no kernel.
+
+    Takes over parameters and statistics of `original`. Input: (B, C, ...), B may differ between the ranks.
+    The variance is the mean squared deviation from the mean, computed after it: E[x^2] - E[x]^2 would cancel.
+    Raises ValueError in training when the ranks together have one value per channel.
+    """
+
+    momentum: float
+
+    def __init__(self, original: nn.BatchNorm1d | nn.BatchNorm2d):
+        super().__init__(original.num_features, original.eps, original.momentum)
+        self.load_state_dict(original.state_dict())
+        self.weight, self.bias = original.weight, original.bias
+
+    def _check_input_dim(self, x):
+        pass
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(x)
+        others, shape = [d for d in range(x.ndim) if d != 1], [1, -1] + [1] * (x.ndim - 2)
+        wide = x.float()
+        own_count = wide.new_full((1,), x.numel() // x.shape[1])
+        total, count = SumOverRanks.apply(torch.cat([wide.sum(others), own_count])).split([x.shape[1], 1])
+        if count < 2:
+            raise ValueError(f"batch norm needs more than one value per channel in training: {x.shape}")
+        mean = total / count
+        centred = wide - mean.view(shape)
+        variance = SumOverRanks.apply(centred.square().sum(others)) / count
+        with torch.no_grad():
+            self.get_buffer("num_batches_tracked").add_(1)
+            self.get_buffer("running_mean").lerp_(mean, self.momentum)
+            self.get_buffer("running_var").lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)

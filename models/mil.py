@@ -11,14 +11,16 @@ compute the logit z of the bag:
 Bags of different lengths come as a mask (B, N) and the instances without padding.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.classifiers import ENCODERS, create
+from models.classifiers import ENCODERS, EncoderParts, create
 from models.layers import Dropout
+
+BagLogits = tuple[torch.Tensor, torch.Tensor]  # logits (B, classes) and attention (B, N)
 
 
 class Pooled(NamedTuple):
@@ -44,10 +46,11 @@ class MIL(nn.Module):
     def __init__(self, encoder: nn.Module, method: str, dropout: float = 0.0, standardise: bool = False):
         super().__init__()
         self.encoder, self.method = encoder, method
-        self.scale = nn.BatchNorm1d(encoder.num_features, affine=False) if standardise else nn.Identity()
+        features = cast(int, encoder.num_features)
+        self.scale = nn.BatchNorm1d(features, affine=False) if standardise else nn.Identity()
         self.dropout = Dropout(dropout)
-        self.pooling = POOLINGS[method](encoder.num_features)
-        self.head = nn.Linear(encoder.num_features, self.pooling.classes)
+        self.pooling = POOLINGS[method](features)
+        self.head = nn.Linear(features, self.pooling.classes)
         self.frozen = False
 
     def freeze(self) -> None:
@@ -120,12 +123,12 @@ class Pooling(nn.Module):
 
     classes = 1  # outputs of the head: one logit, or one for each class
 
-    def __init__(self, num_features):
+    def __init__(self, num_features: int):
         super().__init__()
 
 
 class Mean(Pooling):
-    def forward(self, features, mask, head):
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
         weights = uniform(mask)
         return head(weighted_sum(features, weights)), weights
 
@@ -133,7 +136,7 @@ class Mean(Pooling):
 class Max(Pooling):
     """The maximum of every feature; attention is the share of features whose maximum an instance holds."""
 
-    def forward(self, features, mask, head):
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
         features = features.masked_fill(~mask.unsqueeze(2), -torch.inf)
         maxima, where = features.max(1)
         held = torch.zeros_like(mask, dtype=features.dtype)
@@ -144,12 +147,12 @@ class Max(Pooling):
 class Attention(Pooling):
     """a = softmax_i(w . tanh(V h_i)), 128 hidden units: equation 8 of Ilse et al. (2018)."""
 
-    def __init__(self, num_features, hidden=128):
+    def __init__(self, num_features: int, hidden: int = 128):
         super().__init__(num_features)
         self.hidden = nn.Linear(num_features, hidden)
         self.score = nn.Linear(hidden, 1)
 
-    def forward(self, features, mask, head):
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
         weights = masked_softmax(self.score(torch.tanh(self.hidden(features))).squeeze(2), mask)
         return head(weighted_sum(features, weights)), weights
 
@@ -157,11 +160,11 @@ class Attention(Pooling):
 class GatedAttention(Attention):
     """a = softmax_i(w . (tanh(V h_i) * sigmoid(U h_i))): equation 9 of Ilse et al. (2018)."""
 
-    def __init__(self, num_features, hidden=128):
+    def __init__(self, num_features: int, hidden: int = 128):
         super().__init__(num_features, hidden)
         self.gate = nn.Linear(num_features, hidden)
 
-    def forward(self, features, mask, head):
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
         gated = torch.tanh(self.hidden(features)) * torch.sigmoid(self.gate(features))
         weights = masked_softmax(self.score(gated).squeeze(2), mask)
         return head(weighted_sum(features, weights)), weights
@@ -177,13 +180,13 @@ class LossAttention(Pooling):
 
     classes = 2
 
-    def forward(self, features, mask, head):
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
         weights = masked_softmax(head(features).logsumexp(2), mask)
         return head(weighted_sum(features, weights)), weights
 
 
 class InstanceMean(Pooling):
-    def forward(self, features, mask, head):
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
         weights = uniform(mask)
         return weighted_sum(head(features), weights), weights
 
@@ -191,7 +194,7 @@ class InstanceMean(Pooling):
 class InstanceMax(Pooling):
     """The bag is as positive as its most positive instance, which gets all the attention."""
 
-    def forward(self, features, mask, head):
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
         maximum, where = head(features).squeeze(2).masked_fill(~mask, -torch.inf).max(1, keepdim=True)
         return maximum, torch.zeros_like(mask, dtype=features.dtype).scatter_(1, where, 1.0)
 
@@ -207,7 +210,7 @@ POOLINGS = {
 }
 
 
-def lenet_mil() -> tuple[nn.Module, int]:
+def lenet_mil() -> EncoderParts:
     """The encoder of Ilse et al. (2018): conv 20@5x5, conv 50@5x5, fc 500.
 
     Pooling comes before ReLU, which gives the same result with less work.

@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from models.layers import CpuSyncBatchNorm
+
 
 def rank() -> int:
     return int(os.environ.get("RANK", 0))
@@ -100,53 +102,9 @@ def gather(rows: torch.Tensor) -> torch.Tensor:
 def _synchronise_batch_norm(module):
     """Replace every batch norm by a synchronised layer with the same parameters and statistics."""
     for name, child in module.named_children():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
             on_gpu = child.weight.is_cuda
             new = nn.SyncBatchNorm.convert_sync_batchnorm(child) if on_gpu else CpuSyncBatchNorm(child)
             setattr(module, name, new)
         else:
             _synchronise_batch_norm(child)
-
-
-class SumOverRanks(torch.autograd.Function):
-    """Sum a tensor over the ranks; its gradient is summed as well."""
-
-    @staticmethod
-    def forward(ctx, x):
-        x = x.clone()
-        dist.all_reduce(x)
-        return x
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return SumOverRanks.forward(ctx, gradient)
-
-
-class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch norm over the batches of all ranks, as torch.nn.SyncBatchNorm, which runs on GPUs only."""
-
-    def __init__(self, original):
-        super().__init__(original.num_features, original.eps, original.momentum)
-        self.load_state_dict(original.state_dict())
-        self.weight, self.bias = original.weight, original.bias
-
-    def _check_input_dim(self, x):
-        pass
-
-    def forward(self, x):
-        if not self.training:
-            return super().forward(x)
-        others = [d for d in range(x.ndim) if d != 1]
-        wide = x.float()
-        count = torch.full((1,), x.numel() / x.shape[1])
-        totals = torch.cat([wide.sum(others), wide.square().sum(others), count])
-        mean, square, count = SumOverRanks.apply(totals).tensor_split([x.shape[1], 2 * x.shape[1]])
-        mean = mean / count
-        variance = square / count - mean.square()
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        shape = [1, -1] + [1] * (x.ndim - 2)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return (wide * scale.view(shape) + (self.bias - mean * scale).view(shape)).to(x.dtype)

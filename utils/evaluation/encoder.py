@@ -1,6 +1,6 @@
 """What a frozen encoder is worth: every score of it, the files it leaves, and what its figures show."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -58,15 +58,16 @@ def evaluate_encoder(
     graph, kmeans, kmeans_spread (with self-training, if asked for), finetuned, and, per draw of few labels,
     <what>_<n>.
     """
-    train_idx, record = splits[0], {}
-    encoders, probes = {"": encoder}, {}
+    train_idx, encoders = splits[0], {"": encoder}
+    record: dict[str, Any] = {}
+    probes: dict[str, Probe] = {}
     with stopwatch(record, "features"):
         own = encode(encoder, data, *splits, options.precision)
     features = {"": own}
     if options.floors:
         torch.manual_seed(seed)
-        floor = create(encoder.name, 0)
-        encoders["random_"] = floor.to(data[0].images.device, memory_format=torch.channels_last)
+        floor = create(str(encoder.name), 0)
+        encoders["random_"] = floor.to(data[0].images.device).to(memory_format=torch.channels_last)
         features["random_"] = encode(encoders["random_"], data, *splits, options.precision)
         features["pixels_"] = encode(nn.Flatten(), data, *splits, "fp32")
     for prefix in features:
@@ -140,9 +141,9 @@ def save_encoder(run: RunFolder, encoder: nn.Module, train_set: ImageSet) -> nn.
     Under torchrun the trained encoder has synchronised layers, which wait for the other ranks; the copy has
     none.
     """
-    run.save_model("encoder.pt", encoder, encoder.name, train_set.description, num_classes=0)
+    run.save_model("encoder.pt", encoder, str(encoder.name), train_set.description, num_classes=0)
     copy = load_encoder(run.path("encoder.pt"))
-    return copy.to(train_set.images.device, memory_format=torch.channels_last)
+    return copy.to(train_set.images.device).to(memory_format=torch.channels_last)
 
 
 def save_predictions(

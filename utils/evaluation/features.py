@@ -45,9 +45,10 @@ def encode(
 ) -> Features:
     """Compute the Features of an encoder in eval mode. data: (train, test) ImageSets."""
     train_set, test_set = data
-    splits = (in_order(train_set, train_idx), in_order(train_set, val_idx), in_order(test_set))
-    parts = (part for split in splits for part in forward_all(encoder, split, precision))
-    return Features(*parts, classes=len(train_set.classes))
+    train = forward_all(encoder, in_order(train_set, train_idx), precision)
+    val = forward_all(encoder, in_order(train_set, val_idx), precision)
+    test = forward_all(encoder, in_order(test_set), precision)
+    return Features(*train, *val, *test, len(train_set.classes))
 
 
 # --- k-NN ---

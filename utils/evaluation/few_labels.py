@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -55,13 +55,13 @@ DISTIL = {"epochs": 4, "batch_size": 256, "lr": 5e-3, "weight_decay": 0.02, "ema
 
 
 def train_classifier(
-    model: nn.Module,
+    model: Classifier,
     images: ImageSet,
     indices: torch.Tensor,
     recipe: dict,
     options: EncoderOptions,
     seed: int,
-) -> nn.Module:
+) -> Classifier:
     """Train `model` with strong augmentation on the images at `indices`; write nothing.
 
     images: an ImageSet whose labels may be probabilities (N, classes).
@@ -91,7 +91,7 @@ def finetune(
     options: EncoderOptions,
     seed: int,
     recipe: dict = FINETUNE,
-) -> nn.Module:
+) -> Classifier:
     """Train a copy of the encoder under the probe on the labelled images; return the Classifier.
 
     Starting from the fitted probe instead of random weights keeps the first steps from distorting the
@@ -113,13 +113,13 @@ def distil(
     indices: torch.Tensor,
     options: EncoderOptions,
     seed: int,
-) -> nn.Module:
+) -> Classifier:
     """Train a fresh classifier `student` on images labelled by probabilities (N, classes)."""
     targets = probabilities.new_zeros(len(images.labels), probabilities.shape[1])
     targets[indices.to(targets.device)] = probabilities
     torch.manual_seed(seed)
-    model = create(student, probabilities.shape[1])
-    model = model.to(images.images.device, memory_format=torch.channels_last)
+    model = cast(Classifier, create(student, probabilities.shape[1]))
+    model = model.to(images.images.device).to(memory_format=torch.channels_last)
     return train_classifier(model, images._replace(labels=targets), indices, DISTIL, options, seed)
 
 
@@ -140,10 +140,9 @@ def self_train(
     and the training and test probabilities after the last round; the latter by k-NN on its features.
     """
     train_set, test_set = data
-    first = None
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         student = distil(spread, options.student, train_set, train_idx, options, seed)
-        if first is None:
+        if number == 0:
             first, _ = forward_all(student, in_order(test_set))
         features, _ = forward_all(student.encoder, in_order(train_set, train_idx), options.precision)
         spread = respread(features, neighbour_graph(features))
@@ -194,20 +193,19 @@ def spread_cluster_scores(
 class FewLabels:
     """Scorers of one encoder's features with few labels; each returns {name: test outputs (N, classes)}.
 
-    features: of all splits. encoder: None for features that no network can be fine-tuned from. chosen:
-    positions of the labelled images among the training features; no other training label is used.
+    features: of all splits. chosen: positions of the labelled images among the training features; no other
+    training label is used.
     """
 
     def __init__(
         self,
         features: Features,
-        encoder: nn.Module | None,
         data: Data,
         train_idx: torch.Tensor,
         options: EncoderOptions,
     ):
         self.length = features.train.norm(dim=1).mean()
-        self.features, self.encoder = on_sphere(features), encoder
+        self.features = on_sphere(features)
         self.scale = common_scale(self.features.train)
         self.data, self.train_idx, self.options = data, train_idx, options
 
@@ -217,11 +215,11 @@ class FewLabels:
         votes = knn(f.train[chosen], f.train_labels[chosen], f.test, classes=f.classes)
         return {"knn": votes, "linear": few_label_probe(f, chosen, self.scale)(f.test)}
 
-    def finetuned(self, chosen: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
-        """Encoder and probe, trained together."""
+    def finetuned(self, encoder: nn.Module, chosen: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
+        """The encoder of the features and a probe, trained together."""
         train_set, test_set = self.data
         probe = few_label_probe(self.features, chosen, self.scale).rescaled(self.length)
-        model = finetune(self.encoder, probe, train_set, self.train_idx[chosen], self.options, seed)
+        model = finetune(encoder, probe, train_set, self.train_idx[chosen], self.options, seed)
         return {"finetuned": forward_all(model, in_order(test_set))[0]}
 
     def spread(self, chosen: torch.Tensor, graph: "csr_array") -> dict[str, torch.Tensor]:
@@ -265,20 +263,18 @@ def few_label_scores(
     labels = features[""].train_labels
     smallest = labels.bincount(minlength=features[""].classes).min()
     draws = [(n, draw) for n in LABELS_PER_CLASS if n <= smallest for draw in range(options.draws)]
-    scorers = {
-        prefix: FewLabels(f, encoders.get(prefix), data, train_idx, options) for prefix, f in features.items()
-    }
+    scorers = {prefix: FewLabels(f, data, train_idx, options) for prefix, f in features.items()}
     scores: dict[str, list[float]] = {}
     seconds: dict[str, float] = {}
     for n, draw in tqdm(draws, desc="few labels", disable=options.quiet):
         chosen = few_labels(labels, n, seed * options.draws + draw)
-        outputs = {}
+        outputs: dict[str, torch.Tensor] = {}
         for prefix, scorer in scorers.items():
             with stopwatch(seconds, f"{prefix}frozen_{n}"):
                 own = scorer.frozen(chosen)
-            if scorer.encoder is not None:
+            if prefix in encoders:
                 with stopwatch(seconds, f"{prefix}finetuned_{n}"):
-                    own |= scorer.finetuned(chosen, draw)
+                    own |= scorer.finetuned(encoders[prefix], chosen, draw)
             outputs |= {f"{prefix}{what}": values for what, values in own.items()}
         with stopwatch(seconds, f"spread_{n}"):
             outputs |= scorers[""].spread(chosen, graph)

@@ -16,7 +16,8 @@ def evaluate_library(library: Library, headline: str, job: dict, part: RunFolder
     """
     weights = choose(library.calibrated().val_p, library.val_y, job["seed"])
     combined = {
-        name: [combine(name, p, weights) for p in (library.val_p, library.test_p)] for name in COMBINATIONS
+        name: (combine(name, library.val_p, weights), combine(name, library.test_p, weights))
+        for name in COMBINATIONS
     }
     val_y, test_y = library.val_y, library.test_y
     val_p, test_p = combined[headline]

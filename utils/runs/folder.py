@@ -12,6 +12,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ class RunFolder:
         """Write a model file, see `models.save_model`."""
         self._write(name, lambda path: save_model(path, model, architecture, data, **options))
 
-    def save_predictions(self, **arrays: np.ndarray) -> None:
+    def save_predictions(self, **arrays: Any) -> None:
         """Save probabilities and labels, so that ensembles and figures need no model."""
 
         def write(path):

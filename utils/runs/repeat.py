@@ -37,7 +37,7 @@ def stoppable(resume_command: str) -> Iterator[None]:
         sys.exit(130)
 
 
-def share_out(work: Callable, todo: Sequence[tuple], resume_command: str, together: bool = False) -> None:
+def share_out(work: Callable, todo: Sequence[Sequence], resume_command: str, together: bool = False) -> None:
     """Call work(*item) for the items 0, world, 2 world, ... counted from this rank; then wait for all ranks.
 
     together: every rank works on all items, because the ranks share each training.
@@ -69,7 +69,7 @@ def train_part(
 
 
 def repeat(
-    train: Callable[[dict, RunFolder], dict],
+    train: Callable[[dict, RunFolder], dict | None],
     args: Namespace,
     run: RunFolder,
     resume_command: str,

@@ -30,12 +30,12 @@ class Experiment(NamedTuple):
     ablation: bool = False
 
     @property
-    def script(self):
+    def script(self) -> str:
         """ "train_cnn" for "python train_cnn.py ..."."""
         return Path(shlex.split(self.command)[1]).stem
 
     @property
-    def folder(self):
+    def folder(self) -> str:
         """The folder of its run below results/, e.g. "cnn/wide"."""
         return f"{folder_name(self.script)}/{self.name}"
 

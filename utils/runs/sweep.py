@@ -5,6 +5,7 @@ import statistics
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -95,7 +96,7 @@ def write(run: RunFolder, todo: Sequence[dict], keys: Sequence[str], group: Sequ
     return content
 
 
-def short(value):
+def short(value: Any) -> Any:
     """Round a float to six digits: a sweep has thousands of numbers, and no table needs more digits."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
 

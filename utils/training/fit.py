@@ -89,11 +89,11 @@ def fit(
                 print(_line(values, config.epochs), flush=True)
     if tracker:
         tracker.close()
-    best = training.best if training.best["weights"] else {"epoch": training.epoch}
-    model.load_state_dict(best.get("weights") or training.last_weights())
+    best_epoch, weights = training.best["epoch"], training.best["weights"]
+    model.load_state_dict(weights or training.last_weights())
     return {
         "epochs": training.epoch,
-        "best_epoch": best["epoch"],
+        "best_epoch": best_epoch if weights else training.epoch,
         "train_seconds": round(training.seconds, 3),
     }
 

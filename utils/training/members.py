@@ -136,7 +136,7 @@ def fusion_training(
 
     The batches are those of the first member's seed.
     """
-    network = Fusion(members).to(config.device, memory_format=torch.channels_last)
+    network = Fusion(members).to(config.device).to(memory_format=torch.channels_last)
     train_idx, val_idx = images[0]
     batches = classifier_batches(config, train_set, train_idx, jobs[0]["seed"])
     step = classification_step(network, config.label_smoothing)
@@ -155,13 +155,13 @@ def stacked_training(
     The best weights are those of the epoch with the lowest mean validation loss, the same epoch for all.
     """
     count, classes = len(members), len(train_set.classes)
-    network = stack(members).to(config.device, memory_format=torch.channels_last)
+    network = stack(members).to(config.device).to(memory_format=torch.channels_last)
     loaders = [
         classifier_batches(config, train_set, train_idx, job["seed"])
         for job, (train_idx, _) in zip(jobs, images, strict=True)
     ]
     for member in members:
-        member.to(config.device, memory_format=torch.channels_last)
+        member.to(config.device).to(memory_format=torch.channels_last)
 
     def step(x, y):
         logits = network(x).float().view(-1, classes)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -69,7 +70,9 @@ class LARS(torch.optim.Optimizer):
                 p.sub_(group["lr"] * memory)
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, config: FitConfig, steps_per_epoch: int):
+def make_schedule(
+    optimizer: torch.optim.Optimizer, config: FitConfig, steps_per_epoch: int
+) -> tuple[Any, bool]:
     """Return the schedule, or None, and whether it moves per step (else per epoch).
 
     cosine, warm-up-cosine, one-cycle: see `anneal`. step: times 0.9 every five epochs. plateau: times 0.3

@@ -1,0 +1,91 @@
+"""Batch norm over two ranks against torch's batch norm on the whole batch."""
+
+import os
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from models.layers import CpuSyncBatchNorm
+
+# Rows of each rank: the last batch of an epoch may be uneven.
+ROWS = (7, 4)
+
+
+def cases():
+    """{name: (batch norm with weights of its own, whole batch)}."""
+    noise = torch.Generator().manual_seed(0)
+    maps = torch.randn(11, 3, 5, 6, generator=noise)
+    batches = {
+        "features": torch.randn(11, 3, generator=noise),
+        "maps": maps,
+        "channels last": maps.to(memory_format=torch.channels_last),
+        "far from zero": maps + 1000,
+        "constant": torch.full((11, 3, 5, 6), 1.7),
+    }
+    found = {}
+    for name, x in batches.items():
+        norm = nn.BatchNorm1d(3) if x.ndim == 2 else nn.BatchNorm2d(3)
+        with torch.no_grad():
+            norm.weight.copy_(torch.tensor([0.5, 1.0, 2.0]))
+            norm.bias.copy_(torch.tensor([-1.0, 0.0, 1.0]))
+        found[name] = norm, x
+    return found
+
+
+def outcome(norm, x):
+    """Output, gradient of the input, gradients of the parameters, statistics, and the output in eval mode."""
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    y = norm(x)
+    y.sin().sum().backward()
+    statistics = [norm.running_mean.clone(), norm.running_var.clone(), norm.num_batches_tracked.clone()]
+    return [y.detach(), x.grad], [norm.weight.grad, norm.bias.grad], statistics, norm.eval()(x).detach()
+
+
+def run_rank(rank, port, path):
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=port)
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    found = {}
+    for name, (norm, x) in cases().items():
+        found[name] = outcome(CpuSyncBatchNorm(norm), x.split(ROWS)[rank])
+    with pytest.raises(ValueError, match="more than one value per channel"):
+        CpuSyncBatchNorm(nn.BatchNorm1d(3))(torch.ones(1 - rank, 3))
+    torch.save(found, f"{path}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What each of two processes computed."""
+    path = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        port = str(s.getsockname()[1])
+    mp.spawn(run_rank, (port, str(path)), nprocs=2)
+    return [torch.load(path / f"{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", cases())
+def test_two_ranks_compute_what_torch_does_with_the_whole_batch(ranks, name):
+    norm, x = cases()[name]
+    rows, parameters, statistics, evaluated = outcome(norm.double(), x.double())
+    first, second = (found[name] for found in ranks)
+    # float32 rounds 1000 by up to 3e-5, and the rounding error of a constant is divided by sqrt(eps).
+    atol = 5e-4 if name in ("far from zero", "constant") else 1e-5
+    close = {"rtol": 1e-4, "atol": atol, "check_dtype": False}
+    joined = [torch.cat(pair) for pair in zip(first[0], second[0], strict=True)]
+    torch.testing.assert_close(joined, rows, **close)
+    summed = [a + b for a, b in zip(first[1], second[1], strict=True)]
+    torch.testing.assert_close(summed, parameters, rtol=1e-4, atol=len(x) * atol, check_dtype=False)
+    torch.testing.assert_close(first[2], statistics, rtol=1e-5, atol=1e-6, check_dtype=False)
+    torch.testing.assert_close(first[2], second[2], rtol=0, atol=0)
+    torch.testing.assert_close(torch.cat([first[3], second[3]]), evaluated, **close)
+
+
+def test_a_constant_batch_has_finite_gradients(ranks):
+    for found in ranks:
+        assert all(value.isfinite().all() for value in [*found["constant"][0], *found["constant"][1]])
