@@ -6,7 +6,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_idx, write_idx
+from helpers import tiny_idx, write_idx
 from torchvision import datasets
 
 from data import DataError, load
