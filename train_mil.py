@@ -106,7 +106,7 @@ def make_parser() -> Parser:
         const=SWEEP_BAGS,
         type=bag_counts,
         metavar="N,N,...",
-        help=f"train --method, by default every one, with each number of training bags (default: {SWEEP_BAGS})",
+        help=f"train --method, else every method, with each number of training bags (default: {SWEEP_BAGS})",
     )
     add = parser.add_argument_group("bags").add_argument
     add(
@@ -169,7 +169,7 @@ def make_parser() -> Parser:
 
 
 def make_bags(args: argparse.Namespace, data: Data, job: dict) -> tuple[Bags, Bags | None, Bags]:
-    """Build training, validation and test bags of one repeat from disjoint images; UserError if impossible."""
+    """Build training, validation and test bags of one repeat from disjoint images; UserError if it fails."""
     train_set, test_set = data
     seed, train_bags = job["seed"], job.get("train_bags", args.train_bags)
     kind = {"target": args.target, "mean_length": args.mean_length, "std_length": args.std_length}

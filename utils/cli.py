@@ -250,7 +250,7 @@ def fill(args: argparse.Namespace, recipe: dict) -> None:
 def command_line(
     parser: argparse.ArgumentParser, args: argparse.Namespace, leave_out: Iterable[str] = BOOKKEEPING
 ) -> str:
-    """Return the shortest `python script.py ...` that parses to the same arguments, but for those left out."""
+    """Return the shortest `python script.py ...` that parses to the same arguments, except those left out."""
     words, seen = [], set(leave_out)
     for action in parser._actions:
         value = getattr(args, action.dest, action.default)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import FACTS
 
-from models import ENCODERS, CheckpointError, create, load_encoder, load_model, save_model
+from models import ENCODERS, CheckpointError, create, load_encoder, load_model, read_model, save_model
 
 SMALL = [name for name in ENCODERS if not name.startswith("resnet")]
 
@@ -115,3 +115,24 @@ def test_a_torch_file_of_something_else_is_an_error(tmp_path, content):
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(CheckpointError, match="nothing.pt: no such file"):
         load_encoder(tmp_path / "nothing.pt")
+
+
+def test_a_file_says_what_data_its_model_was_trained_on(tmp_path):
+    model = trained_state("fast", 4)
+    save_model(tmp_path / "m.pt", model, "fast", FACTS, num_classes=4)
+    saved = read_model(tmp_path / "m.pt")
+    assert (saved.name, saved.options, saved.data) == ("fast", {"num_classes": 4}, FACTS)
+    assert torch.equal(saved.model.head.weight, model.head.weight)
+    assert torch.load(tmp_path / "m.pt", weights_only=True)["data"] == FACTS
+
+
+def test_a_file_from_before_these_facts_still_opens(tmp_path):
+    model, images = trained_state("fast"), noise(1, 1, 28, 28)
+    save_model(tmp_path / "m.pt", model, "fast", FACTS)
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    del content["data"]
+    torch.save(content, tmp_path / "m.pt")
+    saved = read_model(tmp_path / "m.pt")
+    assert saved.data == {}
+    assert torch.equal(saved.model.eval()(images), model(images))
+    assert torch.equal(load_encoder(tmp_path / "m.pt").eval()(images), model.encoder(images))

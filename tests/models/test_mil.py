@@ -248,3 +248,13 @@ def test_standardised_features_may_have_any_scale():
 
 def test_every_encoder_can_be_named():
     assert set(MIL_ENCODERS) >= {"lenet-mil", "fast", "cnn"}
+
+
+def test_parameter_groups_hold_every_parameter_once_and_the_encoder_s_at_its_rate():
+    model = create_mil("fast", "gated-attention", dropout=0.5)
+    others, encoder = model.parameter_groups(0.1)
+    assert "lr_scale" not in others
+    assert encoder["lr_scale"] == 0.1
+    assert {id(p) for p in encoder["params"]} == {id(p) for p in model.encoder.parameters()}
+    every = [id(p) for group in (others, encoder) for p in group["params"]]
+    assert sorted(every) == sorted(id(p) for p in model.parameters())

@@ -114,7 +114,7 @@ def distil(
     options: EncoderOptions,
     seed: int,
 ) -> nn.Module:
-    """Train a fresh classifier `student` on the images at `indices`, labelled by probabilities (N, classes)."""
+    """Train a fresh classifier `student` on the images at `indices` with soft labels (N, classes)."""
     targets = probabilities.new_zeros(len(images.labels), probabilities.shape[1])
     targets[indices.to(targets.device)] = probabilities
     torch.manual_seed(seed)

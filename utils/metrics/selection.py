@@ -205,7 +205,7 @@ def _best(scores: Sequence[tuple[float, float]], metric: str) -> int:
 
 
 def _next_member(p, y, members, true, total, size, metric):
-    """Return the position in `members` of the one that, added to `total`, gives the best average of `size`."""
+    """Return the position in `members` of the one that gives the best average of `size` with `total`."""
     candidates = np.arange(len(members))
     if metric == "accuracy":
         right = _right_after(p, y, members, total)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import FACTS
 
-from models import create
+from models import create, read_model
 from utils.errors import UserError
 from utils.runs.folder import RunFolder, device_name, open_run, summarise
 
@@ -186,3 +186,70 @@ def test_an_interrupted_save_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run.save_model("m.pt", create("linear"), "linear", FACTS)
     assert path.read_bytes() == before
+
+
+# --- Scoring a finished run again ---
+
+
+def finished_run(folder, *labels):
+    """A run with its checkpoint: alone or, with labels, one per part."""
+    run = start(folder, name="mine", draws=3)
+    for part in [run.part(label) for label in labels] or [run]:
+        part.write_json("config.json", run.read_json("config.json"))
+        part.save_checkpoint({})
+        finish(part)
+    summarise(run, [{"seed": 0, "test_accuracy": 0.5, "seconds": 1.0}])
+    return run
+
+
+def rescore(folder, **changes):
+    return start(folder, name="mine", rescore=True, **{"draws": 3, **changes})
+
+
+def test_rescoring_keeps_who_trained_and_records_who_scored(tmp_path, monkeypatch):
+    old = finished_run(tmp_path).read_json("config.json")
+    monkeypatch.setattr("utils.runs.folder.git_commit", lambda: "later")
+    monkeypatch.setattr("utils.runs.folder.device_name", lambda device: "another machine")
+    run = rescore(tmp_path, draws=5)  # how it is evaluated may change
+    new = run.read_json("config.json")
+    assert {key: new[key] for key in ("commit", "device", "versions")} == {
+        key: old[key] for key in ("commit", "device", "versions")
+    }
+    assert new["rescored"] == {"commit": "later", "versions": old["versions"]}
+    assert new["arguments"] == {**old["arguments"], "draws": 5}
+    assert run.path("last.pt").exists()
+
+
+def test_rescoring_with_another_training_is_refused(tmp_path):
+    run = finished_run(tmp_path)
+    before = run.read_json("config.json")
+    with pytest.raises(UserError, match=r"--lr was 0\.1, now 0\.2"):
+        rescore(tmp_path, lr=0.2)
+    assert run.read_json("config.json") == before
+
+
+@pytest.mark.parametrize(("labels", "missing"), [([], "last.pt"), (["seed-0", "seed-1"], "seed-1/last.pt")])
+def test_rescoring_without_every_checkpoint_is_refused_and_changes_nothing(tmp_path, labels, missing):
+    run = finished_run(tmp_path, *labels)
+    run.path(missing).unlink()
+    before = run.read_json("config.json")
+    with pytest.raises(UserError, match=f"--rescore needs .*{missing}, which is not committed"):
+        rescore(tmp_path)
+    assert run.read_json("config.json") == before
+
+
+def test_rescoring_needs_a_finished_run_and_its_name(tmp_path):
+    with pytest.raises(UserError, match="no finished run"):
+        rescore(tmp_path)
+    assert not (tmp_path / "cnn").exists()
+    start(tmp_path, name="mine", draws=3)
+    with pytest.raises(UserError, match="no finished run"):
+        rescore(tmp_path)
+    with pytest.raises(UserError, match="need --name"):
+        start(tmp_path, rescore=True)
+
+
+def test_a_saved_model_is_one_that_models_reads(tmp_path):
+    RunFolder(tmp_path).save_model("m.pt", create("linear", 4), "linear", FACTS, num_classes=4)
+    saved = read_model(tmp_path / "m.pt")
+    assert (saved.name, saved.options, saved.data) == ("linear", {"num_classes": 4}, FACTS)

@@ -14,7 +14,7 @@ from models.layers import Dropout
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.training.config import FitConfig
-from utils.training.fit import Training, fit
+from utils.training.fit import Training, classification_step, fit
 
 
 def settings(**changes):
@@ -256,3 +256,69 @@ def test_metrics_without_a_validation_loss_choose_nothing(tmp_path, digits):
     assert ["val_knn_accuracy" in line for line in run.history()] == [False, True, False]
     last = run.load_checkpoint()["model"]
     assert all(torch.equal(value, last[key]) for key, value in model.state_dict().items())
+
+
+def test_without_a_run_nothing_is_written_and_the_result_is_the_same(tmp_path, digits, monkeypatch):
+    expected, facts, _ = train(tmp_path / "run", digits)
+    monkeypatch.chdir(tmp_path)
+    model = network()
+    batches = BatchLoader(digits, torch.arange(200), 64)
+    found = fit(model, lambda x, y: (cross_entropy(model(x), y), {}), batches, settings())
+    assert all(torch.equal(v, expected.state_dict()[k]) for k, v in model.state_dict().items())
+    assert found["epochs"] == facts["epochs"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_validate_gets_the_number_of_the_epoch(tmp_path, digits):
+    seen = []
+    train(tmp_path / "run", digits, lambda model, epoch: seen.append(epoch) or {}, epochs=3)
+    assert seen == [1, 2, 3]
+
+
+def test_a_group_with_a_rate_of_zero_stands_still(digits):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.ReLU(), nn.Linear(8, 10))
+    before = copy.deepcopy(model)
+    groups = [
+        {"params": list(model[3].parameters())},
+        {"params": list(model[1].parameters()), "lr_scale": 0.0},
+    ]
+    batches = BatchLoader(digits, torch.arange(200), 64)
+    fit(model, classification_step(model), batches, settings(epochs=1), groups=groups)
+    assert torch.equal(model[1].weight, before[1].weight)
+    assert not torch.equal(model[3].weight, before[3].weight)
+
+
+@pytest.mark.parametrize("warm_up", [True, False])
+def test_the_warm_up_of_the_average_can_be_switched_off(digits, warm_up):
+    model = network()
+    start = model[1].weight.detach().clone()
+    config = settings(epochs=1, ema=0.9999, ema_warm_up=warm_up, max_steps=2)
+    fit(model, classification_step(model), BatchLoader(digits, torch.arange(200), 64), config)
+    moved = (model[1].weight - start).abs().max()
+    assert (moved > 1e-3) == warm_up  # after two steps nearly everything is forgotten, or nearly nothing
+
+
+def test_steps_per_epoch_can_be_limited(tmp_path, digits):
+    model, seen, run = network(), [], make_run(tmp_path / "run")
+
+    def step(images, labels):
+        seen.append(len(labels))
+        return cross_entropy(model(images), labels), {}
+
+    fit(model, step, BatchLoader(digits, torch.arange(200), 64), settings(epochs=2, max_steps=1), run)
+    assert seen == [64, 64]
+    assert run.history()[-1]["lr"] == pytest.approx(0, abs=1e-12)  # the schedule ends with the last step
+
+
+def test_the_step_of_a_classifier_takes_classes_or_probabilities():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    images, labels = torch.randn(6, 1, 28, 28), torch.arange(6)
+    step = classification_step(model, 0.1)
+    loss, metrics = step(images, labels)
+    logits = model(images)
+    torch.testing.assert_close(loss, cross_entropy(logits, labels, label_smoothing=0.1))
+    assert float(metrics["accuracy"]) == float((logits.argmax(1) == labels).float().mean())
+    soft, soft_metrics = step(images, torch.eye(10)[labels])
+    torch.testing.assert_close(soft, loss)
+    assert soft_metrics["accuracy"] == metrics["accuracy"]

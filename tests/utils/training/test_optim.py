@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from models.layers import Dropout
-from utils.training.config import FitConfig
+from utils.training.config import OPTIMIZERS, FitConfig
 from utils.training.optim import LARS, anneal, make_optimizer, make_schedule, update_average
 
 
@@ -128,3 +128,27 @@ def test_lars_is_an_optimizer_by_name_and_moves_a_weight_of_zero():
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     assert (model.weight != 0).all()
+
+
+def test_a_moving_average_without_warm_up_has_its_full_decay_from_the_first_step():
+    model, averaged = nn.Linear(2, 2), nn.Linear(2, 2)
+    start, target = averaged.weight.detach().clone(), model.weight.detach()
+    update_average(averaged, model, decay=0.999, step=1, warm_up=False)
+    torch.testing.assert_close(averaged.weight.detach(), start * 0.999 + target * 0.001)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_parameter_group_learns_at_its_share_of_the_rate_all_along_the_schedule(name):
+    slow, fast = nn.Linear(4, 4), nn.Linear(4, 4)
+    groups = [{"params": list(fast.parameters())}, {"params": list(slow.parameters()), "lr_scale": 0.1}]
+    config = settings(optimizer=name, weight_decay=0.02, epochs=2)
+    optimizer = make_optimizer(groups, config)
+    schedule, _ = make_schedule(optimizer, config, 5)
+    for _ in range(9):
+        rates = [group["lr"] for group in optimizer.param_groups]  # weights, biases; weights, biases
+        assert rates[0] == rates[1]
+        assert rates[2:] == pytest.approx([0.1 * rate for rate in rates[:2]])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] < 0.05
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.02, 0, 0.02, 0]
