@@ -174,10 +174,13 @@ def main(argv: list[str] | None = None) -> dict:
         units = training_units(args)
         choose_images(args, data[0].labels, units[0][0])
         default = args.models.replace(",", "-") + (f"-{args.mode}" if args.mode != "voting" else "")
-    run = distributed.on_rank_zero(lambda: open_run("ensemble", args, default, shown))
+    run = distributed.on_rank_zero(
+        lambda: open_run("ensemble", args, default, shown, needs="predictions.npz")
+    )
     if not args.sources:
         share_out(lambda *jobs: train_unit(train_cnn.train, args, data, run, jobs), units, resume(run))
         pool = read_pool(args, [run.folder])
+<<<<<<< HEAD
     metrics = repeat(
         lambda job, part: evaluate_library(draw_members(args, pool, job), args.combine, job, part),
         args,
@@ -185,6 +188,9 @@ def main(argv: list[str] | None = None) -> dict:
         resume(run),
         needs="predictions.npz",
     )
+=======
+    metrics = repeat(lambda job, part: evaluate_library(args, pool, job, part), args, run, resume(run))
+>>>>>>> tests
     if distributed.rank() == 0:
         lines = [] if args.sources else member_history(pool)
         run.write_history(lines)

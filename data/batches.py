@@ -154,6 +154,8 @@ class ClassBatches:
                 f"a batch needs from 2 to {smallest} images per class (the smallest class has no more), "
                 f"not {images_per_class}"
             )
+        if batches_per_epoch is not None and batches_per_epoch < 1:
+            raise ValueError(f"an epoch needs at least 1 batch, not {batches_per_epoch}")
         self.set, self.seed, self.augment = images, seed, augment
         self.classes_per_batch, self.images_per_class = classes_per_batch, images_per_class
         size = classes_per_batch * images_per_class

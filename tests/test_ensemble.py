@@ -7,15 +7,17 @@ import re
 import numpy as np
 import pytest
 import torch
+from helpers import without_seconds
 
 import ensemble
 import train_cnn
 from data import load, split
 from models import load_model
-from models.ensembles import COMBINATIONS, average, choose, log_average
-from utils.evaluate import cross_entropy
-from utils.library import read_library
-from utils.run import Run, summarise
+from utils.metrics.classification import cross_entropy
+from utils.metrics.selection import COMBINATIONS, average, choose, log_average
+from utils.runs.folder import RunFolder, summarise
+from utils.runs.library import read_library
+from utils.training.members import member_config
 
 FIGURES = {"combinations", "members", "selection", "weights", "size", "agreement", "mistakes"}
 
@@ -45,11 +47,7 @@ def train(data, results, *flags):
 
 
 def saved(folder):
-    return Run(folder).predictions()
-
-
-def without_seconds(metrics):
-    return [{k: v for k, v in record.items() if "seconds" not in k} for record in metrics["runs"]]
+    return RunFolder(folder).predictions()
 
 
 def make_runs(folder, data, count, val_seed=0, test_labels=None, first_seed=0, **changes):
@@ -59,7 +57,7 @@ def make_runs(folder, data, count, val_seed=0, test_labels=None, first_seed=0, *
     labels = train_set.labels[val].numpy()
     test_labels = test_set.labels.numpy() if test_labels is None else test_labels
     for seed in range(first_seed, first_seed + count):
-        part = Run(folder / f"member-{seed}")
+        part = RunFolder(folder / f"member-{seed}")
         part.folder.mkdir(parents=True)
         arrays = {"val_labels": labels, "val_indices": val.numpy(), "test_labels": test_labels}
         for name, y in (("val", labels), ("test", test_set.labels.numpy())):
@@ -106,7 +104,7 @@ def test_a_library_of_two_models_writes_all_its_files(tmp_path, tiny_dir, figure
         gain = record[f"{name}_test_accuracy"] - right
         assert record[f"{name}_test_gain"] == pytest.approx(gain)
         assert metrics["mean"][f"{name}_test_scaled_ece"] >= 0
-    lines = Run(folder).history()
+    lines = RunFolder(folder).history()
     assert [(line["seed"], line["epoch"]) for line in lines] == [(s, e) for s in range(3) for e in (1, 2)]
 
 
@@ -137,9 +135,9 @@ def test_folds_give_out_of_fold_predictions_of_all_training_images(tmp_path, tin
 def test_bagging_trains_every_member_on_a_bootstrap_of_its_own(tmp_path, tiny_dir, monkeypatch):
     seen = []
 
-    def note(args, data, job, part, images, model=None):
+    def note(config, data, images, job, part, model=None):
         seen.append(images)
-        return original(args, data, job, part, images, model)
+        return original(config, data, images, job, part, model)
 
     original = train_cnn.train
     monkeypatch.setattr(train_cnn, "train", note)
@@ -155,7 +153,7 @@ def test_bagging_trains_every_member_on_a_bootstrap_of_its_own(tmp_path, tiny_di
 def test_a_snapshot_run_ends_every_cycle_at_a_rate_of_zero_and_goes_on_from_there(tmp_path, tiny_dir):
     train(tiny_dir, tmp_path, "--mode", "snapshot", "--lr", "1e-9", "--members", "3")
     folder = tmp_path / "ensemble" / "run"
-    rates = [line["lr"] for line in Run(folder).history()]
+    rates = [line["lr"] for line in RunFolder(folder).history()]
     # Two epochs of three steps a cycle: the last steps of its epochs are steps 3 and 6 of 6.
     half = 0.5 * (1 + np.cos(np.pi * 2 / 5)) * 1e-9
     assert rates == pytest.approx([half, 0] * 3, abs=1e-18)
@@ -165,9 +163,9 @@ def test_a_snapshot_run_ends_every_cycle_at_a_rate_of_zero_and_goes_on_from_ther
 
 def test_a_snapshot_run_shares_the_recipes_epochs_out_over_its_cycles():
     args, _, _ = ensemble.parse(["--model", "lenet", "--mode", "snapshot", "--members", "5"])
-    own = ensemble.member_args(args, "lenet")
-    assert (own.epochs, own.schedule, own.plain_epochs) == (2, "cosine", 0)
-    assert ensemble.member_args(ensemble.parse(["--members", "5"])[0], "lenet").epochs == 10
+    own = member_config(args, "lenet")
+    assert (own.fit.epochs, own.fit.schedule, own.plain_epochs) == (2, "cosine", 0)
+    assert member_config(ensemble.parse(["--members", "5"])[0], "lenet").fit.epochs == 10
 
 
 def test_fusion_trains_the_mean_of_logits_and_reports_it(tmp_path, tiny_dir):
@@ -226,11 +224,11 @@ def test_it_resumes_member_by_member(tmp_path, tiny_dir, monkeypatch, capsys):
     whole = train(tiny_dir, tmp_path / "whole", "--members", "3")
     original, trained = train_cnn.train, []
 
-    def interrupted(args, data, job, *rest):
+    def interrupted(config, data, images, job, *rest):
         if job["seed"] == 1 and not trained[1:]:
             raise KeyboardInterrupt
         trained.append(job["seed"])
-        return original(args, data, job, *rest)
+        return original(config, data, images, job, *rest)
 
     monkeypatch.setattr(train_cnn, "train", interrupted)
     with pytest.raises(SystemExit) as stop:
@@ -258,7 +256,7 @@ def test_libraries_are_drawn_from_a_pool_by_seed(tmp_path, tiny_dir):
     assert metrics["mean"]["greedy_loss_test_accuracy"] == pytest.approx(np.mean(accuracies))
     assert metrics["std"]["greedy_loss_test_accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
     assert metrics["runs"][0]["seconds"] == 8.0
-    assert Run(tmp_path / "ensemble" / "a").history() == []
+    assert RunFolder(tmp_path / "ensemble" / "a").history() == []
 
 
 def test_the_best_member_is_chosen_on_validation_and_the_headline_is_the_users(tmp_path, tiny_dir):
@@ -320,7 +318,7 @@ def test_finished_runs_of_any_script_are_members_by_folder_or_by_name(tmp_path, 
         (["--stacked", "--models", "linear,mlp"], "one model"),
         (["--stacked", "--mode", "snapshot"], "--mode voting or bagging"),
         (["--stacked", "--model", "resnet18"], "--clip-norm 0"),
-        (["--folds", "3", "--val-fraction", "0.2"], "can't be joined"),
+        (["--folds", "3", "--val-fraction", "0.2"], "can't be combined"),
         (["--folds", "500"], "cannot split"),
         (["--val-fraction", "0"], "above 0"),
         (["--from", "nowhere"], "no such run"),
@@ -331,7 +329,7 @@ def test_finished_runs_of_any_script_are_members_by_folder_or_by_name(tmp_path, 
         (["--from", "{pool}", "--members", "9"], "pool of 3 members"),
         (["--from", "{pool}", "--members", "3", "--runs", "2"], "pool of 3 members"),
         (["--from", "{pool}/member-0"], "at least 2 members, found 1"),
-        (["--from", "{pool}", "{other}"], "share one split"),
+        (["--from", "{pool}", "{other}"], "share one validation split"),
         (["--from", "{pool}", "{unequal}"], "test_labels"),
         (["--from", "{unequal}", "{unequal}"], "are not those of mnist"),
         (["--from", "{pool}", "--dry-run"], "leave out --dry-run"),

@@ -5,7 +5,7 @@ import re
 import shlex
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
 COMMANDS = sorted(set(re.findall(r"(?:python|torchrun[^\n`]*) (\w+\.py\b[^\n`|]*)", TEXT)))

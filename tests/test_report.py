@@ -13,9 +13,10 @@ from PIL.PngImagePlugin import PngInfo
 
 import report
 import reproduce
-from utils import plots
 from utils.cli import BOOKKEEPING
-from utils.results import read_experiments, read_references, read_result, run_folders
+from utils.plots import overview as plots
+from utils.plots import style
+from utils.runs.results import read_experiments, read_references, read_result, run_folders
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = (
@@ -295,8 +296,8 @@ def test_a_figure_is_compared_by_its_inputs_and_not_by_its_pixels(tree, capsys):
     render(tree)
     path = tree / "results" / "overview.png"
     before = path.read_bytes()
-    fig, _ = plots.figure(size=(2, 2))
-    plots.save(fig, path, plots.description(path))
+    fig, _ = style.figure(size=(2, 2))
+    style.save(fig, path, style.description(path))
     assert path.read_bytes() != before
     assert render(tree, "--check") == 0
     path.write_bytes(before[:40])
@@ -401,7 +402,7 @@ def test_the_figures_take_no_error_at_all_one_run_and_an_unknown_method(tmp_path
     group = {"title": "title", "metric": "test auc", "rows": [row]}
     plots.overview({"groups": [group, group], "ceiling": None}, tmp_path / "one.png", "said")
     plots.error_against_time([row], tmp_path / "two.png", "said")
-    assert [plots.description(tmp_path / name) for name in ("one.png", "two.png")] == ["said", "said"]
+    assert [style.description(tmp_path / name) for name in ("one.png", "two.png")] == ["said", "said"]
 
 
 # --- Commands, and the repository's own lists -------------------------------------------------------------
@@ -641,5 +642,5 @@ def test_pictures_of_several_representations(tree):
     assert [m["points"] for m in maps.data] == [[[3.0, 4.0]], [[0.5, 2.0]], [[1.5, 2.0]]]
     for name, (_, picture) in found.items():
         picture.draw(picture.data, tree / name, picture.digest)
-        assert plots.description(tree / name) == picture.digest
+        assert style.description(tree / name) == picture.digest
     assert report.representation_pictures([]) == {}

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from helpers import ROOT, no_network, without_seconds
 
 import train_cnn
 from data import DATASETS, load
 from models import load_encoder, load_model
-from utils.evaluate import predict
-from utils.run import Run
+from utils.runs.folder import RunFolder
+from utils.training.forward import predict
 
 FILES = {
     "config.json",
@@ -52,10 +52,6 @@ def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def without_seconds(metrics):
-    return [{k: v for k, v in run.items() if "seconds" not in k} for run in metrics["runs"]]
-
-
 def test_a_run_writes_all_its_files(tmp_path, tiny_dir, capsys):
     metrics = train_cnn.main(flags(tiny_dir, tmp_path, "--model", "lenet", "--epochs", "3"))
     folder = tmp_path / "cnn" / "lenet"
@@ -82,7 +78,7 @@ def test_it_learns(tmp_path, tiny_dir):
 
 def test_metrics_follow_from_the_saved_predictions(tmp_path, tiny_dir):
     metrics = train_cnn.main(flags(tiny_dir, tmp_path))
-    saved = Run(tmp_path / "cnn" / "linear").predictions()
+    saved = RunFolder(tmp_path / "cnn" / "linear").predictions()
     train_set, test_set = load("mnist", tiny_dir)
     assert np.array_equal(saved["test_labels"], test_set.labels.numpy())
     assert np.array_equal(saved["val_labels"], train_set.labels[saved["val_indices"]].numpy())
@@ -101,14 +97,14 @@ def test_the_saved_model_gives_the_saved_predictions(tmp_path, tiny_dir):
         model = load_model(folder / "best.pt").eval()
         found = model(x).softmax(1).numpy()
         assert torch.equal(model.encoder(x), load_encoder(folder / "best.pt").eval()(x))
-    saved = Run(folder).predictions()["test_probabilities"]
+    saved = RunFolder(folder).predictions()["test_probabilities"]
     np.testing.assert_allclose(found, saved, atol=1e-5)
 
 
 def test_shifts_change_the_predictions_not_the_training(tmp_path, tiny_dir):
     train_cnn.main(flags(tiny_dir, tmp_path))
     metrics = train_cnn.main(flags(tiny_dir, tmp_path, "--shifts", "1"))
-    plain, shifted = (Run(tmp_path / "cnn" / name) for name in ("linear", "linear-2"))
+    plain, shifted = (RunFolder(tmp_path / "cnn" / name) for name in ("linear", "linear-2"))
     model = load_model(shifted.path("best.pt"))
     assert torch.equal(model.head.weight, load_model(plain.path("best.pt")).head.weight)
     train_set, test_set = load("mnist", tiny_dir)
@@ -157,7 +153,7 @@ def test_runs_are_seeds_with_mean_and_deviation(tmp_path, tiny_dir):
     assert metrics["mean"]["test_accuracy"] == pytest.approx(np.mean(accuracies))
     assert metrics["std"]["test_accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
     assert {"seed-5", "seed-6", "metrics.json", "history.jsonl", "curves.png"} <= set(os.listdir(folder))
-    seeds = [line["seed"] for line in Run(folder).history()]
+    seeds = [line["seed"] for line in RunFolder(folder).history()]
     assert seeds == [5, 5, 6, 6]
     # The first of several runs is what the same seed gives alone.
     alone = train_cnn.main(flags(tiny_dir, tmp_path, "--seed", "5", "--name", "alone"))
@@ -168,7 +164,7 @@ def test_folds_validate_every_training_image_once(tmp_path, tiny_dir):
     metrics = train_cnn.main(flags(tiny_dir, tmp_path, "--folds", "4"))
     assert [run["fold"] for run in metrics["runs"]] == [0, 1, 2, 3]
     folder = tmp_path / "cnn" / "linear"
-    parts = [Run(folder / f"fold-{k}").predictions()["val_indices"] for k in range(4)]
+    parts = [RunFolder(folder / f"fold-{k}").predictions()["val_indices"] for k in range(4)]
     assert sorted(np.concatenate(parts)) == list(range(200))
 
 
@@ -176,7 +172,7 @@ def test_few_labels_use_exactly_so_many(tmp_path, tiny_dir):
     metrics = train_cnn.main(flags(tiny_dir, tmp_path, "--labels-per-class", "8"))
     assert metrics["name"] == "linear-8-labels"
     assert metrics["runs"][0]["train_images"] == 60
-    saved = Run(tmp_path / "cnn" / "linear-8-labels").predictions()
+    saved = RunFolder(tmp_path / "cnn" / "linear-8-labels").predictions()
     assert np.bincount(saved["val_labels"]).tolist() == [2] * 10
 
 
@@ -193,7 +189,7 @@ def test_a_dry_run_writes_everything_from_one_batch(tmp_path, tiny_dir, model):
     argv = flags(tiny_dir, tmp_path, "--dry-run", "--model", model, "--epochs", "9")
     train_cnn.main(argv)
     assert set(os.listdir(tmp_path / "cnn" / "dry-run")) == FILES
-    config = Run(tmp_path / "cnn" / "dry-run").read_json("config.json")
+    config = RunFolder(tmp_path / "cnn" / "dry-run").read_json("config.json")
     assert config["arguments"]["epochs"] == 1
 
 
@@ -214,7 +210,9 @@ def test_ctrl_c_keeps_the_checkpoint_and_prints_the_command_that_resumes(
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_cnn, "predict", interrupted)  # the first call is after an epoch's steps
+    monkeypatch.setattr(
+        "utils.training.classifier.predict", interrupted
+    )  # the first call is after an epoch's steps
     with pytest.raises(SystemExit) as stop:
         train_cnn.main(flags(tiny_dir, tmp_path, "--seed", "3"))
     assert stop.value.code == 130
@@ -258,7 +256,7 @@ def test_torchrun_shares_the_runs_out_and_gives_the_same_metrics(tmp_path, tiny_
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     process = start_script(flags(tiny_dir, tmp_path / "two", *how), *torchrun)
     assert process.wait(timeout=240) == 0
-    two = Run(tmp_path / "two" / "cnn" / "run").read_json("metrics.json")
+    two = RunFolder(tmp_path / "two" / "cnn" / "run").read_json("metrics.json")
     assert without_seconds(one) == without_seconds(two)
     assert one["mean"]["test_accuracy"] == two["mean"]["test_accuracy"]
 
@@ -280,7 +278,7 @@ def test_torchrun_shares_the_runs_out_and_gives_the_same_metrics(tmp_path, tiny_
         (["--labels-per-class", "3"], "at least 4"),
         (["--labels-per-class", "500"], "from 1 to 20"),
         (["--folds", "50"], "cannot split"),
-        (["--folds", "3", "--runs", "2"], "can't be joined"),
+        (["--folds", "3", "--runs", "2"], "can't be combined"),
         (["--lr", "nan"], "above 0"),
         (["--name", "../up"], "letters"),
         (["--resume"], "need --name"),
@@ -304,17 +302,13 @@ def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def no_network(*args, **kwargs):
-    raise OSError("no network in tests")
-
-
 def test_a_name_that_is_taken_is_refused_with_nothing_lost(tmp_path, tiny_dir, capsys):
     first = train_cnn.main(flags(tiny_dir, tmp_path, "--name", "a"))
     with pytest.raises(SystemExit) as stop:
         train_cnn.main(flags(tiny_dir, tmp_path, "--name", "a"))
     assert stop.value.code == 2
     assert "--overwrite" in capsys.readouterr().err
-    assert Run(tmp_path / "cnn" / "a").read_json("metrics.json") == first
+    assert RunFolder(tmp_path / "cnn" / "a").read_json("metrics.json") == first
 
 
 def test_help_needs_no_data_and_names_every_shared_flag(capsys):

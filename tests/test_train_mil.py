@@ -9,14 +9,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from helpers import FACTS, ROOT, no_network, without_seconds
 
 import train_mil
 from data import load
 from models import create, load_model, save_model
 from models.mil import POOLINGS, create_mil
-from utils.bags import predict_bags
-from utils.run import Run
+from utils.evaluation.mil import predict_bags
+from utils.runs.folder import RunFolder
 
 FILES = {
     "config.json",
@@ -39,10 +39,6 @@ def flags(data, results, *more):
         *("--mean-length", "4", "--std-length", "1", "--train-bags", "12", "--val-bags", "8"),
         *("--test-bags", "12", "--bags-per-epoch", "0", *more),
     ]
-
-
-def without_seconds(metrics):
-    return [{k: v for k, v in run.items() if "seconds" not in k} for run in metrics["runs"]]
 
 
 DRAW = train_mil.draw
@@ -68,13 +64,13 @@ def test_a_run_writes_all_its_files(tmp_path, tiny_dir, capsys, monkeypatch):
     (run,) = metrics["runs"]
     assert run["train_bags"] == 12
     assert {"test_auc", "test_loss", "test_accuracy", "test_key_auc", "val_auc", "threshold"} <= set(run)
-    lines = Run(folder).history()
+    lines = RunFolder(folder).history()
     assert [line["epoch"] for line in lines] == [1, 2]
     assert {"train_loss", "val_loss", "val_auc"} <= set(lines[0])
     least = max(line["val_auc"] for line in lines) - train_mil.AUC_ERROR
     assert run["best_epoch"] == [line["epoch"] for line in lines if line["val_auc"] > least][-1]
     assert f"test AUC {run['test_auc']:.4f}" in capsys.readouterr().out
-    saved = Run(folder).predictions()
+    saved = RunFolder(folder).predictions()
     right = (saved["test_probabilities"] >= run["threshold"]) == saved["test_labels"]
     assert run["test_accuracy"] == right.mean()
     assert saved["test_labels"].sum() == 6
@@ -86,9 +82,9 @@ def test_the_saved_network_gives_the_saved_predictions(tmp_path, tiny_dir):
     train_mil.main(argv)
     folder = tmp_path / "mil" / "loss-attention"
     data = load("mnist", tiny_dir)
-    _, _, test_bags = train_mil.make_bags(train_mil.parse(argv)[0], data, 0)
+    _, _, test_bags = train_mil.make_bags(train_mil.parse(argv)[0], data, {"seed": 0})
     found = predict_bags(load_model(folder / "best.pt", create_mil), data[1], test_bags)
-    saved = Run(folder).predictions()
+    saved = RunFolder(folder).predictions()
     np.testing.assert_allclose(found["probabilities"], saved["test_probabilities"], atol=1e-4)
     np.testing.assert_allclose(found["attention"], saved["test_attention"], atol=1e-4)
 
@@ -96,7 +92,7 @@ def test_the_saved_network_gives_the_saved_predictions(tmp_path, tiny_dir):
 def test_the_three_kinds_of_bags_share_no_image(tiny_dir):
     args, _, _ = train_mil.parse(flags(tiny_dir, "unused", "--train-bags", "300", "--val-bags", "300"))
     data = load("mnist", tiny_dir)
-    train_bags, val_bags, test_bags = train_mil.make_bags(args, data, 0)
+    train_bags, val_bags, test_bags = train_mil.make_bags(args, data, {"seed": 0})
     assert not set(train_bags.indices.tolist()) & set(val_bags.indices.tolist())
     # Test bags are numbers of test images, of which there are half as many.
     assert int(test_bags.indices.max()) < len(data[1].labels) == 100
@@ -115,9 +111,10 @@ def test_repeats_are_seeds_with_bags_of_their_own(tmp_path, tiny_dir):
     assert [run["seed"] for run in metrics["runs"]] == [5, 6]
     values = [run["test_auc"] for run in metrics["runs"]]
     assert metrics["std"]["test_auc"] == pytest.approx(np.std(values, ddof=1))
-    indices = [Run(tmp_path / "mil" / "two" / f"seed-{s}").predictions()["test_indices"] for s in (5, 6)]
+    folder = tmp_path / "mil" / "two"
+    indices = [RunFolder(folder / f"seed-{s}").predictions()["test_indices"] for s in (5, 6)]
     assert not np.array_equal(*indices)
-    command = Run(tmp_path / "mil" / "two").read_json("config.json")["command"]
+    command = RunFolder(folder).read_json("config.json")["command"]
     assert "--runs 2" in command
     assert "--repeats" not in command  # said once
     alone = train_mil.main(flags(tiny_dir, tmp_path, "--seed", "6", "--name", "alone"))
@@ -159,7 +156,7 @@ def test_a_finished_run_resumes_to_itself(tmp_path, tiny_dir):
 def test_an_encoder_of_another_script_is_fine_tuned_at_a_lower_rate_or_frozen(tmp_path, tiny_dir, name):
     torch.manual_seed(1)
     classifier = create(name)
-    save_model(tmp_path / "c.pt", classifier, name)
+    save_model(tmp_path / "c.pt", classifier, name, FACTS)
     before = {k: v for k, v in classifier.encoder.state_dict().items() if v.is_floating_point()}
     moved = {}
     for how in (["--freeze"], ["--encoder-rate", "0.01"], ["--encoder-rate", "1"]):
@@ -224,10 +221,10 @@ def test_a_stopped_sweep_goes_on_to_the_same_result(tmp_path, tiny_dir, small_sw
     resumed = train_mil.main(told.split()[2:])
     assert len(calls) == 5  # two before, two after
 
-    def figures(content):
+    def metrics(content):
         return [(c["method"], c["train_bags"], c["mean"]["test_auc"]) for c in content["cells"]]
 
-    assert figures(resumed) == figures(whole)
+    assert metrics(resumed) == metrics(whole)
 
 
 def test_torchrun_shares_a_sweep_out(tmp_path, tiny_dir):
@@ -240,17 +237,13 @@ def test_torchrun_shares_a_sweep_out(tmp_path, tiny_dir):
     folder = tmp_path / "two" / "mil" / "sweep"
     shares = [len((folder / f"records-{rank}.jsonl").read_text().splitlines()) for rank in (0, 1)]
     assert sorted(shares) == [3, 4]
-    two = Run(folder).read_json("sweep.json")
+    two = RunFolder(folder).read_json("sweep.json")
     assert [cell["mean"]["test_auc"] for cell in two["cells"]] == [
         c["mean"]["test_auc"] for c in one["cells"]
     ]
 
 
 # --- Bad input ----------------------------------------------------------------------------------------
-
-
-def no_network(*args, **kwargs):
-    raise OSError("no network in tests")
 
 
 @pytest.mark.parametrize(
@@ -277,7 +270,7 @@ def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(
 ):
     files = {"DAMAGED": tmp_path / "damaged.pt", "FOREIGN": tmp_path / "foreign.pt"}
     files["DAMAGED"].write_bytes(b"no weights")
-    save_model(files["FOREIGN"], create("lenet"), "cnn")
+    save_model(files["FOREIGN"], create("lenet"), "cnn", FACTS)
     monkeypatch.setattr("urllib.request.urlopen", no_network)
     with pytest.raises(SystemExit) as stop:
         train_mil.main(flags(tiny_dir, tmp_path / "r", *(str(files.get(word, word)) for word in wrong)))

@@ -7,13 +7,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from helpers import FACTS, ROOT
 
 import train_simclr
 from data import load, split
-from models import create, load_encoder, save_model
-from utils import few
-from utils.run import Run
+from models import CheckpointError, create, load_encoder, save_model
+from utils.evaluation import encoder
+from utils.evaluation import few_labels as few
+from utils.runs.folder import RunFolder
 
 FILES = {
     "config.json",
@@ -82,7 +83,7 @@ def test_a_run_writes_all_its_files_and_scores(tmp_path, tiny_dir, short, capsys
     )
     assert "val_knn_accuracy" in history[-1]
     assert "val_knn_accuracy" not in history[0]
-    found = Run(folder).predictions()
+    found = RunFolder(folder).predictions()
     assert found["test_probabilities"].shape == (100, 10)
     assert (
         record["test_linear_accuracy"]
@@ -103,8 +104,8 @@ def test_more_training_lowers_the_loss_and_raises_the_k_nn_accuracy(tmp_path, ti
     )
     data = load("mnist", tiny_dir)
     splits = split(data[0].labels, 0.2, 0)
-    run = Run(tmp_path)
-    train_simclr.pretrain(args, data[0], *splits, 0, run)
+    run = RunFolder(tmp_path)
+    train_simclr.pretrain(args, data[0], splits, 0, run)
     history = run.history()
     assert history[-1]["train_loss"] < 0.8 * history[0]["train_loss"]
     assert (
@@ -126,17 +127,17 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, tiny_dir, short, mo
         return train_simclr.main(flags(tiny_dir, tmp_path / folder, "--name", "run", "--draws", "1", *more))
 
     whole = train("one")
-    stop_after_first = Run.save_checkpoint
+    stop_after_first = RunFolder.save_checkpoint
 
     def save_then_stop(self, state):
         stop_after_first(self, state)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "save_checkpoint", save_then_stop)
+    monkeypatch.setattr(RunFolder, "save_checkpoint", save_then_stop)
     with pytest.raises(SystemExit) as stopped:
         train("two")
     assert stopped.value.code == 130
-    monkeypatch.setattr(Run, "save_checkpoint", stop_after_first)
+    monkeypatch.setattr(RunFolder, "save_checkpoint", stop_after_first)
     resumed = train("two", "--resume")
     a, b = (
         torch.load(tmp_path / x / "simclr" / "run" / "encoder.pt", weights_only=True)["weights"]
@@ -158,7 +159,7 @@ def test_two_ranks_train_one_encoder_together(tmp_path, tiny_dir):
         check=True,
         timeout=600,
     )
-    one, two = (Run(tmp_path / x / "simclr" / "dry-run") for x in ("one", "two"))
+    one, two = (RunFolder(tmp_path / x / "simclr" / "dry-run") for x in ("one", "two"))
     assert len(two.history()) == len(one.history()) == 1
     for key in ("train_loss", "train_alignment", "train_uniformity"):
         assert two.history()[0][key] == pytest.approx(one.history()[0][key], rel=1e-4)
@@ -193,9 +194,7 @@ def test_bad_input_ends_with_one_line_and_code_2(tmp_path, tiny_dir, wrong, said
 
 
 def test_an_encoder_of_another_architecture_is_refused(tmp_path):
-    from models import CheckpointError
-
-    save_model(tmp_path / "encoder.pt", create("fast", 0), "compact", num_classes=0)
+    save_model(tmp_path / "encoder.pt", create("fast", 0), "compact", FACTS, num_classes=0)
     with pytest.raises(CheckpointError, match="does not hold a 'compact'"):
         load_encoder(tmp_path / "encoder.pt")
 
@@ -203,7 +202,7 @@ def test_an_encoder_of_another_architecture_is_refused(tmp_path):
 @pytest.mark.slow
 def test_accuracy_of_frozen_features_on_the_real_mnist(tmp_path, mnist_dir, monkeypatch):
     for costly in ("few_label_scores", "finetuned_score"):
-        monkeypatch.setattr(train_simclr, costly, lambda *args: {})
+        monkeypatch.setattr(encoder, costly, lambda *args: {})
     argv = ["--data-dir", str(mnist_dir), "--results-dir", str(tmp_path), "--encoder", "fast"]
     mean = train_simclr.main([*argv, "--epochs", "1"])["mean"]
     # Below what an epoch gives with any seed; a random encoder is worse.

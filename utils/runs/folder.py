@@ -124,8 +124,12 @@ class RunFolder:
             write_atomically(self.path(name), write)
 
 
-def open_run(script: str, args: Namespace, default_name: str, command: str) -> RunFolder:
+def open_run(
+    script: str, args: Namespace, default_name: str, command: str, needs: str = "last.pt"
+) -> RunFolder:
     """Create or reopen results/<script without "train_">/<name> and write its config.json.
+
+    needs: with --rescore, the file that every training of the run must have left.
 
     --resume starts a new run where no checkpoint is left, as in a fresh clone, which has only the committed
     metrics. Raises UserError when --name is taken, when --resume meets other arguments, or when nothing can
@@ -136,7 +140,7 @@ def open_run(script: str, args: Namespace, default_name: str, command: str) -> R
     config = _config(script, run.folder.name, args, command)
     try:
         if args.rescore:
-            return _open_for_rescoring(run, config)
+            return _open_for_rescoring(run, config, needs)
         if run.path("config.json").exists():
             if args.resume and run.resumable:
                 _check_same_arguments(run, config)
@@ -156,12 +160,15 @@ def open_run(script: str, args: Namespace, default_name: str, command: str) -> R
     return run
 
 
-def _open_for_rescoring(run, config):
+def _open_for_rescoring(run, config, needs):
     """Check that a finished run can be scored again, and record which code scores it."""
-    if not run.path("metrics.json").exists() or not any(run.folder.glob("**/predictions.npz")):
+    if not run.path("metrics.json").exists():
         raise UserError(f"{run.folder} holds no finished run to score again: train it with --resume")
-    old = run.read_json("config.json")
     _check_same_arguments(run, config, ignore=EVALUATION)
+    trainings = sorted(path.parent for path in run.folder.glob("*/metrics.json")) or [run.folder]
+    if missing := [folder / needs for folder in trainings if not (folder / needs).exists()]:
+        raise UserError(f"--rescore needs {missing[0]}, which is not committed: train the run with --resume")
+    old = run.read_json("config.json")
     trained = {key: old[key] for key in ("commit", "device", "versions")}
     scored = {"commit": config["commit"], "versions": config["versions"]}
     run.write_json("config.json", {**config, **trained, "rescored": scored})

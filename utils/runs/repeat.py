@@ -6,7 +6,6 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 
 from utils import distributed
-from utils.errors import UserError
 from utils.runs.folder import RunFolder, summarise
 
 
@@ -74,19 +73,14 @@ def repeat(
     run: RunFolder,
     resume_command: str,
     together: bool = False,
-    needs: str = "last.pt",
 ) -> dict:
     """Call train(job, part) for every unfinished job; return the metrics of the run, the same on all ranks.
 
     train: returns the record of one training, a flat dict of numbers and lists of numbers. together: all
     ranks take every job together, and the record of rank 0 counts; otherwise they share the jobs out.
-    needs: with --rescore, the file that every part must have.
     """
     run.writes = not together or distributed.rank() == 0
     todo = list(zip(jobs(args), parts(run, args), strict=True))
-    missing = [part.path(needs) for _, part in todo if not part.path(needs).exists()]
-    if args.rescore and missing:
-        raise UserError(f"--rescore needs {missing[0]}, which is not committed: train the run with --resume")
 
     def work(job, part):
         train_part(train, job, part, run, args.quiet, args.rescore)

@@ -7,8 +7,7 @@ import torch
 
 import train_cnn
 from utils.cli import command, command_line, fill, number, resolve_device, resolve_precision
-from utils.errors import Fault
-from utils.recipes import RECIPES, few_labels_recipe
+from utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -61,25 +60,9 @@ def test_fill_keeps_what_the_user_said():
     assert (args.lr, args.epochs) == (0.5, 7)
 
 
-def test_every_recipe_parses_as_flags():
-    """A recipe with a misspelt schedule or policy must not wait for its model to be trained."""
-    for model, recipe in RECIPES.items():
-        flags = [x for k, v in recipe.items() for x in (f"--{k.replace('_', '-')}", str(v))]
-        args = train_cnn.make_parser().parse_args(["--model", model, *flags])
-        assert all(getattr(args, key) == value for key, value in recipe.items())
-
-
-def test_few_labels_get_enough_steps_in_small_batches():
-    recipe = few_labels_recipe(RECIPES["cnn"], 75)
-    steps = recipe["epochs"] * -(-75 // recipe["batch_size"])
-    assert recipe["batch_size"] == 32
-    assert 1500 <= steps < 1500 + 3
-    assert few_labels_recipe(RECIPES["cnn"], 7)["batch_size"] == 7
-
-
-def test_cuda_without_cuda_is_a_fault(monkeypatch):
+def test_cuda_without_cuda_is_a_user_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(Fault, match="--device cuda: .* --device cpu"):
+    with pytest.raises(UserError, match="--device cuda: .* --device cpu"):
         resolve_device("cuda")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert resolve_device("auto") == torch.device("cpu")
@@ -92,10 +75,10 @@ def test_cpus_train_in_bf16_only_with_amx(monkeypatch, amx, expected):
     assert resolve_precision("fp32", torch.device("cpu")) == "fp32"
 
 
-def test_a_fault_is_one_line_and_exit_code_2(capsys):
+def test_a_user_error_is_one_line_and_exit_code_2(capsys):
     @command
     def main(argv):
-        raise Fault("two\nlines")
+        raise UserError("two\nlines")
 
     with pytest.raises(SystemExit) as stop:
         main([])

@@ -1,15 +1,11 @@
 """Bags: labels, lengths, balance of both builders, disjoint pools, batches of them, their statistics."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 
 from data import POLICIES, ImageSet
-from data.bags import BagLoader, Bags, build, main, statistics
+from data.bags import BagLoader, Bags, build, statistics
 
 # Image i is flat grey of value i % 256, its label i % 10: a batch tells which images it holds.
 COUNT = 4000
@@ -183,26 +179,3 @@ def test_statistics_of_a_few_bags():
     assert found["length, mean"] == pytest.approx(7 / 3)
     assert found["positive bags"] == pytest.approx(2 / 3)
     assert found["targets in a positive bag, mean"] == pytest.approx(1.5)
-
-
-def test_the_command_prints_statistics_and_draws(tmp_path, tiny_dir):
-    picture = tmp_path / "bags.png"
-    flags = ("--data-dir", str(tiny_dir), "--bags", "30", "--mean-length", "6", "--output", str(picture))
-    command = [sys.executable, "-m", "data.bags", *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert not done.stderr
-    assert "positive bags                    0.500" in done.stdout
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize("wrong", [["--target", "10"], ["--bags", "0"], ["--data-dir", "/nowhere/at/all"]])
-def test_the_command_refuses_bad_input_in_one_line(tmp_path, tiny_dir, capsys, monkeypatch, wrong):
-    def no_network(*args, **kwargs):
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
-    with pytest.raises(SystemExit) as stop:
-        main(["--data-dir", str(tiny_dir), "--output", str(tmp_path / "x.png"), *wrong])
-    assert stop.value.code == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1

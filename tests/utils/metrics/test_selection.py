@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from models.ensembles import (
+from utils.metrics.classification import cross_entropy
+from utils.metrics.selection import (
     COMBINATIONS,
     METRICS,
     average,
@@ -18,10 +19,9 @@ from models.ensembles import (
     growth,
     hard_vote,
     log_average,
+    member_metrics,
     oracle,
-    single_figures,
 )
-from utils.evaluate import cross_entropy
 
 
 def library(members=5, images=200, classes=4, strength=2.0, seed=0):
@@ -38,7 +38,7 @@ def accuracy(p, y):
     return (p.argmax(1) == y).mean()
 
 
-def figure_of(p, y, metric):
+def value_of(p, y, metric):
     """What a selection makes small: loss, or error with the loss behind it."""
     loss = cross_entropy(p, y)
     return (loss,) if metric == "loss" else (1 - accuracy(p, y), loss)
@@ -48,7 +48,7 @@ def slow_greedy(p, y, metric, steps, patience):
     """Caruana et al., word by word: every candidate's whole average, again and again."""
 
     def value(bag):
-        return figure_of(np.mean([p[m].astype(float) for m in bag], 0), y, metric)
+        return value_of(np.mean([p[m].astype(float) for m in bag], 0), y, metric)
 
     order = sorted(range(len(p)), key=lambda m: value([m]))
     path = min((order[: k + 1] for k in range(len(order))), key=value)
@@ -70,7 +70,7 @@ def test_greedy_is_the_slow_formula(metric, seed):
     found = greedy(p, y, metric, steps=12)
     assert found.path == path
     assert found.weights == pytest.approx(weights)
-    # The recorded figures are those of the prefixes.
+    # The recorded metrics are those of the prefixes.
     for size, loss, right in zip(range(1, 99), found.losses, found.accuracies, strict=False):
         prefix = p[found.path[:size]].mean(0, dtype=float)
         assert loss == pytest.approx(cross_entropy(prefix, y), rel=1e-5)
@@ -81,11 +81,11 @@ def test_greedy_is_the_slow_formula(metric, seed):
 def test_greedy_is_near_the_best_of_all_small_bags(metric):
     p, y = library(members=3, images=60, seed=3)
     every = [
-        figure_of(p[list(bag)].mean(0), y, metric)[0]
+        value_of(p[list(bag)].mean(0), y, metric)[0]
         for size in range(1, 7)
         for bag in itertools.combinations_with_replacement(range(3), size)
     ]
-    found = figure_of(average(p, greedy(p, y, metric, steps=40).weights), y, metric)[0]
+    found = value_of(average(p, greedy(p, y, metric, steps=40).weights), y, metric)[0]
     if metric == "loss":  # a convex function of the weights: forward steps come close to its minimum
         assert found <= min(every) + 2e-4
     else:
@@ -95,10 +95,10 @@ def test_greedy_is_near_the_best_of_all_small_bags(metric):
 @pytest.mark.parametrize("metric", METRICS)
 def test_greedy_is_no_worse_than_the_best_single_and_the_plain_average_on_its_own_data(metric):
     p, y = library(members=6, seed=5)
-    found = figure_of(average(p, greedy(p, y, metric).weights).astype(float), y, metric)
-    singles = [figure_of(member, y, metric) for member in p]
+    found = value_of(average(p, greedy(p, y, metric).weights).astype(float), y, metric)
+    singles = [value_of(member, y, metric) for member in p]
     assert found[0] <= min(singles)[0] + 1e-6
-    assert found[0] <= figure_of(average(p), y, metric)[0] + 1e-6
+    assert found[0] <= value_of(average(p), y, metric)[0] + 1e-6
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -193,9 +193,9 @@ def test_the_oracle_is_right_where_any_member_is():
     assert oracle(p, y).tolist() == expected
 
 
-def test_single_figures_and_growth_end_at_the_single_and_at_the_whole():
+def test_member_metrics_and_growth_end_at_the_single_and_at_the_whole():
     p, y = library(members=4)
-    losses, accuracies = single_figures(p, y)
+    losses, accuracies = member_metrics(p, y)
     assert losses == pytest.approx([cross_entropy(m, y) for m in p])
     assert accuracies == pytest.approx([accuracy(m, y) for m in p])
     curves = growth(p, y, draws=8)

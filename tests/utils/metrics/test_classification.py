@@ -1,34 +1,19 @@
-"""Evaluation: probabilities in eval mode, and every metric against a slow, obvious version of it."""
+"""Classification metrics: every one against a slow, obvious version of it."""
 
-import itertools
 import math
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from models import create
-from utils import evaluate
-from utils.evaluate import (
+from utils.metrics.classification import (
     calibration_error,
     confusion,
     cross_entropy,
     fit_temperature,
     mcnemar,
-    predict,
     scale,
     score,
 )
-
-
-@pytest.fixture
-def model(digits):
-    """A network with batch norm and dropout, whose running statistics are not those of any batch."""
-    torch.manual_seed(0)
-    model = create("mlp")
-    model(digits.normalise(digits.images[:50] / 255))
-    return model
 
 
 def one_hot(predicted, confidence=1.0, classes=10):
@@ -45,70 +30,6 @@ def random_case(count=400, seed=0):
     guess = rng.integers(0, 10, count)
     labels = np.where(rng.random(count) < 0.5, probabilities.argmax(1), guess)
     return probabilities.astype(np.float32), labels
-
-
-def test_predict_is_the_softmax_of_the_eval_mode_logits(model, digits, monkeypatch):
-    monkeypatch.setattr(evaluate, "BATCH", 33)
-    probabilities, labels = predict(model.train(), digits)
-    with torch.no_grad():
-        logits = model.eval()((digits.images.float() / 255 - digits.mean) / digits.std).double().numpy()
-    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    assert probabilities.dtype == np.float32
-    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
-    assert np.array_equal(labels, digits.labels.numpy())
-
-
-def test_predict_of_indices_keeps_their_order(model, digits, monkeypatch):
-    monkeypatch.setattr(evaluate, "BATCH", 3)
-    indices = torch.tensor([42, 7, 199, 7])
-    everything, _ = predict(model, digits)
-    probabilities, labels = predict(model, digits, indices)
-    np.testing.assert_allclose(probabilities, everything[indices.numpy()], atol=1e-6)
-    assert np.array_equal(labels, digits.labels[indices].numpy())
-
-
-def test_predict_over_shifts_is_the_mean_over_the_shifted_images(model, digits):
-    def shift(images, down, right):
-        moved = np.zeros_like(images)
-        for row, column in itertools.product(range(28), range(28)):
-            if 0 <= row - down < 28 and 0 <= column - right < 28:
-                moved[..., row, column] = images[..., row - down, column - right]
-        return digits._replace(images=torch.from_numpy(moved))
-
-    indices = torch.tensor([42, 7, 199])
-    moves = itertools.product((-1, 0, 1), repeat=2)
-    each = [predict(model, shift(digits.images.numpy(), *move), indices)[0] for move in moves]
-    probabilities, labels = predict(model, digits, indices, shifts=1)
-    np.testing.assert_allclose(probabilities, np.mean(each, 0), atol=1e-6)
-    assert np.abs(probabilities - each[4]).max() > 1e-3  # that the plain ones are others
-    assert np.array_equal(labels, digits.labels[indices].numpy())
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_predict_changes_neither_the_state_nor_the_mode_of_any_module(model, digits, training):
-    model.train(training)
-    model.encoder.eval()  # a frozen encoder under a head in training must stay frozen
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    modes = [module.training for module in model.modules()]
-    predict(model, digits)
-    assert [module.training for module in model.modules()] == modes
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
-def test_predict_leaves_the_global_random_state_alone(model, digits):
-    before = torch.get_rng_state()
-    predict(model.train(), digits)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_predict_takes_the_softmax_in_float32(digits):
-    class Half(nn.Module):
-        def forward(self, images):
-            return images.flatten(1)[:, :10].bfloat16()
-
-    probabilities, _ = predict(Half(), digits)
-    assert probabilities.dtype == np.float32
-    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
 
 
 def test_accuracy_is_of_the_ten_classes_not_of_one_against_the_rest():

@@ -1,16 +1,17 @@
 """Loading: exactly the pixels that are in the files, or one clear line that says what is wrong."""
 
+import json
 import struct
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_idx, write_idx
+from helpers import tiny_idx, write_idx
 from torchvision import datasets
 
-from data import DataError, load
-from data.images import IDX_FILES
+from data import DATASETS, DataError, load
+from data.images import CLASSES, IDX_FILES
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES
 
@@ -181,3 +182,22 @@ def test_real_mnist_has_the_published_sizes_and_statistics(mnist_dir):
     assert (len(train.images), len(test.images)) == (60_000, 10_000)
     pixels = train.images.double() / 255
     assert (round(pixels.mean().item(), 4), round(pixels.std().item(), 4)) == (train.mean, train.std)
+
+
+def test_a_description_holds_what_another_program_needs_to_feed_a_model(tmp_path):
+    write_arrays(tmp_path / "FashionMNIST" / "raw", random_arrays())
+    train, test = load("fashion-mnist", tmp_path)
+    assert train.description == test.description
+    assert train.description["classes"][9] == "Ankle boot"
+    assert {k: v for k, v in train.description.items() if k != "classes"} == {
+        "dataset": "fashion-mnist",
+        "image_size": [28, 28],
+        "mean": 0.2860,
+        "std": 0.3530,
+    }
+    assert json.loads(json.dumps(train.description)) == train.description  # plain types only
+
+
+def test_every_data_set_names_its_ten_classes():
+    assert set(CLASSES) == set(DATASETS)
+    assert all(len(set(names)) == 10 for names in CLASSES.values())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from data import bootstrap, few_labels, folds, split
+from data import bootstrap, few_labels, folds, hold_out, split
 
 # Unequal classes, so that a split that ignores them is found out: class c occurs 20 + 10 c times.
 COUNTS = torch.arange(20, 120, 10)
@@ -115,3 +115,27 @@ def test_a_bootstrap_draws_as_many_with_replacement_and_keeps_63_percent():
     assert len(drawn.unique()) / 10000 == pytest.approx(1 - np.exp(-1), abs=0.02)
     assert torch.equal(drawn, bootstrap(indices, 3))
     assert not torch.equal(drawn, bootstrap(indices, 4))
+
+
+@pytest.mark.parametrize("classes", [[3], [0, 9], [7, 2, 5], list(range(10))])
+def test_held_out_classes_are_on_one_side_and_all_others_on_the_other(classes):
+    held, others = hold_out(LABELS, classes)
+    assert_tiles([held, others])
+    assert_sorted_int64(held)
+    assert_sorted_int64(others)
+    assert set(LABELS[held].tolist()) == set(classes)
+    assert set(LABELS[others].tolist()) == set(range(10)) - set(classes)
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        ([], "one or more different classes"),
+        ([3, 3], "one or more different classes"),
+        ([2, 10], "no example of class 10"),
+        ([-1], "no example of class -1"),
+    ],
+)
+def test_classes_that_cannot_be_held_out_are_an_error(classes, said):
+    with pytest.raises(ValueError, match=said):
+        hold_out(LABELS, classes)

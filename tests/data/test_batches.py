@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from data import POLICIES, Augment, BatchLoader, ImageSet, generator
+from data import POLICIES, Augment, BatchLoader, ClassBatches, ImageSet, SideBySide, generator, in_order
 
 COUNT = 23
 # Image i is flat grey of value i with label i, so that a batch tells which images it holds.
@@ -187,3 +187,94 @@ def test_the_views_of_all_ranks_are_those_of_one_process(digits):
     for (x, y), *parts in zip(batches(), *pieces, strict=True):
         torch.testing.assert_close(torch.cat([part[0] for part in parts]), x)
         assert torch.equal(torch.cat([part[1] for part in parts]), y)
+
+
+def test_side_by_side_batches_are_those_of_each_loader(digits):
+    everything = torch.arange(200)
+    loaders = [BatchLoader(digits, everything, 64, seed=seed) for seed in (0, 1)]
+    batches = SideBySide(loaders)
+    assert len(batches) == 4
+    for (x, y), *alone in zip(batches.epoch(3), *(loader.epoch(3) for loader in loaders), strict=True):
+        assert x.shape[1] == y.shape[1] == 2
+        for i, (images, labels) in enumerate(alone):
+            assert torch.equal(x[:, i : i + 1], images)
+            assert torch.equal(y[:, i], labels)
+
+
+# --- P x K batches ---
+
+
+def class_batches(images, classes=4, per_class=3, indices=None, **options):
+    indices = torch.arange(len(images.labels)) if indices is None else indices
+    return ClassBatches(images, indices, classes, per_class, **options)
+
+
+@pytest.mark.parametrize(("classes", "per_class"), [(2, 2), (4, 3), (10, 20)])
+def test_a_batch_has_k_images_of_each_of_p_classes(digits, classes, per_class):
+    for x, y in class_batches(digits, classes, per_class).epoch():
+        assert x.shape == (classes * per_class, 1, 28, 28)
+        assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
+        groups = y.view(classes, per_class)  # the images of a class stand together
+        assert (groups == groups[:, :1]).all()
+        assert len(groups[:, 0].unique()) == classes
+
+
+def test_no_image_is_twice_in_a_batch_and_each_has_its_label():
+    images = FLAT._replace(labels=torch.arange(COUNT) % 3)  # image i is grey of value i
+    seen = set()
+    for x, y in class_batches(images, 2, 5, batches_per_epoch=50).epoch():
+        chosen = ((x[:, 0, 0, 0] * 0.3081 + 0.1307) * 255).round().long()
+        assert len(chosen.unique()) == len(chosen) == 10
+        assert torch.equal(chosen % 3, y)
+        seen |= set(chosen.tolist())
+    assert seen == set(range(COUNT))
+
+
+def test_class_batches_use_only_the_given_indices():
+    images = FLAT._replace(labels=torch.arange(COUNT) % 3)
+    indices = torch.tensor([0, 3, 6, 1, 4, 7, 10])  # classes 0 and 1
+    for x, _ in class_batches(images, 2, 3, indices, batches_per_epoch=20).epoch():
+        chosen = ((x[:, 0, 0, 0] * 0.3081 + 0.1307) * 255).round().long()
+        assert torch.isin(chosen, indices).all()
+
+
+def test_class_batches_are_replayable_by_seed_and_epoch(digits):
+    def pixels(seed, epoch):
+        batches = class_batches(digits, seed=seed, augment=POLICIES["affine"], batches_per_epoch=3)
+        return torch.cat([x for x, _ in batches.epoch(epoch)])
+
+    torch.manual_seed(0)
+    first = pixels(0, 1)
+    torch.manual_seed(1)  # the global generator has no say
+    assert torch.equal(pixels(0, 1), first)
+    assert not torch.equal(pixels(0, 2), first)
+    assert not torch.equal(pixels(1, 1), first)
+
+
+@pytest.mark.parametrize(("asked", "count"), [({}, 17), ({"batches_per_epoch": 5}, 5)])
+def test_an_epoch_has_one_pass_of_batches_or_as_many_as_asked_for(digits, asked, count):
+    batches = class_batches(digits, 4, 3, **asked)  # 200 images, 12 in a batch
+    assert len(batches) == count
+    assert len(list(batches.epoch())) == count
+
+
+@pytest.mark.parametrize(
+    ("classes", "per_class", "more", "said"),
+    [
+        (1, 3, {}, "from 2 to 10 classes .* not 1"),
+        (11, 3, {}, "from 2 to 10 classes .* not 11"),
+        (4, 1, {}, "from 2 to 20 images per class .* not 1"),
+        (4, 21, {}, "from 2 to 20 images per class .* not 21"),
+        (2, 2, {"indices": torch.arange(0)}, "classes"),
+        (2, 2, {"batches_per_epoch": 0}, "at least 1 batch, not 0"),
+        (2, 2, {"batches_per_epoch": -3}, "at least 1 batch, not -3"),
+    ],
+)
+def test_impossible_class_batches_are_an_error(digits, classes, per_class, more, said):
+    with pytest.raises(ValueError, match=said):
+        class_batches(digits, classes, per_class, **more)
+
+
+def test_in_order_takes_all_images_or_those_at_the_indices_in_their_order():
+    assert order(in_order(FLAT)).tolist() == list(range(COUNT))
+    assert order(in_order(FLAT, torch.tensor([5, 1, 9]))).tolist() == [5, 1, 9]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
-from data import POLICIES, VIEW_PARTS, Augment, view_augment
+from data import POLICIES, Augment
 from data.augment import affine_matrix, blur, compose, crop, crop_matrix, erase, smooth_displacement, warp
 
 BILINEAR = InterpolationMode.BILINEAR
@@ -244,7 +244,7 @@ def test_erase_probability_at_its_ends(probability, erased):
     assert (boxes[:, 2] > 0).sum() == erased
 
 
-# --- Views for contrastive learning ---
+# --- Resized crops and blur ---
 
 
 @pytest.mark.parametrize("box", [(0, 0, 28, 28), (4, 7, 14, 14), (2, 3, 20, 12), (10, 0, 18, 28)])
@@ -283,17 +283,6 @@ def test_each_image_is_blurred_by_its_own_amount_and_not_at_all_by_zero():
     assert torch.equal(found[0], images[0])
     for i in (1, 2):
         torch.testing.assert_close(found[i : i + 1], blur(images[i : i + 1], sigma[i : i + 1]))
-
-
-def test_strength_scales_every_range_and_zero_is_the_identity():
-    full = view_augment(VIEW_PARTS)
-    assert view_augment(VIEW_PARTS, 0.5) == Augment(
-        **{key: value / 2 for part in VIEW_PARTS.values() for key, value in part.items()}
-    )
-    assert full.scaled(0) == Augment()
-    assert full.scaled(100).erase == 1
-    assert full.scaled(100).resize < 1
-    assert view_augment(["blur"]) == Augment(blur=VIEW_PARTS["blur"]["blur"])
 
 
 def test_random_crops_lie_in_the_image_and_have_the_area_that_was_asked_for():

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from data import BatchLoader, SideBySide
 from models import Fusion, create, stack, unstack
 
 
@@ -82,15 +81,3 @@ def test_fusion_gives_the_mean_logits():
     x = torch.randn(5, 1, 28, 28)
     expected = sum(network(x) for network in networks) / 3
     torch.testing.assert_close(Fusion(networks)(x), expected)
-
-
-def test_side_by_side_batches_are_those_of_each_loader(digits):
-    everything = torch.arange(200)
-    loaders = [BatchLoader(digits, everything, 64, seed=seed) for seed in (0, 1)]
-    batches = SideBySide(loaders)
-    assert len(batches) == 4
-    for (x, y), *alone in zip(batches.epoch(3), *(loader.epoch(3) for loader in loaders), strict=True):
-        assert x.shape[1] == y.shape[1] == 2
-        for i, (images, labels) in enumerate(alone):
-            assert torch.equal(x[:, i : i + 1], images)
-            assert torch.equal(y[:, i], labels)

@@ -1,0 +1,80 @@
+"""What several test files need: where things are, small digit-like IDX files, one-line helpers."""
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data.images import IDX_FILES
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The facts about its data that a saved model holds, see models.save_model.
+FACTS = {"dataset": "mnist", "classes": list("0123456789"), "image_size": [28, 28], "mean": 0.1, "std": 0.3}
+
+
+def real_mnist():
+    """The folder for --data-dir that holds the real MNIST, or None."""
+    if "MNIST_DIR" in os.environ:
+        candidates = [Path(os.environ["MNIST_DIR"])]
+    else:
+        candidates = [ROOT.parent / "shared" / "data", ROOT / "datasets"]
+    for folder in candidates:
+        if all((folder / "MNIST" / "raw" / file).is_file() for file in IDX_FILES):
+            return folder
+    return None
+
+
+def write_idx(path, array):
+    """Write a uint8 array as an IDX file, as Yann LeCun's page describes the format."""
+    header = struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def stripes(count, seed):
+    """Learnable stand-ins for digits: (count, 28, 28) and (count,) uint8, the ten classes equally often.
+
+    A class is a stripe pattern (five directions, two widths) under a round window, black at the border.
+    Position, strength and noise vary, so that a linear model and a globally pooled CNN both can learn it.
+    """
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(count) % 10)
+    direction, period = np.pi * (labels % 5) / 5, np.where(labels < 5, 5.0, 10.0)
+    y, x = np.mgrid[:28, :28] - 13.5
+    centre = rng.uniform(-1, 1, (2, count, 1, 1))
+    y, x = y - centre[0], x - centre[1]
+    across = x * np.cos(direction)[:, None, None] + y * np.sin(direction)[:, None, None]
+    wave = 0.5 + 0.5 * np.cos(2 * np.pi * across / period[:, None, None])
+    window = 1 / (1 + np.exp(np.hypot(x, y) - 9))
+    images = 230 * rng.uniform(0.8, 1, (count, 1, 1)) * wave * window + rng.normal(0, 12, (count, 28, 28))
+    return images.clip(0, 255).astype(np.uint8), labels.astype(np.uint8)
+
+
+def tiny_idx(folder, name="MNIST", train=200, test=100, seed=0):
+    """Write the four raw IDX files of a small learnable data set; return the folder for --data-dir."""
+    raw = Path(folder) / name / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    arrays = [*stripes(train, seed), *stripes(test, seed + 1)]
+    for file, array in zip(IDX_FILES, arrays, strict=True):
+        write_idx(raw / file, array)
+    return Path(folder)
+
+
+def without_seconds(metrics):
+    """The records of a metrics.json without the times."""
+    return [{k: v for k, v in run.items() if "seconds" not in k} for run in metrics["runs"]]
+
+
+def no_network(*args, **kwargs):
+    """Stand in for urllib.request.urlopen."""
+    raise OSError("no network in tests")
+
+
+def blobs(count, classes=3, spread=0.3, seed=0):
+    """(N, 8) features in well separated directions, and their classes."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % classes
+    centres = 3 * torch.eye(8)[labels]
+    return centres + spread * torch.randn(count, 8, generator=generator), labels

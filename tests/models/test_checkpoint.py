@@ -1,0 +1,138 @@
+"""Model files: they open anywhere, hold what another program needs, and name what doesn't fit."""
+
+import pytest
+import torch
+from helpers import FACTS
+
+from models import ENCODERS, CheckpointError, create, load_encoder, load_model, read_model, save_model
+
+SMALL = [name for name in ENCODERS if not name.startswith("resnet")]
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def trained_state(name, num_classes=10):
+    """A network whose BatchNorm statistics have moved, in eval mode."""
+    torch.manual_seed(3)
+    model = create(name, num_classes)
+    model(noise(2, 1, 28, 28))
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_save_and_load_give_equal_outputs_and_leave_nothing_else_behind(tmp_path, name):
+    model, images = trained_state(name), noise(1, 1, 28, 28)
+    save_model(tmp_path / "best.pt", model, name, FACTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
+    loaded = load_model(tmp_path / "best.pt").eval()
+    assert torch.equal(loaded(images), model(images))
+
+
+def test_options_travel_with_the_file(tmp_path):
+    save_model(tmp_path / "m.pt", trained_state("linear", 4), "linear", FACTS, num_classes=4)
+    assert load_model(tmp_path / "m.pt").head.out_features == 4
+
+
+def test_file_is_a_plain_dict_that_opens_without_this_code(tmp_path):
+    model = trained_state("fast").to(memory_format=torch.channels_last)
+    save_model(tmp_path / "m.pt", model, "fast", FACTS)
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    assert type(content) is dict
+    assert (content["format"], content["name"], content["options"]) == (1, "fast", {})
+    state = model.state_dict()
+    assert content["weights"].keys() == state.keys()
+    assert all(torch.equal(value, state[key]) for key, value in content["weights"].items())
+    assert all(value.is_contiguous() for value in content["weights"].values())
+
+
+@pytest.mark.parametrize("num_classes", [0, 10], ids=["from an encoder", "from a classifier"])
+def test_load_encoder(tmp_path, num_classes):
+    model, images = trained_state("fast", num_classes), noise(1, 1, 28, 28)
+    save_model(tmp_path / "m.pt", model, "fast", FACTS, num_classes=num_classes)
+    encoder = load_encoder(tmp_path / "m.pt").eval()
+    assert encoder.num_features == 64
+    assert torch.equal(encoder(images), getattr(model, "encoder", model)(images))
+
+
+def without_bias(content):
+    del content["weights"]["head.bias"]
+
+
+def with_another_weight(content):
+    content["weights"]["head.scale"] = torch.ones(1)
+
+
+def with_another_name(name):
+    return lambda content: content.update(name=name)
+
+
+def with_options(**options):
+    return lambda content: content.update(options=options)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (without_bias, "does not hold a 'linear': .*Missing key.*head.bias"),
+        (with_another_weight, "does not hold a 'linear': .*Unexpected key.*head.scale"),
+        (with_another_name("fast"), "does not hold a 'fast'"),
+        (with_another_name("vgg"), "unknown model 'vgg'"),
+        (with_options(num_classes=5), "size mismatch"),
+        (with_options(depth=5), "depth"),
+        (lambda content: content.pop("weights"), "not a model file"),
+        (lambda content: content.update(weights=3), "does not hold a 'linear'"),
+    ],
+)
+def test_weights_that_do_not_fit_are_an_error_that_names_the_file(tmp_path, change, reason):
+    path = tmp_path / "m.pt"
+    save_model(path, create("linear"), "linear", FACTS)
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=reason) as caught:
+        load_model(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04 cut off"])
+def test_a_file_of_another_kind_is_an_error(tmp_path, content):
+    path = tmp_path / "m.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="not a model file"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("content", [create("linear"), {"epoch": 3}, [1, 2]], ids=type)
+def test_a_torch_file_of_something_else_is_an_error(tmp_path, content):
+    torch.save(content, tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match="not a model file"):
+        load_model(tmp_path / "m.pt")
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(CheckpointError, match="nothing.pt: no such file"):
+        load_encoder(tmp_path / "nothing.pt")
+
+
+def test_a_file_says_what_data_its_model_was_trained_on(tmp_path):
+    model = trained_state("fast", 4)
+    save_model(tmp_path / "m.pt", model, "fast", FACTS, num_classes=4)
+    saved = read_model(tmp_path / "m.pt")
+    assert (saved.name, saved.options, saved.data) == ("fast", {"num_classes": 4}, FACTS)
+    assert torch.equal(saved.model.head.weight, model.head.weight)
+    assert torch.load(tmp_path / "m.pt", weights_only=True)["data"] == FACTS
+
+
+def test_a_file_from_before_these_facts_still_opens(tmp_path):
+    model, images = trained_state("fast"), noise(1, 1, 28, 28)
+    save_model(tmp_path / "m.pt", model, "fast", FACTS)
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    del content["data"]
+    torch.save(content, tmp_path / "m.pt")
+    saved = read_model(tmp_path / "m.pt")
+    assert saved.data == {}
+    assert torch.equal(saved.model.eval()(images), model(images))
+    assert torch.equal(load_encoder(tmp_path / "m.pt").eval()(images), model.encoder(images))

@@ -1,0 +1,128 @@
+"""Classifiers: logits, features, exact parameter counts."""
+
+import pytest
+import torch
+from torch import nn
+
+from models import ENCODERS, create
+
+FEATURES = {
+    "linear": 784,
+    "mlp": 512,
+    "lenet": 60,
+    "cnn": 625,
+    "fast": 64,
+    "compact": 512,
+    "wide": 384,
+    "resnet18": 512,
+    "resnet50": 2048,
+}
+
+SMALL = [name for name in ENCODERS if not name.startswith("resnet")]
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.fixture(scope="module", params=list(ENCODERS))
+def built(request):
+    """Every classifier in eval mode: its name, itself, images and its logits."""
+    torch.manual_seed(0)
+    model = create(request.param).eval()
+    images = noise(1 if request.param == "resnet50" else 2, 1, 28, 28)  # it is slow on a CPU
+    with torch.no_grad():
+        return request.param, model, images, model(images)
+
+
+def test_classifier_gives_logits_not_probabilities(built):
+    _, _, images, logits = built
+    assert logits.shape == (len(images), 10)
+    assert logits.isfinite().all()
+    assert (logits < 0).any()
+    assert ((logits.sum(1) - 1).abs() > 1e-3).all()
+
+
+def test_classifier_is_head_after_encoder_and_eval_is_deterministic(built):
+    name, model, images, logits = built
+    with torch.no_grad():
+        features = model.encoder(images)
+        assert features.shape == (len(images), FEATURES[name])
+        assert model.encoder.num_features == FEATURES[name]
+        assert torch.equal(model.head(features), logits)
+
+
+def test_create_without_classes_gives_the_encoder(built):
+    name, model, _, _ = built
+    encoder = create(name, 0)
+    assert encoder.num_features == FEATURES[name]
+    assert not hasattr(encoder, "head")
+    theirs, ours = encoder.state_dict(), model.encoder.state_dict()
+    assert {k: v.shape for k, v in theirs.items()} == {k: v.shape for k, v in ours.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("linear", 7850),  # 784 * 10 + 10
+        (
+            "lenet",
+            (6 * 25 + 6) + (12 * 6 * 25 + 12) + (300 * 120 + 120) + (120 * 60 + 60) + (60 * 10 + 10),
+        ),
+        (
+            "cnn",  # convolution with bias, then batch norm's scale and shift, three times; dense; head
+            (32 * 9 + 32 + 2 * 32)
+            + (64 * 32 * 9 + 64 + 2 * 64)
+            + (128 * 64 * 9 + 128 + 2 * 128)
+            + (4 * 4 * 128 * 625 + 625)
+            + (625 * 10 + 10),
+        ),
+    ],
+)
+def test_parameter_counts_by_hand(name, count):
+    assert parameters(create(name)) == count
+
+
+@pytest.mark.parametrize("num_classes", [1, 5])
+def test_number_of_classes_is_the_width_of_the_head(num_classes):
+    assert create("linear", num_classes)(noise(3, 1, 28, 28)).shape == (3, num_classes)
+
+
+def test_unknown_name_lists_the_choices():
+    with pytest.raises(ValueError, match=r"vgg.*linear, mlp, lenet, cnn"):
+        create("vgg")
+
+
+def test_same_global_seed_same_weights():
+    weights = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        weights.append(create("linear").head.weight)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_parameter_learns(name):
+    torch.manual_seed(0)
+    model = create(name).train().to(memory_format=torch.channels_last)  # fastest on a CPU
+    nn.functional.cross_entropy(model(noise(4, 1, 28, 28)), torch.arange(4)).backward()
+    still = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert still == []
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_an_image_is_classified_alike_alone_and_in_a_batch_and_in_either_memory_layout(name):
+    torch.manual_seed(0)
+    model, images = create(name).eval(), noise(2, 1, 28, 28)
+    with torch.no_grad():
+        logits = model(images)
+        alone = torch.cat([model(image[None]) for image in images])
+        model.to(memory_format=torch.channels_last)
+        channels_last = model(images.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(alone, logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(channels_last, logits, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,101 @@
+"""Layers against the obvious version: dropout as published, pooling as two poolings."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models.layers import Dropout, max_and_mean
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# Activations whose number is no multiple of eight, in the layouts that the networks produce.
+LAYOUTS = {
+    "matrix": torch.ones(311, 333),
+    "images": torch.ones(31, 7, 21, 23),
+    "channels last": torch.ones(31, 7, 21, 23).to(memory_format=torch.channels_last),
+    "one channel": torch.ones(311, 1, 17, 19).to(memory_format=torch.channels_last),
+    "transposed": torch.ones(333, 311).t(),
+    "every other column": torch.ones(311, 666)[:, ::2],
+}
+
+
+@pytest.mark.parametrize("x", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("p", [0.2, 0.5])
+def test_dropout_zeroes_the_share_p_and_keeps_the_expectation(x, p):
+    torch.manual_seed(0)
+    level = round(p * 256)
+    y = Dropout(p)(x)
+    assert y.shape == x.shape
+    assert y.unique().tolist() == pytest.approx([0, 256 / (256 - level)])
+    # Five standard deviations of a binomial of so many draws.
+    tolerance = 5 * (p * (1 - p) / x.numel()) ** 0.5
+    assert (y == 0).float().mean().item() == pytest.approx(level / 256, abs=tolerance)
+    assert y.mean().item() == pytest.approx(1, abs=2 * tolerance)
+
+
+def test_dropout_masks_rows_and_columns_alike():
+    torch.manual_seed(0)
+    dropped = (Dropout(0.25)(torch.ones(1000, 1000)) == 0).double()
+    for dim in (0, 1):
+        assert (dropped.mean(dim) - 0.25).abs().max() < 0.08  # five and a half standard deviations
+    neighbours = torch.corrcoef(torch.stack([dropped[:, :-1].flatten(), dropped[:, 1:].flatten()]))
+    assert neighbours[0, 1].abs() < 0.01
+
+
+def test_dropout_draws_its_mask_in_the_memory_order_of_its_argument():
+    # Otherwise the product of mask and channels_last activation would walk through memory in jumps.
+    x = LAYOUTS["channels last"]
+    drop, found = Dropout(0.5), []
+    for layout in (x, x.permute(0, 2, 3, 1).contiguous()):
+        torch.manual_seed(0)
+        found.append(drop(layout))
+    assert found[0].stride() == x.stride()
+    assert torch.equal(found[0].permute(0, 2, 3, 1), found[1])
+
+
+@pytest.mark.parametrize("x", LAYOUTS.values(), ids=LAYOUTS)
+def test_dropout_gradient_is_the_mask(x):
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    y = Dropout(0.5)(x)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())  # x is all ones, so that the output is the mask
+
+
+def test_dropout_draws_anew_each_time_and_follows_the_global_seed():
+    drop, x = Dropout(0.5), torch.ones(1000)
+    torch.manual_seed(0)
+    first, second = drop(x), drop(x)
+    torch.manual_seed(0)
+    assert not torch.equal(first, second)
+    assert torch.equal(drop(x), first)
+
+
+def test_dropout_scales_what_it_keeps_and_leaves_its_argument_alone():
+    torch.manual_seed(0)
+    x = noise(999) + 10
+    before = x.clone()
+    y = Dropout(0.25)(x)
+    torch.testing.assert_close(y[y != 0], x[y != 0] / 0.75)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize(("p", "training"), [(0.0, True), (0.001, True), (0.5, False)])
+def test_dropout_is_the_identity_in_eval_mode_and_for_p_0(p, training):
+    x = noise(5, 7)
+    assert torch.equal(Dropout(p).train(training)(x), x)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_maximum_and_mean_and_their_gradients_are_those_of_the_two_poolings(memory_format):
+    x = noise(3, 4, 5, 6).double().contiguous(memory_format=memory_format).requires_grad_()
+    x.data[0, 0, 1, 2] = x.data[0, 0, 3, 3] = 9.0  # of equal maxima the first counts
+    weights = noise(2, 3, 4, seed=1).double()
+    found = max_and_mean(x)
+    torch.testing.assert_close(found, (x.amax((2, 3)), x.mean((2, 3))))
+    (gradient,) = torch.autograd.grad((torch.stack(found) * weights).sum(), x)
+    slow = F.max_pool2d(x, (5, 6)).flatten(1), F.avg_pool2d(x, (5, 6)).flatten(1)
+    torch.testing.assert_close(gradient, torch.autograd.grad((torch.stack(slow) * weights).sum(), x)[0])
+    assert gradient.is_contiguous(memory_format=torch.channels_last)

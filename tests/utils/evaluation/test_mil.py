@@ -1,0 +1,74 @@
+"""Evaluation of bags: predictions and metrics, by hand and against scikit-learn."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from data.bags import Bags, build
+from models.mil import create_mil
+from utils.evaluation.mil import auc, bag_loss, best_threshold, key_auc, predict_bags, score_bags
+
+
+def test_predictions_do_not_depend_on_how_the_bags_are_batched(digits, monkeypatch):
+    some = build(digits.labels, torch.arange(200), 30, mean_length=5)
+    model = create_mil("fast", "attention", dropout=0.5)
+    model.train()
+    found = predict_bags(model, digits, some)
+    assert model.training
+    monkeypatch.setattr("utils.evaluation.mil.INSTANCES", 7)
+    again = predict_bags(model, digits, some)
+    for name in ("probabilities", "attention", "instances"):
+        np.testing.assert_allclose(found[name], again[name], rtol=1e-3, atol=1e-4)
+    assert found["probabilities"].shape == (30,)
+    assert found["attention"].shape == (len(some.indices),)
+    ends = some.lengths.cumsum(0)[:-1]
+    sums = [part.sum() for part in np.split(found["attention"], ends)]
+    np.testing.assert_allclose(sums, 1, atol=1e-5)
+
+
+def test_loss_and_auc_of_a_few_bags():
+    p, y = np.array([0.9, 0.2, 0.6, 0.5]), np.array([True, False, False, True])
+    assert bag_loss(p, y) == pytest.approx(-np.log([0.9, 0.8, 0.4, 0.5]).mean())
+    assert auc(p, y) == 0.75
+    assert auc(p, np.ones(4, dtype=bool)) is None
+    assert bag_loss(np.array([0.0]), np.array([True])) == pytest.approx(-math.log(1e-12))
+
+
+def test_key_instances_are_ranked_inside_their_own_bag():
+    #   bag 0: ranked right; bag 1: negative; bag 2: keys only; bag 3: one pair of two, and a tie
+    keys = torch.tensor([1, 0, 0, 0, 0, 1, 1, 0, 0, 1], dtype=torch.bool)
+    some = Bags(torch.zeros(10, dtype=torch.int64), torch.tensor([3, 2, 2, 3]), keys)
+    scores = np.array([0.1, 0.05, 0.02, 9.0, 8.0, 1.0, 2.0, 0.5, 0.1, 0.5])
+    third = roc_auc_score([0, 0, 1], scores[7:])
+    assert third == 0.75
+    assert key_auc(scores, some) == pytest.approx((1 + third) / 2)
+    nothing = Bags(some.indices, some.lengths, torch.zeros(10, dtype=torch.bool))
+    assert key_auc(scores, nothing) is None
+
+
+def test_the_threshold_gets_most_bags_right():
+    y = np.array([False, False, True, True])
+    assert best_threshold(np.array([0.1, 0.3, 0.35, 0.9]), y) == pytest.approx(0.325)
+    assert best_threshold(np.array([0.1, 0.2, 0.8, 0.9]), y) == pytest.approx(0.5)
+    assert best_threshold(np.array([0.6, 0.7, 0.8, 0.9]), y) == pytest.approx(0.75)
+
+
+def test_scores_of_bags_follow_from_the_predictions():
+    keys = torch.tensor([1, 0, 0, 0, 0, 1], dtype=torch.bool)
+    some = Bags(torch.zeros(6, dtype=torch.int64), torch.tensor([2, 2, 2]), keys)
+    found = {
+        "probabilities": np.array([0.7, 0.4, 0.3]),
+        "attention": np.array([0.9, 0.1, 0.5, 0.5, 0.8, 0.2]),
+        "instances": np.array([2.0, -1.0, 0.0, 0.0, -3.0, 1.0]),
+    }
+    scores = score_bags(found, some, "test", threshold=0.5)
+    assert scores["test_accuracy"] == pytest.approx(2 / 3)
+    assert scores["test_auc"] == 0.5
+    assert scores["test_key_auc"] == 0.5
+    assert scores["test_instance_auc"] == 1.0
+    assert scores["test_accuracy_low"] < 2 / 3 < scores["test_accuracy_high"]
+    one_class = Bags(some.indices, some.lengths, torch.zeros(6, dtype=torch.bool))
+    assert "test_auc" not in score_bags(found, one_class, "test", threshold=0.5)

@@ -1,0 +1,154 @@
+"""Optimisers, schedules and the moving average, by hand and against the papers."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from models.layers import Dropout
+from utils.training.config import OPTIMIZERS, FitConfig
+from utils.training.optim import LARS, anneal, make_optimizer, make_schedule, update_average
+
+
+def settings(**changes):
+    base = {"epochs": 4, "optimizer": "sgd", "lr": 0.05, "schedule": "cosine", "quiet": True}
+    return FitConfig(**{**base, **changes})
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(784, 16), nn.BatchNorm1d(16), nn.ReLU(), Dropout(0.2), nn.Linear(16, 10)
+    )
+
+
+def optimizer_for(model, **changes):
+    return make_optimizer([{"params": list(model.parameters())}], settings(**changes))
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 4, 5, 100])
+@pytest.mark.parametrize("warm_up", [0.0, 0.25])
+def test_anneal_stays_in_range_and_ends_at_zero_with_the_last_step(total, warm_up):
+    factors = [anneal(step, total, warm_up) for step in range(total)]
+    assert all(0 <= f <= 1 for f in factors)
+    if total > 1:
+        assert factors[-1] == pytest.approx(0, abs=1e-12)
+
+
+def test_anneal_has_the_shape_of_the_papers():
+    assert anneal(0, 101, 0.0) == 1
+    assert anneal(50, 101, 0.0) == pytest.approx(0.5)
+    assert anneal(0, 101, 0.25) == pytest.approx(0.04)
+    assert anneal(25, 101, 0.25) == 1
+    middle = 0.5 * (1 + math.cos(math.pi * 35 / 75))
+    assert anneal(60, 101, 0.25) == pytest.approx(middle)
+
+
+def test_a_schedule_moves_once_per_step():
+    optimizer = optimizer_for(network())
+    schedule, per_step = make_schedule(optimizer, settings(epochs=3), 5)
+    assert per_step
+    rates = []
+    for _ in range(15):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([0.05 * anneal(i, 15, 0.0) for i in range(15)])
+
+
+def test_weight_decay_spares_biases_and_normalisation():
+    model = network()
+    decayed, spared = optimizer_for(model, weight_decay=0.1).param_groups
+    assert [p.ndim for p in decayed["params"]] == [2, 2]
+    assert all(p.ndim == 1 for p in spared["params"])
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)],
+)
+def test_optimizer_by_name(name, kind):
+    optimizer = optimizer_for(network(), optimizer=name)
+    assert type(optimizer) is kind
+    assert optimizer.param_groups[0]["lr"] == 0.05
+
+
+def test_frozen_parameters_are_left_out_of_the_optimizer():
+    model = network()
+    model[1].requires_grad_(False)
+    held = [p for group in optimizer_for(model).param_groups for p in group["params"]]
+    assert not any(p is q for p in held for q in model[1].parameters())
+
+
+def test_moving_average_of_weights_and_statistics():
+    model = network()
+    averaged = copy.deepcopy(model)
+    start = model[1].weight.detach().clone()
+    model[1].weight.data += 1
+    model[2].running_mean += 1
+    model[2].num_batches_tracked += 5
+    update_average(averaged, model, decay=0.9, step=1000)
+    torch.testing.assert_close(averaged[1].weight.detach(), start + 0.1)
+    torch.testing.assert_close(averaged[2].running_mean, torch.full((16,), 0.1))
+    assert averaged[2].num_batches_tracked == 5
+
+
+def test_moving_average_forgets_the_first_weights_quickly():
+    """At step 1 the decay is 2/11, whatever --ema says: short runs would average the initialisation."""
+    model, averaged = nn.Linear(2, 2), nn.Linear(2, 2)
+    start, target = averaged.weight.detach().clone(), model.weight.detach()
+    update_average(averaged, model, decay=0.999, step=1)
+    torch.testing.assert_close(averaged.weight.detach(), start * 2 / 11 + target * 9 / 11)
+
+
+def test_lars_takes_the_papers_step():
+    """Algorithm 1 of You et al. (2017), by hand, for a weight and a bias, two steps with momentum."""
+    weight, bias = nn.Parameter(torch.tensor([[3.0, 4.0]])), nn.Parameter(torch.tensor([1.0]))
+    groups = [{"params": [weight], "weight_decay": 0.1}, {"params": [bias], "weight_decay": 0.0}]
+    optimizer = LARS(groups, lr=2.0, momentum=0.5, trust=0.01)
+    w, b, vw, vb = torch.tensor([[3.0, 4.0]]), torch.tensor([1.0]), 0.0, 0.0
+    for gradient in (torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 0.5]])):
+        weight.grad, bias.grad = gradient.clone(), torch.tensor([0.25])
+        optimizer.step()
+        step = gradient + 0.1 * w
+        vw = 0.5 * vw + 0.01 * w.norm() / step.norm() * step
+        vb = 0.5 * vb + 0.25
+        w, b = w - 2.0 * vw, b - 2.0 * vb
+        torch.testing.assert_close(weight.data, w)
+        torch.testing.assert_close(bias.data, b)
+
+
+def test_lars_is_an_optimizer_by_name_and_moves_a_weight_of_zero():
+    model = nn.Linear(3, 2)
+    nn.init.zeros_(model.weight)
+    optimizer = optimizer_for(model, optimizer="lars", lr=0.1)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    assert (model.weight != 0).all()
+
+
+def test_a_moving_average_without_warm_up_has_its_full_decay_from_the_first_step():
+    model, averaged = nn.Linear(2, 2), nn.Linear(2, 2)
+    start, target = averaged.weight.detach().clone(), model.weight.detach()
+    update_average(averaged, model, decay=0.999, step=1, warm_up=False)
+    torch.testing.assert_close(averaged.weight.detach(), start * 0.999 + target * 0.001)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_parameter_group_learns_at_its_share_of_the_rate_all_along_the_schedule(name):
+    slow, fast = nn.Linear(4, 4), nn.Linear(4, 4)
+    groups = [{"params": list(fast.parameters())}, {"params": list(slow.parameters()), "lr_scale": 0.1}]
+    config = settings(optimizer=name, weight_decay=0.02, epochs=2)
+    optimizer = make_optimizer(groups, config)
+    schedule, _ = make_schedule(optimizer, config, 5)
+    for _ in range(9):
+        rates = [group["lr"] for group in optimizer.param_groups]  # weights, biases; weights, biases
+        assert rates[0] == rates[1]
+        assert rates[2:] == pytest.approx([0.1 * rate for rate in rates[:2]])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] < 0.05
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.02, 0, 0.02, 0]
