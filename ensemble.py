@@ -180,17 +180,12 @@ def main(argv: list[str] | None = None) -> dict:
     if not args.sources:
         share_out(lambda *jobs: train_unit(train_cnn.train, args, data, run, jobs), units, resume(run))
         pool = read_pool(args, [run.folder])
-<<<<<<< HEAD
     metrics = repeat(
         lambda job, part: evaluate_library(draw_members(args, pool, job), args.combine, job, part),
         args,
         run,
         resume(run),
-        needs="predictions.npz",
     )
-=======
-    metrics = repeat(lambda job, part: evaluate_library(args, pool, job, part), args, run, resume(run))
->>>>>>> tests
     if distributed.rank() == 0:
         lines = [] if args.sources else member_history(pool)
         run.write_history(lines)

@@ -100,19 +100,8 @@ def make_parser() -> Parser:
     # fmt: off
     add = parser.add_argument_group("repeats and sweeps").add_argument
     add("--repeats", dest="runs", type=number(int, 1), metavar="N", help="the same as --runs")
-<<<<<<< HEAD
     add("--sweep", nargs="?", const=SWEEP_BAGS, type=bag_counts, metavar="N,N,...",
         help=f"train every --method with each number of training bags (default: {SWEEP_BAGS})")
-=======
-    add(
-        "--sweep",
-        nargs="?",
-        const=SWEEP_BAGS,
-        type=bag_counts,
-        metavar="N,N,...",
-        help=f"train --method, else every method, with each number of training bags (default: {SWEEP_BAGS})",
-    )
->>>>>>> tests
     add = parser.add_argument_group("bags").add_argument
     add("--target", type=number(int, 0, 9), default=9, metavar="DIGIT",
         help="makes a bag positive (default: 9)")
@@ -142,11 +131,7 @@ def make_parser() -> Parser:
 
 
 def make_bags(args: argparse.Namespace, data: Data, job: dict) -> tuple[Bags, Bags | None, Bags]:
-<<<<<<< HEAD
     """Build training, validation and test bags of one repeat from disjoint images."""
-=======
-    """Build training, validation and test bags of one repeat from disjoint images; UserError if it fails."""
->>>>>>> tests
     train_set, test_set = data
     seed, train_bags = job["seed"], job.get("train_bags", args.train_bags)
     kind = {"target": args.target, "mean_length": args.mean_length, "std_length": args.std_length}

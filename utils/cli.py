@@ -250,11 +250,7 @@ def fill(args: argparse.Namespace, recipe: dict) -> None:
 def command_line(
     parser: argparse.ArgumentParser, args: argparse.Namespace, leave_out: Iterable[str] = BOOKKEEPING
 ) -> str:
-<<<<<<< HEAD
     """Return the shortest `python script.py ...` that parses to the same arguments, without `leave_out`."""
-=======
-    """Return the shortest `python script.py ...` that parses to the same arguments, except those left out."""
->>>>>>> tests
     words, seen = [], set(leave_out)
     for action in parser._actions:
         value = getattr(args, action.dest, action.default)

@@ -113,13 +113,8 @@ def distil(
     indices: torch.Tensor,
     options: EncoderOptions,
     seed: int,
-<<<<<<< HEAD
 ) -> Classifier:
     """Train a fresh classifier `student` on images labelled by probabilities (N, classes)."""
-=======
-) -> nn.Module:
-    """Train a fresh classifier `student` on the images at `indices` with soft labels (N, classes)."""
->>>>>>> tests
     targets = probabilities.new_zeros(len(images.labels), probabilities.shape[1])
     targets[indices.to(targets.device)] = probabilities
     torch.manual_seed(seed)
