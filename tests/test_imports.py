@@ -17,7 +17,7 @@ EDGES = {
     "data": [],
     "models": [],
     "errors": [],
-    "distributed": [],
+    "distributed": ["models"],
     "metrics": [],  # a leaf: functions of NumPy arrays
     "runs": ["metrics", "data", "models", "errors", "distributed"],
     "training": ["runs"],
