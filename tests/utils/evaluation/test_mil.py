@@ -9,7 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from data.bags import Bags, build
 from models.mil import create_mil
-from utils.evaluation.mil import auc, bag_loss, best_threshold, key_auc, predict_bags, score_bags
+from utils.evaluation.mil import auc, bag_loss, best_threshold, key_auc, predict_bags, roc_points, score_bags
+from utils.plots.mil import RATES
 
 
 def test_predictions_do_not_depend_on_how_the_bags_are_batched(digits, monkeypatch):
@@ -72,3 +73,13 @@ def test_scores_of_bags_follow_from_the_predictions():
     assert scores["test_accuracy_low"] < 2 / 3 < scores["test_accuracy_high"]
     one_class = Bags(some.indices, some.lengths, torch.zeros(6, dtype=torch.bool))
     assert "test_auc" not in score_bags(found, one_class, "test", threshold=0.5)
+
+
+def test_a_roc_curve_is_read_at_fixed_rates_and_empty_for_one_class():
+    labels = np.array([False, False, True, True])
+    perfect = roc_points(np.array([0.1, 0.2, 0.8, 0.9]), labels)
+    assert len(perfect) == len(RATES)
+    assert perfect[1:] == [1.0] * (len(RATES) - 1)
+    chance = roc_points(np.full(4, 0.5), labels)
+    assert chance == pytest.approx(np.asarray(RATES), abs=1e-5)
+    assert roc_points(np.full(4, 0.5), np.ones(4, dtype=bool)) == []
