@@ -9,7 +9,6 @@ from torch import nn
 
 from data import in_order, split
 from models import ContrastiveModel, create, read_model
-from utils.evaluation import few_labels as few
 from utils.evaluation.encoder import (
     draw_encoder,
     evaluate_encoder,
@@ -40,14 +39,6 @@ def case(digits):
     return encoder, data, split(digits.labels, 0.2, 0)
 
 
-@pytest.fixture
-def short(monkeypatch):
-    """Fine-tuning and distillation of one epoch of a few images."""
-    for name in ("FINETUNE", "FINETUNE_ALL", "DISTIL"):
-        monkeypatch.setattr(few, name, getattr(few, name) | {"epochs": 1})
-    monkeypatch.setattr(few, "FINETUNE_IMAGES", 64)
-
-
 def keys(case, **options):
     return set(evaluate_encoder(*case, replace(NOTHING, **options)).record)
 
@@ -73,13 +64,13 @@ def test_clustering_adds_three_scores_and_the_spread(case):
     assert keys(case, clustering=True) == FROZEN | added | {"test_kmeans_spread_accuracy"}
 
 
-def test_fine_tuning_and_the_augmented_probe_add_their_scores(case, short):
+def test_fine_tuning_and_the_augmented_probe_add_their_scores(case, short_evaluation):
     added = {f"{split}_linear_augmented_accuracy" for split in ("val", "test")}
     assert keys(case, augmented_probe=True) == FROZEN | added
     assert keys(case, finetune=True) == FROZEN | {"test_finetuned_accuracy"}
 
 
-def test_few_labels_add_a_score_per_number_of_labels_and_draw(case, short):
+def test_few_labels_add_a_score_per_number_of_labels_and_draw(case, short_evaluation):
     record = evaluate_encoder(*case, replace(NOTHING, few_labels=True, draws=2)).record
     whats = ("knn", "linear", "finetuned", "spread")
     added = {f"test_{w}_{n}_accurac{end}" for w in whats for n in (1, 10) for end in ("y", "ies")}
@@ -96,7 +87,7 @@ def test_a_head_is_scored_by_the_same_measures(case):
     assert "test_head_kmeans_accuracy" in record
 
 
-def test_everything_is_a_function_of_the_seed(case, short):
+def test_everything_is_a_function_of_the_seed(case, short_evaluation):
     first, again = (evaluate_encoder(*case, EncoderOptions(draws=1), seed=3).record for _ in range(2))
     assert first == again
 

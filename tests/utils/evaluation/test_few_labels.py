@@ -31,7 +31,7 @@ def test_fine_tuning_starts_as_the_probe_and_leaves_the_encoder_alone(case, monk
     probe = few_label_probe(f, chosen, statistics(f.train))
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     monkeypatch.setattr(few, "train_classifier", lambda model, *rest: model)
-    start = few.finetune(encoder, probe, data[0], train_idx[chosen], OPTIONS, 0)
+    start = few.finetune(encoder, probe, data[0], train_idx[chosen], OPTIONS, 0, few.FINETUNE)
     logits, _ = forward_all(start, in_order(data[1]))
     torch.testing.assert_close(logits, probe(f.test), rtol=1e-3, atol=1e-3)
     monkeypatch.undo()
