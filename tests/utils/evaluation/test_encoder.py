@@ -39,17 +39,23 @@ def case(digits):
     return encoder, data, split(digits.labels, 0.2, 0)
 
 
+def metrics(case, **options):
+    """The record of an evaluation without the times."""
+    record = evaluate_encoder(*case, replace(NOTHING, **options)).record
+    return {key: value for key, value in record.items() if not key.endswith("_seconds")}
+
+
 def keys(case, **options):
-    return set(evaluate_encoder(*case, replace(NOTHING, **options)).record)
+    return set(metrics(case, **options))
 
 
 def test_with_everything_off_only_k_nn_and_probe_are_scored(case):
     scores = evaluate_encoder(*case, NOTHING)
-    assert set(scores.record) == FROZEN
+    assert set(scores.record) == {*FROZEN, "features_seconds", "frozen_seconds"}
     encoder, data, splits = case
     f = encode(encoder, data, *splits, "fp32")
     expected, probe = frozen_scores(f)
-    assert scores.record == expected
+    assert metrics(case) == expected
     assert torch.equal(scores.features.test, f.test)
     assert torch.equal(scores.probe.linear.weight, probe.linear.weight)
 
@@ -71,7 +77,7 @@ def test_fine_tuning_and_the_augmented_probe_add_their_scores(case, short_evalua
 
 
 def test_few_labels_add_a_score_per_number_of_labels_and_draw(case, short_evaluation):
-    record = evaluate_encoder(*case, replace(NOTHING, few_labels=True, draws=2)).record
+    record = metrics(case, few_labels=True, draws=2)
     whats = ("knn", "linear", "finetuned", "spread")
     added = {f"test_{w}_{n}_accurac{end}" for w in whats for n in (1, 10) for end in ("y", "ies")}
     assert set(record) == FROZEN | added
@@ -88,7 +94,8 @@ def test_a_head_is_scored_by_the_same_measures(case):
 
 
 def test_everything_is_a_function_of_the_seed(case, short_evaluation):
-    first, again = (evaluate_encoder(*case, EncoderOptions(draws=1), seed=3).record for _ in range(2))
+    records = [evaluate_encoder(*case, EncoderOptions(draws=1), seed=3).record for _ in range(2)]
+    first, again = ({k: v for k, v in record.items() if "seconds" not in k} for record in records)
     assert first == again
 
 
@@ -142,3 +149,16 @@ def test_predictions_are_those_of_the_probe_and_hold_what_the_figures_show(case,
 def test_a_map_is_written_with_one_digit_behind_the_point():
     points = np.array([[1.26, -2.0]])
     assert map_csv(np.array([7]), points, 2 * points).splitlines()[1] == "7,1.3,-2.0,2.5,-4.0"
+
+
+def test_every_part_of_an_evaluation_is_timed(case, short_evaluation):
+    record = evaluate_encoder(*case, EncoderOptions(draws=2, distill=True)).record
+    parts = {"features", "graph", "kmeans", "kmeans_spread"}
+    parts |= {f"{prefix}frozen" for prefix in ("", "random_", "pixels_")}
+    parts |= {f"{prefix}finetuned" for prefix in ("", "random_")}
+    for n in (1, 10):
+        parts |= {f"{prefix}frozen_{n}" for prefix in ("", "random_", "pixels_")}
+        parts |= {f"{prefix}finetuned_{n}" for prefix in ("", "random_")}
+        parts |= {f"spread_{n}", f"self_trained_{n}"}
+    assert {key.removesuffix("_seconds") for key in record if key.endswith("_seconds")} == parts
+    assert all(record[f"{part}_seconds"] >= 0 for part in parts)

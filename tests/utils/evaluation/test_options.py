@@ -1,7 +1,11 @@
 """EncoderOptions from a script's arguments."""
 
+import time
+
+import pytest
+
 import train_simclr
-from utils.evaluation.options import EncoderOptions
+from utils.evaluation.options import EncoderOptions, stopwatch
 
 
 def options_of(*flags, **changes):
@@ -26,3 +30,13 @@ def test_a_script_switches_parts_off():
     assert not options.few_labels
     assert not options.floors
     assert options.clustering
+
+
+def test_the_stopwatch_adds_up_the_seconds_of_equal_names(monkeypatch):
+    ticks = iter([10.0, 11.5, 20.0, 20.25])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    record = {"other": 1}
+    for _ in range(2):
+        with stopwatch(record, "probe"):
+            pass
+    assert record == {"other": 1, "probe_seconds": pytest.approx(1.75)}
