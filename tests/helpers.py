@@ -1,13 +1,17 @@
 """What several test files need: where things are, small digit-like IDX files, one-line helpers."""
 
 import os
+import socket
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from data.images import IDX_FILES
+from utils.evaluation import few_labels
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -78,3 +82,32 @@ def blobs(count, classes=3, spread=0.3, seed=0):
     labels = torch.arange(count) % classes
     centres = 3 * torch.eye(8)[labels]
     return centres + spread * torch.randn(count, 8, generator=generator), labels
+
+
+def free_port():
+    """A port of this machine at which processes can meet, as text."""
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return str(s.getsockname()[1])
+
+
+def start_script(script, argv, *launcher, **environment):
+    """Start a script in a process of its own with as many threads as this one: sums depend on them."""
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, *launcher, script, *argv]
+    environment = {**os.environ, **threads, **environment}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+
+
+def run_two_ranks(script, argv):
+    """Run a script in two processes, which torchrun would tell the same; its own start takes seconds."""
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": free_port()}
+    ranks = [start_script(script, argv, RANK=str(rank), LOCAL_RANK=str(rank), **meeting) for rank in range(2)]
+    assert [process.wait(timeout=240) for process in ranks] == [0, 0]
+
+
+def shorten_evaluation(monkeypatch):
+    """Let fine-tuning and self-training of an encoder last one epoch of a few images."""
+    for name in ("FINETUNE", "FINETUNE_ALL", "DISTIL"):
+        monkeypatch.setattr(few_labels, name, getattr(few_labels, name) | {"epochs": 1})
+    monkeypatch.setattr(few_labels, "FINETUNE_IMAGES", 64)

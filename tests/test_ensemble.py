@@ -241,6 +241,21 @@ def test_it_resumes_member_by_member(tmp_path, tiny_dir, monkeypatch, capsys):
     assert without_seconds(resumed) == without_seconds(whole)
 
 
+def test_a_finished_ensemble_is_scored_again_from_its_members(tmp_path, tiny_dir, monkeypatch, capsys):
+    first = train(tiny_dir, tmp_path, "--runs", "2")
+    monkeypatch.setattr(train_cnn, "train", None)  # to call it is an error
+    again = train(tiny_dir, tmp_path, "--runs", "2", "--rescore")
+    assert again == first
+    folder = tmp_path / "ensemble" / "run"
+    config = RunFolder(folder).read_json("config.json")
+    assert "rescored" in config
+    (folder / "member-1" / "predictions.npz").unlink()
+    with pytest.raises(SystemExit) as stop:
+        train(tiny_dir, tmp_path, "--runs", "2", "--rescore")
+    assert stop.value.code == 2
+    assert "member-1/predictions.npz, which is not committed" in capsys.readouterr().err
+
+
 # --- Finished runs --------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, no_network, without_seconds
+from helpers import no_network, start_script, without_seconds
 
 import train_cnn
 from data import DATASETS, load
-from models import load_encoder, load_model
+from models import load_encoder, load_model, read_model
 from utils.runs.folder import RunFolder
 from utils.training.forward import predict
 
@@ -32,6 +31,18 @@ FILES = {
     "mistakes.png",
     "filters.png",
 }
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch, request):
+    """Figures take most of a test's time: they are drawn where a test asks for the fixture `figures`."""
+    if "figures" not in request.fixturenames:
+        monkeypatch.setattr(train_cnn, "draw", lambda *args: None)
+
+
+@pytest.fixture
+def figures():
+    """A test that takes it has its figures drawn."""
 
 
 def flags(data, results, *more):
@@ -52,7 +63,7 @@ def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_a_run_writes_all_its_files(tmp_path, tiny_dir, capsys):
+def test_a_run_writes_all_its_files(tmp_path, tiny_dir, figures, capsys):
     metrics = train_cnn.main(flags(tiny_dir, tmp_path, "--model", "lenet", "--epochs", "3"))
     folder = tmp_path / "cnn" / "lenet"
     assert set(os.listdir(folder)) == FILES
@@ -145,7 +156,7 @@ def test_permuted_test_labels_change_no_weight(tmp_path, tiny_dir, monkeypatch):
     assert plain["runs"][0]["test_accuracy"] != permuted["runs"][0]["test_accuracy"]
 
 
-def test_runs_are_seeds_with_mean_and_deviation(tmp_path, tiny_dir):
+def test_runs_are_seeds_with_mean_and_deviation(tmp_path, tiny_dir, figures):
     metrics = train_cnn.main(flags(tiny_dir, tmp_path, "--runs", "2", "--seed", "5"))
     folder = tmp_path / "cnn" / "linear"
     assert [run["seed"] for run in metrics["runs"]] == [5, 6]
@@ -185,7 +196,7 @@ def test_without_validation_all_images_are_trained_on(tmp_path, tiny_dir):
 
 
 @pytest.mark.parametrize("model", ["cnn", "wide", "resnet18"])
-def test_a_dry_run_writes_everything_from_one_batch(tmp_path, tiny_dir, model):
+def test_a_dry_run_writes_everything_from_one_batch(tmp_path, tiny_dir, figures, model):
     argv = flags(tiny_dir, tmp_path, "--dry-run", "--model", model, "--epochs", "9")
     train_cnn.main(argv)
     assert set(os.listdir(tmp_path / "cnn" / "dry-run")) == FILES
@@ -194,7 +205,7 @@ def test_a_dry_run_writes_everything_from_one_batch(tmp_path, tiny_dir, model):
 
 
 def test_the_offline_digits_need_no_files(tmp_path):
-    metrics = train_cnn.main(flags("nowhere", tmp_path, "--dataset", "mnist-5k", "--epochs", "8"))
+    metrics = train_cnn.main(flags("nowhere", tmp_path, "--dataset", "mnist-5k", "--epochs", "3"))
     assert metrics["mean"]["test_accuracy"] > 0.8
 
 
@@ -224,17 +235,10 @@ def test_ctrl_c_keeps_the_checkpoint_and_prints_the_command_that_resumes(
     assert without_seconds(metrics) == without_seconds(alone)
 
 
-def start_script(argv, *launcher):
-    """train_cnn.py in a process of its own with as many threads as this one: sums depend on them."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, *launcher, "train_cnn.py", *argv]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-
-
 def test_kill_9_and_resume_ends_in_the_same_metrics(tmp_path, tiny_dir):
-    how = ("--model", "lenet", "--epochs", "60", "--ema", "0.9", "--name", "run")
+    how = ("--model", "lenet", "--epochs", "40", "--ema", "0.9", "--name", "run")
     unbroken = train_cnn.main(flags(tiny_dir, tmp_path / "whole", *how))
-    process = start_script(flags(tiny_dir, tmp_path / "killed", *how))
+    process = start_script("train_cnn.py", flags(tiny_dir, tmp_path / "killed", *how))
     history = tmp_path / "killed" / "cnn" / "run" / "history.jsonl"
     deadline = time.monotonic() + 120
     while not (history.exists() and history.read_text().count("\n") >= 3):
@@ -254,11 +258,85 @@ def test_torchrun_shares_the_runs_out_and_gives_the_same_metrics(tmp_path, tiny_
     how = ("--runs", "3", "--model", "lenet", "--name", "run")
     one = train_cnn.main(flags(tiny_dir, tmp_path / "one", *how))
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    process = start_script(flags(tiny_dir, tmp_path / "two", *how), *torchrun)
+    process = start_script("train_cnn.py", flags(tiny_dir, tmp_path / "two", *how), *torchrun)
     assert process.wait(timeout=240) == 0
     two = RunFolder(tmp_path / "two" / "cnn" / "run").read_json("metrics.json")
     assert without_seconds(one) == without_seconds(two)
     assert one["mean"]["test_accuracy"] == two["mean"]["test_accuracy"]
+
+
+# --- Scoring again ---
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """An epoch of training is an error, from when the test calls this."""
+
+    def train_epoch(*args):
+        raise AssertionError("trained")
+
+    return lambda: monkeypatch.setattr("utils.training.fit.Training.train_epoch", train_epoch)
+
+
+@pytest.mark.parametrize("more", [[], ["--runs", "2"], ["--patience", "1", "--epochs", "4"]])
+def test_a_finished_run_is_scored_again_without_training(tmp_path, tiny_dir, no_training, more):
+    how = flags(tiny_dir, tmp_path, "--name", "a", "--model", "lenet", *more)
+    first = train_cnn.main(how)
+    folder = RunFolder(tmp_path / "cnn" / "a")
+    before, history = folder.read_json("config.json"), folder.history()
+    no_training()
+    again = train_cnn.main([*how, "--rescore"])
+    assert again == first == folder.read_json("metrics.json")
+    assert folder.history() == history
+    after = folder.read_json("config.json")
+    assert set(after.pop("rescored")) == {"commit", "versions"}
+    assert after == before
+    for part in folder.folder.glob("seed-*"):
+        assert "rescored" in RunFolder(part).read_json("config.json")
+
+
+def test_the_evaluation_may_change_when_a_run_is_scored_again(tmp_path, tiny_dir, no_training):
+    plain = train_cnn.main(flags(tiny_dir, tmp_path, "--name", "a"))
+    expected = train_cnn.main(flags(tiny_dir, tmp_path, "--name", "b", "--shifts", "1"))
+    no_training()
+    shifted = train_cnn.main(flags(tiny_dir, tmp_path, "--name", "a", "--shifts", "1", "--rescore"))
+    assert without_seconds(shifted) == without_seconds(expected) != without_seconds(plain)
+    assert shifted["seconds"] == plain["seconds"]
+    config = RunFolder(tmp_path / "cnn" / "a").read_json("config.json")
+    assert config["arguments"]["shifts"] == 1
+    assert "--shifts 1" in config["command"]
+
+
+def test_scoring_again_what_cannot_be_is_refused(tmp_path, tiny_dir, capsys):
+    train_cnn.main(flags(tiny_dir, tmp_path, "--name", "a"))
+    folder = tmp_path / "cnn" / "a"
+
+    def files():
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def refused(*more):
+        before = files()
+        with pytest.raises(SystemExit) as stop:
+            train_cnn.main(flags(tiny_dir, tmp_path, "--rescore", *more))
+        assert stop.value.code == 2
+        assert files() == before
+        return capsys.readouterr().err
+
+    assert "--lr was 0.01, now 0.02" in refused("--name", "a", "--lr", "0.02")
+    assert "no finished run" in refused("--name", "other")
+    assert "need --name" in refused()
+    (folder / "last.pt").unlink()
+    assert "last.pt, which is not committed" in refused("--name", "a")
+
+
+def test_a_saved_model_says_what_it_was_trained_on(tmp_path, tiny_dir):
+    train_cnn.main(flags(tiny_dir, tmp_path))
+    saved = read_model(tmp_path / "cnn" / "linear" / "best.pt")
+    assert (saved.name, saved.options) == ("linear", {"num_classes": 10})
+    assert saved.data == load("mnist", tiny_dir)[0].description
+
+
+# --- Bad input ---
 
 
 @pytest.mark.parametrize(
@@ -282,7 +360,7 @@ def test_torchrun_shares_the_runs_out_and_gives_the_same_metrics(tmp_path, tiny_
         (["--lr", "nan"], "above 0"),
         (["--name", "../up"], "letters"),
         (["--resume"], "need --name"),
-        (["--data-dir", "/nowhere/at/all"], "--dataset mnist-5k"),
+        (["--data-dir", "/dev/null/nowhere"], "--dataset mnist-5k"),
         (["--track", "wandb"], "pip install wandb"),
         (["--device", "cuda"], "--device cpu"),
     ],

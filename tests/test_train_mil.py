@@ -3,17 +3,15 @@
 import json
 import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from helpers import FACTS, ROOT, no_network, without_seconds
+from helpers import FACTS, no_network, run_two_ranks, without_seconds
 
 import train_mil
 from data import load
-from models import create, load_model, save_model
+from models import create, load_model, read_model, save_model
 from models.mil import POOLINGS, create_mil
 from utils.evaluation.mil import predict_bags
 from utils.runs.folder import RunFolder
@@ -179,6 +177,80 @@ def test_a_dry_run_writes_everything(tmp_path, tiny_dir, monkeypatch):
     assert set(os.listdir(tmp_path / "mil" / "dry-run")) == FILES
 
 
+def test_without_validation_bags_the_last_epoch_and_a_threshold_of_a_half_count(tmp_path, tiny_dir):
+    metrics = train_mil.main(flags(tiny_dir, tmp_path, "--val-bags", "0", "--epochs", "3"))
+    folder = RunFolder(tmp_path / "mil" / "attention")
+    (record,) = metrics["runs"]
+    assert (record["best_epoch"], record["epochs"]) == (3, 3)
+    assert (record["threshold"], record["val_bags"]) == (0.5, 0)
+    assert not any(key.startswith("val_") for key in record if key != "val_bags")
+    assert not any(key.startswith("val_") for line in folder.history() for key in line)
+    saved = folder.predictions()
+    assert not any(key.startswith("val_") for key in saved)
+    assert record["test_accuracy"] == ((saved["test_probabilities"] >= 0.5) == saved["test_labels"]).mean()
+
+
+def test_validation_bags_choose_and_are_not_trained_on(tmp_path, tiny_dir):
+    """The weights after the last epoch are the same with and without them."""
+    for name, bags in (("with", "8"), ("without", "0")):
+        train_mil.main(flags(tiny_dir, tmp_path, "--val-bags", bags, "--name", name))
+    last = [RunFolder(tmp_path / "mil" / name).load_checkpoint()["model"] for name in ("with", "without")]
+    assert all(torch.equal(value, last[1][key]) for key, value in last[0].items())
+
+
+def test_a_finished_run_is_scored_again_without_training(tmp_path, tiny_dir, monkeypatch):
+    how = flags(tiny_dir, tmp_path, "--name", "a", "--runs", "2")
+    first = train_mil.main(how)
+
+    def step(*batch):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(train_mil, "mil_step", lambda *args: step)
+    assert train_mil.main([*how, "--rescore"]) == first
+    assert "rescored" in RunFolder(tmp_path / "mil" / "a").read_json("config.json")
+
+
+def test_a_saved_network_says_what_it_was_trained_on(tmp_path, tiny_dir):
+    train_mil.main(flags(tiny_dir, tmp_path, "--dropout", "0.25"))
+    saved = read_model(tmp_path / "mil" / "attention" / "best.pt", create_mil)
+    assert (saved.name, saved.options["method"]) == ("linear", "attention")
+    assert saved.data == load("mnist", tiny_dir)[0].description
+
+
+# --- The bags alone ---
+
+
+def test_the_bags_are_drawn_and_described_and_nothing_is_trained(tmp_path, tiny_dir, capsys):
+    picture = tmp_path / "bags.png"
+    more = ("--train-bags", "30", "--mean-length", "6", "--show-bags", str(picture))
+    assert train_mil.main(flags(tiny_dir, tmp_path / "r", *more)) is None
+    told = capsys.readouterr()
+    assert not told.err
+    assert "positive bags                    0.500" in told.out
+    assert "bags                             30" in told.out
+    assert str(picture) in told.out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--target", "10"],
+        ["--train-bags", "0"],
+        ["--data-dir", "/dev/null/nowhere"],
+        ["--show-bags", "/dev/null/x.png"],
+    ],
+)
+def test_bags_that_cannot_be_drawn_are_refused_in_one_line(tmp_path, tiny_dir, capsys, monkeypatch, wrong):
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    with pytest.raises(SystemExit) as stop:
+        train_mil.main(flags(tiny_dir, tmp_path / "r", "--show-bags", str(tmp_path / "x.png"), *wrong))
+    assert stop.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 # --- The sweep ----------------------------------------------------------------------------------------
 
 
@@ -227,13 +299,10 @@ def test_a_stopped_sweep_goes_on_to_the_same_result(tmp_path, tiny_dir, small_sw
     assert metrics(resumed) == metrics(whole)
 
 
-def test_torchrun_shares_a_sweep_out(tmp_path, tiny_dir):
+def test_two_ranks_share_a_sweep_out(tmp_path, tiny_dir):
     how = ("--sweep", "6", "--epochs", "1")
     one = train_mil.main(flags(tiny_dir, tmp_path / "one", *how))
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train_mil.py")
-    command = [sys.executable, *launcher, *flags(tiny_dir, tmp_path / "two", *how)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True, timeout=240)
+    run_two_ranks("train_mil.py", flags(tiny_dir, tmp_path / "two", *how))
     folder = tmp_path / "two" / "mil" / "sweep"
     shares = [len((folder / f"records-{rank}.jsonl").read_text().splitlines()) for rank in (0, 1)]
     assert sorted(shares) == [3, 4]
@@ -258,11 +327,16 @@ def test_torchrun_shares_a_sweep_out(tmp_path, tiny_dir):
         (["--method", "median"], "median"),
         (["--repeats", "0"], "at least 1"),
         (["--sweep", "50,x"], "as in 50,100"),
+        (["--sweep", "4", "--rescore", "--name", "a"], "a sweep saves none"),
+        (["--val-bags", "1"], "0 or at least 2"),
+        (["--val-bags", "-1"], "at least 0"),
+        (["--val-bags", "0", "--schedule", "plateau"], "--val-bags above 0"),
+        (["--rescore", "--name", "a"], "no finished run"),
         (["--freeze"], "needs --encoder"),
         (["--encoder", "/no/such/file.pt"], "no such file"),
         (["--encoder", "DAMAGED"], "not a model file"),
         (["--encoder", "FOREIGN"], "does not hold a 'cnn'"),
-        (["--data-dir", "/nowhere/at/all"], "--dataset mnist-5k"),
+        (["--data-dir", "/dev/null/nowhere"], "--dataset mnist-5k"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(

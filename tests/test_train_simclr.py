@@ -1,19 +1,17 @@
 """train_simclr.py end to end on tiny data on the CPU."""
 
 import json
-import subprocess
-import sys
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from helpers import FACTS, ROOT
+from helpers import FACTS, run_two_ranks, shorten_evaluation, without_seconds
 
 import train_simclr
 from data import load, split
-from models import CheckpointError, create, load_encoder, save_model
+from models import CheckpointError, create, load_encoder, read_model, save_model
 from utils.evaluation import encoder
-from utils.evaluation import few_labels as few
 from utils.runs.folder import RunFolder
 
 FILES = {
@@ -40,15 +38,19 @@ def flags(data, results, *more):
     ]
 
 
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch, request):
+    """Figures take long: they are drawn where a test asks for the fixture `figures`."""
+    if "figures" not in request.fixturenames:
+        monkeypatch.setattr(train_simclr, "draw", lambda *args: None)
+
+
 @pytest.fixture
-def short(monkeypatch):
-    """Fine-tuning and distillation of one epoch of a few images."""
-    monkeypatch.setattr(few, "FINETUNE", few.FINETUNE | {"epochs": 1})
-    monkeypatch.setattr(few, "FINETUNE_IMAGES", 64)
-    monkeypatch.setattr(few, "DISTIL", few.DISTIL | {"epochs": 1})
+def figures():
+    """A test that takes it has its figures drawn."""
 
 
-def test_a_run_writes_all_its_files_and_scores(tmp_path, tiny_dir, short, capsys):
+def test_a_run_writes_all_its_files_and_scores(tmp_path, tiny_dir, short_evaluation, figures, capsys):
     metrics = train_simclr.main(flags(tiny_dir, tmp_path, "--distill"))
     folder = tmp_path / "simclr" / "simclr"
     assert {path.name for path in folder.iterdir()} == FILES
@@ -114,7 +116,7 @@ def test_more_training_lowers_the_loss_and_raises_the_k_nn_accuracy(tmp_path, ti
     )
 
 
-def test_supcon_uses_the_labels_and_names_its_folder(tmp_path, tiny_dir, short):
+def test_supcon_uses_the_labels_and_names_its_folder(tmp_path, tiny_dir, short_evaluation):
     how = ("--method", "supcon", "--draws", "1", "--epochs", "1")
     train_simclr.main(flags(tiny_dir, tmp_path, *how))
     config = json.loads((tmp_path / "simclr" / "supcon" / "config.json").read_text())
@@ -122,7 +124,7 @@ def test_supcon_uses_the_labels_and_names_its_folder(tmp_path, tiny_dir, short):
     assert config["name"] == "supcon"
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, tiny_dir, short, monkeypatch):
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, tiny_dir, short_evaluation, monkeypatch):
     def train(folder, *more):
         return train_simclr.main(flags(tiny_dir, tmp_path / folder, "--name", "run", "--draws", "1", *more))
 
@@ -152,13 +154,7 @@ def test_two_ranks_train_one_encoder_together(tmp_path, tiny_dir):
     """The same loss, epoch by epoch, as one process, from half of the batch each."""
     how = ("--dry-run", "--draws", "1", "--views", "affine")
     train_simclr.main(flags(tiny_dir, tmp_path / "one", *how))
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train_simclr.py"]
-    subprocess.run(
-        [sys.executable, *torchrun, *flags(tiny_dir, tmp_path / "two", *how)],
-        cwd=ROOT,
-        check=True,
-        timeout=600,
-    )
+    run_two_ranks("train_simclr.py", flags(tiny_dir, tmp_path / "two", *how))
     one, two = (RunFolder(tmp_path / x / "simclr" / "dry-run") for x in ("one", "two"))
     assert len(two.history()) == len(one.history()) == 1
     for key in ("train_loss", "train_alignment", "train_uniformity"):
@@ -166,6 +162,104 @@ def test_two_ranks_train_one_encoder_together(tmp_path, tiny_dir):
     a, b = (torch.load(run.path("encoder.pt"), weights_only=True)["weights"] for run in (one, two))
     assert a.keys() == b.keys()
     assert two.read_json("metrics.json")["mean"].keys() == one.read_json("metrics.json")["mean"].keys()
+
+
+def test_the_method_alone_gives_its_recipe():
+    """The flags that the SupCon of the report was trained with are its defaults."""
+
+    def parsed(*flags):
+        return vars(train_simclr.parse(["--device", "cpu", "--precision", "fp32", *flags])[0])
+
+    explicit = "--encoder cnn --epochs 12 --temperature 0.1 --views affine --strength 0.6 --ema 0.998"
+    supcon, simclr = parsed("--method", "supcon"), parsed()
+    assert supcon == parsed("--method", "supcon", *explicit.split())
+    assert {key: supcon[key] for key in train_simclr.SUPCON} == train_simclr.SUPCON
+    assert {key: simclr[key] for key in train_simclr.SIMCLR} == train_simclr.SIMCLR
+    assert simclr["encoder"] == "compact"
+    mixed = parsed("--method", "supcon", "--encoder", "fast", "--ema", "0")
+    assert mixed == {**supcon, "encoder": "fast", "ema": 0}
+
+
+# --- Scoring again ---
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_dir):
+    """The results folder of a finished run "run" without figures. Read only."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_simclr, "draw", lambda *args: None)
+        shorten_evaluation(patch)
+        train_simclr.main(flags(tiny_dir, folder, "--name", "run"))
+    return folder
+
+
+@pytest.fixture
+def rescore(finished, tmp_path, tiny_dir, short_evaluation, monkeypatch):
+    """A copy of the finished run, and a function that scores it again; pre-training is an error."""
+
+    def step(*batch):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(train_simclr, "contrastive_step", lambda *args: step)
+    shutil.copytree(finished, tmp_path / "copy")
+    run = RunFolder(tmp_path / "copy" / "simclr" / "run")
+    argv = flags(tiny_dir, tmp_path / "copy", "--name", "run", "--rescore")
+    return run, lambda *more: train_simclr.main([*argv, *more])
+
+
+def test_a_finished_run_is_scored_again_without_pre_training(rescore):
+    run, again = rescore
+    metrics, config = run.read_json("metrics.json"), run.read_json("config.json")
+    assert without_seconds(again()) == without_seconds(metrics)
+    found = run.read_json("config.json")
+    assert set(found.pop("rescored")) == {"commit", "versions"}
+    assert found == config
+
+
+def test_the_evaluation_may_change_when_a_run_is_scored_again(rescore):
+    run, again = rescore
+    before = run.read_json("metrics.json")["runs"][0]
+    record = again("--draws", "3")["runs"][0]
+    few = [key for key in before if key.endswith("_accuracies")]
+    assert len(few) > 10
+    for key in few:
+        assert len(record[key]) == 3
+        assert record[key][:2] == before[key]
+    same = {key for key in before if key not in few and key.replace("accuracy", "accuracies") not in few}
+    same -= {key for key in before if key.endswith("_seconds") and key != "train_seconds"}
+    assert {key: record[key] for key in same} == {key: before[key] for key in same}
+    assert run.read_json("config.json")["arguments"]["draws"] == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "lost", "said"),
+    [
+        (["--lr", "0.5"], None, "--lr was 0.003, now 0.5"),
+        (["--encoder", "lenet"], None, "--encoder was fast, now lenet"),
+        ([], "last.pt", "last.pt, which is not committed"),
+        ([], "metrics.json", "no finished run"),
+    ],
+)
+def test_scoring_again_what_cannot_be_is_refused(rescore, more, lost, said, capsys):
+    run, again = rescore
+    if lost:
+        run.path(lost).unlink()
+    before = run.read_json("config.json")
+    with pytest.raises(SystemExit) as stopped:
+        again(*more)
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+    assert run.read_json("config.json") == before
+
+
+def test_a_saved_encoder_says_what_it_was_trained_on(finished, tiny_dir):
+    saved = read_model(finished / "simclr" / "run" / "encoder.pt")
+    assert (saved.name, saved.options) == ("fast", {"num_classes": 0})
+    assert saved.data == load("mnist", tiny_dir)[0].description
+
+
+# --- Bad input ---
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,31 @@
 """The shared command line: bounds, devices, precision, the rebuilt command."""
 
 import argparse
+import re
 
 import pytest
 import torch
 
+import ensemble
 import train_cnn
-from utils.cli import command, command_line, fill, number, resolve_device, resolve_precision
+import train_mil
+import train_simclr
+from data import ImageSet
+from utils.cli import (
+    command,
+    command_line,
+    command_lines,
+    fill,
+    load_data,
+    number,
+    recipe_table,
+    resolve_device,
+    resolve_machine,
+    resolve_precision,
+)
 from utils.errors import UserError
+from utils.runs.folder import RunFolder
+from utils.training.config import RECIPES
 
 
 @pytest.mark.parametrize(
@@ -93,3 +111,113 @@ def test_an_unforeseen_error_keeps_its_traceback():
 
     with pytest.raises(ZeroDivisionError):
         main([])
+
+
+def test_ranks_above_the_first_are_silent_and_a_dry_run_is_one_epoch(monkeypatch):
+    args = train_cnn.make_parser().parse_args(["--device", "cpu", "--precision", "fp32", "--epochs", "9"])
+    monkeypatch.setenv("RANK", "1")
+    resolve_machine(args)
+    assert (args.quiet, args.epochs, args.device) == (True, 9, "cpu")
+    args.dry_run = True
+    resolve_machine(args)
+    assert args.epochs == 1
+
+
+def test_a_dry_run_loads_a_thousand_images(monkeypatch):
+    many = ImageSet(torch.zeros(1100, 1, 28, 28, dtype=torch.uint8), torch.zeros(1100), 0.1, 0.3)
+    monkeypatch.setattr("utils.cli.load", lambda *args: (many, many))
+    for more, count in (([], 1100), (["--dry-run"], 1000)):
+        sets = load_data(train_cnn.make_parser().parse_args(["--device", "cpu", *more]))
+        assert [len(part.labels) for part in sets] == [len(part.images) for part in sets] == [count] * 2
+
+
+def test_the_command_that_resumes_names_the_run_and_only_what_the_user_gave():
+    parser = train_cnn.make_parser()
+    args = parser.parse_args(["--lr", "0.1", "--data-dir", "d", "--overwrite", "--name", "old"])
+    shown, resume = command_lines(parser, args)
+    fill(args, {"epochs": 7})
+    assert shown == "python train_cnn.py --lr 0.1"
+    run = RunFolder("results/cnn/new")
+    assert resume(run) == "python train_cnn.py --data-dir d --lr 0.1 --name new --resume"
+
+
+# --- Help ---
+
+
+def test_a_table_has_a_line_per_recipe_or_with_few_recipes_a_line_per_flag():
+    many = {name: {"lr": 0.1, "batch_size": n} for n, name in enumerate("abc")}
+    assert recipe_table(many, "recipes").splitlines() == [
+        "recipes:",
+        "     lr   batch-size",
+        "  a  0.1  0",
+        "  b  0.1  1",
+        "  c  0.1  2",
+    ]
+    few = {"a": {"lr": 0.1, "ema": 0.0, "views": "affine"}, "b": {"lr": 0.25, "ema": 0.9}}
+    assert recipe_table(few, "recipes").splitlines() == [
+        "recipes:",
+        "         a       b",
+        "  lr     0.1     0.25",
+        "  ema    0.0     0.9",
+        "  views  affine",
+    ]
+
+
+SCRIPTS = {
+    train_cnn: RECIPES,
+    train_simclr: train_simclr.RECIPES,
+    train_mil: {"default": train_mil.RECIPE},
+    ensemble: RECIPES,
+}
+
+
+@pytest.fixture(params=SCRIPTS, ids=lambda script: script.__name__)
+def script(request):
+    return request.param
+
+
+def test_help_shows_examples_before_flags_and_recipes_at_the_end(script):
+    told = script.make_parser().format_help()
+    positions = [told.index(text) for text in (f"    python {script.__name__}.py", "--dataset", "\nrecipe")]
+    assert positions == sorted(positions)
+    assert recipe_table(SCRIPTS[script], "x").partition("\n")[2] in told
+    assert len(told.splitlines()[0]) < 60  # usage: the flags are listed below, not there
+
+
+def test_every_example_in_the_help_text_parses(script):
+    # The flags end where two spaces begin a remark.
+    flags = re.findall(rf"^    .*\b{script.__name__}\.py((?: \S+)*)", script.__doc__, re.M)
+    assert len(flags) >= 5
+    for text in flags:
+        script.make_parser().parse_args(text.split())
+
+
+def test_every_default_is_shown_as_a_value(script):
+    """In the help text of the flag, or in the table of recipes."""
+    parser = script.make_parser()
+    table = {key for recipe in SCRIPTS[script].values() for key in recipe}
+    # Without a value these do nothing.
+    off = {"sweep", "encoder", "show_bags", "folds", "member_folds", "labels_per_class", "sources"}
+    for action in parser._actions:
+        if action.nargs == 0 or action.dest in off or action.dest in table:
+            continue
+        if action.option_strings == ["--repeats"]:
+            continue  # the same as --runs
+        shown = re.search(r"default: ([^;)]+)", action.help)
+        assert shown, action.option_strings
+        if action.default is not None:
+            value = str(action.default).removesuffix(".0")
+            assert shown[1].split(",")[0] == value, action.option_strings
+
+
+def test_every_metavar_is_short(script):
+    for action in script.make_parser()._actions:
+        if action.nargs != 0:
+            assert action.metavar, action.option_strings
+            assert len(action.metavar) <= 9, action.option_strings
+
+
+@pytest.mark.parametrize("flag", ["--dataset", "--schedule", "--device"])
+def test_a_help_text_lists_its_choices(script, flag):
+    action = next(action for action in script.make_parser()._actions if flag in action.option_strings)
+    assert all(name in action.help for name in action.choices)

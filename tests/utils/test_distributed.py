@@ -1,10 +1,10 @@
 """Two ranks on one machine: together they compute what one process computes."""
 
 import os
-import socket
 
 import torch
 import torch.multiprocessing as mp
+from helpers import free_port
 from torch import nn
 
 from models import ContrastiveModel, nt_xent, supcon
@@ -31,8 +31,8 @@ def _losses_and_gradients(model, network, images, labels):
     return found, [b.clone() for b in model.buffers()]
 
 
-def _rank(rank, address, path):
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=address)
+def _rank(rank, port, path):
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=port)
     torch.set_num_threads(1)
     distributed.start(torch.device("cpu"))
     model, images, labels = _case()
@@ -43,10 +43,7 @@ def _rank(rank, address, path):
 
 
 def test_two_ranks_give_the_loss_the_gradients_and_the_statistics_of_one_process(tmp_path):
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        address = str(s.getsockname()[1])
-    mp.spawn(_rank, (address, str(tmp_path)), nprocs=2)
+    mp.spawn(_rank, (free_port(), str(tmp_path)), nprocs=2)
     model, images, labels = _case()
     one, one_buffers = _losses_and_gradients(model, model, images, labels)
     for rank in (0, 1):

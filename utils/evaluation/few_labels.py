@@ -90,7 +90,7 @@ def finetune(
     labelled: torch.Tensor,
     options: EncoderOptions,
     seed: int,
-    recipe: dict = FINETUNE,
+    recipe: dict,
 ) -> Classifier:
     """Train a copy of the encoder under the probe on the labelled images; return the Classifier.
 
@@ -219,7 +219,8 @@ class FewLabels:
         """The encoder of the features and a probe, trained together."""
         train_set, test_set = self.data
         probe = few_label_probe(self.features, chosen, self.scale).rescaled(self.length)
-        model = finetune(encoder, probe, train_set, self.train_idx[chosen], self.options, seed)
+        labelled = self.train_idx[chosen]
+        model = finetune(encoder, probe, train_set, labelled, self.options, seed, FINETUNE)
         return {"finetuned": forward_all(model, in_order(test_set))[0]}
 
     def spread(self, chosen: torch.Tensor, graph: "csr_array") -> dict[str, torch.Tensor]:

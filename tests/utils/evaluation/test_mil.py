@@ -9,7 +9,20 @@ from sklearn.metrics import roc_auc_score
 
 from data.bags import Bags, build
 from models.mil import create_mil
-from utils.evaluation.mil import auc, bag_loss, best_threshold, key_auc, predict_bags, score_bags
+from utils.evaluation.mil import (
+    auc,
+    bag_loss,
+    best_threshold,
+    evaluate_bags,
+    key_auc,
+    predict_bags,
+    roc_points,
+    save_bag_predictions,
+    score_bags,
+    validate_bags,
+)
+from utils.plots.mil import RATES
+from utils.runs.folder import RunFolder
 
 
 def test_predictions_do_not_depend_on_how_the_bags_are_batched(digits, monkeypatch):
@@ -72,3 +85,49 @@ def test_scores_of_bags_follow_from_the_predictions():
     assert scores["test_accuracy_low"] < 2 / 3 < scores["test_accuracy_high"]
     one_class = Bags(some.indices, some.lengths, torch.zeros(6, dtype=torch.bool))
     assert "test_auc" not in score_bags(found, one_class, "test", threshold=0.5)
+
+
+def test_a_roc_curve_is_read_at_fixed_rates_and_empty_for_one_class():
+    labels = np.array([False, False, True, True])
+    perfect = roc_points(np.array([0.1, 0.2, 0.8, 0.9]), labels)
+    assert len(perfect) == len(RATES)
+    assert perfect[1:] == [1.0] * (len(RATES) - 1)
+    chance = roc_points(np.full(4, 0.5), labels)
+    assert chance == pytest.approx(np.asarray(RATES), abs=1e-5)
+    assert roc_points(np.full(4, 0.5), np.ones(4, dtype=bool)) == []
+
+
+@pytest.fixture
+def trained(digits):
+    """A network, (train, test) images, and bags of both."""
+    torch.manual_seed(0)
+    val, test = (build(digits.labels, torch.arange(200), 20, mean_length=4, seed=seed) for seed in (0, 1))
+    return create_mil("linear", "attention"), (digits, digits), val, test
+
+
+def test_the_threshold_comes_from_validation_bags_and_is_a_half_without(trained, tmp_path):
+    model, data, val, test = trained
+    found = {part: predict_bags(model, data[0], bags) for part, bags in (("val", val), ("test", test))}
+    metrics, predictions = evaluate_bags(model, data, val, test, "fp32")
+    assert metrics["threshold"] == best_threshold(found["val"]["probabilities"], val.labels.numpy())
+    assert score_bags(found["test"], test, "test", metrics["threshold"]).items() <= metrics.items()
+    assert score_bags(found["val"], val, "val", metrics["threshold"]).items() <= metrics.items()
+    plain, _ = evaluate_bags(model, data, None, test, "fp32")
+    assert plain == {"threshold": 0.5, **score_bags(found["test"], test, "test", 0.5)}
+    run = RunFolder(tmp_path)
+    save_bag_predictions(run, predictions)
+    saved = run.predictions()
+    assert np.array_equal(saved["test_probabilities"], found["test"]["probabilities"])
+    assert np.array_equal(saved["val_indices"], val.indices.numpy())
+    assert np.array_equal(saved["test_labels"], test.labels.numpy())
+
+
+def test_the_criterion_of_an_epoch_is_the_error_of_the_auc(trained):
+    model, (digits, _), val, _ = trained
+    found = validate_bags(digits, val, "fp32")(model, 1)
+    p = predict_bags(model, digits, val)["probabilities"]
+    assert found["val_auc"] == auc(p, val.labels.numpy())
+    assert found["val_error"] == 1 - found["val_auc"]
+    assert found["val_loss"] == bag_loss(p, val.labels.numpy())
+    positive = val.select(val.labels.nonzero().squeeze(1))
+    assert set(validate_bags(digits, positive, "fp32")(model, 1)) == {"val_loss"}  # no AUC of one class
