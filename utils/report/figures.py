@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from utils.evaluation.few_labels import LABELS_PER_CLASS
 from utils.plots import overview as plots
 from utils.plots import representation as representation_plots
 from utils.plots import style
-from utils.report.rows import Row, method_of, reference_value, rivals
+from utils.report.rows import Row, reference_value, rivals
 from utils.runs.results import Result
 
 # Name in the metrics, text, colour and line of what is scored with few labels.
@@ -41,8 +42,8 @@ class Picture(NamedTuple):
         matplotlib renders the same figure to other bytes, and a machine that only checks must not fail
         for that.
         """
-        modules = [inspect.getmodule(self.draw), style]
-        content = json.dumps(self.data, sort_keys=True) + "".join(map(inspect.getsource, modules))
+        sources = [inspect.getsource(sys.modules[self.draw.__module__]), inspect.getsource(style)]
+        content = json.dumps(self.data, sort_keys=True) + "".join(sources)
         return f"inputs sha256:{hashlib.sha256(content.encode()).hexdigest()}"
 
 
@@ -86,12 +87,12 @@ def representation_pictures(rows: list[Row]) -> Pictures:
     """Return accuracy against labels of the first run, and maps of every method's features beside pixels."""
     first: dict[str, Result] = {}
     for row in rows:
-        first.setdefault(method_of(row.result), row.result)
+        first.setdefault(row.method, row.result)
     pictures = {}
     if rows and (curves := label_curves(rows[0].result.records)):
         pictures["labels.png"] = Picture(representation_plots.accuracy_against_labels, curves)
-    tables = {method: read_map(result.folder) for method, result in first.items()}
-    tables = {method: table for method, table in tables.items() if table}
+    read = {method: read_map(result.folder) for method, result in first.items()}
+    tables = {method: table for method, table in read.items() if table}
     if tables:
         maps = [feature_map("raw pixels", next(iter(tables.values())), "pixels_x", "pixels_y")]
         maps += [feature_map(f"features of {method}", table, "x", "y") for method, table in tables.items()]

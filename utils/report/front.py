@@ -22,7 +22,7 @@ def front_section(found: Collection, rows: list[Row]) -> str:
     lines = []
     for row in rows:
         others = [f"{reference_value(r)} {reference_link(r)}" for r in rivals(row)[:1]]
-        result = f"{row.text}, n = {row.number.count}"
+        result = f"{row.text}, n = {row.number.samples}"
         names = [row.spec.front[key] for key in ("task", "method")]
         lines.append([*names, result, *(others or ["none with a source"]), row.data, row.time.text])
     head = ["task", "method", "test accuracy or AUC", "best comparable prior work", "data", "time"]

@@ -34,7 +34,8 @@ Outputs = dict[Path, bytes | Picture]
 
 def render(found: Collection, readme: Path) -> Outputs:
     """Return {path: content} of all that the report keeps up to date; what fails is in found.faults."""
-    outputs, pages = {}, []
+    outputs: Outputs = {}
+    pages = []
     check_folders(found)
     for script, paradigm in PARADIGMS.items():
         page = make_page(found, script, paradigm)
@@ -92,7 +93,7 @@ def render_front(found: Collection, pages: list[Page], readme: Path) -> tuple[st
         "reproduce": reproduce_section(pages),
         "speed": speed_section(found),
     }
-    pictures = {path: overview_picture(rows, found.references.get("ceiling"))} if rows else {}
+    pictures: Outputs = {path: overview_picture(rows, found.references.get("ceiling"))} if rows else {}
     return fill(found, readme, sections), pictures
 
 
@@ -115,8 +116,8 @@ def fill(found: Collection, path: Path, sections: dict[str, str], new: str | Non
         if len(pattern.findall(text)) != 1:
             found.faults.append(f"{path}: needs the lines {begin} and {end}, once")
             continue
-        whole = f"{begin}\n\n{content}\n\n{end}"
-        text = pattern.sub(lambda _, whole=whole: whole, text)
+        before, after = pattern.split(text)
+        text = f"{before}{begin}\n\n{content}\n\n{end}{after}"
     return VALUE.sub(lambda match: fill_value(found, path, match), text)
 
 

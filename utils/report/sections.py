@@ -65,7 +65,7 @@ def results_section(page: Page) -> str:
     lines = []
     for row in rows:
         others = "<br>".join(f"{reference_value(r)} {reference_link(r)}" for r in rivals(row))
-        lines.append([row.label, row.data, row.text, row.number.count, others, row.time.text])
+        lines.append([row.label, row.data, row.text, row.number.samples, others, row.time.text])
     return f"{table(head, lines)}\n\n{legend(page.found, rows)}"
 
 

@@ -2,7 +2,7 @@
 
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from utils.runs.results import Result
@@ -13,7 +13,7 @@ class Number(NamedTuple):
 
     low, high: ends of what `kind` says: "std", one standard deviation about the mean of independent values;
     "range", the least and the greatest of libraries that overlap; "interval", the 95 % interval of a single
-    value; "none". count: of what there are several, e.g. "12 draws".
+    value; "none". samples: how many of what, e.g. "12 draws".
     """
 
     metric: str
@@ -22,7 +22,7 @@ class Number(NamedTuple):
     high: float
     kind: str
     values: list[float]
-    count: str
+    samples: str
 
 
 def number(result: Result, metric: str) -> Number:
@@ -61,15 +61,10 @@ def number_text(found: Number) -> str:
 
 def value_text(metric: str, values: Sequence[float]) -> str:
     """One value, or "low to high" of several, in the metric's unit: "99.77 %", "0.11 to 0.18", "36 min"."""
-    unit = ""
-    if metric.endswith("seconds"):
-        shown = duration
-    elif metric.endswith("_p"):
-        shown = "{:.2g}".format
-    elif metric.endswith("auc"):
-        shown = "{:.4f}".format
-    else:
-        shown, unit = percent, " %"
+    kinds: dict[str, Callable[[float], str]]
+    kinds = {"seconds": duration, "_p": "{:.2g}".format, "auc": "{:.4f}".format}
+    shown = next((function for ending, function in kinds.items() if metric.endswith(ending)), percent)
+    unit = " %" if shown is percent else ""
     ends = list(dict.fromkeys(shown(value) for value in (min(values), max(values))))
     return " to ".join(ends) + unit
 
@@ -104,9 +99,9 @@ def devices_text(devices: Sequence[str]) -> str:
         name, _, threads = re.sub(r"\((R|TM)\)", "", device).partition(", ")
         found.setdefault(name, set()).update(map(int, re.findall(r"^\d+", threads)))
     texts = []
-    for name, threads in sorted(found.items()):
-        counts = " or ".join(map(str, sorted(threads)))
-        texts.append(f"{name}, {counts} thread{'s' * (threads != {1})}" if threads else name)
+    for name, counts in sorted(found.items()):
+        numbers = " or ".join(map(str, sorted(counts)))
+        texts.append(f"{name}, {numbers} thread{'s' * (counts != {1})}" if counts else name)
     return "; ".join(texts)
 
 

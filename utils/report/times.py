@@ -70,7 +70,7 @@ def number_time(found: Collection, result: Result, metric: str) -> Time:
         if score and score[1]:
             times = []  # a random encoder and raw pixels need no training
         times.append(evaluation_time(found, result, metric))
-    if str(base := result.arguments.get("encoder")).endswith(".pt"):
+    if (base := result.arguments.get("encoder") or "").endswith(".pt"):
         times.append(source_time(found, base))
     return total(times)
 
@@ -96,8 +96,9 @@ def training_times(found: Collection, result: Result) -> list[Time]:
     if "members" in result.arguments:
         if len(result.records) == 1 and result.history:
             entries = [timed(found, result, line.get("model", "")) for line in result.history]
-            if all(entries):
-                return [Time(sum(entry["seconds_per_epoch"] for entry in entries))]
+            seconds = [entry["seconds_per_epoch"] for entry in entries if entry]
+            if len(seconds) == len(entries):
+                return [Time(sum(seconds))]
     elif entry := timed(found, result):
         return [Time(record["epochs"] * entry["seconds_per_epoch"]) for record in result.records]
     return [Time(record["seconds"], bound=True) for record in result.records]

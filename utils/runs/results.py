@@ -28,7 +28,7 @@ class RowSpec(NamedTuple):
     metric: str | None = None
     references: tuple[str, ...] = ()
     cell: dict | None = None
-    front: dict | None = None
+    front: dict = {}
 
 
 class Experiment(NamedTuple):
