@@ -29,20 +29,38 @@ def choose(experiments: list[Experiment], wanted: list[str]) -> list[Experiment]
     for name in wanted:
         if not any(name in (folder, folder.partition("/")[0]) for folder in folders):
             raise UserError(f"no experiment {name}: choose from {', '.join(folders)}")
-    return [e for e in experiments if not wanted or {e.folder, e.folder.partition("/")[0]} & set(wanted)]
+    chosen = [e for e in experiments if not wanted or {e.folder, e.folder.partition("/")[0]} & set(wanted)]
+    return in_order(chosen)
+
+
+def in_order(experiments: list[Experiment]) -> list[Experiment]:
+    """Move every experiment behind those whose runs its command names: a pool, an encoder."""
+    ordered, left = [], experiments
+    while left:
+        waiting = [e for e in left if any(names(e, other) for other in left if other is not e)]
+        ready = [e for e in left if e not in waiting] or left  # a circle stays as it is
+        ordered += ready
+        left = [e for e in left if e not in ready]
+    return ordered
+
+
+def names(experiment: Experiment, other: Experiment) -> bool:
+    return any(f"/{other.folder}/" in f"/{word}/" for word in shlex.split(experiment.command))
 
 
 def show_plan(found: Collection, experiments: list[Experiment]) -> None:
     """Print every command with the time that its committed run took on a CPU."""
     times = [experiment_time(found, experiment) for experiment in experiments]
     for experiment, time in zip(experiments, times, strict=True):
-        print(f"{experiment.folder:32} {cpu_minutes(time):>28}   {experiment.command}")
+        print(f"{experiment.folder:31} {time_text(time):>24}   {experiment.command}")
     everything = total([time for time in times if time])
-    print(f"all together: {cpu_minutes(everything)} of CPU time; ≤ is an upper bound", flush=True)
+    print(f"CPU time of all together: {everything.text} (≤: an upper bound)", flush=True)
 
 
-def cpu_minutes(time: Time | None) -> str:
-    return "not run yet" if time is None else time.text
+def time_text(time: Time | None) -> str:
+    if time is None:
+        return "not run yet"
+    return time.text if time.seconds else "no training"
 
 
 def run(experiment: Experiment, args: Namespace) -> None:

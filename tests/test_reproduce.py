@@ -4,6 +4,7 @@ import pytest
 from made_up import classifier_records, make_run, write_json
 
 import reproduce
+from utils.runs.results import Experiment
 
 EXPERIMENTS = [
     {"name": "wide", "command": "python train_cnn.py --runs 3 --model wide"},
@@ -52,7 +53,7 @@ def test_the_list_shows_commands_and_what_the_committed_runs_took(tree, capsys):
         "cnn/wide ≤ 60 min python train_cnn.py --runs 3 --model wide",
         "cnn/fast ≤ 60 s python train_cnn.py --model fast",
         "mil/later not run yet python train_mil.py",
-        "all together: ≤ 61 min of CPU time; ≤ is an upper bound",
+        "CPU time of all together: ≤ 61 min (≤: an upper bound)",
     ]
     assert calls(tree) == []
 
@@ -83,3 +84,25 @@ def test_it_stops_at_the_first_failure_and_at_unknown_names(tree, capsys):
         again(tree, "mil")
     assert "no experiment mil: choose from cnn/wide, cnn/fast" in capsys.readouterr().err
     assert len(calls(tree)) == 1
+
+
+def test_a_run_comes_after_those_that_its_command_names():
+    commands = {
+        "best": "python ensemble.py --from ensemble/pool simclr/supcon/seed-0 ensemble/ten",
+        "ten": "python ensemble.py --from ensemble/pool --members 10",
+        "pool": "python ensemble.py --members 16",
+        "bags": "python train_mil.py --encoder results/simclr/supcon/seed-0/encoder.pt",
+        "supcon": "python train_simclr.py",
+        "pool-2": "python ensemble.py --members 3",
+    }
+    experiments = [Experiment(name, command) for name, command in commands.items()]
+    assert [e.name for e in reproduce.in_order(experiments)] == [
+        "pool",
+        "supcon",
+        "pool-2",
+        "ten",
+        "bags",
+        "best",
+    ]
+    circle = [Experiment("a", "python train_cnn.py cnn/b"), Experiment("b", "python train_cnn.py cnn/a")]
+    assert reproduce.in_order(circle) == circle
