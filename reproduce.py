@@ -1,55 +1,70 @@
-"""Run the README's experiments again, from nothing to its tables and figures.
+"""Run the experiments behind the tables again, from nothing to the pages.
 
     python reproduce.py                      all of results/experiments.json
     python reproduce.py cnn                  those of train_cnn.py
     python reproduce.py cnn/fast cnn/wide    these two
-    python reproduce.py --list               only show the commands and the time they take
+    python reproduce.py --list               only show the commands, and what the committed runs took
 
-Stopped by whatever, the same command goes on where it was. A run that came with the repository is replaced:
-git shows what changed, `git checkout results` brings it back. The report is rewritten at the end.
+After a stop the same command resumes. A run that came with the repository is replaced: git shows what
+changed, `git checkout results` brings it back. The report is rewritten at the end.
 """
 
 import shlex
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import report
 from utils.cli import Parser, command
 from utils.errors import UserError
-from utils.runs.results import Experiment, read_experiments
+from utils.report.front import experiment_time
+from utils.report.times import Time, total
+from utils.runs.results import Collection, Experiment, read_collection, read_experiments
 
 
-def choose(experiments, wanted):
-    """One experiment per run's folder, all or those that `wanted` names: "cnn" or "cnn/wide"."""
-    first: dict[str, Experiment] = {}
-    for experiment in experiments:
-        first.setdefault(experiment.folder, experiment)
+def choose(experiments: list[Experiment], wanted: list[str]) -> list[Experiment]:
+    """Return all experiments, or those that `wanted` names: "cnn" or "cnn/wide"."""
+    folders = [experiment.folder for experiment in experiments]
     for name in wanted:
-        if not any(name in (folder, folder.partition("/")[0]) for folder in first):
-            raise UserError(f"no experiment {name}: choose from {', '.join(first)}")
-    return [
-        experiment
-        for folder, experiment in first.items()
-        if not wanted or folder in wanted or folder.partition("/")[0] in wanted
-    ]
+        if not any(name in (folder, folder.partition("/")[0]) for folder in folders):
+            raise UserError(f"no experiment {name}: choose from {', '.join(folders)}")
+    chosen = [e for e in experiments if not wanted or {e.folder, e.folder.partition("/")[0]} & set(wanted)]
+    return in_order(chosen)
 
 
-def minutes(experiments, kind):
-    total = sum(experiment.minutes.get(kind, 0) for experiment in experiments)
-    return report.duration(60 * total)
+def in_order(experiments: list[Experiment]) -> list[Experiment]:
+    """Move every experiment behind those whose runs its command names: a pool, an encoder."""
+    ordered, left = [], experiments
+    while left:
+        waiting = [e for e in left if any(names(e, other) for other in left if other is not e)]
+        ready = [e for e in left if e not in waiting] or left  # a circle stays as it is
+        ordered += ready
+        left = [e for e in left if e not in ready]
+    return ordered
 
 
-def show_plan(experiments):
-    for experiment in experiments:
-        cpu, gpu = (minutes([experiment], kind) for kind in ("cpu", "gpu"))
-        print(f"{experiment.folder:20} {cpu:>7} on 2 CPU cores, {gpu:>7} on a GPU   {experiment.command}")
-    cpu, gpu = (minutes(experiments, kind) for kind in ("cpu", "gpu"))
-    print(f"all together: about {cpu} on 2 CPU cores, {gpu} on a GPU", flush=True)
+def names(experiment: Experiment, other: Experiment) -> bool:
+    return any(f"/{other.folder}/" in f"/{word}/" for word in shlex.split(experiment.command))
 
 
-def run(experiment, args):
-    """Run one command to its end; UserError when it fails. Ctrl-C reaches it, too."""
+def show_plan(found: Collection, experiments: list[Experiment]) -> None:
+    """Print every command with the time that its committed run took on a CPU."""
+    times = [experiment_time(found, experiment) for experiment in experiments]
+    for experiment, time in zip(experiments, times, strict=True):
+        print(f"{experiment.folder:31} {time_text(time):>24}   {experiment.command}")
+    everything = total([time for time in times if time])
+    print(f"CPU time of all together: {everything.text} (≤: an upper bound)", flush=True)
+
+
+def time_text(time: Time | None) -> str:
+    if time is None:
+        return "not run yet"
+    return time.text if time.seconds else "no training"
+
+
+def run(experiment: Experiment, args: Namespace) -> None:
+    """Run one command to its end; UserError when it fails. Ctrl-C reaches it, and it says how to resume."""
     _, script, *flags = shlex.split(experiment.command)
     words = [sys.executable, str(Path(__file__).parent / script), *flags, "--name", experiment.name]
     words += ["--results-dir", str(args.results_dir), "--data-dir", args.data_dir, "--resume"]
@@ -63,12 +78,10 @@ def run(experiment, args):
         process.wait()
         sys.exit(130)
     if code:
-        raise UserError(
-            f"{experiment.folder} ended with exit code {code}; the same command goes on from here"
-        )
+        raise UserError(f"{experiment.folder} ended with exit code {code}; the same command resumes")
 
 
-def make_parser():
+def make_parser() -> Parser:
     parser = Parser(prog="reproduce.py", description=__doc__)
     add = parser.add_argument
     add("experiments", nargs="*", metavar="EXPERIMENT", help="a folder of results/, or one run in it")
@@ -81,10 +94,10 @@ def make_parser():
 
 
 @command
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     experiments = choose(read_experiments(args.results_dir), args.experiments)
-    show_plan(experiments)
+    show_plan(read_collection(args.results_dir), experiments)
     if args.list:
         return 0
     for experiment in experiments:

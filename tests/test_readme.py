@@ -1,4 +1,4 @@
-"""The README promises only what works: its commands parse, its links and its make targets exist."""
+"""The pages promise only what works: their commands parse, their links and make targets exist."""
 
 import importlib
 import re
@@ -7,12 +7,20 @@ import shlex
 import pytest
 from helpers import ROOT
 
-TEXT = (ROOT / "README.md").read_text()
-COMMANDS = sorted(set(re.findall(r"(?:python|torchrun[^\n`]*) (\w+\.py\b[^\n`|]*)", TEXT)))
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "results").glob("*/README.md"))]
+COMMAND = re.compile(r"(?:python|torchrun[^\n`]*) (\w+\.py\b[^\n`|]*)")
+COMMANDS = sorted({line for page in PAGES for line in COMMAND.findall(page.read_text())})
 
 
-def test_there_are_commands_to_check():
-    assert len(COMMANDS) > 12
+@pytest.fixture(params=PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def page(request):
+    return request.param
+
+
+def test_there_are_pages_and_commands_to_check():
+    assert len(PAGES) > 4
+    assert len(COMMANDS) > 40
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -22,17 +30,31 @@ def test_every_command_parses_with_its_scripts_parser(line):
     parser.parse_args([word for word in words if word != "--help"])
 
 
-def test_every_link_leads_to_a_file():
-    links = [x for x in re.findall(r"\]\(([^)]+)\)", TEXT) if not x.startswith("http")]
-    assert links
-    missing = [x for x in links if not (ROOT / x).exists()]
+def test_every_module_that_is_run_exists(page):
+    for module in re.findall(r"python -m ([\w.]+)", page.read_text()):
+        assert importlib.util.find_spec(module), module
+
+
+def test_every_link_and_figure_leads_to_a_file(page):
+    text = page.read_text()
+    links = [*re.findall(r"\]\(([^)\s]+)\)", text), *re.findall(r'<img src="([^"]+)"', text)]
+    missing = [x for x in links if not x.startswith("http") and not (page.parent / x).exists()]
     assert not missing
 
 
-def test_every_make_target_exists():
+def test_no_line_begins_with_a_value(page):
+    """Markdown would take the line for a block of HTML."""
+    assert not re.findall(r"^\s*<!-- value", page.read_text(), re.M)
+
+
+def test_every_make_target_exists(page):
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"(?:^|`)make ([\w-]+)", TEXT, re.M)):
+    for target in set(re.findall(r"(?:^|`)make ([\w-]+)", page.read_text(), re.M)):
         assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_the_readme_is_short():
+    assert len(README.read_bytes()) <= 10_240
 
 
 def test_requirements_are_pinned():

@@ -1,83 +1,116 @@
-"""Figures of the report: all paradigms beside prior work, and error against training time."""
+"""Figures of the report: our best results beside prior work, and error against training time."""
+
+from pathlib import Path
 
 import numpy as np
 
 from utils.plots.style import REFERENCE, error_percent, figure, method_color, plain_numbers, save
 
+# README.md shows the overview at 830 pixels, where 3.6 inches of 8 are less than 400 pixels.
+WIDTH, HEIGHT = 8, 3.6
+# How the ends of an interval are drawn: a standard deviation with caps, a 95 % interval as a thin line, the
+# range of several libraries as a thick line.
+INTERVALS = {
+    "std": {"marker": "|", "ms": 9, "mew": 2, "linewidth": 2},
+    "interval": {"linewidth": 1, "linestyle": (0, (4, 1.5))},
+    "range": {"linewidth": 4.5, "alpha": 0.45, "solid_capstyle": "butt"},
+    "none": {"linewidth": 0},
+}
+INTERVAL_LABELS = {
+    "std": "caps: ± standard deviation",
+    "interval": "dashed: 95 % interval of a single run",
+    "range": "band: range of overlapping libraries",
+}
 
-def overview(data, path, text):
-    """Every headline as a line: mean, interval and runs on a log scale of errors, beside others' figures.
 
-    data: {"groups": [{"title", "metric", "rows": [row, ...]}], "ceiling": None or {"value", "task"}}.
-    row: {"label", "method", "values", "mean", "low", "high", "text", "references": [{"value", "text", and
-    maybe "low" or "std"}]}. All values are shares.
+def overview(data: dict, path: Path, text: str | None = None) -> None:
+    """Draw one line per task: error of our best method beside the best comparable prior work.
+
+    data: {"rows": [row, ...], "ceiling": None or {"value", "task"}}. row: {"task", "label", "method",
+    "values", "mean", "low", "high", "kind", "text", "references": at most one of {"value", "text", and maybe
+    "low" or "std"}}. All values are shares. kind: see INTERVALS.
     """
-    count = sum(len(group["rows"]) + 1 for group in data["groups"])
-    fig, ax = figure(size=(8, 0.4 * count + 1.1))
-    y, ticks = 0, []
-    for group in data["groups"]:
-        _beside(ax, 0, -8, y, group["title"], weight="bold", ha="right")
-        _beside(ax, 1, 12, y, group["metric"], weight="bold")
-        _beside(ax, 1, 106, y, "ancestor or reference", color=REFERENCE)
-        for row in group["rows"]:
-            y += 1
-            ticks.append((y, row["label"]))
-            _overview_row(ax, y, row)
-        y += 1
+    rows = data["rows"]
+    fig, ax = figure(size=(WIDTH, min(HEIGHT, 0.42 * len(rows) + 0.95)))
+    for y, row in enumerate(rows):
+        _prior_work(ax, y, row["references"])
+        _interval(ax, y, row)
+        ax.plot(error_percent(row["mean"]), y, "o", color=method_color(row["method"]), ms=6.5)
+        _beside(ax, y, row)
     if data["ceiling"]:
         limit = float(error_percent(data["ceiling"]["value"]))
         ax.axvline(limit, color=REFERENCE, linestyle=":", linewidth=1.5)
-        ax.text(limit, -0.65, data["ceiling"]["task"], size=9, color=REFERENCE, va="bottom")
-    ax.set(ylim=(y - 0.3, -0.6), xscale="log", xlabel="test error (%, log scale)")
-    ax.set_yticks([tick for tick, _ in ticks], [label for _, label in ticks])
+        ax.text(limit, -0.75, f" {data['ceiling']['task']}", size=8, color=REFERENCE, va="bottom")
+    notes = [text for kind, text in INTERVAL_LABELS.items() if any(row["kind"] == kind for row in rows)]
+    ax.set(ylim=(len(rows) - 0.4, -0.7), xscale="log")
+    ax.set_xlabel("test error, or 1 − AUC (%, log scale)", size=9)
+    fig.supxlabel("; ".join([*notes, "◇ best comparable prior work"]), size=8, color=REFERENCE)
+    ax.margins(x=0.05)
+    ax.set_yticks(range(len(rows)), [f"{row['task']}\n{row['label']}" for row in rows], size=8)
+    ax.tick_params(axis="x", labelsize=9)
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")
     plain_numbers(ax.xaxis)
     save(fig, path, text)
 
 
-def _beside(ax, edge, points, y, text, **kwargs):
-    """Text outside the axes: so many points right of its left (0) or right (1) edge, at the data's y."""
-    anchor = ((edge, y), (points, 0), ax.get_yaxis_transform(), "offset points")
-    ax.annotate(text, *anchor, va="center", size=10, annotation_clip=False, **kwargs)
-
-
-def _overview_row(ax, y, row):
-    color = method_color(row["method"])
-    for reference in row["references"]:
+def _prior_work(ax, y, references):
+    for reference in references:
         value, std = reference["value"], reference.get("std", 0)
         ends = error_percent([value + std, reference.get("low", value - std)])
         ax.plot(ends, [y, y], color=REFERENCE, linewidth=1.2)
-        ax.plot(error_percent(value), y, "D", mfc="white", mec=REFERENCE, mew=1.3, ms=7)
-    values = error_percent(row["values"])
-    ax.plot(values, np.full(len(values), y + 0.3), "o", color=color, alpha=0.5, ms=3.5, mew=0)
+        ax.plot(error_percent(value), y, "D", mfc="white", mec=REFERENCE, mew=1.3, ms=6.5)
+
+
+def _interval(ax, y, row):
     ends = error_percent([row["high"], row["low"]])
-    ax.plot(ends, [y, y], "|-", color=color, linewidth=2, ms=11, mew=2)
-    ax.plot(error_percent(row["mean"]), y, "o", color=color, ms=7)
-    _beside(ax, 1, 12, y, row["text"])
-    if row["references"]:
-        _beside(ax, 1, 106, y, row["references"][0]["text"], color=REFERENCE)
+    ax.plot(ends, [y, y], color=method_color(row["method"]), **INTERVALS[row["kind"]])
 
 
-def error_against_time(data, path, text):
-    """Validation error while training (lines) and test error at the end (points) against seconds.
+def _beside(ax, y, row):
+    """Write the row's number and the prior work's right of the axes."""
+    texts = [(8, row["text"], method_color(row["method"]))]
+    texts += [(108, f"◇ {reference['text']}", REFERENCE) for reference in row["references"]]
+    for points, words, color in texts:
+        anchor = ((1, y), (points, 0), ax.get_yaxis_transform(), "offset points")
+        ax.annotate(words, *anchor, va="center", size=9, annotation_clip=False, color=color)
 
-    data: a list of {"label", "method", "seconds", "mean", "low", "high", "curve": [[seconds, share], ...]}.
+
+def error_against_time(data: list[dict], path: Path, text: str | None = None) -> None:
+    """Draw test error against the training time of one run, on log scales.
+
+    data: rows as in `overview`, with "seconds" and "bound": whether the seconds are an upper bound, which
+    is drawn as a hollow point with an arrow to the left.
     """
-    fig, ax = figure(size=(8, 5))
+    fig, ax = figure(size=(WIDTH, 4.2))
     for row in data:
-        color = method_color(row["method"])
-        if row["curve"]:
-            seconds, shares = np.array(row["curve"]).T
-            ax.plot(seconds, error_percent(shares), color=color, alpha=0.6, linewidth=1.5)
-        ends = error_percent([row["low"], row["high"]])
-        ax.plot([row["seconds"]] * 2, ends, color=color, linewidth=2.5)
-        error = float(error_percent(row["mean"]))
-        ax.plot(row["seconds"], error, "o", color=color, mec="black", mew=0.8, ms=9)
-        ax.annotate(row["label"], (row["seconds"], error), (9, 0), textcoords="offset points", va="center")
+        color, error = method_color(row["method"]), float(error_percent(row["mean"]))
+        ends = error_percent([row["high"], row["low"]])
+        ax.plot([row["seconds"]] * 2, ends, color=color, linewidth=2, marker="_", ms=9, mew=2)
+        fill = "white" if row["bound"] else color
+        ax.plot(row["seconds"], error, "o", mfc=fill, mec=color, mew=2, ms=8)
+        if row["bound"]:
+            arrow = {"arrowstyle": "->", "color": color, "linewidth": 1.2}
+            ax.annotate("", (row["seconds"] / 1.35, error), (row["seconds"], error), arrowprops=arrow)
+    for row, points in zip(data, _label_places(data), strict=True):
+        at = (row["seconds"], float(error_percent(row["mean"])))
+        ax.annotate(row["label"], at, points, textcoords="offset points", va="center", size=10)
     ax.set(xscale="log", yscale="log", xlabel="training time of one run (s, log scale)")
-    ax.set_ylabel("error (%, log scale)")
-    ax.margins(x=0.12)
+    ax.set_ylabel("test error (%, log scale)")
+    if any(row["bound"] for row in data):
+        ax.set_title("hollow: an upper bound, the machine did other work, too", size=9, color=REFERENCE)
+    ax.margins(x=0.14, y=0.08)
     plain_numbers(ax.yaxis)
     plain_numbers(ax.xaxis, (1, 3))
     save(fig, path, text)
+
+
+def _label_places(data):
+    """Return the offset in points of every label, up or down from a point beside it that is close."""
+    places = []
+    logs = np.log10([[row["seconds"], float(error_percent(row["mean"]))] for row in data])
+    for i, (x, y) in enumerate(logs):
+        near = [j for j, (a, b) in enumerate(logs) if j != i and abs(a - x) < 0.6 and abs(b - y) < 0.12]
+        lower = any(logs[j][1] > y or (logs[j][1] == y and j < i) for j in near)
+        places.append((12, 0 if not near else -7 if lower else 7))
+    return places

@@ -1,0 +1,108 @@
+"""reproduce.py on a made-up results tree, with a script that only notes how it was called."""
+
+import pytest
+from made_up import classifier_records, make_run, write_json
+
+import reproduce
+from utils.runs.results import Experiment
+
+EXPERIMENTS = [
+    {"name": "wide", "command": "python train_cnn.py --runs 3 --model wide"},
+    {"name": "fast", "command": "python train_cnn.py --model fast"},
+    {"name": "later", "command": "python train_mil.py"},
+]
+SCRIPT = """
+import sys
+from pathlib import Path
+words = sys.argv[1:]
+with (Path(__file__).parent / "calls.txt").open("a") as file:
+    file.write(" ".join(word for word in words if "/" not in word) + "\\n")
+sys.exit(3 if "--fail" in words else 0)
+"""
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    write_json(results / "experiments.json", experiments=EXPERIMENTS)
+    write_json(results / "references.json", references={})
+    make_run(results / "cnn" / "wide", classifier_records([0.9974, 0.9976, 0.9978], 1200), model="wide")
+    make_run(results / "cnn" / "fast", classifier_records([0.99], 60), model="fast")
+    (tmp_path / "train_cnn.py").write_text(SCRIPT)
+    names = ("overview", "results", "reproduce", "speed")
+    markers = (f"<!-- report:{name} begin -->\n<!-- report:{name} end -->" for name in names)
+    (tmp_path / "README.md").write_text("\n".join(markers))
+    monkeypatch.setattr(reproduce, "__file__", str(tmp_path / "reproduce.py"))
+    return tmp_path
+
+
+def again(tree, *words):
+    where = ["--results-dir", str(tree / "results"), "--readme", str(tree / "README.md")]
+    return reproduce.main([*words, *where])
+
+
+def calls(tree):
+    path = tree / "calls.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_the_list_shows_commands_and_what_the_committed_runs_took(tree, capsys):
+    assert again(tree, "--list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [" ".join(line.split()) for line in lines] == [
+        "cnn/wide ≤ 60 min python train_cnn.py --runs 3 --model wide",
+        "cnn/fast ≤ 60 s python train_cnn.py --model fast",
+        "mil/later not run yet python train_mil.py",
+        "CPU time of all together: ≤ 61 min (≤: an upper bound)",
+    ]
+    assert calls(tree) == []
+
+
+def test_every_run_is_resumed_and_the_report_renewed(tree):
+    assert again(tree, "cnn") == 0
+    assert calls(tree) == [
+        "--runs 3 --model wide --name wide --results-dir --data-dir datasets --resume",
+        "--model fast --name fast --results-dir --data-dir datasets --resume",
+    ]
+    assert "| fast |" in (tree / "results" / "cnn" / "README.md").read_text()
+
+
+def test_one_run_can_be_named(tree):
+    again(tree, "cnn/fast", "--device", "cpu")
+    assert calls(tree) == ["--model fast --name fast --results-dir --data-dir datasets --resume --device cpu"]
+
+
+def test_it_stops_at_the_first_failure_and_at_unknown_names(tree, capsys):
+    failing = {**EXPERIMENTS[0], "command": "python train_cnn.py --fail"}
+    write_json(tree / "results/experiments.json", experiments=[failing, EXPERIMENTS[1]])
+    with pytest.raises(SystemExit) as stop:
+        again(tree)
+    assert stop.value.code == 2
+    assert len(calls(tree)) == 1
+    assert "cnn/wide ended with exit code 3; the same command resumes" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        again(tree, "mil")
+    assert "no experiment mil: choose from cnn/wide, cnn/fast" in capsys.readouterr().err
+    assert len(calls(tree)) == 1
+
+
+def test_a_run_comes_after_those_that_its_command_names():
+    commands = {
+        "best": "python ensemble.py --from ensemble/pool simclr/supcon/seed-0 ensemble/ten",
+        "ten": "python ensemble.py --from ensemble/pool --members 10",
+        "pool": "python ensemble.py --members 16",
+        "bags": "python train_mil.py --encoder results/simclr/supcon/seed-0/encoder.pt",
+        "supcon": "python train_simclr.py",
+        "pool-2": "python ensemble.py --members 3",
+    }
+    experiments = [Experiment(name, command) for name, command in commands.items()]
+    assert [e.name for e in reproduce.in_order(experiments)] == [
+        "pool",
+        "supcon",
+        "pool-2",
+        "ten",
+        "bags",
+        "best",
+    ]
+    circle = [Experiment("a", "python train_cnn.py cnn/b"), Experiment("b", "python train_cnn.py cnn/a")]
+    assert reproduce.in_order(circle) == circle

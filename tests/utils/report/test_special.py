@@ -1,0 +1,147 @@
+"""Sections of single scripts: ablations, combinations of members, sweeps."""
+
+import pytest
+from made_up import make_run, make_sweep, write_json
+
+from utils.errors import UserError
+from utils.metrics.selection import COMBINATIONS
+from utils.report.pages import make_page
+from utils.report.paradigms import PARADIGMS
+from utils.report.sections import EMPTY, results_section
+from utils.report.special import ablations_section, combinations_table, sweeps_section
+from utils.runs.results import read_collection
+
+
+@pytest.fixture
+def page(tmp_path):
+    """A function that makes the page of a script from experiments and references."""
+
+    def make(script, *experiments, **references):
+        write_json(tmp_path / "experiments.json", experiments=list(experiments))
+        write_json(tmp_path / "references.json", references=references)
+        return make_page(read_collection(tmp_path), script, PARADIGMS[script])
+
+    return make
+
+
+# --- Ablations ---
+
+
+def ablation(folder, parts, knn, linear):
+    record = {"seed": 0, "epochs": 4, "train_images": 54000, "test_linear_accuracy": 0.9, "seconds": 60.0}
+    record |= {"val_knn_accuracy": knn, "val_linear_accuracy": linear, "test_knn_accuracy": 0.9}
+    name, command = f"views-{parts}", f"python train_simclr.py --views {parts}"
+    make_run(folder / "simclr" / name, [record], "train_simclr", command, method="simclr")
+    rows = [{"label": parts, "metric": "val_linear_accuracy"}]
+    return {"name": name, "command": command, "section": "ablations", "rows": rows}
+
+
+def test_ablations_show_validation_accuracies_apart_from_the_results(page, tmp_path):
+    made = page(
+        "train_simclr", ablation(tmp_path, "affine", 0.97, 0.98), ablation(tmp_path, "blur", 0.965, 0.985)
+    )
+    text = ablations_section(made)
+    assert "| affine | 97.00 % | 98.00 % |\n| blur | 96.50 % | 98.50 % |" in text
+    assert "python train_simclr.py --views affine --name views-affine" in text
+    assert "90.00" not in text  # no test metric chooses anything
+    assert results_section(made) == EMPTY
+
+
+def test_an_ablation_without_its_metric_is_one_line(page, tmp_path):
+    experiment = ablation(tmp_path, "affine", 0.97, 0.98)
+    path = tmp_path / "simclr" / "views-affine" / "metrics.json"
+    path.write_text(path.read_text().replace("val_knn", "val_other"))
+    with pytest.raises(UserError, match=r"metrics.json: lacks val_knn_accuracy$"):
+        ablations_section(page("train_simclr", experiment))
+    assert ablations_section(page("train_simclr")) == EMPTY
+
+
+# --- Ensembles ---
+
+
+def library_record(gain, p):
+    record = {"seed": 0, "members": 10, "train_images": 54000, "test_accuracy": 0.99, "seconds": 60.0}
+    for name in COMBINATIONS:
+        own = gain if name.startswith("greedy") else 0.0
+        values = {"accuracy": 0.99 + own, "gain": own, "mcnemar_p": p, "loss": 0.03, "scaled_loss": 0.02}
+        record |= {
+            f"{name}_test_{key}": value for key, value in {**values, "ece": 0.01, "scaled_ece": 0.005}.items()
+        }
+    return {**record, "mean_single_test_accuracy": 0.98, "oracle_test_accuracy": 0.999}
+
+
+EXPERIMENT = {"name": "ten", "command": "python ensemble.py"}
+
+
+def test_combinations_show_ranges_gains_and_the_paired_test(page, tmp_path):
+    records = [library_record(0.001, 0.04), library_record(0.002, 0.5)]
+    make_run(tmp_path / "ensemble" / "ten", records, "ensemble", sources=["a"], val_fraction=0.1)
+    (row,) = page("ensemble", EXPERIMENT).rows
+    lines = combinations_table(row).splitlines()
+    greedy = "| greedy by loss | 99.10 to 99.20 % | +0.150 | 0.04, 0.5 | 0.0300 | 0.0200 | 0.0100 | 0.0050 |"
+    assert greedy in lines
+    assert "| plain average | 99.00 % |  |  | 0.0300 | 0.0200 | 0.0100 | 0.0050 |" in lines
+    assert "| mean single | 98.00 % | -1.000 |  |  |  |  |  |" in lines
+    assert "| any member right | 99.90 % | +0.900 |  |  |  |  |  |" in lines
+
+
+def test_a_combination_without_its_metric_is_one_line(page, tmp_path):
+    make_run(tmp_path / "ensemble" / "ten", [{**library_record(0, 1)}], "ensemble", sources=["a"])
+    path = tmp_path / "ensemble" / "ten" / "metrics.json"
+    path.write_text(path.read_text().replace("vote_test_ece", "other"))
+    (row,) = page("ensemble", EXPERIMENT).rows
+    with pytest.raises(UserError, match=r"metrics.json: lacks vote_test_ece$"):
+        combinations_table(row)
+
+
+# --- Sweeps ---
+
+MEANS = {("mean", 50): 0.8, ("mean", 100): None, ("attention", 50): 0.95, ("attention", 100): 0.98}
+PUBLISHED = {
+    "task": "50 training bags, theirs",
+    "metric": "auc",
+    "value": 0.931,
+    "source": "A paper",
+    "url": "u",
+    "marks": ["protocol"],
+    "verified": False,
+}
+
+
+def sweep(name, **more):
+    return {"name": name, "command": "python train_mil.py --sweep 50,100 --runs 2", **more}
+
+
+def test_a_sweep_is_a_table_of_methods_by_training_bags(page, tmp_path):
+    make_sweep(tmp_path / "mil" / "sweep", MEANS)
+    (tmp_path / "mil" / "sweep" / "auc.png").write_bytes(b"figure")
+    made = page("train_mil", sweep("sweep", references=["paper"]), paper=PUBLISHED)
+    text = sweeps_section(made)
+    assert "**Is there a 9? Balanced bags of 10 ± 2 digits**: test AUC" in text
+    assert "| training bags | 50 | 100 |" in text
+    assert "| mean, n = 2 | 0.8000 ± 0.0014 |  |" in text
+    assert "| attention, n = 2 | 0.9500 ± 0.0014 | 0.9800 ± 0.0014 |" in text
+    assert "| theirs, [A paper](u) | 0.931 § |  |" in text
+    assert "the epoch is chosen on 200 validation bags; recipe: 16 bags a step, 1,800 an epoch." in text
+    assert "python train_mil.py --sweep 50,100 --runs 2 --name sweep" in text
+    assert text.endswith("![AUC, sweep](sweep/auc.png)")
+    assert results_section(made) == EMPTY
+
+
+def test_sweeps_of_the_same_bags_share_a_table_and_other_bags_have_their_own(page, tmp_path):
+    make_sweep(tmp_path / "mil" / "sweep", {("mean", 50): 0.8})
+    make_sweep(tmp_path / "mil" / "last", {("mean", 100): 0.85}, val_bags=0)
+    make_sweep(tmp_path / "mil" / "long", {("mean", 100): 0.9}, mean_length=50, std_length=10, batch_size=8)
+    text = sweeps_section(page("train_mil", sweep("sweep"), sweep("last"), sweep("long")))
+    short, long = text.split("**Is there a 9? Balanced bags of 50 ± 10 digits**")
+    assert "| mean, n = 2 | 0.8000 ± 0.0014 |  |\n| mean, last epoch, n = 2 |  | 0.8500 ± 0.0014 |" in short
+    assert "Last epoch: without validation bags; the epoch is chosen on 200 validation bags" in short
+    assert "recipe: 8 bags a step, 1,800 an epoch" in long
+
+
+def test_an_unfinished_sweep_says_so(page, tmp_path):
+    make_sweep(tmp_path / "mil" / "sweep", MEANS)
+    path = tmp_path / "mil" / "sweep" / "sweep.json"
+    path.write_text(path.read_text().replace('"trainings": [8, 8]', '"trainings": [8, 40]'))
+    assert "sweep is not finished: 8 of 40 trainings" in sweeps_section(page("train_mil", sweep("sweep")))
+    assert sweeps_section(page("train_mil")) == EMPTY

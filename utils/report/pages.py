@@ -1,0 +1,159 @@
+"""README.md and the pages of results/: prose is written by hand, what stands between markers is generated.
+
+    <!-- report:NAME begin -->   a section   <!-- report:NAME end -->
+    <!-- value RUN METRIC -->99.77 %<!-- end -->                  a mean in a sentence
+    <!-- value RUN METRIC spread -->99.76 ± 0.02 %<!-- end -->    with its spread, as the tables show it
+    <!-- value RUN METRIC all -->0.11 to 0.18<!-- end -->         the range over the trainings of a run
+
+RUN and METRIC may be several, with commas; the value is their range. No line may begin with a value: Markdown
+would take it for a block of HTML.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.plots.style import description
+from utils.report.benchmarks import benchmarks_section, speed_section
+from utils.report.figures import Picture, overview_picture
+from utils.report.front import front_rows, front_section, reproduce_section
+from utils.report.paradigms import PARADIGMS, Paradigm
+from utils.report.rows import make_rows, need, other_rows
+from utils.report.sections import EMPTY, Page
+from utils.report.tables import number, number_text, value_text
+from utils.runs.folder import write_atomically
+from utils.runs.results import Collection, folder_name
+
+MARKER = "<!-- report:{} {} -->"
+VALUE = re.compile(r"(<!-- value (\S+) (\S+)( spread| all)? -->).*?(<!-- end -->)", re.S)
+BENCHMARKS_PAGE = "# Benchmarks\n\n" + "\n".join(MARKER.format("benchmarks", end) for end in ("begin", "end"))
+
+Outputs = dict[Path, bytes | Picture]
+
+
+def render(found: Collection, readme: Path) -> Outputs:
+    """Return {path: content} of all that the report keeps up to date; what fails is in found.faults."""
+    outputs: Outputs = {}
+    pages = []
+    check_folders(found)
+    for script, paradigm in PARADIGMS.items():
+        page = make_page(found, script, paradigm)
+        pages.append(page)
+        outputs |= render_page(found, page, paradigm)
+    path = found.folder / "benchmarks" / "README.md"
+    if found.benchmarks or path.exists():
+        text = fill(found, path, {"benchmarks": benchmarks_section(found)}, new=BENCHMARKS_PAGE + "\n")
+        outputs |= {path: text.encode()} if text else {}
+    text, pictures = render_front(found, pages, readme)
+    return {**({readme: text.encode()} if text else {}), **outputs, **pictures}
+
+
+def check_folders(found: Collection) -> None:
+    """Name the folders of results that no paradigm shows."""
+    known = {folder_name(script) for script in PARADIGMS}
+    for name in sorted({key.partition("/")[0] for key in (*found.results, *found.sweeps)} - known):
+        found.faults.append(f"{found.folder / name}: no entry for it in utils/report/paradigms.py")
+
+
+def make_page(found: Collection, script: str, paradigm: Paradigm) -> Page:
+    rows, others = (make(found, script, paradigm.metric, paradigm.data) for make in (make_rows, other_rows))
+    return Page(found, script, rows, others, paradigm.details)
+
+
+def render_page(found: Collection, page: Page, paradigm: Paradigm) -> Outputs:
+    """Return the page of one script and its pictures; nothing for a script without results or page."""
+    folder = found.folder / folder_name(page.script)
+    path = folder / "README.md"
+    if not (page.rows or page.others or path.exists()):
+        return {}
+    pictures = found.attempt(paradigm.pictures, page.of_section("results")) or {}
+    made = {name: found.attempt(make, page) for name, make in paradigm.all_sections.items()}
+    sections = {name: EMPTY if content is None else content for name, content in made.items()}
+    text = fill(found, path, sections, new=new_page(paradigm))
+    page_output = {path: text.encode()} if text else {}
+    return {**page_output, **{folder / name: picture for name, picture in pictures.items()}}
+
+
+def new_page(paradigm: Paradigm) -> str:
+    """Return the text of a page that nobody wrote yet: a title, and all markers."""
+    markers = "\n\n".join(
+        "\n".join(MARKER.format(name, end) for end in ("begin", "end")) for name in paradigm.all_sections
+    )
+    return f"# {paradigm.title}\n\n{markers}\n"
+
+
+def render_front(found: Collection, pages: list[Page], readme: Path) -> tuple[str | None, Outputs]:
+    """Return README.md's text and its figure."""
+    rows = front_rows(pages)
+    path = found.folder / "overview.png"
+    sections = {
+        "overview": f"![Our best results beside prior work]({link(path, readme)})" if rows else EMPTY,
+        "results": front_section(found, rows),
+        "reproduce": reproduce_section(pages),
+        "speed": speed_section(found),
+    }
+    pictures: Outputs = {path: overview_picture(rows, found.references.get("ceiling"))} if rows else {}
+    return fill(found, readme, sections), pictures
+
+
+def link(path: Path, page: Path) -> str:
+    return Path(os.path.relpath(path, page.parent)).as_posix()
+
+
+def fill(found: Collection, path: Path, sections: dict[str, str], new: str | None = None) -> str | None:
+    """Return a page's text with its sections and values renewed. new: the text where there is no page."""
+    try:
+        text = path.read_text(encoding="utf-8") if new is None or path.exists() else new
+    except (OSError, UnicodeDecodeError):
+        found.faults.append(f"{path}: missing or not text")
+        return None
+    for name in sorted(set(re.findall(r"^<!-- report:(\S+) (?:begin|end) -->$", text, re.M)) - set(sections)):
+        found.faults.append(f"{path}: report.py makes no section {name}")
+    for name, content in sections.items():
+        begin, end = MARKER.format(name, "begin"), MARKER.format(name, "end")
+        pattern = re.compile(f"^{begin}$.*?^{end}$", re.M | re.S)
+        if len(pattern.findall(text)) != 1:
+            found.faults.append(f"{path}: needs the lines {begin} and {end}, once")
+            continue
+        before, after = pattern.split(text)
+        text = f"{before}{begin}\n\n{content}\n\n{end}{after}"
+    return VALUE.sub(lambda match: fill_value(found, path, match), text)
+
+
+def fill_value(found: Collection, path: Path, match: re.Match) -> str:
+    """Return a value with its markers renewed; as it was, and a fault, when it can't be computed."""
+    begin, runs, metrics, how, end = match.groups(default="")
+    text = found.attempt(inline_value, found, path, runs.split(","), metrics.split(","), how.strip())
+    return match[0] if text is None else f"{begin}{text}{end}"
+
+
+def inline_value(found: Collection, path: Path, runs: list[str], metrics: list[str], how: str) -> str:
+    """Return a number in words; UserError for a run or metric that is not there."""
+    if missing := [run for run in runs if run not in found.results]:
+        raise UserError(f"{path}: names {missing[0]}, which has no results")
+    for run in runs:
+        need(found.results[run], *metrics)
+    numbers = [number(found.results[run], metric) for run in runs for metric in metrics]
+    if how == "spread":
+        return number_text(numbers[0])
+    if how == "all" or len(numbers) > 1:
+        return value_text(metrics[0], [value for n in numbers for value in n.values])
+    return value_text(metrics[0], [numbers[0].mean])
+
+
+def is_fresh(path: Path, output: bytes | Picture) -> bool:
+    """Whether a file has this content; a picture is compared by the digest of what it was drawn from."""
+    if isinstance(output, Picture):
+        return description(path) == output.digest
+    return path.exists() and path.read_bytes() == output
+
+
+def write(path: Path, output: bytes | Picture) -> None:
+    try:
+        if isinstance(output, Picture):
+            write_atomically(path, lambda temporary: output.draw(output.data, temporary, output.digest))
+        else:
+            write_atomically(path, lambda temporary: temporary.write_bytes(output))
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error

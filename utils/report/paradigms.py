@@ -1,0 +1,57 @@
+"""The scripts whose results the report shows. A new script is one entry here."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from utils.report.figures import Pictures, classifier_pictures, representation_pictures
+from utils.report.rows import DataText, Row, bag_data, encoder_data, image_data
+from utils.report.sections import Page, references_section, results_section, runs_section
+from utils.report.special import ablations_section, combinations_table, sweeps_section
+
+
+def nothing(_) -> str:
+    return ""
+
+
+def no_pictures(_) -> Pictures:
+    return {}
+
+
+class Paradigm(NamedTuple):
+    """What the report must know of a script.
+
+    title: of its page. metric: what a row shows by default. data: the data that a number saw, in words.
+    sections: what its page has between markers, besides results, references and runs. pictures: figures of
+    its rows in the section "results", by file name. details: more about a run, in its part of the page.
+    """
+
+    title: str
+    metric: str
+    data: DataText
+    sections: dict[str, Callable[[Page], str]] = {}
+    pictures: Callable[[list[Row]], Pictures] = no_pictures
+    details: Callable[[Row], str] = nothing
+
+    @property
+    def all_sections(self) -> dict[str, Callable[[Page], str]]:
+        """The sections of its page, in the order of a new page."""
+        shared = {"references": references_section, "runs": runs_section}
+        return {"results": results_section, **self.sections, **shared}
+
+
+PARADIGMS = {
+    "train_cnn": Paradigm(
+        "Supervised classifiers", "test_accuracy", image_data, pictures=classifier_pictures
+    ),
+    "ensemble": Paradigm("Ensembles", "test_accuracy", image_data, details=combinations_table),
+    "train_simclr": Paradigm(
+        "Contrastive learning: SimCLR and SupCon",
+        "test_linear_accuracy",
+        encoder_data,
+        sections={"ablations": ablations_section},
+        pictures=representation_pictures,
+    ),
+    "train_mil": Paradigm(
+        "Multiple instance learning", "test_auc", bag_data, sections={"sweeps": sweeps_section}
+    ),
+}

@@ -1,0 +1,133 @@
+"""Sections and details that only one script's page has: ablations, combinations of members, sweeps."""
+
+from utils.metrics.selection import COMBINATIONS
+from utils.plots.ensemble import LABELS as COMBINATION_LABELS
+from utils.report.rows import Row, cells, mark_legend, need, reference_link, reference_value
+from utils.report.sections import EMPTY, Page, command_of, sentence
+from utils.report.tables import collapsed, number, number_text, percent, table
+from utils.runs.results import Collection, Experiment, Result
+
+ABLATION_METRICS = {"val_knn_accuracy": "k-NN", "val_linear_accuracy": "linear probe"}
+
+
+def ablations_section(page: Page) -> str:
+    """Return accuracies on validation images of the runs that were made to choose something."""
+    rows = page.of_section("ablations")
+    for row in rows:
+        need(row.result, *ABLATION_METRICS)
+    if not rows:
+        return EMPTY
+    lines = [
+        [row.label, *(number_text(number(row.result, metric)) for metric in ABLATION_METRICS)] for row in rows
+    ]
+    runs = " or ".join(map(str, sorted({len(row.result.records) for row in rows})))
+    parts = [
+        table(["", *ABLATION_METRICS.values()], lines),
+        f"Accuracy on the validation images; trainings each: {runs}.",
+        commands([command_of(row) for row in rows]),
+    ]
+    return "\n\n".join(parts)
+
+
+def commands(lines: list[str]) -> str:
+    return collapsed("Commands", "```\n" + "\n".join(lines) + "\n```")
+
+
+# --- Ensembles ---
+
+COMBINATION_LOSSES = ("test_loss", "test_scaled_loss", "test_ece", "test_scaled_ece")
+
+
+def combinations_table(row: Row) -> str:
+    """Return every way to combine the members of an ensemble, with the paired test against the average."""
+    result, mean = row.result, row.result.metrics["mean"]
+    keys = ("test_accuracy", "test_gain", "test_mcnemar_p", *COMBINATION_LOSSES)
+    need(result, *(f"{name}_{key}" for name in COMBINATIONS for key in keys))
+    need(result, "mean_single_test_accuracy", "oracle_test_accuracy")
+    lines = []
+    for name in COMBINATIONS:
+        accuracy = number_text(number(result, f"{name}_test_accuracy")).partition(" (")[0]
+        p = ", ".join(f"{record[f'{name}_test_mcnemar_p']:.2g}" for record in result.records)
+        test = ["", ""] if name == "average" else [points(mean[f"{name}_test_gain"]), p]
+        losses = [f"{mean[f'{name}_{key}']:.4f}" for key in COMBINATION_LOSSES]
+        lines.append([COMBINATION_LABELS[name], accuracy, *test, *losses])
+    for label, key in (("mean single", "mean_single"), ("any member right", "oracle")):
+        value = mean[f"{key}_test_accuracy"]
+        gain = points(value - mean["average_test_accuracy"])
+        lines.append([label, f"{percent(value)} %", gain, *[""] * 5])
+    head = ["combination", "accuracy", "gain", "p", "loss", "loss, scaled", "ECE", "ECE, scaled"]
+    note = (
+        "Gain: points above the average; p: McNemar's exact test of the gain, for each library; scaled: by a "
+        "temperature from the validation images."
+    )
+    return f"{table(head, lines)}\n\n{note}"
+
+
+def points(difference: float) -> str:
+    return f"{100 * difference:+.3f}"
+
+
+# --- Multiple instance learning ---
+
+Sweeps = list[tuple[Experiment, Result]]
+
+
+def sweeps_section(page: Page) -> str:
+    """Return a table of methods by training bags for every kind of bags that was swept."""
+    groups: dict[tuple, Sweeps] = {}
+    for experiment in page.found.experiments:
+        if sweep := page.found.sweeps.get(experiment.folder):
+            kind = (sweep.arguments[key] for key in ("target", "builder", "mean_length", "std_length"))
+            groups.setdefault(tuple(kind), []).append((experiment, sweep))
+    return "\n\n".join(sweep_part(page.found, *group) for group in groups.items()) or EMPTY
+
+
+def sweep_part(found: Collection, kind: tuple, sweeps: Sweeps) -> str:
+    """Return the table of one kind of bags: every method of every sweep, and what was published."""
+    target, builder, length, std = kind
+    references = list(dict.fromkeys(key for experiment, _ in sweeps for key in experiment.references))
+    given = [found.references[key] for key in references if key in found.references]
+    folder = sweeps[0][1].folder
+    parts = [
+        f"**Is there a {target}? {builder.capitalize()} bags of {length:g} ± {std:g} digits**: test AUC",
+        sweep_table(sweeps, given),
+        sentence([*mark_legend(given), *sweep_notes(sweeps)]),
+        commands([f"{sweep.config['command']} --name {experiment.name}" for experiment, sweep in sweeps]),
+        *([f"![AUC, {folder.name}]({folder.name}/auc.png)"] if (folder / "auc.png").exists() else []),
+    ]
+    return "\n\n".join(parts)
+
+
+def sweep_table(sweeps: Sweeps, references: list[dict]) -> str:
+    made = [cell for _, sweep in sweeps for cell in cells(sweep) if "test_auc" in cell.metrics["mean"]]
+    counts = sorted({cell.arguments["train_bags"] for cell in made})
+    lines: dict[str, dict[int, str]] = {}
+    for cell in made:
+        text = number_text(number(cell, "test_auc"))
+        lines.setdefault(sweep_label(cell), {})[cell.arguments["train_bags"]] = text
+    for reference in references:
+        bags, _, method = reference["task"].partition(" training bags, ")
+        line = lines.setdefault(f"{method}, {reference_link(reference)}", {})
+        line[int(bags)] = reference_value(reference)
+    rows = [[label, *(line.get(count, "") for count in counts)] for label, line in lines.items()]
+    return table(["training bags", *map(str, counts)], rows)
+
+
+def sweep_label(cell: Result) -> str:
+    """ "attention, n = 3"; without validation bags, that the last epoch counts."""
+    choice = "" if cell.arguments.get("val_bags") else ", last epoch"
+    return f"{cell.arguments['method']}{choice}, n = {len(cell.records)}"
+
+
+def sweep_notes(sweeps: Sweeps) -> list[str]:
+    """Return what a reader must know: validation bags, recipe, what is unfinished."""
+    val = sorted({sweep.arguments["val_bags"] for _, sweep in sweeps}, reverse=True)
+    recipes = sorted({(s.arguments["batch_size"], s.arguments["bags_per_epoch"]) for _, s in sweeps})
+    notes = ["last epoch: without validation bags"] if 0 in val else []
+    notes += [f"the epoch is chosen on {count} validation bags" for count in val if count]
+    notes += [f"recipe: {batch} bags a step, {bags:,} an epoch" for batch, bags in recipes]
+    for experiment, sweep in sweeps:
+        done, wanted = sweep.metrics["trainings"]
+        if done < wanted:
+            notes.append(f"{experiment.name} is not finished: {done} of {wanted} trainings")
+    return notes
