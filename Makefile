@@ -9,8 +9,9 @@ DATA_DIR ?= datasets
 demo: $(VENV)/runtime
 	$(BIN)/python train_cnn.py --dataset mnist-5k --epochs 30 --name demo --overwrite
 
+# Two processes; a plain `python -m pytest` is one, which is quicker for a few tests.
 test: $(VENV)/development
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/development
 	$(BIN)/ruff check

@@ -196,8 +196,9 @@ def test_without_validation_all_images_are_trained_on(tmp_path, tiny_dir):
 
 
 @pytest.mark.parametrize("model", ["cnn", "wide", "resnet18"])
-def test_a_dry_run_writes_everything_from_one_batch(tmp_path, tiny_dir, figures, model):
-    argv = flags(tiny_dir, tmp_path, "--dry-run", "--model", model, "--epochs", "9")
+def test_a_dry_run_writes_everything_from_one_batch(tmp_path, tiny_idx, figures, model):
+    data = tiny_idx(tmp_path / "data", train=100, test=20)
+    argv = flags(data, tmp_path, "--dry-run", "--model", model, "--epochs", "9")
     train_cnn.main(argv)
     assert set(os.listdir(tmp_path / "cnn" / "dry-run")) == FILES
     config = RunFolder(tmp_path / "cnn" / "dry-run").read_json("config.json")
