@@ -133,7 +133,8 @@ def draw(run: RunFolder, args: Namespace, test_set: ImageSet) -> None:
     plots.confusion_matrix(counts, run.path("confusion.png"), title, test_set.classes)
     images, mean = test_set.images.cpu().numpy(), np.mean(probabilities, 0)
     plots.worst_mistakes(images, labels, mean, run.path("mistakes.png"), test_set.classes)
-    draw_filters(run, folders[0], test_set)
+    if not args.shifts:  # they change predictions and no filter: this figure is that of the run without them
+        draw_filters(run, folders[0], test_set)
 
 
 def draw_filters(run: RunFolder, first: RunFolder, test_set: ImageSet) -> None:

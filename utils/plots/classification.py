@@ -12,7 +12,7 @@ from utils.plots.style import (
     TRAINING,
     VALIDATION,
     WIDTH,
-    Line,
+    curve_of,
     every_label,
     figure,
     heat_map,
@@ -78,31 +78,16 @@ def _model_handles(models):
     counts = {model: len(split_runs(lines)) for model, lines in models.items()}
     texts = {model: f"{model} (mean of {count})" if count > 1 else model for model, count in counts.items()}
     handles = [Line2D([], [], color=method_color(model), label=text) for model, text in texts.items()]
-    for style, label in (("--", "training"), ("-", "validation")):
-        handles.append(Line2D([], [], color="black", linestyle=style, label=label))
+    handles.append(Line2D([], [], color="black", linestyle="--", label="training"))
+    handles.append(Line2D([], [], color="black", label="validation"))
     return handles
 
 
 def _draw_runs(ax, runs, key, color, label, error=False, **style):
-    lines = [line for line in (_curve(run, key) for run in runs) if line[0]]
-    if error:
-        lines = [(x, 100 * (1 - np.array(y))) for x, y in lines]
+    curves = (curve_of(run, key) for run in runs)
+    lines = [(x, 100 * (1 - np.array(y)) if error else y) for x, y in curves if x]
     marker = "o" if lines and max(len(x) for x, _ in lines) < 3 else None
     lines_and_mean(ax, lines, color, label, marker=marker, **style)
-
-
-def _curve(run: Sequence[dict], key: str) -> Line:
-    """Return epochs and values of one number of a run; fractions of an epoch where its steps were logged."""
-    epochs, values = [], []
-    for line in run:
-        steps = line.get("steps", {})
-        if key in steps:
-            epochs += [line["epoch"] - 1 + step / steps["step"][-1] for step in steps["step"]]
-            values += steps[key]
-        elif line.get(key) is not None:
-            epochs.append(line["epoch"])
-            values.append(line[key])
-    return epochs, values
 
 
 def confusion_matrix(counts: np.ndarray, path: Path | str, title: str, classes: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,7 @@ from utils.plots.style import (
     save,
     whole_numbers,
 )
-
-if TYPE_CHECKING:
-    from utils.runs.library import Library
+from utils.runs.library import Library
 
 LABELS = {
     "best_single": "best single (by validation)",
@@ -43,7 +40,7 @@ def combinations(records: Sequence[dict], names: Sequence[str], path: Path | str
     as in metrics.json. names: of utils.metrics.selection.COMBINATIONS.
     """
     fig, axes = figure(1, 3, size=(WIDTH, 0.4 * len(names) + 1.5), sharey=True, width_ratios=(2, 1, 1))
-    fig.get_layout_engine().set(w_pad=0.1)
+    fig.set_layout_engine("constrained", w_pad=0.1)
     rows = np.arange(len(names))
 
     def values(key):
@@ -84,7 +81,7 @@ def combinations(records: Sequence[dict], names: Sequence[str], path: Path | str
     save(fig, path)
 
 
-def members(library: "Library", path: Path | str, whose: str) -> None:
+def members(library: Library, path: Path | str, whose: str) -> None:
     """Draw error and loss of every member on validation and test images, with the plain average as lines.
 
     whose: the library in words, for the title; so in all figures below.
@@ -107,7 +104,7 @@ def members(library: "Library", path: Path | str, whose: str) -> None:
         ax.margins(y=0.1)
         plain_numbers(ax.yaxis)
         ax.grid(False, axis="x")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    fig.legend(handles=axes[0].get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
     save(fig, path)
 
 
@@ -119,7 +116,7 @@ def _sides(library):
 
 
 def selection_paths(
-    library: "Library", selections: dict[str, Selection], best: int, path: Path | str, whose: str
+    library: Library, selections: dict[str, Selection], best: int, path: Path | str, whose: str
 ) -> None:
     """Draw what a greedy selection compares, and below what it gives, as in the tables, after each step.
 
@@ -153,7 +150,7 @@ def selection_paths(
         below.set_title(f"test {name} at the chosen size: {value}", size=10)
     above_is = "above: what the selection compares, from calibrated validation predictions"
     fig.suptitle(f"{whose}; {above_is}", size=10.5)
-    fig.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    fig.legend(handles=axes[1, 0].get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
     save(fig, path)
 
 

@@ -11,6 +11,7 @@ from utils.plots.style import (
     PALETTE,
     REFERENCE,
     WIDTH,
+    Line,
     figure,
     lines_and_mean,
     method_color,
@@ -121,14 +122,14 @@ def plain_bags(
     save(fig, path)
 
 
-def roc_curves(curves: dict[str, Sequence[Sequence[float]]], path: Path | str, title: str) -> None:
+def roc_curves(curves: dict[str, list[list[float]]], path: Path | str, title: str) -> None:
     """Draw ROC curves, every repeat thinly about the mean of its method, and their upper left corner again.
 
     curves: {method: one list of true-positive rates at RATES per repeat}; empty lists are left out.
     """
     fig, axes = figure(1, 2, size=(WIDTH, 4))
     for method, rates in curves.items():
-        lines = [(RATES, rate) for rate in rates if rate]
+        lines: list[Line] = [(RATES, rate) for rate in rates if rate]
         for ax in axes:
             lines_and_mean(ax, lines, method_color(method), method)
     for ax in axes:

@@ -15,6 +15,7 @@ from utils.plots.style import (
     VALIDATION,
     WIDTH,
     class_colors,
+    curve_of,
     figure,
     lines_and_mean,
     mosaic,
@@ -39,8 +40,8 @@ def contrastive_curves(history: Sequence[dict], chance: float, path: Path | str)
     loss, error, pairs, geometry = axes.flat
 
     def draw(ax, key, color, label=None, change=lambda y: y):
-        lines = [[(line["epoch"], change(line[key])) for line in run if key in line] for run in runs]
-        lines = [tuple(zip(*points, strict=True)) for points in lines if points]
+        curves = (curve_of(run, key) for run in runs)
+        lines = [(x, change(np.array(y))) for x, y in curves if x]
         marker = "o" if lines and len(lines[0][0]) < 15 else None
         lines_and_mean(ax, lines, color, label, marker=marker, ms=3.5)
 

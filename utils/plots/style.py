@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -9,9 +10,12 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -20,7 +24,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 TRAINING, VALIDATION, TEST = PALETTE[2], PALETTE[0], PALETTE[1]  # one colour per split, everywhere
 # Inches. At 100 dots per inch these are 830 pixels, the width of a page on GitHub: nothing is scaled.
 WIDTH = 8.3
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 100,
     "figure.facecolor": "white",
     "font.family": "DejaVu Sans",
@@ -31,7 +35,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "grid.color": "#DDDDDD",
-    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=PALETTE),
     "legend.frameon": False,
     "legend.fontsize": 9,
 }
@@ -43,8 +47,8 @@ plt.rcParams.update(STYLE)
 
 def figure(
     rows: int = 1, columns: int = 1, size: tuple[float, float] = (WIDTH, 4.5), **options
-) -> tuple[Figure, Axes | np.ndarray]:
-    """Return a figure and its axes in the repository's style. size: inches; options: of plt.subplots."""
+) -> tuple[Figure, Any]:
+    """Return a figure and its axes, as plt.subplots. size: inches; options: of plt.subplots."""
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
 
 
@@ -53,8 +57,9 @@ def save(fig: Figure, path: Path | str, description: str | None = None) -> None:
 
     description: a text to keep inside the PNG, for the function `description` to read.
     """
-    fig.canvas.draw()
-    pixels = np.asarray(fig.canvas.buffer_rgba())[..., :3]
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     plt.close(fig)
     info = PngInfo()
     if description:
@@ -92,8 +97,8 @@ def description(path: Path | str) -> str | None:
     """Return the description inside a PNG, None when there is no such file, no PNG or no description."""
     try:
         with Image.open(path) as image:
-            return image.text.get("Description")
-    except (OSError, AttributeError):
+            return getattr(image, "text", {}).get("Description")
+    except OSError:
         return None
 
 
@@ -126,7 +131,7 @@ def every_label(count: int, room: int) -> slice:
 
 # --- Lines and ranges -----------------------------------------------------------------------------------
 
-Line = tuple[Sequence[float], Sequence[float]]  # x, y
+Line = tuple[ArrayLike, ArrayLike]  # x, y
 
 
 def split_runs(history: Iterable[dict]) -> list[list[dict]]:
@@ -137,23 +142,45 @@ def split_runs(history: Iterable[dict]) -> list[list[dict]]:
     return list(runs.values())
 
 
+def curve_of(run: Sequence[dict], key: str) -> tuple[list[float], list[float]]:
+    """Return epochs and values of one number of a run; fractions of an epoch where its steps were logged."""
+    epochs: list[float] = []
+    values: list[float] = []
+    for line in run:
+        steps = line.get("steps", {})
+        if key in steps:
+            epochs += [line["epoch"] - 1 + step / steps["step"][-1] for step in steps["step"]]
+            values += steps[key]
+        elif line.get(key) is not None:
+            epochs.append(line["epoch"])
+            values.append(line[key])
+    return epochs, values
+
+
 def lines_and_mean(axes: Axes, lines: Sequence[Line], color: str, label: str | None = None, **style) -> None:
     """Draw the lines of several runs thinly about their mean; a single line as it is.
 
     The mean ends where the first line ends: beyond, it would be a mean over other runs. style: of plot().
     """
-    if len(lines) > 1:
-        for x, y in lines:
+    pairs = [(np.asarray(x), np.asarray(y)) for x, y in lines]
+    if len(pairs) > 1:
+        for x, y in pairs:
             axes.plot(x, y, color=color, alpha=0.3, linewidth=0.8, **style)
-        label = label and f"{label} (mean of {len(lines)})"
-    if lines:
-        shared = min(len(x) for x, _ in lines)
-        mean = np.mean([y[:shared] for _, y in lines], 0)
-        axes.plot(lines[0][0][:shared], mean, color=color, label=label, **style)
+        label = label and f"{label} (mean of {len(pairs)})"
+    if pairs:
+        shared = min(len(x) for x, _ in pairs)
+        mean = np.mean([y[:shared] for _, y in pairs], 0)
+        axes.plot(pairs[0][0][:shared], mean, color=color, label=label, **style)
 
 
 def std_bars(
-    axes: Axes, at, low, high, color: str, horizontal: bool = False, label: str | None = None
+    axes: Axes,
+    at: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    color: str,
+    horizontal: bool = False,
+    label: str = "",
 ) -> None:
     """Draw ranges of one standard deviation on either side of a mean: thick, pale, without caps."""
     draw = axes.hlines if horizontal else axes.vlines
@@ -161,7 +188,13 @@ def std_bars(
 
 
 def interval_bars(
-    axes: Axes, at, low, high, color: str, horizontal: bool = False, label: str | None = None
+    axes: Axes,
+    at: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    color: str,
+    horizontal: bool = False,
+    label: str = "",
 ) -> None:
     """Draw 95 % intervals: thin lines with caps, unlike `std_bars`."""
     at, low, high = np.broadcast_arrays(at, low, high)
@@ -236,9 +269,9 @@ REFERENCE = "#555555"
 LEAST_ERROR = 0.005
 
 
-def method_color(method: str) -> str:
+def method_color(method: str | None) -> str:
     """Return the colour of a model or method; all unknown ones share one."""
-    return METHOD_COLORS.get(method, OTHER_METHOD)
+    return METHOD_COLORS.get(method or "", OTHER_METHOD)
 
 
 def class_colors(count: int) -> list[str]:
@@ -249,7 +282,7 @@ def class_colors(count: int) -> list[str]:
     return [matplotlib.colors.to_hex(color) for color in rainbow]
 
 
-def error_percent(share) -> np.ndarray:
+def error_percent(share: ArrayLike) -> np.ndarray:
     """Return the error in per cent of a share that is right (accuracy, AUC), a number or several.
 
     At least LEAST_ERROR, so that a log axis can show it.
