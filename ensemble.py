@@ -41,6 +41,7 @@ from utils.metrics.selection import (
     COMBINATIONS,
     METRICS,
     average,
+    best_single,
     error_overlap,
     greedy,
     growth,
@@ -196,27 +197,34 @@ def main(argv: list[str] | None = None) -> dict:
 
 def draw(run: RunFolder, args: Namespace, pool: Library, metrics: dict, test_set: ImageSet) -> None:
     """Draw the figures of a run; those of a single library show the first one."""
-    job = {"seed": args.seed}
+    job, records = {"seed": args.seed}, metrics["runs"]
     library = draw_members(args, pool, job)
+    test_p, test_y = library.test_p, library.test_y
     calibrated = library.calibrated()
     selections = {metric: greedy(calibrated.val_p, library.val_y, metric) for metric in METRICS}
-    ensemble_plots.combinations(metrics["runs"], COMBINATIONS, run.path("combinations.png"))
-    ensemble_plots.members(library, run.path("members.png"))
-    ensemble_plots.selection_paths(calibrated, selections, run.path("selection.png"))
-    ensemble_plots.selection_weights(library.names, selections, run.path("weights.png"))
-    ensemble_plots.growth(growth(pool.test_p, pool.test_y), run.path("size.png"))
-    ensemble_plots.agreement(
-        error_overlap(library.test_p, library.test_y), library.names, run.path("agreement.png")
-    )
+    best = best_single(calibrated.val_p, library.val_y)
+    whose = f"{len(library.members)} members"
+    if len(records) > 1:
+        whose += f", the first of {len(records)} libraries"
+
+    ensemble_plots.combinations(records, COMBINATIONS, run.path("combinations.png"))
+    ensemble_plots.members(library, run.path("members.png"), whose)
+    ensemble_plots.selection_paths(library, selections, best, run.path("selection.png"), whose)
+    ensemble_plots.selection_weights(library.names, selections, run.path("weights.png"), whose)
+    ensemble_plots.growth(growth(test_p, test_y), run.path("size.png"), whose)
+    overlap = error_overlap(test_p, test_y)
+    ensemble_plots.agreement(overlap, library.names, run.path("agreement.png"), whose)
     if lines := run.history():
-        plots.learning_curves(lines, run.path("curves.png"))
+        records = [member.record for member in pool.members]
+        plots.learning_curves(lines, run.path("curves.png"), records=records)
     plots.worst_mistakes(
         test_set.images.cpu().numpy(),
-        library.test_y,
-        average(library.test_p),
+        test_y,
+        average(test_p),
         run.path("mistakes.png"),
-        among=~oracle(library.test_p, library.test_y),
-        title="Test images that every member gets wrong: true and average's class, index, confidence",
+        test_set.classes,
+        among=~oracle(test_p, test_y),
+        title="Test images that every member gets wrong: true → class of the average, index, confidence",
     )
 
 

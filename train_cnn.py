@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from data import ImageSet, few_labels, folds, split
-from models import ENCODERS, create, load_model
+from models import ENCODERS, create, read_model
 from utils import distributed
 from utils.cli import (
     Parser,
@@ -128,13 +128,26 @@ def draw(run: RunFolder, args: Namespace, test_set: ImageSet) -> None:
     title = f"{args.model} on {args.dataset}: test accuracy {accuracy:.2%}"
     if len(folders) > 1:
         title += f"\n(counts summed over {len(folders)} runs)"
-    plots.learning_curves(run.history(), run.path("curves.png"))
-    plots.confusion_matrix(counts, run.path("confusion.png"), title)
-    images = test_set.images.cpu().numpy()
-    plots.worst_mistakes(images, labels, np.mean(probabilities, 0), run.path("mistakes.png"))
-    model = load_model(folders[0].path("best.pt"))
-    first_layer = next(p for p in model.parameters() if p.ndim > 1)
-    plots.filters(first_layer.detach().numpy(), run.path("filters.png"))
+    records = run.read_json("metrics.json")["runs"]
+    plots.learning_curves(run.history(), run.path("curves.png"), records=records)
+    plots.confusion_matrix(counts, run.path("confusion.png"), title, test_set.classes)
+    images, mean = test_set.images.cpu().numpy(), np.mean(probabilities, 0)
+    plots.worst_mistakes(images, labels, mean, run.path("mistakes.png"), test_set.classes)
+    if not args.shifts:  # they change predictions and no filter: this figure is that of the run without them
+        draw_filters(run, folders[0], test_set)
+
+
+def draw_filters(run: RunFolder, first: RunFolder, test_set: ImageSet) -> None:
+    """Draw the first layer of the model in folder `first`; filters too small to show anything are skipped."""
+    saved = read_model(first.path("best.pt"))
+    layers = [p.detach().numpy() for p in saved.model.parameters() if p.ndim > 1]
+    weights = layers[0]
+    if weights.ndim == 2:  # a dense layer looks at the whole image
+        weights = weights.reshape(-1, *test_set.images.shape[-2:])
+        classes = saved.data.get("classes", test_set.classes) if len(layers) == 1 else None
+        plots.filters(weights, run.path("filters.png"), classes, count=None if classes else 20)
+    elif weights.shape[-1] >= plots.SMALLEST_FILTER:
+        plots.filters(weights.squeeze(1), run.path("filters.png"), count=60)
 
 
 def parse(argv: list[str] | None = None) -> tuple:

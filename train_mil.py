@@ -227,11 +227,14 @@ def train(args: argparse.Namespace, data: Data, job: dict, run: RunFolder) -> di
 def draw(run: RunFolder, args: argparse.Namespace, test_set: ImageSet) -> None:
     """Draw the figures of a run from its saved predictions and history."""
     folders = [part.predictions() for part in parts(run, args)]
-    plots.learning_curves(run.history(), run.path("curves.png"), metric="auc")
+    records = run.read_json("metrics.json")["runs"]
+    plots.learning_curves(run.history(), run.path("curves.png"), "auc", records)
     roc = [roc_points(saved["test_probabilities"], saved["test_labels"]) for saved in folders]
-    mil_plots.roc_curves({args.method: roc}, run.path("roc.png"), "ROC on test bags")
+    mil_plots.roc_curves({args.method: roc}, run.path("roc.png"), "ROC of the test bags")
     first = folders[0]
     images = test_set.images[torch.from_numpy(first["test_indices"]).to(test_set.images.device)]
+    title = f"{args.method}: test bags; orange: the target {test_set.classes[args.target]}\n"
+    title += f"above each image: {mil_plots.share_name(args.method)}"
     mil_plots.bag_rows(
         images.cpu().numpy(),
         first["test_lengths"],
@@ -239,7 +242,7 @@ def draw(run: RunFolder, args: argparse.Namespace, test_set: ImageSet) -> None:
         first["test_attention"],
         first["test_probabilities"],
         run.path("bags.png"),
-        f"{args.method}: test bags, each digit with its attention",
+        title,
     )
 
 
@@ -286,7 +289,7 @@ def draw_sweep(run: RunFolder, args: argparse.Namespace, content: dict) -> None:
     if all(getattr(args, key) == value for key, value in PUBLISHED_BAGS.items()):
         with contextlib.suppress(UserError):  # a results folder without references
             references = published_bags(args.results_dir)
-    mil_plots.sweep_curves(content["cells"], run.path("auc.png"), references)
+    mil_plots.sweep_auc(content["cells"], run.path("auc.png"), references)
     mil_plots.sweep_roc(content["cells"], run.path("roc.png"))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # Still to be annotated.
-NOT_YET = ("utils/plots/", "utils/report/")
+NOT_YET = ("utils/plots/overview.py", "utils/report/")
 
 
 def public_functions(body):

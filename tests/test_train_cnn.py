@@ -15,7 +15,7 @@ from helpers import no_network, start_script, without_seconds
 
 import train_cnn
 from data import DATASETS, load
-from models import load_encoder, load_model, read_model
+from models import create, load_encoder, load_model, read_model
 from utils.runs.folder import RunFolder
 from utils.training.forward import predict
 
@@ -200,7 +200,8 @@ def test_a_dry_run_writes_everything_from_one_batch(tmp_path, tiny_idx, figures,
     data = tiny_idx(tmp_path / "data", train=100, test=20)
     argv = flags(data, tmp_path, "--dry-run", "--model", model, "--epochs", "9")
     train_cnn.main(argv)
-    assert set(os.listdir(tmp_path / "cnn" / "dry-run")) == FILES
+    small = model in ("cnn", "resnet18")  # filters of 3 x 3 pixels are not drawn
+    assert set(os.listdir(tmp_path / "cnn" / "dry-run")) == FILES - ({"filters.png"} if small else set())
     config = RunFolder(tmp_path / "cnn" / "dry-run").read_json("config.json")
     assert config["arguments"]["epochs"] == 1
 
@@ -419,3 +420,16 @@ def test_accuracy_on_the_real_mnist(tmp_path, mnist_dir, model, more, least):
     argv = ["--data-dir", str(mnist_dir), "--results-dir", str(tmp_path), "--model", model, *more]
     metrics = train_cnn.main(argv)
     assert metrics["mean"]["test_accuracy"] >= least
+
+
+@pytest.mark.parametrize(("model", "expected"), [("linear", 10), ("lenet", 6), ("cnn", None)])
+def test_filters_are_drawn_where_they_show_something(tmp_path, digits, monkeypatch, model, expected):
+    drawn = []
+    monkeypatch.setattr(
+        train_cnn.plots, "filters", lambda weights, path, *args, **kwargs: drawn.append(weights)
+    )
+    run = RunFolder(tmp_path)
+    run.save_model("best.pt", create(model, 10), model, digits.description, num_classes=10)
+    train_cnn.draw_filters(run, run, digits)
+    assert [len(weights) for weights in drawn] == ([expected] if expected else [])
+    assert all(weights.ndim == 3 for weights in drawn)

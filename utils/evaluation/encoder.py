@@ -182,14 +182,13 @@ def draw_encoder(run: RunFolder, first: RunFolder, data: Data, title: str) -> No
         run.path("neighbours.png"),
     )
     mapped = torch.from_numpy(saved["mapped"])
-    digits = test_set.labels.cpu()[mapped].numpy()
+    labels = test_set.labels.cpu()[mapped].numpy()
     pixels = tsne_map(test_set.images.cpu()[mapped].flatten(1).float())
     features = tsne_map(torch.from_numpy(saved["map_features"]))
-    run.write_text("map.csv", map_csv(digits, features, pixels))
-    maps = (("raw pixels", pixels), (title, features))
-    plots.feature_maps(
-        [{"title": title, "points": points, "labels": digits} for title, points in maps], run.path("map.png")
-    )
+    run.write_text("map.csv", map_csv(labels, features, pixels))
+    named = (("t-SNE of raw pixels", pixels), (f"t-SNE of {title}", features))
+    maps = [{"title": name, "points": points, "labels": labels} for name, points in named]
+    plots.feature_maps(maps, run.path("map.png"), classes=test_set.classes)
 
 
 def map_csv(digits: np.ndarray, features: np.ndarray, pixels: np.ndarray) -> str:

@@ -1,10 +1,25 @@
-"""The figures of an ensemble: its members, its selection, what combining them gives."""
+"""Figures of an ensemble: its members, its selection, what combining them gives."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
-from utils.metrics.selection import average, member_metrics
-from utils.plots.style import PALETTE, figure, save
+from utils.metrics.selection import Selection, average, member_metrics
+from utils.plots.style import (
+    PALETTE,
+    TEST,
+    VALIDATION,
+    WIDTH,
+    every_label,
+    figure,
+    heat_map,
+    interval_bars,
+    plain_numbers,
+    save,
+    whole_numbers,
+)
+from utils.runs.library import Library
 
 LABELS = {
     "best_single": "best single (by validation)",
@@ -15,34 +30,35 @@ LABELS = {
     "greedy_accuracy": "greedy by accuracy",
     "bagged": "bagged greedy by loss",
 }
-VAL, TEST = PALETTE[0], PALETTE[1]
+UNSCALED, SCALED = PALETTE[7], PALETTE[2]
 
 
-def combinations(records, names, path):
-    """Test error with its 95 % interval, loss and calibration error of every combination; a dot per library.
+def combinations(records: Sequence[dict], names: Sequence[str], path: Path | str) -> None:
+    """Draw test error, loss and calibration error of every combination: means, and a dot per library.
 
-    records: of one library each, as in metrics.json. names: of utils.metrics.selection.COMBINATIONS.
+    The test error has its 95 % interval, the mean of those of the libraries. records: of one library each,
+    as in metrics.json. names: of utils.metrics.selection.COMBINATIONS.
     """
-    fig, axes = figure(1, 3, size=(11, 0.42 * len(names) + 1.6), sharey=True, width_ratios=(2, 1, 1))
-    fig.get_layout_engine().set(w_pad=0.12)
+    fig, axes = figure(1, 3, size=(WIDTH, 0.4 * len(names) + 1.5), sharey=True, width_ratios=(2, 1, 1))
+    fig.set_layout_engine("constrained", w_pad=0.1)
     rows = np.arange(len(names))
 
-    def means(key):
+    def values(key):
         return np.array([[record[f"{name}_test_{key}"] for name in names] for record in records])
 
-    low, high = 100 - 100 * means("accuracy_high").mean(0), 100 - 100 * means("accuracy_low").mean(0)
-    axes[0].hlines(rows, low, high, color=TEST, linewidth=1.5, alpha=0.6)
-    for ax, values, color, label in (
-        (axes[0], 100 - 100 * means("accuracy"), TEST, None),
-        (axes[1], means("loss"), PALETTE[7], "as they are"),
-        (axes[1], means("scaled_loss"), PALETTE[2], "scaled"),
-        (axes[2], 100 * means("ece"), PALETTE[7], None),
-        (axes[2], 100 * means("scaled_ece"), PALETTE[2], None),
+    low, high = 100 - 100 * values("accuracy_high").mean(0), 100 - 100 * values("accuracy_low").mean(0)
+    interval_bars(axes[0], rows, low, high, TEST, horizontal=True, label="95 % interval")
+    for ax, found, color, label in (
+        (axes[0], 100 - 100 * values("accuracy"), TEST, None),
+        (axes[1], values("loss"), UNSCALED, "as they are"),
+        (axes[1], values("scaled_loss"), SCALED, "temperature-scaled"),
+        (axes[2], 100 * values("ece"), UNSCALED, None),
+        (axes[2], 100 * values("scaled_ece"), SCALED, None),
     ):
-        if len(values) > 1:
-            for row in values:
+        if len(found) > 1:
+            for row in found:
                 ax.plot(row, rows + 0.22, "o", color=color, alpha=0.5, ms=3.5, mew=0)
-        ax.plot(values.mean(0), rows, "o", color=color, ms=7, label=label)
+        ax.plot(found.mean(0), rows, "o", color=color, ms=6.5, label=label)
     bounds = (
         ("mean_single_test_accuracy", "mean single", PALETTE[7]),
         ("oracle_test_accuracy", "no member right", PALETTE[6]),
@@ -53,154 +69,184 @@ def combinations(records, names, path):
         axes[0].axvline(value, color=color, linestyle=":", linewidth=1.5, label=label)
     axes[0].set_yticks(rows, [LABELS[name] for name in names])
     axes[0].set_ylim(len(names) - 0.4, -0.6)
-    axes[0].set(xlabel="test error (%), 95 % interval")
+    libraries = f", mean of {len(records)} libraries" if len(records) > 1 else ""
+    axes[0].set(xlabel=f"test error (%){libraries}")
     axes[1].set(xlabel="test loss (nats)")
-    axes[2].set(xlabel="calibration error (points)")
+    axes[2].set(xlabel="ECE (points)")
     for ax in axes:
         ax.set_xlim(0, 1.05 * ax.get_xlim()[1])
         ax.tick_params(axis="y", length=0)
     axes[0].set_xlim(right=1.1 * high.max() + 0.01)  # a mean single far outside is in the legend
-    fig.legend(loc="outside upper center", ncols=4)
+    fig.legend(loc="outside upper center", ncols=5, columnspacing=1.2, handletextpad=0.4)
     save(fig, path)
 
 
-def members(library, path):
-    """Validation and test error and loss of every member as bars, with the plain average as lines."""
-    fig, axes = figure(2, 1, size=(8, 6), sharex=True)
-    at, width = np.arange(len(library.members)), 0.38
-    for part, color, side in (("validation", VAL, -0.5), ("test", TEST, 0.5)):
-        p, y = (library.val_p, library.val_y) if part == "validation" else (library.test_p, library.test_y)
+def members(library: Library, path: Path | str, whose: str) -> None:
+    """Draw error and loss of every member on validation and test images, with the plain average as lines.
+
+    whose: the library in words, for the title; so in all figures below.
+    """
+    fig, axes = figure(2, 1, size=(WIDTH, 5.4), sharex=True)
+    at = np.arange(len(library.members))
+    for (name, color, p, y), shift in zip(_sides(library), (-0.12, 0.12), strict=True):
         losses, accuracies = member_metrics(p, y)
         (loss,), (accuracy,) = member_metrics(average(p)[None], y)
         pairs = ((100 - 100 * accuracies, 100 - 100 * accuracy), (losses, loss))
-        for ax, (bars, line) in zip(axes, pairs, strict=True):
-            ax.bar(at + side * width, bars, width, color=color, label=part)
-            ax.axhline(line, color=color, linestyle="--", label=f"{part}, plain average")
-    axes[0].set(ylabel="error (%)")
-    axes[1].set(ylabel="loss (nats)")
-    axes[1].set_xticks(at, library.names, rotation=60 if len(at) > 5 else 0)
+        for ax, (dots, line) in zip(axes, pairs, strict=True):
+            ax.plot(at + shift, dots, "o", color=color, ms=5, label=name)
+            ax.axhline(line, color=color, linestyle="--", linewidth=1.2, label=f"{name}, plain average")
+    axes[0].set(ylabel="error (%, log scale)", title=f"{whose}, one by one")
+    axes[1].set(ylabel="loss (nats, log scale)")
+    shown = every_label(len(at), 40)
+    axes[1].set_xticks(at[shown], library.names[shown], rotation=90 if len(at) > 6 else 0, size=9)
     for ax in axes:
+        ax.set_yscale("log")
+        ax.margins(y=0.1)
+        plain_numbers(ax.yaxis)
         ax.grid(False, axis="x")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=10)
+    fig.legend(handles=axes[0].get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
     save(fig, path)
 
 
-def selection_paths(library, selections, path):
-    """The selected metric on validation and test images after each step, with both baselines.
-
-    selections: {"loss": Selection, "accuracy": Selection}, made on the validation images.
-    """
-    fig, axes = figure(1, 2, size=(10, 4.2))
-    sides = (
-        ("validation", VAL, library.val_p, library.val_y),
+def _sides(library):
+    return (
+        ("validation", VALIDATION, library.val_p, library.val_y),
         ("test", TEST, library.test_p, library.test_y),
     )
-    for ax, (metric, selection) in zip(axes, selections.items(), strict=True):
-        which = 0 if metric == "loss" else 1
-        best = selection.path[0]
-        for name, color, p, y in sides:
-            line = _shown(
-                which, np.array([member_metrics(m[None], y) for m in _prefixes(p, selection.path)])[..., 0]
-            )
-            ax.plot(np.arange(1, len(line) + 1), line, color=color, label=f"{name}, selection")
-            for style, label, single in (
-                ("--", "plain average", average(p)),
-                (":", "best single by validation", p[best]),
-            ):
-                value = _shown(which, np.array(member_metrics(single[None], y)).T)[0]
-                ax.axhline(value, color=color, linestyle=style, linewidth=1.2, label=f"{name}, {label}")
-        ax.axvspan(0.5, selection.initial, color="#EEEEEE", zorder=0, label="sorted initialisation")
-        ax.axvline(selection.size, color="black", linewidth=1, label="chosen size")
-        ax.set(xlabel="members in the average", title=f"greedy by {metric}")
-        ax.set_ylabel("loss (nats)" if metric == "loss" else "error (%)")
-        ax.set_xlim(0.5, len(selection.path) + 0.5)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+
+
+def selection_paths(
+    library: Library, selections: dict[str, Selection], best: int, path: Path | str, whose: str
+) -> None:
+    """Draw what a greedy selection compares, and below what it gives, as in the tables, after each step.
+
+    library: with the probabilities that the metrics are computed from, so that the test metric at the chosen
+    size, named in the title, is that of metrics.json. selections: {"loss": Selection, "accuracy": Selection},
+    which hold what they compared. best: the member that validation prefers, drawn as "best single".
+    """
+    fig, axes = figure(2, 2, size=(WIDTH, 5.8), sharex="col", height_ratios=(1, 2))
+    for (above, below), (metric, selection) in zip(axes.T, selections.items(), strict=True):
+        size = np.arange(1, len(selection.path) + 1)
+        seen = selection.losses if metric == "loss" else 100 - 100 * np.array(selection.accuracies)
+        above.plot(size, seen, color=VALIDATION)
+        for name, color, p, y in _sides(library):
+            line = [_metric(metric, average(p, weights), y) for weights in prefix_weights(selection, len(p))]
+            below.plot(size, line, color=color, label=f"{name}, selection")
+            lines = (("--", "plain average", average(p)), (":", "best single", p[best]))
+            for style, label, single in lines:
+                value = _metric(metric, single, y)
+                below.axhline(value, color=color, linestyle=style, linewidth=1.2, label=f"{name}, {label}")
+        chosen = line[selection.size - 1]  # of the test images, which come last
+        below.plot(selection.size, chosen, "o", color=TEST, ms=7)
+        for ax in (above, below):
+            ax.axvspan(0.5, selection.initial + 0.5, color="#EEEEEE", zorder=0, label="sorted initialisation")
+            ax.axvline(selection.size, color="black", linewidth=1, label="chosen size")
+            ax.set(xlim=(0.5, len(size) + 0.5))
+            whole_numbers(ax.xaxis)
+        name, unit = ("loss", "nats") if metric == "loss" else ("error", "%")
+        value = f"{chosen:.4f}" if metric == "loss" else f"{chosen:.2f} %"
+        above.set(title=f"greedy by {metric}", ylabel=f"compared {name} ({unit})")
+        below.set(ylabel=f"{name} ({unit})", xlabel="members in the average, with repeats")
+        below.set_title(f"test {name} at the chosen size: {value}", size=10)
+    above_is = "above: what the selection compares, from calibrated validation predictions"
+    fig.suptitle(f"{whose}; {above_is}", size=10.5)
+    fig.legend(handles=axes[1, 0].get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
     save(fig, path)
 
 
-def _prefixes(p, path):
-    total = np.zeros(p.shape[1:])
-    for count, member in enumerate(path, 1):
-        total += p[member]
-        yield total / count
+def prefix_weights(selection: Selection, members: int) -> list[np.ndarray]:
+    """Return the weights (members,) of the average after every step of a selection."""
+    return [
+        np.bincount(selection.path[:size], minlength=members) / size
+        for size in range(1, len(selection.path) + 1)
+    ]
 
 
-def _shown(which, found):
-    """The column of losses, or that of accuracies as errors in per cent."""
-    return found[:, 0] if which == 0 else 100 - 100 * found[:, 1]
+def _metric(metric, probabilities, y):
+    (loss,), (accuracy,) = member_metrics(probabilities[None], y)
+    return loss if metric == "loss" else 100 - 100 * accuracy
 
 
-def selection_weights(names, selections, path):
-    """Every member's weight after each step as stacked bars; members that are never chosen are left out."""
-    fig, axes = figure(1, 2, size=(10, 4.2), sharey=True)
-    used = sorted({member for selection in selections.values() for member in selection.path})
-    colors = _colors(len(used))
+def selection_weights(
+    names: Sequence[str], selections: dict[str, Selection], path: Path | str, whose: str
+) -> None:
+    """Draw every member's weight after each step of a selection as colours; the chosen weights as numbers.
+
+    Members that no selection ever takes are left out.
+    """
+    tables = {key: np.array(prefix_weights(found, len(names))).T for key, found in selections.items()}
+    final = {key: table[:, selections[key].size - 1] for key, table in tables.items()}
+    used = sorted(
+        (i for i in range(len(names)) if any(table[i].any() for table in tables.values())),
+        key=lambda i: [-weights[i] for weights in final.values()],
+    )
+    fig, axes = figure(1, 2, size=(WIDTH, 0.27 * len(used) + 1.6), sharey=True)
+    most = max(weights.max() for weights in final.values())  # the first steps have more, and are saturated
     for ax, (metric, selection) in zip(axes, selections.items(), strict=True):
-        steps = np.arange(1, len(selection.path) + 1)
-        chosen = np.array(selection.path)[:, None] == used
-        weights = chosen.cumsum(0) / steps[:, None]
-        bottom = np.zeros(len(steps))
-        for column, member, color in zip(weights.T, used, colors, strict=True):
-            ax.bar(steps, column, 1.0, bottom, color=color, label=names[member], linewidth=0)
-            bottom += column
+        table, steps = tables[metric][used], len(selection.path)
+        extent = (0.5, steps + 0.5, len(used) - 0.5, -0.5)
+        image = ax.imshow(table, cmap="Blues", vmin=0, vmax=most, aspect="auto", extent=extent)
         ax.axvline(selection.size, color="black", linewidth=1.2)
-        ax.set(title=f"greedy by {metric} (line: chosen size)", xlabel="members in the average")
-        ax.set(xlim=(0.5, len(steps) + 0.5), ylim=(0, 1))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for row, member in enumerate(used):
+            if weight := final[metric][member]:
+                place = ((1, row), (4, 0), ax.get_yaxis_transform(), "offset points")
+                ax.annotate(f"{weight:.2f}", *place, va="center", size=9)
+        ax.set(title=f"greedy by {metric}", xlabel="members in the average, with repeats")
+        ax.tick_params(axis="y", length=0)
+        whole_numbers(ax.xaxis)
         ax.grid(False)
-    axes[0].set(ylabel="weight")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=9)
+    axes[0].set_yticks(range(len(used)), [names[i] for i in used])
+    fig.colorbar(image, ax=axes, label="weight in the average", pad=0.02, extend="max")
+    fig.suptitle(f"{whose}; line: the chosen size, numbers: the chosen weights", size=10.5)
     save(fig, path)
 
 
-def _colors(count):
-    """Neighbouring members in clearly different colours, as many as are asked for."""
-    from matplotlib import colormaps
+def growth(accuracies: np.ndarray, path: Path | str, whose: str) -> None:
+    """Draw the test error against the number of members in the average: random subsets, and their mean.
 
-    wheel = [*colormaps["tab20"].colors[::2], *colormaps["tab20"].colors[1::2]]
-    return [wheel[i % len(wheel)] for i in range(count)]
-
-
-def growth(accuracies, path):
-    """Test error against the number of members: mean, and the band of the middle 90 % of random subsets.
-
-    accuracies: (draws, M), of averages of 1, 2, ..., M members.
+    accuracies: (draws, M), of averages of 1, 2, ..., M members in random orders. The dots of larger subsets
+    lie closer together because the subsets share members; all of those with M members are the same.
     """
     errors = 100 - 100 * accuracies
-    size = np.arange(1, errors.shape[1] + 1)
-    fig, ax = figure(size=(8, 4))
-    low, high = np.quantile(errors, [0.05, 0.95], axis=0)
-    ax.fill_between(size, low, high, color=PALETTE[0], alpha=0.2, label="middle 90 % of random subsets")
-    ax.plot(size, errors.mean(0), "o-", color=PALETTE[0], ms=4, label="mean")
-    ax.set(xlabel="members in the plain average", ylabel="test error (%)")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    draws, count = errors.shape
+    size = np.arange(1, count + 1)
+    fig, ax = figure(size=(WIDTH, 3.8))
+    shift = np.linspace(-0.25, 0.25, draws)[:, None]  # so that dots of equal errors can be told apart
+    ax.plot((size + shift).T, errors.T, "o", color=PALETTE[5], ms=3, mew=0, alpha=0.6)
+    ax.plot([], [], "o", color=PALETTE[5], ms=3, label="single subset")
+    ax.plot(size, errors.mean(0), "o-", color=PALETTE[0], ms=4, label=f"mean of {draws} random subsets")
+    ax.set(xlabel="members in the plain average", ylabel="test error (%)", xlim=(0.5, count + 0.5))
+    ax.set_title(f"{whose}: larger subsets overlap more, and all of size {count} are the same", size=10.5)
+    whole_numbers(ax.xaxis)
     ax.legend()
     save(fig, path)
 
 
-def agreement(overlap, names, path):
-    """How much the members' errors are the same. overlap: (M, M), of utils.metrics.selection.error_overlap."""
-    import seaborn as sns  # here, because it loads pandas, which --help needn't
+def agreement(overlap: np.ndarray, names: Sequence[str], path: Path | str, whose: str) -> None:
+    """Draw the share of errors that two members have in common, on the same scale for every library.
 
-    side = max(4.5, 0.42 * len(names) + 1.8)
-    fig, ax = figure(size=(min(8, side + 1), min(7, side)))
-    sns.heatmap(
+    overlap: (M, M), of utils.metrics.selection.error_overlap. The members of one model stand together.
+    """
+    order = sorted(range(len(names)), key=lambda i: names[i].rpartition(" ")[0])
+    overlap, names = overlap[np.ix_(order, order)], [names[i] for i in order]
+    side = float(np.clip(0.36 * len(names) + 1.4, 4, 6.6))
+    fig, ax = figure(size=(side + 1.2, side))
+    heat_map(
+        ax,
         100 * overlap,
+        "errors in common (% of the errors of either)",
         mask=np.eye(len(overlap), dtype=bool),
         annot=len(names) <= 20,
         fmt=".0f",
         cmap="Blues",
         vmin=0,
+        vmax=100,
         square=True,
-        linewidths=0.5,
-        linecolor="#DDDDDD",
         annot_kws={"size": 8},
-        xticklabels=names,
-        yticklabels=names,
-        cbar_kws={"label": "errors in common (% of those of either)", "shrink": 0.8},
-        ax=ax,
     )
-    ax.set_title("Do the members err on the same test images?")
-    ax.grid(False)
+    shown = every_label(len(names), 32)
+    places = np.arange(len(names))[shown] + 0.5
+    ax.set_xticks(places, names[shown], rotation=90, size=9)
+    ax.set_yticks(places, names[shown], rotation=0, size=9)
+    ax.set_title(f"{whose}: do they err on the same test images?", size=10.5)
     save(fig, path)

@@ -1,78 +1,80 @@
 """Figures of learned representations: training, views, neighbours, maps, accuracy against labels."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from utils.plots.style import PALETTE, figure, plain_numbers, save
-
-# One colour a digit, in every map of features.
-DIGIT_COLORS = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"),
-    *("#56B4E9", "#000000", "#8B4513", "#999999", "#B2DF00"),
+from utils.plots.style import (
+    PALETTE,
+    REFERENCE,
+    TRAINING,
+    VALIDATION,
+    WIDTH,
+    class_colors,
+    curve_of,
+    figure,
+    lines_and_mean,
+    mosaic,
+    plain_numbers,
+    save,
+    split_runs,
+    whole_numbers,
 )
 
+# A standard deviation can exceed the mean error: on a log scale the band ends at this error, in per cent.
+LEAST_BAND = 0.01
 
-def contrastive_curves(history, chance, path):
-    """Loss beside its chance level, contrastive and k-NN accuracy, alignment and uniformity per epoch.
 
-    history: lines of history.jsonl, several runs told apart by "seed". chance: the loss of features that
-    are all equal, nats.
+def contrastive_curves(history: Sequence[dict], chance: float, path: Path | str) -> None:
+    """Draw loss, k-NN error, accuracy of pairs, and alignment and uniformity over the epochs.
+
+    history: lines of history.jsonl, several runs told apart by "seed"; a number that it lacks is not drawn.
+    chance: the loss of features that are all equal, nats.
     """
-    runs = {}
-    for line in history:
-        runs.setdefault(line.get("seed"), []).append(line)
-    fig, axes = figure(1, 3, size=(11, 3.6))
-    panels = (
-        (axes[0], [("train_loss", "training", 0)]),
-        (
-            axes[1],
-            [("val_knn_accuracy", "k-NN, validation digits", 1), ("train_contrastive_accuracy", "pairs", 0)],
-        ),
-        (axes[2], [("train_alignment", "alignment", 0), ("train_uniformity", "uniformity", 1)]),
-    )
-    for ax, lines in panels:
-        for key, label, color in lines:
-            for i, run in enumerate(runs.values()):
-                points = [(line["epoch"], line[key]) for line in run if key in line]
-                label_once = label if i == 0 else None
-                marker = "o" if len(points) < 15 else None
-                ax.plot(
-                    *zip(*points, strict=True), color=PALETTE[color], label=label_once, marker=marker, ms=4
-                )
-        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    runs = split_runs(history)
+    fig, axes = figure(2, 2, size=(WIDTH, 5.4), sharex=True)
+    loss, error, pairs, geometry = axes.flat
+
+    def draw(ax, key, color, label=None, change=lambda y: y):
+        curves = (curve_of(run, key) for run in runs)
+        lines = [(x, change(np.array(y))) for x, y in curves if x]
+        marker = "o" if lines and len(lines[0][0]) < 15 else None
+        lines_and_mean(ax, lines, color, label, marker=marker, ms=3.5)
+
+    draw(loss, "train_loss", TRAINING, "training")
+    loss.axhline(chance, color=REFERENCE, linestyle=":", label="chance")
+    draw(error, "val_knn_accuracy", VALIDATION, None, lambda y: 100 * (1 - y))
+    draw(pairs, "train_contrastive_accuracy", TRAINING, "training", lambda y: 100 * y)
+    draw(geometry, "train_alignment", PALETTE[5], "alignment")
+    draw(geometry, "train_uniformity", PALETTE[4], "uniformity")
+    loss.set(title="contrastive loss (nats)")
+    error.set(title="k-NN error on validation images (%)")
+    pairs.set(title="views that find their partner (%)")
+    geometry.set(title="alignment and uniformity: lower is better")
+    for ax in axes.flat:
+        whole_numbers(ax.xaxis)
+        if ax.get_legend_handles_labels()[1]:
+            ax.legend()
+    for ax in axes[1]:
         ax.set_xlabel("epoch")
-    axes[0].axhline(chance, color="#555555", linestyle=":", label="chance")
-    axes[0].set(title="contrastive loss (nats)", ylim=(0, None))
-    axes[1].set(title="share right", ylim=(0, 1.02))
-    axes[2].set(title="lower is better")
-    for ax in axes:
-        ax.legend()
     save(fig, path)
 
 
-def mosaic(tiles, gap):
-    """Tiles (rows, columns, h, w) as one image, with `gap` white pixels around each of them.
-
-    One picture is drawn many times faster than an axes for every tile.
-    """
-    rows, columns, height, width = tiles.shape
-    cells = np.full((rows, columns, height + gap, width + gap), np.nan, dtype=np.float32)
-    cells[:, :, :height, :width] = tiles
-    image = cells.swapaxes(1, 2).reshape(rows * (height + gap), columns * (width + gap))
-    return np.pad(image, ((gap, 0), (gap, 0)), constant_values=np.nan)
-
-
-def _show_mosaic(tiles, gap, title):
+def _show_mosaic(tiles: np.ndarray, gap: int, title: str) -> tuple[Figure, Axes]:
     image = mosaic(tiles, gap)
-    fig, ax = figure(size=(8, 8 * image.shape[0] / image.shape[1] + 0.4))
-    ax.imshow(image, cmap="gray_r", vmin=tiles.min(), vmax=tiles.max())
+    fig, ax = figure(size=(WIDTH, WIDTH * image.shape[0] / image.shape[1] + 0.4))
+    ax.imshow(image, cmap="gray_r", vmin=tiles.min(), vmax=tiles.max(), interpolation="nearest")
     ax.set_axis_off()
     fig.suptitle(title, size=10.5)
     return fig, ax
 
 
-def view_pairs(views, path, columns=12):
-    """Two views of each image as the network sees them, above one another: (B, 2, 28, 28), any scale."""
+def view_pairs(views: np.ndarray, path: Path | str, columns: int = 12) -> None:
+    """Draw two views of each image as the network sees them, above one another: (B, 2, H, W), any scale."""
     rows = len(views) // columns
     pairs = views[: rows * columns].reshape(rows, columns, 2, *views.shape[2:])
     tiles = pairs.swapaxes(1, 2).reshape(2 * rows, columns, *views.shape[2:])
@@ -83,65 +85,84 @@ def view_pairs(views, path, columns=12):
     save(fig, path)
 
 
-def nearest_neighbours(queries, neighbours, labels, neighbour_labels, path):
-    """Test digits (left) and their nearest training digits in feature space; a frame marks another class.
+def nearest_neighbours(
+    queries: np.ndarray,
+    neighbours: np.ndarray,
+    labels: np.ndarray,
+    neighbour_labels: np.ndarray,
+    path: Path | str,
+) -> None:
+    """Draw test images (left) and their nearest training images in feature space, other classes framed.
 
-    queries: (Q, 28, 28). neighbours: (Q, K, 28, 28). labels: (Q,). neighbour_labels: (Q, K). NumPy arrays.
+    queries: (Q, H, W). neighbours: (Q, K, H, W). labels: (Q,). neighbour_labels: (Q, K).
     """
-    gap, size = 4, queries.shape[1]
+    gap, (height, width) = 4, queries.shape[1:]
     tiles = np.concatenate([queries[:, None], neighbours], 1)
-    title = "Test digits (black frame) and their nearest training digits; orange frame: another class"
+    title = "Test images (black frame) and their nearest training images; orange frame: another class"
     fig, ax = _show_mosaic(tiles, gap, title)
-    others = np.argwhere(neighbour_labels != labels[:, None]) + [0, 1]
-    for row, column, color in [(i, 0, "black") for i in range(len(queries))] + [
-        (*o, PALETTE[1]) for o in others
-    ]:
-        corner = (column * (size + gap) + gap - 1.5, row * (size + gap) + gap - 1.5)
-        ax.add_patch(Rectangle(corner, size + 2, size + 2, fill=False, edgecolor=color, linewidth=2))
+    framed = [(row, 0, "black") for row in range(len(queries))]
+    framed += [(row, k + 1, PALETTE[1]) for row, k in np.argwhere(neighbour_labels != labels[:, None])]
+    for row, column, color in framed:
+        corner = (column * (width + gap) + gap - 1.5, row * (height + gap) + gap - 1.5)
+        ax.add_patch(Rectangle(corner, width + 2, height + 2, fill=False, edgecolor=color, linewidth=2))
     save(fig, path)
 
 
-def feature_maps(maps, path, text=None):
-    """Two-dimensional maps side by side, coloured by digit.
+def feature_maps(
+    maps: Sequence[dict],
+    path: Path | str,
+    text: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> None:
+    """Draw two-dimensional maps side by side; every class has a colour, and its name at its median.
 
-    maps: a list of {"title", "points": (N, 2), "labels": (N,)}.
+    maps: {"title", "points": (N, 2), "labels": (N,) indices into `classes`} each. classes: names, by default
+    the indices. text: kept inside the PNG.
     """
-    fig, axes = figure(1, len(maps), size=(4 * len(maps), 4.3), squeeze=False)
+    count = 1 + max(int(np.max(found["labels"])) for found in maps)
+    classes = classes or [str(i) for i in range(count)]
+    colors = np.array(class_colors(len(classes)))
+    cell = WIDTH / max(2, len(maps))
+    fig, axes = figure(1, len(maps), size=(cell * len(maps), cell + 0.3), squeeze=False)
     for ax, found in zip(axes[0], maps, strict=True):
         points, labels = np.asarray(found["points"]), np.asarray(found["labels"])
-        ax.scatter(*points.T, c=[DIGIT_COLORS[y] for y in labels], s=5, linewidths=0)
-        for digit in range(10):
-            if (labels == digit).any():
-                centre = np.median(points[labels == digit], 0)
-                ax.text(*centre, digit, size=13, weight="bold", ha="center", va="center", bbox=_LABEL)
+        ax.scatter(*points.T, c=colors[labels], s=5, linewidths=0)
+        for i in np.unique(labels):
+            centre = np.median(points[labels == i], 0)
+            ax.text(*centre, classes[i], **(_SHORT if len(classes[i]) < 3 else _LONG))
         ax.set(title=found["title"], xticks=[], yticks=[])
         ax.grid(False)
     save(fig, path, text)
 
 
-_LABEL = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "alpha": 0.85, "linewidth": 0}
+_NAME = {"weight": "bold", "ha": "center", "va": "center"}
+_BOX = {"facecolor": "white", "alpha": 0.85, "linewidth": 0}
+_SHORT = {**_NAME, "size": 12, "bbox": {**_BOX, "boxstyle": "circle,pad=0.15"}}
+_LONG = {**_NAME, "size": 8.5, "bbox": {**_BOX, "boxstyle": "round,pad=0.15"}}
 
 
-def accuracy_against_labels(curves, path, text=None):
-    """Test error against labels per class on log scales, with a band of one standard deviation.
+def accuracy_against_labels(curves: Sequence[dict], path: Path | str, text: str | None = None) -> None:
+    """Draw the test error against labels per class on log scales, with a band of one standard deviation.
 
     curves: a list of {"label", "color": index of PALETTE, "style", "points": [[labels per class,
-    [accuracy, ...]], ...]}; the accuracies are those of single draws of labels.
+    [accuracy, ...]], ...]}; the accuracies are those of single draws of labels. text: kept inside the PNG.
     """
-    fig, ax = figure(size=(8, 5))
+    fig, ax = figure(size=(WIDTH, 5))
     for curve in curves:
         x = np.array([count for count, _ in curve["points"]])
-        mean = np.array([np.mean(values) for _, values in curve["points"]])
-        std = np.array([np.std(values, ddof=1) if len(values) > 1 else 0 for _, values in curve["points"]])
+        mean = np.array([100 * (1 - np.mean(values)) for _, values in curve["points"]])
+        std = np.array([100 * np.std(v, ddof=1) if len(v) > 1 else 0 for _, v in curve["points"]])
         color = PALETTE[curve["color"]]
-        low, high = (100 * np.maximum(1 - mean + sign * std, 1e-4) for sign in (-1, 1))
-        ax.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
-        ax.plot(x, 100 * (1 - mean), curve["style"], color=color, label=curve["label"], marker="o", ms=5)
+        ax.fill_between(
+            x, np.maximum(mean - std, LEAST_BAND), mean + std, color=color, alpha=0.15, linewidth=0
+        )
+        ax.plot(x, mean, curve["style"], color=color, label=curve["label"], marker="o", ms=5)
+    ax.fill_between([], [], [], color=REFERENCE, alpha=0.15, linewidth=0, label="± 1 SD of the draws")
     ticks = sorted({count for curve in curves for count, _ in curve["points"]})
     ax.set(xscale="log", yscale="log", xlabel="labelled images per class (log scale)")
     ax.set_ylabel("test error (%, log scale)")
     ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     ax.xaxis.minorticks_off()
     plain_numbers(ax.yaxis)
-    ax.legend(fontsize=9, ncols=2)
+    ax.legend(ncols=2)
     save(fig, path, text)

@@ -104,7 +104,7 @@ class RunFolder:
                 f"{path}: not a checkpoint of this project; start again with --overwrite"
             ) from error
 
-    def log(self, **values: float) -> None:
+    def log(self, **values: float | dict) -> None:
         """Append one line to history.jsonl."""
         if not self.writes:
             return

@@ -22,6 +22,10 @@ from utils.training.optim import make_optimizer, make_schedule, update_average
 Step = Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]
 Validate = Callable[[nn.Module, int], dict[str, float]]
 
+# One or two epochs make no curve: a training of fewer than SHORT epochs also logs about POINTS points of its
+# steps, all epochs together.
+SHORT, POINTS = 3, 50
+
 
 class Batches(Protocol):
     """Anything with a length and batches for every epoch number (from 0)."""
@@ -47,7 +51,8 @@ def fit(
 
     step(*batch): returns (loss, {name: scalar tensor}), means over the batch; it runs under autocast.
     batches: len(batch[0]) is the batch size. run: its folder gets history.jsonl and a checkpoint after every
-    epoch; a training resumes from an existing checkpoint, on the CPU bit for bit. None writes nothing.
+    epoch; a training resumes from an existing checkpoint, on the CPU bit for bit. None writes nothing. A
+    training of one or two epochs also logs "steps", see `step_means`.
     validate(model, epoch): returns a dict of numbers for the epoch (from 1), which may hold the criterion.
     groups: parameter groups as in `make_optimizer`; by default one group of all parameters.
 
@@ -82,7 +87,7 @@ def fit(
             training.seconds = time.perf_counter() - start
             values = {"epoch": training.epoch, **values, "seconds": round(training.seconds, 3)}
             if run and tracker:
-                run.log(**values)
+                run.log(**values, **training.within_epoch)
                 run.save_checkpoint(training.state())
                 tracker.log(values, training.epoch)
             if not config.quiet and not show_bar:
@@ -96,6 +101,23 @@ def fit(
         "best_epoch": best_epoch if weights else training.epoch,
         "train_seconds": round(training.seconds, 3),
     }
+
+
+def step_means(
+    table: torch.Tensor, weights: torch.Tensor, names: list[str], rates: list[float], points: int
+) -> dict[str, list]:
+    """Return at most `points` means over successive stretches of an epoch, each a list.
+
+    table: (steps, names), on the CPU. weights: (steps,), images of every step. rates: learning rate of every
+    step. "step" and "lr" are those of the last step of a stretch, counted from 1. Five significant digits.
+    """
+    curve: dict[str, list] = {"step": [], **{name: [] for name in names}, "lr": []}
+    for stretch in torch.arange(len(table)).tensor_split(min(points, len(table))):
+        means = weights[stretch] @ table[stretch] / weights[stretch].sum()
+        last = int(stretch[-1])
+        for key, value in zip(curve, [last + 1, *means.tolist(), rates[last]], strict=True):
+            curve[key].append(value if key == "step" else float(f"{value:.5g}"))
+    return curve
 
 
 def classification_step(model: nn.Module, label_smoothing: float = 0.0) -> Step:
@@ -132,12 +154,13 @@ class Training:
         self.averaged = copy.deepcopy(model).eval() if config.ema else None
         self.epoch, self.step, self.seconds, self.stopped = 0, 0, 0.0, False
         self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0, "weights": None}
+        self.within_epoch: dict[str, dict] = {}  # of the last epoch, for the history of a short training
 
     def train_epoch(self, step: Step, batches: Batches, steps: int, bar: tqdm) -> dict[str, float]:
         """Train for one epoch; return the means of loss and metrics. Waits for the device once."""
         model, config = self.model.train(), self.config
         parameters = [p for p in model.parameters() if p.requires_grad]
-        rows, sizes, rate = [], [], self.optimizer.param_groups[0]["lr"]
+        rows, sizes, rates = [], [], []
         metrics: dict[str, torch.Tensor] = {}
         bf16 = config.precision == "bf16"
         for batch, _ in zip(batches.epoch(self.epoch - 1), range(steps), strict=False):
@@ -147,7 +170,7 @@ class Training:
             loss.backward()
             if config.clip_norm:
                 torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-            rate = self.optimizer.param_groups[0]["lr"]
+            rates.append(self.optimizer.param_groups[0]["lr"])
             self.optimizer.step()
             if self.per_step:
                 self.schedule.step()
@@ -164,7 +187,10 @@ class Training:
         weights = torch.tensor(sizes, dtype=torch.float64)
         means = (weights @ table / weights.sum()).tolist()
         names = ["train_loss", *(f"train_{name}" for name in metrics)]
-        return {**dict(zip(names, means, strict=True)), "lr": rate}
+        if config.epochs < SHORT:
+            curve = step_means(table, weights, names, rates, POINTS // config.epochs)
+            self.within_epoch = {"steps": curve}
+        return {**dict(zip(names, means, strict=True)), "lr": rates[-1]}
 
     def _check_finite(self, losses: torch.Tensor) -> None:
         bad = (~losses.isfinite()).nonzero().flatten().tolist()

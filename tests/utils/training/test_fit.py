@@ -14,7 +14,7 @@ from models.layers import Dropout
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.training.config import FitConfig
-from utils.training.fit import Training, classification_step, fit
+from utils.training.fit import POINTS, Training, classification_step, fit, step_means
 
 
 def settings(**changes):
@@ -322,3 +322,51 @@ def test_the_step_of_a_classifier_takes_classes_or_probabilities():
     soft, soft_metrics = step(images, torch.eye(10)[labels])
     torch.testing.assert_close(soft, loss)
     assert soft_metrics["accuracy"] == metrics["accuracy"]
+
+
+def test_steps_are_averaged_over_stretches_with_the_images_as_weights():
+    table = torch.tensor([[1.0, 0.0], [2.0, 0.5], [4.0, 1.0], [8.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    sizes = torch.tensor([10.0, 10.0, 10.0, 30.0, 10.0], dtype=torch.float64)
+    curve = step_means(table, sizes, ["train_loss", "train_accuracy"], [0.5, 0.4, 0.3, 0.2, 0.1], points=2)
+    assert curve["step"] == [3, 5]
+    assert curve["train_loss"] == pytest.approx([7 / 3, 6], rel=1e-4)
+    assert curve["train_accuracy"] == pytest.approx([0.5, 0.75], rel=1e-4)
+    assert curve["lr"] == [0.3, 0.1]
+    assert step_means(table, sizes, ["a", "b"], [0.0] * 5, points=50)["step"] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("epochs", "logged"), [(1, [4]), (2, [4, 4]), (3, [0, 0, 0])])
+def test_only_a_short_training_logs_its_steps(tmp_path, digits, epochs, logged):
+    _, _, run = train(tmp_path / "run", digits, epochs=epochs)
+    history = run.history()
+    assert [len(line.get("steps", {}).get("step", [])) for line in history] == logged
+    for line in history[: 2 if logged[0] else 0]:
+        steps = line["steps"]
+        assert set(steps) == {"step", "train_loss", "train_accuracy", "lr"}
+        sizes = torch.tensor([64.0, 64, 64, 8])  # the last batch is smaller
+        mean = float((torch.tensor(steps["train_loss"]) * sizes).sum() / 200)
+        assert mean == pytest.approx(line["train_loss"], rel=1e-4)
+        assert steps["lr"][-1] == pytest.approx(line["lr"], rel=1e-4)
+
+
+def test_a_long_epoch_is_logged_in_a_few_points(tmp_path, digits):
+    run = make_run(tmp_path / "run")
+    batches = BatchLoader(digits, torch.arange(200), 2)
+    model = network()
+    fit(model, classification_step(model), batches, settings(epochs=2), run)
+    assert [len(line["steps"]["step"]) for line in run.history()] == [POINTS // 2] * 2
+    assert run.history()[1]["steps"]["step"][-1] == 100
+
+
+def test_a_short_training_resumes_with_the_same_history(tmp_path, digits):
+    def stop(model, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return {}
+
+    _, _, whole = train(tmp_path / "whole", digits, epochs=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken", digits, stop, epochs=2)
+    _, _, resumed = train(tmp_path / "broken", digits, epochs=2)
+    same = [[{**line, "seconds": 0} for line in run.history()] for run in (whole, resumed)]
+    assert same[0] == same[1]
