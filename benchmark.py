@@ -1,20 +1,22 @@
-"""Measure how fast this is, each figure side by side with the standard way, in one run.
+"""Measure how fast this is, side by side with the standard way.
 
-    python benchmark.py                           all of them; about 40 minutes on 2 CPU cores
+    python benchmark.py                           all of them; about 35 minutes on 2 CPU cores
     python benchmark.py --only augment roofline   two minutes
     python benchmark.py --device cuda --compile
 
-fast       seconds of training to 99.0 % accuracy: the recipe `fast` against the usual PyTorch program
+fast       seconds of training to 99.0 % accuracy: the recipe `fast` against the usual PyTorch program;
+           images per second of either network in either loop
 augment    augmented training images per second, against torchvision's per-image transforms
 simclr     pre-training images per second, against PIL views from a DataLoader; the contrastive loss
 mil        bags trained per second, against one bag a step with a DataLoader
 roofline   the share of the machine's matrix-product peak that a training step of cnn and wide reaches
 ensemble   seconds to train ten members, against torchensemble (skipped when that is not installed:
            requirements-benchmark.txt), and to select from a thousand cached members
+epochs     seconds of one training epoch of every recipe, on one thread
 
-Each writes results/benchmarks/<name>.json: every measured value, medians, and the medians of the ratios of
-each repeat. Ours and the standard way take turns, so that a slower hour of the machine meets both. Close
-other programs first.
+The last one writes results/times.json, the others results/benchmarks/<name>.json: every measured value,
+medians, and ratios of medians with the range of the ratios of each repeat. Ours and the standard way take
+turns, so that a slower hour of the machine meets both. Close other programs first.
 """
 
 import tempfile
@@ -24,38 +26,40 @@ import torch
 
 from benchmarks.augment import augment
 from benchmarks.ensemble import ensemble
+from benchmarks.epochs import epochs
 from benchmarks.fast import fast
+from benchmarks.measure import line
 from benchmarks.mil import mil
 from benchmarks.roofline import roofline
 from benchmarks.simclr import simclr
-from utils.cli import Parser, command, command_line, number, resolve_device
+from utils.cli import Parser, choice, command, command_line, number, resolve_device
 from utils.errors import UserError
 from utils.runs.folder import FORMAT, RunFolder, device_name, git_commit
 
-BENCHMARKS = {
-    "fast": fast,
-    "augment": augment,
-    "simclr": simclr,
-    "mil": mil,
-    "roofline": roofline,
-    "ensemble": ensemble,
-}
+BENCHMARKS = {f.__name__: f for f in (fast, augment, simclr, mil, roofline, ensemble)}
 
 
-def make_parser():
+def make_parser() -> Parser:
     parser = Parser(prog="benchmark.py", description=__doc__)
     add = parser.add_argument
-    add("--only", nargs="+", choices=tuple(BENCHMARKS), help="default: all")
-    add("--repeats", type=number(int, 1), default=3, help="measurements of each side; default: 3")
+    names = (*BENCHMARKS, "epochs")
+    choice(add, "--only", names, "benchmarks to run (default: all)", nargs="+", default=list(names))
+    add(
+        "--repeats",
+        type=number(int, 1),
+        default=5,
+        metavar="N",
+        help="measurements of each side (default: 5); of `epochs` always one",
+    )
     add("--compile", action="store_true", help="torch.compile the network of `fast`")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
-    add("--data-dir", default="datasets", metavar="DIR", help="default: datasets")
+    choice(add, "--device", ("auto", "cpu", "cuda"), "device (default: auto)", default="auto")
+    add("--data-dir", default="datasets", metavar="DIR", help="where the raw MNIST is (default: datasets)")
     add("--results-dir", default="results", metavar="DIR", help="default: results")
     return parser
 
 
-def open_folder(results_dir):
-    """The RunFolder of results/benchmarks; UserError now, not after half an hour, when nothing can be written there."""
+def open_folder(results_dir: Path | str) -> RunFolder:
+    """Return results/benchmarks; UserError before half an hour of measuring when it cannot be written."""
     folder = Path(results_dir) / "benchmarks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,30 +69,27 @@ def open_folder(results_dir):
     return RunFolder(folder)
 
 
-def summary(name, ratios):
-    """One line per ratio."""
-    for found in ratios:
-        value = "not reached" if found["value"] is None else f"{found['value']:.3g}"
-        target = "" if found["target"] is None else f" (target: at least {found['target']})"
-        print(f"{name}: {found['name']} {value}{target}", flush=True)
-
-
 @command
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
     shown = command_line(parser, args)
-    name = "cpu" if args.device == "auto" and not torch.cuda.is_available() else args.device
-    device = resolve_device(name)
+    no_gpu = args.device == "auto" and not torch.cuda.is_available()
+    device = resolve_device("cpu" if no_gpu else args.device)
     results = open_folder(args.results_dir)
-    for name in [name for name in BENCHMARKS if not args.only or name in args.only]:
+    machine = {"device": device_name(device), "cpu": device_name("cpu"), "threads": torch.get_num_threads()}
+    head = {"repeats": args.repeats, "torch": torch.__version__, "commit": git_commit(), "command": shown}
+    for name in [name for name in BENCHMARKS if name in args.only]:
         options = {"compile": args.compile} if name == "fast" else {}
         content = BENCHMARKS[name](args.data_dir, device, args.repeats, **options)
-        head = {"format": FORMAT, "benchmark": name, "device": device_name(device)}
-        head |= {"commit": git_commit(), "command": shown, "torch": torch.__version__}
-        results.write_json(f"{name}.json", {**head, **content})
-        summary(name, content["ratios"])
-    print(f"measured values in {results.folder}/")
+        content = {"format": FORMAT, "benchmark": name, **machine, **head, **content}
+        results.write_json(f"{name}.json", content)
+        print(*[f"{name}: {line(found)}" for found in content["ratios"]], sep="\n", flush=True)
+        print(f"{name}: all values in {results.path(f'{name}.json')}", flush=True)
+    if "epochs" in args.only:
+        parent = RunFolder(results.folder.parent)
+        parent.write_json("times.json", epochs(args.data_dir, device))
+        print(f"epochs: all values in {parent.path('times.json')}")
 
 
 if __name__ == "__main__":

@@ -1,47 +1,61 @@
 """Augmented training images per second, against torchvision's per-image transforms."""
 
 import torch
+from torch.utils.data import Subset
 
 from benchmarks import measure
-from benchmarks.measure import clock, ratio, row, standard_dataset
-from data import POLICIES, BatchLoader, load
+from benchmarks.measure import (
+    alternate,
+    rate_of,
+    ratio,
+    row,
+    standard_batches,
+    standard_dataset,
+    standard_loader,
+)
+from data import POLICIES, Augment, BatchLoader, load
 
 AUGMENT_BATCH = 256
+STANDARD = (
+    "torchvision.transforms.RandomAffine on one PIL image at a time in a DataLoader with "
+    f"{measure.WORKERS} worker processes"
+)
 
 
 def augment(data_dir, device, repeats, images=20_000):
     """Augmented, normalised images per second on the device; no training.
 
-    Ours: a whole epoch. The standard way: `images` images, timed from the second batch on, so that the
-    start of the worker processes is not counted (and the few batches that they made meanwhile are free).
+    Ours: a whole epoch. The standard way: `images` images. Both are timed from the second batch on, so that
+    the start of the worker processes is not counted (and the few batches that they made meanwhile are free).
     """
     train_set, _ = load("mnist", data_dir, device)
-    batches = BatchLoader(
-        train_set, torch.arange(len(train_set.labels)), AUGMENT_BATCH, augment=POLICIES["affine"]
+    everything = torch.arange(len(train_set.labels))
+    batches = BatchLoader(train_set, everything, AUGMENT_BATCH, augment=POLICIES["affine"])
+    dataset = standard_dataset(data_dir, True, standard_affine(POLICIES["affine"]))
+    dataset = Subset(dataset, range(min(images, len(everything))))
+    loader = standard_loader(dataset, AUGMENT_BATCH, device)
+    rate_of(batches.epoch(), device)  # warm-up
+    found = alternate(
+        "augment",
+        repeats,
+        {
+            "ours": lambda repeat: rate_of(batches.epoch(repeat), device),
+            "standard way": lambda repeat: rate_of(standard_batches(loader, device), device),
+        },
+        show="{:,.0f} images/s".format,
     )
-    standard_set = standard_dataset(data_dir, True, standard_affine(POLICIES["affine"]))
-    standard_set = torch.utils.data.Subset(standard_set, range(min(images, len(standard_set))))
-    our_rate(batches, device, 0)
-    ours, standard = [], []
-    for repeat in range(repeats):
-        ours.append(our_rate(batches, device, repeat))
-        standard.append(standard_rate(standard_set, device))
-        print(
-            f"augment, repeat {repeat + 1}: ours {ours[-1]:,.0f}/s, standard {standard[-1]:,.0f}/s",
-            flush=True,
-        )
+    target = 8 if device.type == "cpu" else None
     return {
         "what": "Augmented and normalised training images per second: rotation, shift, zoom and shear.",
-        "rows": [row("ours", "images/s", ours), row("standard way", "images/s", standard)],
-        "ratios": [ratio("ours / standard way", ours, standard, target=8 if device.type == "cpu" else None)],
+        "rows": [row(side, "images/s", values) for side, values in found.items()],
+        "ratios": [ratio("ours / standard way", found["ours"], found["standard way"], STANDARD, target)],
         "batch_size": AUGMENT_BATCH,
-        "workers": measure.WORKERS,
-        "images": {"ours": len(train_set.labels), "standard": len(standard_set)},
+        "images": {"ours": len(everything), "standard": len(dataset)},
     }
 
 
-def standard_affine(policy):
-    """torchvision's per-image transform with the ranges of an affine Augment."""
+def standard_affine(policy: Augment):
+    """Return torchvision's per-image transform with the ranges of an affine Augment."""
     from torchvision import transforms
 
     return transforms.RandomAffine(
@@ -51,22 +65,3 @@ def standard_affine(policy):
         shear=(-policy.shear, policy.shear, -policy.shear, policy.shear),
         interpolation=transforms.InterpolationMode.BILINEAR,
     )
-
-
-def our_rate(batches, device, epoch):
-    """Images per second over one epoch of a BatchLoader."""
-    start = clock(device)
-    count = sum(len(images) for images, _ in batches.epoch(epoch))
-    return count / (clock(device) - start)
-
-
-def standard_rate(dataset, device):
-    """Images per second of a DataLoader from its second batch on, each batch moved to the device."""
-    loader = torch.utils.data.DataLoader(
-        dataset, AUGMENT_BATCH, shuffle=True, num_workers=measure.WORKERS, pin_memory=device.type == "cuda"
-    )
-    batches = iter(loader)
-    next(batches)
-    start = clock(device)
-    count = sum(len(images.to(device)) for images, _ in batches)
-    return count / (clock(device) - start)

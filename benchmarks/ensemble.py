@@ -1,133 +1,161 @@
 """Ten members trained, against torchensemble; and selection from a thousand cached members."""
 
 import contextlib
-import functools
 import io
 import tempfile
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
 
 import numpy as np
 import torch
+from torch import nn
+from torch.utils.data import Subset
 
 import ensemble as script
+import train_cnn
 from benchmarks import measure
-from benchmarks.measure import clock, ratio, row, standard_dataset
-from data import load
+from benchmarks.measure import alternate, clock, ratio, row, standard_dataset, standard_loader
+from data import ImageSet, load
 from models import create
 from utils.metrics.selection import METRICS, average, greedy
 from utils.runs.folder import open_run
 from utils.runs.library import read_library
+from utils.training.members import choose_images, member_config, train_unit, training_units
+
+Data = tuple[ImageSet, ImageSet]
 
 # One network and as many epochs on both sides, no augmentation: the work is the same.
-FLAGS = ("--epochs", "1", "--augment", "none", "--plain-epochs", "0", "--ema", "0", "--label-smoothing", "0")
+FLAGS = ["--epochs", "1", "--augment", "none", "--plain-epochs", "0", "--ema", "0", "--label-smoothing", "0"]
+# Images of training and test set: enough that starting worker processes and writing files count for little.
+IMAGES = (12_000, 2_000)
+STANDARD = (
+    "torchensemble's VotingClassifier of the same network, AdamW, PIL images from a DataLoader with "
+    f"{measure.WORKERS} worker processes"
+)
+ALONE = "as many members trained one after the other, by the time of a single one"
+OURS, STACKED, ONE, THEIRS = "ours", "ours, stacked", "ours, one member", "standard way"
 
 
-def ensemble(data_dir, device, repeats, members=10, library=(1000, 10_000)):
+def ensemble(data_dir, device, repeats, members=10, images=IMAGES, library=(1000, 10_000)):
     """Seconds to train `members` members, ours and by torchensemble's VotingClassifier, one epoch each.
 
-    Ours one by one and stacked; on the same 54,000 images, with validation and saved predictions counted in
-    for ours only. Without torchensemble installed that side is skipped with a notice. Then seconds of greedy
-    selection from library[0] made-up members of library[1] images.
+    Ours one by one and stacked; on the first images[0] training and images[1] test images, of which a tenth
+    and all are predicted and saved: that is counted in for ours only. Every side trains a small library
+    before it is timed. Without torchensemble installed that side is skipped with a notice. Then seconds of
+    greedy selection from library[0] made-up members of library[1] images.
     """
     model = "lenet" if device.type == "cpu" else "cnn"
-    data = load("mnist", data_dir, device)
-    try:
-        import torchensemble
-    except ImportError:
-        torchensemble = None
-        print("ensemble: no torchensemble to compare with; pip install -r requirements-benchmark.txt")
-    sides = {"ours": [], "ours, stacked": [], "ours, one member": []}
-    if torchensemble:
-        sides["standard way"] = []
-    accuracies = {side: [] for side in sides}
-    takes = {
-        "ours": functools.partial(our_training, data, data_dir, device, model, members),
-        "ours, stacked": functools.partial(our_training, data, data_dir, device, model, members, "--stacked"),
-        "ours, one member": functools.partial(our_training, data, data_dir, device, model, 1),
-        "standard way": lambda seed: standard_training(torchensemble, data_dir, device, model, members, seed),
+    data = truncated(load("mnist", data_dir, device), images)
+    sides: dict[str, Callable[[int], dict]] = {
+        OURS: lambda seed: our_training(data, data_dir, device, model, members, seed),
+        STACKED: lambda seed: our_training(data, data_dir, device, model, members, seed, "--stacked"),
+        ONE: lambda seed: our_training(data, data_dir, device, model, 1, seed),
     }
-    our_training(data, data_dir, device, model, 1, "--dry-run", 0)  # warm-up: imports, kernels
-    for seed in range(repeats):
-        for side in sides:
-            seconds, accuracy = takes[side](seed)
-            sides[side].append(seconds)
-            accuracies[side].append(accuracy)
-        print(f"ensemble, repeat {seed + 1}:", {k: v[-1] for k, v in sides.items()}, flush=True)
-    rows = [row(side, "s", values) for side, values in sides.items()]
-    rows += [row(f"{side}, test accuracy", "of the images", values) for side, values in accuracies.items()]
-    on_gpu = device.type == "cuda"
-    alone = [members * seconds for seconds in sides["ours, one member"]]
-    ratios = [
-        ratio(
-            f"{members} x one member / {members} stacked",
-            alone,
-            sides["ours, stacked"],
-            10 / 3 if on_gpu else None,
+    our_training(data, data_dir, device, model, 2, 0, "--dry-run")  # warm-up: imports, kernels, files
+    our_training(data, data_dir, device, model, 2, 0, "--dry-run", "--stacked")
+    if torchensemble := imported():
+        sides[THEIRS] = lambda seed: standard_training(
+            torchensemble, data, data_dir, device, model, members, seed
         )
-    ]
-    if torchensemble:
-        ratios.insert(
-            0, ratio("standard way / ours", sides["standard way"], sides["ours"], None if on_gpu else 3)
-        )
-    selection = selection_seconds(*library, repeats)
+        small = truncated(data, (500, 100))
+        standard_training(torchensemble, small, data_dir, device, model, 1, 0)
+    found = alternate("ensemble", repeats, sides, show=lambda value: f"{value['seconds']:.2f} s")
+    seconds = {side: [value["seconds"] for value in values] for side, values in found.items()}
+    rows = [row(side, "s", values) for side, values in seconds.items()]
     rows += [
-        row(f"ours, selection by {metric}", "s", values, target=10) for metric, values in selection.items()
+        row(f"{side}, test accuracy", "of the images", [value["accuracy"] for value in values])
+        for side, values in found.items()
     ]
+    for metric, values in selection_seconds(library[0], library[1], repeats).items():
+        rows.append(row(f"ours, selection by {metric}", "s", values, target=10))
     return {
         "what": f"Seconds to train {members} members of {model} for one epoch each, and to select greedily "
         f"from {library[0]:,} cached members of {library[1]:,} images.",
         "rows": rows,
-        "ratios": ratios,
+        "ratios": all_ratios(seconds, members, device),
         "model": model,
         "members": members,
+        "images": [len(part.labels) for part in data],
         "library": list(library),
-        "workers": measure.WORKERS,
     }
 
 
-def our_training(data, data_dir, device, model, members, *flags):
-    """Seconds, and the test accuracy of the plain average, of a library as ensemble.py trains it."""
-    *flags, seed = flags
+def all_ratios(seconds: dict[str, list[float]], members: int, device: torch.device) -> list[dict]:
+    on_gpu = device.type == "cuda"
+    alone = [members * value for value in seconds[ONE]]
+    name = f"{members} x one member / {members} stacked"
+    ratios = [ratio(name, alone, seconds[STACKED], ALONE, 10 / 3 if on_gpu else None)]
+    if THEIRS in seconds:
+        goal = None if on_gpu else 3
+        ratios.insert(0, ratio("standard way / ours", seconds[THEIRS], seconds[OURS], STANDARD, goal))
+    return ratios
+
+
+def truncated(data: Data, images: tuple[int, int]) -> Data:
+    """Return the first images of training and test set."""
+    train, test = (
+        part._replace(images=part.images[:count], labels=part.labels[:count])
+        for part, count in zip(data, images, strict=True)
+    )
+    return train, test
+
+
+def imported() -> ModuleType | None:
+    try:
+        import torchensemble
+    except ImportError:
+        print("ensemble: no torchensemble to compare with; pip install -r requirements-benchmark.txt")
+        return None
+    return torchensemble
+
+
+def our_training(data: Data, data_dir, device, model: str, members: int, seed: int, *flags: str) -> dict:
+    """Return seconds, and the test accuracy of the plain average, of a library as ensemble.py trains it."""
     with tempfile.TemporaryDirectory() as folder:
-        where = ("--data-dir", str(data_dir), "--results-dir", folder, "--device", device.type, "--quiet")
+        where = ["--data-dir", str(data_dir), "--results-dir", folder, "--device", device.type, "--quiet"]
         args = script.parse(["--model", model, "--seed", str(seed), *FLAGS, *where, *flags])[0]
         args.members = members
         run = open_run("ensemble", args, model, "benchmark")
         start = clock(device)
-        for jobs in script.training_units(args):
-            script.train_unit(args, data, run, jobs)
+        for jobs in training_units(args):
+            train_unit(train_cnn.train, args, data, run, jobs)
         seconds = clock(device) - start
         library = read_library([run.folder], args.dataset)
-    return seconds, float((average(library.test_p).argmax(1) == library.test_y).mean())
+    accuracy = float((average(library.test_p).argmax(1) == library.test_y).mean())
+    return {"seconds": seconds, "accuracy": accuracy}
 
 
-def standard_training(torchensemble, data_dir, device, model, members, seed):
-    """The same by torchensemble, as its documentation shows it: a DataLoader, AdamW, one epoch."""
-    own = script.member_args(script.parse(["--model", model, *FLAGS, "--device", device.type])[0], model)
-    sets = [standard_dataset(data_dir, train) for train in (True, False)]
-    labels = sets[0].targets
-    train_idx, _ = script.choose_images(own, labels, {"seed": seed})
-    options = {"num_workers": measure.WORKERS, "pin_memory": device.type == "cuda"}
-    train_set = torch.utils.data.Subset(sets[0], train_idx.tolist())
-    loader = torch.utils.data.DataLoader(train_set, own.batch_size, shuffle=True, **options)
-    test_loader = torch.utils.data.DataLoader(sets[1], 1000, **options)
+def standard_training(
+    torchensemble: ModuleType, data: Data, data_dir, device, model: str, members: int, seed: int
+) -> dict:
+    """Do the same by torchensemble, as its documentation shows it: a DataLoader, AdamW, one epoch."""
+    args = script.parse(["--model", model, *FLAGS, "--device", device.type])[0]
+    config = member_config(args, model)
+    train_idx, _ = choose_images(args, data[0].labels, {"seed": seed})
+    train_set = Subset(standard_dataset(data_dir, True), train_idx.tolist())
+    test_set = Subset(standard_dataset(data_dir, False), range(len(data[1].labels)))
+    loader = standard_loader(train_set, config.batch_size, device)
+    test_loader = standard_loader(test_set, 1000, device, shuffle=False)
     torch.manual_seed(seed)
     voting = torchensemble.VotingClassifier(
         estimator=network_class(model), n_estimators=members, cuda=device.type == "cuda"
     )
-    voting.set_optimizer("AdamW", lr=own.lr / 4, weight_decay=own.weight_decay)  # no warm-up: a lower rate
+    rate = config.fit.lr / 4  # there is no warm-up: a lower rate
+    voting.set_optimizer("AdamW", lr=rate, weight_decay=config.fit.weight_decay)
     with contextlib.redirect_stdout(io.StringIO()):
         start = clock(device)
         voting.fit(loader, epochs=1, log_interval=10**9, save_model=False)
         seconds = clock(device) - start
         with torch.no_grad():
             accuracy = voting.evaluate(test_loader) / 100
-    return seconds, accuracy
+    return {"seconds": seconds, "accuracy": accuracy}
 
 
-def network_class(model):
-    """A class whose instances are fresh networks: what torchensemble wants to be given."""
+def network_class(model: str) -> type[nn.Module]:
+    """Return a class whose instances are fresh networks: what torchensemble wants to be given."""
 
-    class Network(torch.nn.Module):
+    class Network(nn.Module):
         def __init__(self):
             super().__init__()
             self.network = create(model)
@@ -138,8 +166,8 @@ def network_class(model):
     return Network
 
 
-def selection_seconds(members, images, repeats):
-    """{metric: seconds of a selection} from members of unequal quality, which agree about hard images."""
+def selection_seconds(members: int, images: int, repeats: int) -> dict[str, list[float]]:
+    """Return {metric: seconds} to select from members of unequal quality, which agree about hard images."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 10, images)
     shared = 2 * rng.standard_normal((images, 10), dtype=np.float32)
@@ -149,10 +177,11 @@ def selection_seconds(members, images, repeats):
         logits = shared + (1 + 2 * k / members) * rng.standard_normal(shared.shape, dtype=np.float32)
         np.exp(logits - logits.max(1, keepdims=True), out=member)
         member /= member.sum(1, keepdims=True)
-    seconds = {metric: [] for metric in METRICS}
-    for _ in range(repeats):
-        for metric in METRICS:
-            start = clock(torch.device("cpu"))
-            greedy(p, y, metric)
-            seconds[metric].append(clock(torch.device("cpu")) - start)
-    return seconds
+
+    def seconds(metric, repeat):
+        start = clock(torch.device("cpu"))
+        greedy(p, y, metric)
+        return clock(torch.device("cpu")) - start
+
+    sides = {metric: partial(seconds, metric) for metric in METRICS}
+    return alternate("ensemble, selection", repeats, sides, show="{:.2f} s".format)

@@ -1,17 +1,16 @@
 """The share of the machine's matrix-product peak that a training step of cnn and wide reaches."""
 
-import itertools
 import os
-from types import SimpleNamespace
+import statistics
+from collections.abc import Callable
 
 import torch
-from tqdm import tqdm
 
-from benchmarks.measure import clock, median, ratio, recipe_arguments, row
-from data import POLICIES, BatchLoader, load
+from benchmarks.measure import SameBatch, alternate, clock, ratio, recipe_arguments, row, timed_training
+from data import POLICIES, BatchLoader, ImageSet, load
 from models import create
 from utils.training.config import FitConfig
-from utils.training.fit import Training, classification_step
+from utils.training.fit import classification_step
 
 # Square matrix sizes for the peak, and training steps per measurement.
 SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}
@@ -30,15 +29,15 @@ OPERATORS = {
     "copies and type casts": ("copy",),
 }
 IDLE = "no operator running"
+STANDARD = "the best rate of square matrix products in {}"
 
 
 def roofline(data_dir, device, repeats, models=("cnn", "wide"), sizes=None, steps=None):
     """Arithmetic rates of training steps against square matrix products, and where a step's time goes.
 
-    A step is that of `fit` by the model's recipe: forward, backward, optimiser and, where the recipe has
-    one, the weight average; on one batch that is there already. Counted is the arithmetic of convolutions
-    and linear layers, forward and backward, two operations per multiply-add. Peaks are measured in the
-    training precision, and in fp32 as well.
+    A step is that of `fit` by the model's recipe, on one batch that is there already. Counted is the
+    arithmetic of convolutions and linear layers, forward and backward, two operations per multiply-add.
+    Peaks are measured in the training precision, and in fp32 as well.
     """
     sizes, steps = sizes or SIZES[device.type], steps or STEPS[device.type]
     train_set, _ = load("mnist", data_dir, device)
@@ -47,24 +46,30 @@ def roofline(data_dir, device, repeats, models=("cnn", "wide"), sizes=None, step
     precisions = sorted({"fp32"} | {found["precision"] for found in facts.values()})
     for take, _ in trainings.values():
         take(3)  # warm-up
-    peaks = {precision: [] for precision in precisions}
-    seconds, shares = ({name: [] for name in models} for _ in range(2))
-    for repeat in range(repeats):
-        for precision in precisions:
-            peaks[precision].append(matrix_peak(device, DTYPES[precision], sizes))
-        for name, (take, _) in trainings.items():
-            seconds[name].append(step_seconds(take, steps, device))
-            shares[name].append(operator_shares(take, seconds[name][-1], device))
-        print(
-            f"roofline, repeat {repeat + 1}: a step takes", {k: v[-1] for k, v in seconds.items()}, flush=True
-        )
+
+    def peak(precision):
+        return lambda repeat: {"rate": matrix_peak(device, DTYPES[precision], sizes)}
+
+    def step(take):
+        def measure_step(repeat):
+            seconds = take(steps) / steps
+            return {"seconds": seconds, "shares": operator_shares(take, seconds, device)}
+
+        return measure_step
+
+    sides = {f"peak {p}": peak(p) for p in precisions}
+    sides |= {name: step(take) for name, (take, _) in trainings.items()}
+    found = alternate("roofline", repeats, sides, show=step_or_peak)
+    peaks = {p: [value["rate"] for value in found[f"peak {p}"]] for p in precisions}
     rows = [row(f"peak, {p}", "GFLOP/s", [v / 1e9 for v in values]) for p, values in peaks.items()]
     ratios = []
-    for name, found in facts.items():
-        rates = [found["flop_per_step"] / s for s in seconds[name]]
-        rows += step_rows(name, rates, seconds[name], shares[name])
-        ratios += [ratio(f"{name}: share of the {p} peak", rates, values) for p, values in peaks.items()]
-        found["bound"] = bound(rates, shares[name], peaks[found["precision"]])
+    for name in models:
+        seconds, shares = ([value[key] for value in found[name]] for key in ("seconds", "shares"))
+        rates = [facts[name]["flop_per_step"] / s for s in seconds]
+        rows += step_rows(name, rates, seconds, shares)
+        for p, values in peaks.items():
+            ratios.append(ratio(f"{name}: share of the {p} peak", rates, values, STANDARD.format(p)))
+        facts[name]["bound"] = bound(rates, shares, peaks[facts[name]["precision"]])
     return {
         "what": "Share of the machine's matrix-product peak that a training step reaches.",
         "rows": rows,
@@ -75,22 +80,24 @@ def roofline(data_dir, device, repeats, models=("cnn", "wide"), sizes=None, step
     }
 
 
-def training_steps(name, train_set, device):
-    """take(n), which makes n training steps of the model by its recipe, and facts about them."""
+def step_or_peak(value: dict) -> str:
+    return f"{value['rate'] / 1e9:.0f} GFLOP/s" if "rate" in value else f"{1e3 * value['seconds']:.1f} ms"
+
+
+def training_steps(
+    name: str, train_set: ImageSet, device: torch.device
+) -> tuple[Callable[[int], float], dict]:
+    """Return take(n), the seconds of n training steps of the model by its recipe, and facts about them."""
     args = recipe_arguments(name, device)
     everything = torch.arange(len(train_set.labels))
     loader = BatchLoader(train_set, everything, args.batch_size, augment=POLICIES[args.augment])
     batch = next(loader.epoch())
     torch.manual_seed(0)
-    model = create(name).to(device, memory_format=torch.channels_last)
-    training = Training(model, FitConfig.from_args(args), len(loader))
-    same = SimpleNamespace(epoch=lambda number: itertools.repeat(batch))
+    model = create(name).to(device).to(memory_format=torch.channels_last)
     step = classification_step(model, args.label_smoothing)
-
-    def take(count):
-        training.train_epoch(step, same, count, tqdm(disable=True))
-
-    return take, {"batch_size": len(batch[0]), "precision": args.precision}
+    train = timed_training(model, step, FitConfig.from_args(args), len(loader))
+    facts = {"batch_size": len(batch[0]), "precision": args.precision}
+    return lambda count: train(SameBatch(batch, count)), facts
 
 
 def count_flop(take):
@@ -100,12 +107,6 @@ def count_flop(take):
     with FlopCounterMode(display=False) as counter:
         take(1)
     return counter.get_total_flops()
-
-
-def step_seconds(take, steps, device):
-    start = clock(device)
-    take(steps)
-    return (clock(device) - start) / steps
 
 
 def matrix_peak(device, dtype, sizes, tries=3):
@@ -133,7 +134,7 @@ def operator_shares(take, seconds, device):
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would report on itself
     on_gpu = device.type == "cuda"
     with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu) as profiled:
-        wall = step_seconds(take, PROFILED_STEPS, device)
+        wall = take(PROFILED_STEPS) / PROFILED_STEPS
     times = dict.fromkeys([*OPERATORS, "other"], 0.0)
     for event in profiled.key_averages():
         # On a GPU the kernels are listed once more, under their own names and the device's type.
@@ -164,15 +165,16 @@ def step_rows(name, rates, seconds, shares):
 
 def bound(rates, shares, peaks):
     """In words, what takes most of a step's time, and how well the arithmetic goes while it runs."""
-    part = {kind: median([share[kind] for share in shares]) for kind in shares[0]}
     arithmetic = [share["convolution"] + share["linear layers"] for share in shares]
-    within = ratio("", [r / p for r, p in zip(rates, peaks, strict=True)], arithmetic)["value"]
+    busy = statistics.median(arithmetic)
+    idle = statistics.median(share[IDLE] for share in shares)
+    within = statistics.median(r / p / a for r, p, a in zip(rates, peaks, arithmetic, strict=True))
     parts = {
-        "convolutions and linear layers": median(arithmetic),
-        "operators that only pass over memory": 1 - median(arithmetic) - part[IDLE],
-        "the time between operators (Python, launches)": part[IDLE],
+        "convolutions and linear layers": busy,
+        "operators that only pass over memory": 1 - busy - idle,
+        "the time between operators (Python, launches)": idle,
     }
-    most = max(parts, key=parts.get)
+    most = max(parts, key=lambda part: parts[part])
     return (
         f"mostly {most}: {parts[most]:.0%} of the step's time; "
         f"while they run, convolutions and linear layers reach {within:.0%} of the peak"

@@ -1,141 +1,121 @@
 """Contrastive pre-training: two views a image, whole steps, and the loss, against the usual way of each."""
 
+import functools
 import re
 import resource
 import sys
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.multiprocessing as mp
 from torch.nn.functional import cross_entropy, normalize
-from torch.utils.data import DataLoader, Subset
-from tqdm import tqdm
+from torch.utils.data import Dataset, Subset
 
 import train_simclr
 from benchmarks import measure
 from benchmarks.augment import standard_affine
-from benchmarks.measure import clock, ratio, row, standard_dataset
-from data import load, view_augment
+from benchmarks.measure import (
+    SameBatch,
+    alternate,
+    clock,
+    rate_of,
+    ratio,
+    row,
+    standard_batches,
+    standard_dataset,
+    standard_loader,
+    timed_training,
+)
+from data import BatchLoader, load, view_augment
 from models import ContrastiveModel, create, nt_xent
 from utils.training.config import FitConfig
-from utils.training.fit import Training
 
 # torchvision has no fast elastic deformation of PIL images: both sides go without.
 VIEWS = "affine,blur"
 LOSS_SHAPE = (4096, 128)
 LOSS_REPEATS = 5
+STANDARD_VIEWS = (
+    "torchvision.transforms of PIL images, one view at a time, in a DataLoader with "
+    f"{measure.WORKERS} worker processes"
+)
+STANDARD_TRAINING = f"the same network with AdamW in float32 and a loss with masks; {STANDARD_VIEWS}"
+STANDARD_LOSS = "NT-Xent with boolean masks of all pairs of views"
 
 
 def simclr(data_dir, device, repeats, images=4096, loss_shape=LOSS_SHAPE):
     """Images per second of the views alone and of training, and the loss's time and memory, side by side.
 
     Both sides train the default encoder and head with AdamW on batches of the same size, augmented by the
-    same ranges. The usual way loads PIL images in worker processes, one view at a time, and trains in
-    float32; its loss builds masks of all pairs, as most repositories do.
+    same ranges.
     """
-    flags = [
-        "--device",
-        device.type,
-        "--data-dir",
-        str(data_dir),
-        "--views",
-        VIEWS,
-        "--epochs",
-        "1",
-        "--quiet",
-    ]
-    args = train_simclr.parse(flags)[0]
+    flags = ["--device", device.type, "--data-dir", str(data_dir), "--views", VIEWS, "--epochs", "1"]
+    args = train_simclr.parse([*flags, "--quiet"])[0]
     train_set, _ = load("mnist", data_dir, device)
     images = min(images, len(train_set.labels))
     args.batch_size = min(args.batch_size, images // 2)
     loader = train_simclr.make_views(args, train_set, torch.arange(images), seed=0)
-    standard_set = Subset(TwoViews(standard_dataset(data_dir, True, *standard_views())), range(images))
-    options = {"shuffle": True, "num_workers": measure.WORKERS, "pin_memory": device.type == "cuda"}
-    standard_loader = DataLoader(standard_set, args.batch_size, **options)
-    ours, standard = our_training(args, len(loader)), StandardTraining(args)
-    rates = {"views": ([], []), "training": ([], [])}
-    losses = {"time": ([], []), "memory": ([], [])}
-    for repeat in range(repeats):
-        rates["views"][0].append(rate_of(loader.epoch(repeat), device))
-        rates["views"][1].append(rate_of(views_to(device, standard_loader), device))
-        rates["training"][0].append(rate_of(loader.epoch(repeat), device, ours))
-        rates["training"][1].append(rate_of(views_to(device, standard_loader), device, standard))
-        for i, loss in enumerate((nt_xent, masked_nt_xent)):
-            losses["time"][i].append(loss_seconds(loss, loss_shape, device))
-            losses["memory"][i].append(loss_megabytes(loss, loss_shape, device))
-        print(
-            f"simclr, repeat {repeat + 1}:",
-            {k: [round(v[-1]) for v in both] for k, both in rates.items()},
-            flush=True,
-        )
-    on_cpu = device.type == "cpu"
+    dataset = Subset(TwoViews(standard_dataset(data_dir, True, *standard_views())), range(images))
+    their_loader = standard_loader(dataset, args.batch_size, device)
+    standard = StandardTraining(args)
+    sides: dict[str, Callable[[int], float]] = {
+        "views, ours": lambda repeat: rate_of(loader.epoch(repeat), device),
+        "views, standard way": lambda repeat: rate_of(standard_batches(their_loader, device), device),
+        "training, ours": our_training(args, loader),
+        "training, standard way": lambda repeat: rate_of(
+            standard_batches(their_loader, device), device, standard
+        ),
+    }
+    for name, loss in (("ours", nt_xent), ("with masks", masked_nt_xent)):
+        sides[f"loss time, {name}"] = functools.partial(loss_seconds, loss, loss_shape, device)
+        sides[f"loss memory, {name}"] = functools.partial(loss_megabytes, loss, loss_shape, device)
+    found = alternate("simclr", repeats, sides)
+    units = {"views": "images/s", "training": "images/s", "loss time": "s", "loss memory": "MB"}
     count, width = loss_shape
-    rows = [
-        row(f"{name}, {side}", "images/s", values)
-        for name, both in rates.items()
-        for side, values in zip(("ours", "standard way"), both, strict=True)
-    ]
-    for kind, unit in (("time", "s"), ("memory", "MB")):
-        for side, values in zip(("ours", "with masks"), losses[kind], strict=True):
-            rows.append(row(f"loss {kind}, {side}", unit, values))
     return {
         "what": f"SimCLR: images per second, and the loss of {count:,} x {width} features.",
-        "rows": rows,
-        "ratios": [
-            ratio("two views alone, ours / standard way", *rates["views"], target=8 if on_cpu else None),
-            ratio("training, ours / standard way", *rates["training"], target=3 if on_cpu else None),
-            ratio("loss time, with masks / ours", *reversed(losses["time"])),
-            ratio("loss memory, with masks / ours", *reversed(losses["memory"])),
-        ],
+        "rows": [row(side, units[side.partition(",")[0]], values) for side, values in found.items()],
+        "ratios": all_ratios(found, on_cpu=device.type == "cpu"),
         "images": images,
         "batch_size": args.batch_size,
         "views": VIEWS,
-        "workers": measure.WORKERS,
         "precision": {"ours": args.precision, "standard": "fp32"},
     }
 
 
-def rate_of(batches, device, step=None):
-    """Images per second over the batches from the second on, the first being a warm-up."""
-    start, count = None, 0
-    for images, labels in batches:
-        if step:
-            step(images, labels)
-        if start is None:
-            start = clock(device)
-        else:
-            count += len(images)
-    return count / (clock(device) - start)
+def all_ratios(found: dict[str, list[float]], on_cpu: bool) -> list[dict]:
+    ratios = []
+    for what, name, standard, target in (
+        ("training", "training", STANDARD_TRAINING, 3),
+        ("views", "two views alone", STANDARD_VIEWS, 8),
+    ):
+        sides = found[f"{what}, ours"], found[f"{what}, standard way"]
+        ratios.append(ratio(f"{name}, ours / standard way", *sides, standard, target if on_cpu else None))
+    for what in ("loss time", "loss memory"):
+        sides = found[f"{what}, with masks"], found[f"{what}, ours"]
+        ratios.append(ratio(f"{what}, with masks / ours", *sides, STANDARD_LOSS))
+    return ratios
 
 
-def our_training(args, steps):
-    """A function that makes one training step of train_simclr.py."""
-    model = ContrastiveModel(create(args.encoder, 0), args.head).to(
-        args.device, memory_format=torch.channels_last
-    )
-    training = Training(model, FitConfig.from_args(args), steps)
+def our_training(args: Namespace, loader: BatchLoader) -> Callable[[int], float]:
+    """Return a function that trains one epoch as train_simclr.py does and returns the images per second."""
+    model = ContrastiveModel(create(args.encoder, 0), args.head)
+    model = model.to(args.device).to(memory_format=torch.channels_last)
     step = train_simclr.contrastive_step(model, args.method, args.temperature)
-
-    class Batch:
-        def epoch(self, number):
-            yield self.content
-
-    batch = Batch()
-
-    def take(images, labels):
-        batch.content = (images, labels)
-        training.train_epoch(step, batch, 1, tqdm(disable=True))
-
-    return take
+    train = timed_training(model, step, FitConfig.from_args(args), len(loader))
+    train(SameBatch(next(loader.epoch()), 1))  # warm-up
+    return lambda repeat: len(loader.indices) / train(loader, repeat + 1)
 
 
 # --- The usual way ---
 
 
-class TwoViews(torch.utils.data.Dataset):
+class TwoViews(Dataset):
     """Each image of a data set twice, transformed each time it is asked for."""
 
-    def __init__(self, dataset):
+    def __init__(self, dataset: Any):
         self.dataset = dataset
 
     def __len__(self):
@@ -152,10 +132,6 @@ def standard_views():
 
     ranges = view_augment(VIEWS.split(","))
     return standard_affine(ranges), transforms.GaussianBlur(7, (0.01, ranges.blur))
-
-
-def views_to(device, loader):
-    return ((images.to(device), labels) for images, labels in loader)
 
 
 class StandardTraining:
@@ -197,7 +173,7 @@ def loss_once(loss, shape, device):
     loss(features, 0.2).backward()
 
 
-def loss_seconds(loss, shape, device):
+def loss_seconds(loss, shape, device, repeat=0):
     loss_once(loss, shape, device)  # warm-up
     start = clock(device)
     for _ in range(LOSS_REPEATS):
@@ -205,7 +181,7 @@ def loss_seconds(loss, shape, device):
     return (clock(device) - start) / LOSS_REPEATS
 
 
-def loss_megabytes(loss, shape, device):
+def loss_megabytes(loss, shape, device, repeat=0):
     """Peak memory of one forward and backward pass, MB; on a CPU that of a process of its own."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -228,6 +204,7 @@ def _peak_megabytes():
     """The most memory that this process ever had. On Linux ru_maxrss begins at that of the parent."""
     status = Path("/proc/self/status")
     if status.exists():
-        return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) * 1024 / 1e6
+        kilobytes = re.findall(r"VmHWM:\s*(\d+) kB", status.read_text())[0]
+        return int(kilobytes) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
