@@ -35,6 +35,7 @@ from benchmarks.simclr import simclr
 from utils.cli import Parser, choice, command, command_line, number, resolve_device
 from utils.errors import UserError
 from utils.runs.folder import FORMAT, RunFolder, device_name, git_commit
+from utils.runs.results import read_experiments, read_json
 
 BENCHMARKS = {f.__name__: f for f in (fast, augment, simclr, mil, roofline, ensemble)}
 
@@ -88,7 +89,10 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name}: all values in {results.path(f'{name}.json')}", flush=True)
     if "epochs" in args.only:
         parent = RunFolder(results.folder.parent)
-        parent.write_json("times.json", epochs(args.data_dir, device))
+        content = read_json(parent.path("times.json"), "times")
+        experiments = read_experiments(parent.folder)
+        content["times"] = epochs(args.data_dir, experiments, device, content["times"])
+        parent.write_json("times.json", content)
         print(f"epochs: all values in {parent.path('times.json')}")
 
 

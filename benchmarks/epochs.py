@@ -1,75 +1,78 @@
-"""Seconds of one epoch of every recipe, alone on one CPU thread."""
+"""Seconds of one epoch of every recipe, alone on one CPU thread: results/times.json."""
+
+import shlex
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 
 import torch
-from torch import nn
 
 import train_cnn
 import train_mil
 import train_simclr
-from benchmarks.measure import SameBatch, digits, one_thread, timed_training
-from data import POLICIES, ImageSet, load, split
-from data.bags import BagLoader
-from models import ContrastiveModel, create
-from models.mil import create_mil
-from utils.runs.folder import FORMAT, device_name
-from utils.training.classifier import ClassifierConfig, classifier_batches
-from utils.training.config import RECIPES, FitConfig
-from utils.training.fit import Batches, Step, classification_step
+from benchmarks.measure import digits, one_thread
+from data import ImageSet, load, split
+from utils.runs.folder import RunFolder, device_name, git_commit
+from utils.runs.results import Experiment
+from utils.training.config import FitConfig
 
 Data = tuple[ImageSet, ImageSet]
-Training = tuple[nn.Module, Step, Batches, FitConfig]
 
-WARM_UP_STEPS = 2
+# Epochs shorter than this many seconds are timed again, as the mean of several.
+SHORT, SEVERAL = 5, 10
 
 
-def epochs(data_dir, device, repeats=1, names=None):
-    """Return the content of results/times.json: seconds of one training epoch, and epochs, of every recipe.
+def epochs(
+    data_dir: str, experiments: list[Experiment], device: torch.device, known: dict[str, dict]
+) -> dict[str, dict]:
+    """Return {run: {"seconds_per_epoch", "epochs", "threads", "cpu", "commit"}}, added to those in `known`.
 
-    names: keys of TRAININGS, by default all. An epoch is that of the script with default flags: 54,000
-    training images, the rest validates; for MIL 1,800 bags. Timed are loading of batches, augmentation and
-    steps, after a short warm-up; reading the files, validation and evaluation are apart. One epoch each,
-    whatever `repeats` is: all take some six minutes.
+    One epoch of every experiment that has a recipe of its own is trained and validated by its own command;
+    short epochs are timed again, as the mean of several. Left out are experiments timed as another one, and
+    those that start from an encoder file that is missing.
     """
-    data, recipes = load("mnist", data_dir, device), {}
+    data, times = load("mnist", data_dir, device), dict(known)
     with one_thread():
-        for name in names or TRAININGS:
-            model, step, batches, config = TRAININGS[name](name, data, device)
-            model = model.to(device).to(memory_format=torch.channels_last)
-            train = timed_training(model, step, config, len(batches))
-            train(SameBatch(next(iter(batches.epoch(0))), WARM_UP_STEPS))
-            recipes[name] = {"seconds_per_epoch": digits(train(batches)), "epochs": config.epochs}
-            print(f"epochs, {name}: {recipes[name]['seconds_per_epoch']:.1f} s", flush=True)
-        return {"format": FORMAT, "device": device_name(device), "threads": 1, "recipes": recipes}
+        cpu = device_name(device).partition(",")[0]
+        for experiment in experiments:
+            script = TRAININGS.get(experiment.script)
+            if script is None or experiment.timed_as or needs_missing_file(experiment):
+                continue
+            flags = [*shlex.split(experiment.command)[2:], "--data-dir", str(data_dir)]
+            flags += ["--device", device.type, "--runs", "1", "--quiet"]
+            count, seconds = 1, script([*flags, "--epochs", "1"], data)
+            if seconds < SHORT:
+                count, seconds = SEVERAL, script([*flags, "--epochs", str(SEVERAL)], data) / SEVERAL
+            entry = {"seconds_per_epoch": digits(seconds), "epochs": count, "threads": 1}
+            times[experiment.folder] = {**entry, "cpu": cpu, "commit": git_commit()}
+            print(f"epochs, {experiment.folder}: {seconds:.2f} s", flush=True)
+    return times
 
 
-def classifier(name: str, data: Data, device: torch.device) -> Training:
-    args = train_cnn.parse(["--model", name, "--device", device.type, "--quiet"])[0]
-    config = ClassifierConfig.from_args(args, name, RECIPES[name])
-    train_idx, _ = train_cnn.choose_images(args, data[0].labels, {"seed": 0})
-    model = create(name)
-    step = classification_step(model, config.label_smoothing)
-    return model, step, classifier_batches(config, data[0], train_idx, seed=0), config.fit
+def needs_missing_file(experiment: Experiment) -> bool:
+    files = [word for word in shlex.split(experiment.command) if word.endswith(".pt")]
+    return not all(Path(file).exists() for file in files)
 
 
-def contrastive(method: str, data: Data, device: torch.device) -> Training:
-    args = train_simclr.parse(["--method", method, "--device", device.type, "--quiet"])[0]
-    train_idx, _ = split(data[0].labels, train_simclr.VAL_FRACTION, 0)
-    model = ContrastiveModel(create(args.encoder, 0), args.head)
-    step = train_simclr.contrastive_step(model, method, args.temperature)
-    return model, step, train_simclr.make_views(args, data[0], train_idx, seed=0), FitConfig.from_args(args)
+def classifier(flags: list[str], data: Data) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = train_cnn.main([*flags, "--results-dir", folder])
+    return metrics["runs"][0]["train_seconds"]
 
 
-def bags(name: str, data: Data, device: torch.device) -> Training:
-    args = train_mil.parse(["--device", device.type, "--quiet"])[0]
-    train_bags, _, _ = train_mil.make_bags(args, data, {"seed": 0})
-    options = {"augment": POLICIES[args.augment], "bags_per_epoch": args.bags_per_epoch}
-    batches = BagLoader(data[0], train_bags, args.batch_size, **options)
-    model = create_mil(args.model, args.method)
-    return model, train_mil.mil_step(model, args.method), batches, FitConfig.from_args(args)
+def contrastive(flags: list[str], data: Data) -> float:
+    args = train_simclr.parse(flags)[0]
+    splits = split(data[0].labels, train_simclr.VAL_FRACTION, args.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        _, facts = train_simclr.pretrain(args, data[0], splits, args.seed, RunFolder(folder))
+    return facts["train_seconds"]
 
 
-TRAININGS = {
-    **dict.fromkeys(("linear", "mlp", "lenet", "cnn", "fast", "wide"), classifier),
-    **dict.fromkeys(("simclr", "supcon"), contrastive),
-    "mil": bags,
-}
+def bags(flags: list[str], data: Data) -> float:
+    args = train_mil.parse(flags)[0]
+    job = {"seed": args.seed, "method": args.methods[0]}
+    _, record, _ = train_mil.fit_bags(args, data, job, replace(FitConfig.from_args(args), quiet=True))
+    return record["train_seconds"]
+
+
+TRAININGS = {"train_cnn": classifier, "train_simclr": contrastive, "train_mil": bags}

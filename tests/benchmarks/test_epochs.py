@@ -2,28 +2,25 @@
 
 import torch
 
-from benchmarks.epochs import TRAININGS, epochs
-from train_mil import RECIPE as MIL
-from train_simclr import SIMCLR
-from utils.training.config import RECIPES
+from benchmarks.epochs import SEVERAL, epochs
+from utils.runs.results import Experiment
 
 
-def test_epochs_times_every_kind_of_recipe_on_one_thread(small_dir, capsys):
+def test_epochs_times_every_experiment_with_a_recipe_of_its_own_on_one_thread(small_dir, capsys):
     threads = torch.get_num_threads()
-    content = epochs(small_dir, torch.device("cpu"), names=("linear", "fast", "simclr", "mil"))
-    assert list(content) == ["format", "device", "threads", "recipes"]
-    assert (content["format"], content["threads"]) == (1, 1)
-    assert content["device"].endswith("1 thread")
-    assert {name: found["epochs"] for name, found in content["recipes"].items()} == {
-        "linear": RECIPES["linear"]["epochs"],
-        "fast": RECIPES["fast"]["epochs"],
-        "simclr": SIMCLR["epochs"],
-        "mil": MIL["epochs"],
-    }
-    assert all(found["seconds_per_epoch"] > 0 for found in content["recipes"].values())
+    experiments = [
+        Experiment("linear", "python train_cnn.py --runs 5 --model linear"),
+        Experiment("shifts", "python train_cnn.py --model linear --shifts 1", timed_as="cnn/linear"),
+        Experiment("views", "python train_simclr.py --encoder fast --views affine"),
+        Experiment("sweep", "python train_mil.py --sweep 8 --method max --bags-per-epoch 16"),
+        Experiment("tuned", "python train_mil.py --encoder /dev/null/encoder.pt"),
+        Experiment("best", "python ensemble.py --from ensemble/pool"),
+    ]
+    times = epochs(small_dir, experiments, torch.device("cpu"), {"cnn/wide": {"seconds_per_epoch": 9.0}})
+    assert list(times) == ["cnn/wide", "cnn/linear", "simclr/views", "mil/sweep"]
+    assert times["cnn/wide"] == {"seconds_per_epoch": 9.0}
+    assert list(times["cnn/linear"]) == ["seconds_per_epoch", "epochs", "threads", "cpu", "commit"]
+    assert times["cnn/linear"]["epochs"] == SEVERAL
+    assert all(entry["seconds_per_epoch"] > 0 for entry in times.values())
     assert torch.get_num_threads() == threads
-    assert "epochs, simclr: " in capsys.readouterr().out
-
-
-def test_every_recipe_of_the_report_is_timed():
-    assert {"cnn", "wide", "simclr", "supcon", "mil"} <= set(TRAININGS)
+    assert "epochs, simclr/views: " in capsys.readouterr().out

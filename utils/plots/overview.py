@@ -10,7 +10,7 @@ from utils.plots.style import REFERENCE, error_percent, figure, method_color, pl
 WIDTH, HEIGHT = 8, 3.6
 # How the ends of an interval are drawn: a standard deviation with caps, a 95 % interval as a thin line, the
 # range of several libraries as a thick line.
-INTERVALS = {
+INTERVALS: dict[str, dict] = {
     "std": {"marker": "|", "ms": 9, "mew": 2, "linewidth": 2},
     "interval": {"linewidth": 1, "linestyle": (0, (4, 1.5))},
     "range": {"linewidth": 4.5, "alpha": 0.45, "solid_capstyle": "butt"},

@@ -36,8 +36,8 @@ class Experiment(NamedTuple):
 
     name: folder results/<script without train_>/<name>. command: without --name. rows: what the tables show.
     section: the section of the page whose table has these rows. references: keys of references.json that a
-    sweep's table shows. timed_as: the entry of times.json with the
-    same training recipe, by default the run's own folder; "{model}" stands for the model of each member.
+    sweep's table shows. timed_as: the entry of times.json with the same training recipe, by default the run's
+    own folder; "{model}" stands for the model of each member.
     """
 
     name: str
