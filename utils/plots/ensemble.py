@@ -196,7 +196,7 @@ def selection_weights(
         whole_numbers(ax.xaxis)
         ax.grid(False)
     axes[0].set_yticks(range(len(used)), [names[i] for i in used])
-    fig.colorbar(image, ax=axes, label="weight in the average", pad=0.02, extend="max")
+    fig.colorbar(image, ax=axes, label="weight", pad=0.02, extend="max")
     fig.suptitle(f"{whose}; line: the chosen size, numbers: the chosen weights", size=10.5)
     save(fig, path)
 

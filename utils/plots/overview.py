@@ -4,22 +4,24 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.plots.style import REFERENCE, error_percent, figure, method_color, plain_numbers, save
+from utils.plots.style import (
+    REFERENCE,
+    WIDTH,
+    error_percent,
+    figure,
+    interval_bars,
+    method_color,
+    plain_numbers,
+    save,
+    std_bars,
+)
 
-# README.md shows the overview at 830 pixels, where 3.6 inches of 8 are less than 400 pixels.
-WIDTH, HEIGHT = 8, 3.6
-# How the ends of an interval are drawn: a standard deviation with caps, a 95 % interval as a thin line, the
-# range of several libraries as a thick line.
-INTERVALS: dict[str, dict] = {
-    "std": {"marker": "|", "ms": 9, "mew": 2, "linewidth": 2},
-    "interval": {"linewidth": 1, "linestyle": (0, (4, 1.5))},
-    "range": {"linewidth": 4.5, "alpha": 0.45, "solid_capstyle": "butt"},
-    "none": {"linewidth": 0},
-}
+HEIGHT = 3.9  # inches: less than 400 pixels on the front page
+# What is drawn about a mean, in words; "none" draws nothing.
 INTERVAL_LABELS = {
-    "std": "caps: ± standard deviation",
-    "interval": "dashed: 95 % interval of a single run",
-    "range": "band: range of overlapping libraries",
+    "std": "thick: ± standard deviation",
+    "interval": "caps: 95 % interval of a single run",
+    "range": "dashed: range of overlapping libraries",
 }
 
 
@@ -28,7 +30,7 @@ def overview(data: dict, path: Path, text: str | None = None) -> None:
 
     data: {"rows": [row, ...], "ceiling": None or {"value", "task"}}. row: {"task", "label", "method",
     "values", "mean", "low", "high", "kind", "text", "references": at most one of {"value", "text", and maybe
-    "low" or "std"}}. All values are shares. kind: see INTERVALS.
+    "low" or "std"}}. All values are shares. kind: of the range from low to high, see INTERVAL_LABELS.
     """
     rows = data["rows"]
     fig, ax = figure(size=(WIDTH, min(HEIGHT, 0.42 * len(rows) + 0.95)))
@@ -41,7 +43,7 @@ def overview(data: dict, path: Path, text: str | None = None) -> None:
         limit = float(error_percent(data["ceiling"]["value"]))
         ax.axvline(limit, color=REFERENCE, linestyle=":", linewidth=1.5)
         ax.text(limit, -0.75, f" {data['ceiling']['task']}", size=8, color=REFERENCE, va="bottom")
-    notes = [text for kind, text in INTERVAL_LABELS.items() if any(row["kind"] == kind for row in rows)]
+    notes = _interval_notes(rows)
     ax.set(ylim=(len(rows) - 0.4, -0.7), xscale="log")
     ax.set_xlabel("test error, or 1 − AUC (%, log scale)", size=9)
     fig.supxlabel("; ".join([*notes, "◇ best comparable prior work"]), size=8, color=REFERENCE)
@@ -62,9 +64,20 @@ def _prior_work(ax, y, references):
         ax.plot(error_percent(value), y, "D", mfc="white", mec=REFERENCE, mew=1.3, ms=6.5)
 
 
-def _interval(ax, y, row):
-    ends = error_percent([row["high"], row["low"]])
-    ax.plot(ends, [y, y], color=method_color(row["method"]), **INTERVALS[row["kind"]])
+def _interval(ax, at, row, horizontal=True):
+    low, high = error_percent([row["high"], row["low"]])
+    color = method_color(row["method"])
+    if row["kind"] == "std":
+        std_bars(ax, at, low, high, color, horizontal)
+    elif row["kind"] == "interval":
+        interval_bars(ax, at, low, high, color, horizontal)
+    elif row["kind"] == "range":
+        draw = ax.hlines if horizontal else ax.vlines
+        draw(at, low, high, color=color, linewidth=1.5, linestyle=(0, (3, 1.5)))
+
+
+def _interval_notes(rows):
+    return [text for kind, text in INTERVAL_LABELS.items() if any(row["kind"] == kind for row in rows)]
 
 
 def _beside(ax, y, row):
@@ -85,8 +98,7 @@ def error_against_time(data: list[dict], path: Path, text: str | None = None) ->
     fig, ax = figure(size=(WIDTH, 4.2))
     for row in data:
         color, error = method_color(row["method"]), float(error_percent(row["mean"]))
-        ends = error_percent([row["high"], row["low"]])
-        ax.plot([row["seconds"]] * 2, ends, color=color, linewidth=2, marker="_", ms=9, mew=2)
+        _interval(ax, row["seconds"], row, horizontal=False)
         fill = "white" if row["bound"] else color
         ax.plot(row["seconds"], error, "o", mfc=fill, mec=color, mew=2, ms=8)
         if row["bound"]:
@@ -97,8 +109,10 @@ def error_against_time(data: list[dict], path: Path, text: str | None = None) ->
         ax.annotate(row["label"], at, points, textcoords="offset points", va="center", size=10)
     ax.set(xscale="log", yscale="log", xlabel="training time of one run (s, log scale)")
     ax.set_ylabel("test error (%, log scale)")
+    notes = _interval_notes(data)
     if any(row["bound"] for row in data):
-        ax.set_title("hollow: an upper bound, the machine did other work, too", size=9, color=REFERENCE)
+        notes.append("hollow: an upper bound, the machine did other work, too")
+    ax.set_title("; ".join(notes), size=9, color=REFERENCE)
     ax.margins(x=0.14, y=0.08)
     plain_numbers(ax.yaxis)
     plain_numbers(ax.xaxis, (1, 3))

@@ -9,11 +9,11 @@ from utils.report.sections import Page, references_section, results_section, run
 from utils.report.special import ablations_section, combinations_table, sweeps_section
 
 
-def nothing(_) -> str:
+def nothing(_: object) -> str:
     return ""
 
 
-def no_pictures(_) -> Pictures:
+def no_pictures(_: object) -> Pictures:
     return {}
 
 

@@ -28,7 +28,7 @@ def test_the_overview_is_less_than_400_pixels_high(tmp_path, count):
     assert style.description(path) == "said"
     with Image.open(path) as image:
         assert image.height <= 400
-        assert image.width == 880
+        assert image.width == 830
 
 
 def test_figures_take_no_error_at_all(tmp_path):
