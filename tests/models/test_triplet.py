@@ -1,0 +1,254 @@
+"""Losses and miners of metric learning against slow loops and hand-made cases."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from models import create, load_encoder, save_model, supcon
+from models.triplet import (
+    DISTANCES,
+    MINERS,
+    TRIPLET_ENCODERS,
+    contrastive_loss,
+    pairwise_distances,
+    triplet_loss,
+    triplet_metrics,
+)
+
+# On a line: anchors 0 and 1 are one class, 3 and 7 another.
+LINE = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+PAIRS = torch.tensor([5, 5, 2, 2])
+
+
+def batch(seed=0, count=14, classes=4):
+    gen = torch.Generator().manual_seed(seed)
+    rows = 0.5 * torch.randn(count, 3, generator=gen, dtype=torch.float64)
+    return rows.requires_grad_(), torch.randint(classes, (count,), generator=gen)
+
+
+def slow_distances(rows, distance):
+    """One pair at a time."""
+    if distance.startswith("unit-"):
+        rows = torch.stack([row / row.norm() for row in rows])
+    power = 1 if distance.endswith("squared") else 0.5
+    return [
+        [sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) ** power if a is not b else 0 for b in rows]
+        for a in rows
+    ]
+
+
+def triplets(labels):
+    """Every (anchor, positive, negative)."""
+    count, same = range(len(labels)), labels.unsqueeze(1) == labels
+    return [
+        (a, p, n) for a in count for p in count for n in count if a != p and same[a, p] and not same[a, n]
+    ]
+
+
+def slow_loss(rows, labels, margin, mining, distance):
+    d, every = slow_distances(list(rows), distance), triplets(labels)
+    losses = [(a, p, n, d[a][p] - d[a][n] + margin) for a, p, n in every]
+    if mining == "batch-all":
+        chosen = [loss for *_, loss in losses if loss > 0]
+    elif mining == "batch-hard":
+        chosen = [max(loss for b, *_, loss in losses if b == a) for a in sorted({a for a, _, _ in every})]
+        chosen = [loss.relu() for loss in chosen]
+    else:
+        chosen = []
+        for pair in sorted({(a, p) for a, p, _ in every}):
+            inside = [loss for a, p, n, loss in losses if (a, p) == pair and loss > 0 and d[a][n] > d[a][p]]
+            chosen += [max(inside)] if inside else []
+    return torch.stack(chosen).mean() if chosen else rows.sum() * 0
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("mining", [name for name in MINERS if name != "random"])
+@pytest.mark.parametrize("margin", [0.0, 0.2, 1.0])
+def test_every_miner_is_the_slow_loop_over_triplets(mining, distance, margin):
+    rows, labels = batch()
+    ours = triplet_loss(rows, labels, margin, mining, distance)
+    slow = slow_loss(rows, labels, margin, mining, distance)
+    torch.testing.assert_close(ours, slow)
+    gradients = [torch.autograd.grad(loss, rows)[0] for loss in (ours, slow)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(
+    ("mining", "margin", "expected"),
+    [
+        # Hardest: 0 and 1 against 3: 1 - 3, 1 - 2. 3 to 7 against 1: 4 - 2. 7 to 3 against 1: 4 - 6.
+        ("batch-hard", 0.0, (0 + 0 + 2 + 0) / 4),
+        ("batch-hard", 1.0, (0 + 0 + 3 + 0) / 4),
+        # (1, 0) has 3 within the margin of 2, (7, 3) has 1 at its margin, which is not within it.
+        ("semi-hard", 2.0, 1.0),
+        ("semi-hard", 0.0, 0.0),
+        # Triplets with a loss: 3-7-0 and 3-7-1.
+        ("batch-all", 0.0, (4 - 3 + 4 - 2) / 2),
+    ],
+)
+def test_hand_made_batches(mining, margin, expected):
+    assert triplet_loss(LINE, PAIRS, margin, mining, "euclidean") == pytest.approx(expected)
+
+
+def test_the_order_of_the_batch_does_not_matter():
+    rows, labels = batch()
+    order = torch.randperm(len(rows))
+    for mining in ("batch-all", "batch-hard", "semi-hard"):
+        one, two = (triplet_loss(rows[o], labels[o], 0.3, mining) for o in (slice(None), order))
+        torch.testing.assert_close(one, two)
+
+
+def test_random_mining_draws_every_valid_triplet_and_no_other(monkeypatch):
+    rows, labels = torch.arange(5.0).square().unsqueeze(1), torch.tensor([0, 0, 0, 1, 1])
+    d = pairwise_distances(rows)
+    possible = {round(float(d[a, p] - d[a, n] + 100), 3) for a, p, n in triplets(labels)}
+    from models import triplet
+
+    drawn = set()
+    monkeypatch.setattr(triplet, "_mean", lambda values, mask: drawn.update(values[mask].tolist()))
+    torch.manual_seed(0)
+    for _ in range(60):
+        triplet_loss(rows, labels, 100.0, "random", "euclidean")
+    assert {round(value, 3) for value in drawn} == possible
+
+
+def test_an_anchor_without_a_positive_or_without_a_negative_is_left_out():
+    alone = torch.tensor([5, 5, 2, 3])
+    assert triplet_loss(LINE, alone, 0.0, "batch-hard", "euclidean") == 0
+    assert triplet_loss(LINE, alone, 2.0, "batch-hard", "euclidean") == pytest.approx((0 + 1) / 2)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 1, 2, 3]])
+@pytest.mark.parametrize("mining", MINERS)
+def test_a_batch_without_a_triplet_gives_zero_with_a_gradient(labels, mining):
+    rows = torch.randn(4, 3, requires_grad=True)
+    loss = triplet_loss(rows, torch.tensor(labels), 0.5, mining)
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(rows.grad, torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("mining", MINERS)
+def test_equal_embeddings_have_a_finite_gradient(mining, distance):
+    rows = torch.ones(6, 3, requires_grad=True)
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    for loss in (
+        triplet_loss(rows, labels, 0.5, mining, distance),
+        contrastive_loss(rows, labels, 0.5, distance),
+    ):
+        (gradient,) = torch.autograd.grad(loss, rows)
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_contrastive_loss_is_the_slow_loop_over_pairs(distance):
+    rows, labels = batch(1)
+    d, count = slow_distances(list(rows), distance), range(len(labels))
+    same = [d[a][b] ** 2 for a in count for b in count if a != b and labels[a] == labels[b]]
+    other = [(0.8 - d[a][b]).relu() ** 2 for a in count for b in count if labels[a] != labels[b]]
+    slow = torch.stack(same).mean() + torch.stack(other).mean()
+    ours = contrastive_loss(rows, labels, 0.8, distance)
+    torch.testing.assert_close(ours, slow)
+    torch.testing.assert_close(torch.autograd.grad(ours, rows)[0], torch.autograd.grad(slow, rows)[0])
+
+
+def test_contrastive_loss_without_a_pair_of_one_class_is_the_other_half():
+    rows = LINE.clone().requires_grad_()
+    loss = contrastive_loss(rows, torch.arange(4), 2.5)
+    loss.backward()
+    assert loss.item() == pytest.approx(2 * (1.5**2 + 0.5**2) / 12)
+    assert rows.grad.isfinite().all()
+
+
+def test_metrics_are_those_of_all_pairs_and_triplets():
+    rows, labels = batch(2)
+    rows = rows.detach()
+    found = triplet_metrics(rows, labels, 0.3, "squared")
+    d, every = slow_distances(list(rows), "squared"), triplets(labels)
+    active = sum(bool(d[a][p] - d[a][n] + 0.3 > 0) for a, p, n in every) / len(every)
+    assert found["active_triplets"] == pytest.approx(active)
+    pairs = {(a, p): d[a][p] for a, p, _ in every}
+    assert found["positive_distance"] == pytest.approx(float(sum(pairs.values())) / len(pairs))
+    negatives = {(a, n): d[a][n] for a, _, n in every}
+    assert found["negative_distance"] == pytest.approx(float(sum(negatives.values())) / len(negatives))
+    assert found["embedding_norm"] == pytest.approx(float(rows.norm(dim=1).mean()), rel=1e-5)
+
+
+def test_metrics_show_a_collapse():
+    found = triplet_metrics(torch.ones(6, 3), torch.tensor([0, 0, 0, 1, 1, 1]), 0.1, "euclidean")
+    assert found["positive_distance"] == found["negative_distance"] == 0
+    assert found["active_triplets"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((-0.1, "batch-hard", "squared"), "margin"),
+        ((0.1, "hardest", "squared"), "hardest"),
+        ((0.1, "batch-hard", "cosine"), "cosine"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        triplet_loss(LINE, PAIRS, *arguments)
+    with pytest.raises(ValueError, match="margin"):
+        contrastive_loss(LINE, PAIRS, -1.0)
+
+
+class NoSynchronisation(TorchDispatchMode):
+    """Refuses the operations that would make a GPU's host wait, or whose result's shape depends on data."""
+
+    WAITING = ("item", "_local_scalar_dense", "nonzero", "unique", "masked_select", "index.Tensor_bool")
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = str(function)
+        assert not any(word in name for word in self.WAITING), name
+        if name.startswith(("aten.index.Tensor", "aten.index_put")):
+            assert all(index is None or index.dtype != torch.bool for index in args[1]), name
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("loss", [*MINERS, "contrastive", "supcon", "metrics"])
+def test_a_step_never_waits_for_the_device(loss):
+    rows, labels = torch.randn(12, 4, requires_grad=True), torch.arange(12) // 4
+    with NoSynchronisation():
+        if loss == "metrics":
+            triplet_metrics(rows, labels, 0.2, "euclidean")
+        elif loss == "supcon":
+            supcon(rows.unsqueeze(1), labels, 0.1).backward()
+        elif loss == "contrastive":
+            contrastive_loss(rows, labels, 0.2).backward()
+        else:
+            triplet_loss(rows, labels, 0.2, loss, "unit-euclidean").backward()
+
+
+@pytest.mark.parametrize("mining", MINERS)
+def test_no_tensor_is_larger_than_that_of_all_pairs(mining):
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            nonlocal largest
+            out = function(*args, **(kwargs or {}))
+            for value in out if isinstance(out, tuple | list) else [out]:
+                if isinstance(value, torch.Tensor):
+                    largest = max(largest, value.numel())
+            return out
+
+    rows, labels = torch.randn(64, 4, requires_grad=True), torch.arange(64) // 8
+    with Watch():
+        triplet_loss(rows, labels, 0.2, mining).backward()
+    assert largest <= 64 * 65
+
+
+def test_the_network_of_the_original_is_an_encoder_by_name(tmp_path):
+    network = create("siamese", 0, TRIPLET_ENCODERS)
+    assert network(torch.zeros(2, 1, 28, 28)).shape == (2, network.num_features) == (2, 128)
+    shapes = [tuple(p.shape[:2]) for p in network.parameters() if p.ndim == 4]
+    assert shapes == [(64, 1), (64, 64), (64, 64), (128, 64), (256, 128), (256, 256)]
+    assert [p.shape[0] for p in network.parameters() if p.ndim == 2] == [2048, 512, 128]
+    save_model(tmp_path / "encoder.pt", network, "siamese", {}, num_classes=0)
+    opened = load_encoder(tmp_path / "encoder.pt")
+    x = torch.rand(2, 1, 28, 28)
+    torch.testing.assert_close(opened(x), network(x))
