@@ -16,6 +16,7 @@ VIEW_PARTS = {
     "crop": {"resize": 0.5},
     "blur": {"blur": 1.0},
     "erase": {"erase": 0.5},
+    "stroke": {"stroke": 0.8},
 }
 
 

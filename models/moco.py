@@ -1,0 +1,130 @@
+"""Momentum contrast: an encoder that learns, one that follows it slowly, and a queue of the latter's keys."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.contrastive import ContrastiveModel
+
+
+class MoCo(nn.Module):
+    """MoCo (He et al., 2020): images (B, 1, 28, 28) to queries (B, D) of length 1.
+
+    query: the network that is trained, an encoder under a projection head; `encoder` is the part that is
+    kept. key: its copy, which gets no gradient and follows by `update_key`. queue: (K, D), the latest keys,
+    one a row, as a ring; `pointer` is the row that is overwritten next, `filled` the number of rows that hold
+    a key. All of them are in the state_dict, so that a checkpoint holds everything that the next step needs.
+
+    head: see `projection_head`; "mlp-plain" is that of MoCo v2 (Chen et al., 2020c). momentum: in [0, 1), the
+    share of the key network that a step keeps. splits: groups that a batch is forwarded in, each with batch
+    statistics of its own. Together with `across` this is the paper's shuffled batch normalisation: a query
+    and its key are normalised with different images, or else the two would recognise each other by the
+    statistics that they share.
+    """
+
+    queue: torch.Tensor
+    pointer: torch.Tensor
+    filled: torch.Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: str = "mlp-plain",
+        dimensions: int = 128,
+        *,
+        queue: int = 4096,
+        momentum: float = 0.99,
+        splits: int = 1,
+    ) -> None:
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise ValueError(f"the momentum must be in [0, 1), not {momentum}")
+        self.query = ContrastiveModel(encoder, head, dimensions)
+        self.key = copy.deepcopy(self.query).requires_grad_(False)
+        self.momentum, self.splits = momentum, splits
+        width: int = encoder.num_features if head == "none" else dimensions  # type: ignore[assignment]
+        self.register_buffer("queue", torch.zeros(queue, width))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.query.encoder
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self._project(self.query, images)
+
+    @torch.no_grad()
+    def keys(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the keys (B, D) of images, of length 1 and without gradient."""
+        return self._project(self.key, images)
+
+    def _project(self, network, images):
+        groups = min(self.splits, len(images) // 2) or 1  # one image alone has no batch statistics
+        parts = [network(part) for part in images.tensor_split(groups)]
+        return F.normalize(torch.cat(parts).float(), dim=1)
+
+    @torch.no_grad()
+    def update_key(self) -> None:
+        """Let the key network follow: key <- m * key + (1 - m) * query (equation 2), parameters only.
+
+        Its batch-norm statistics come from its own forward passes.
+        """
+        pairs = zip(self.key.parameters(), self.query.parameters(), strict=True)
+        keys, queries = zip(*pairs, strict=True)
+        torch._foreach_lerp_(list(keys), list(queries), 1 - self.momentum)
+
+    @torch.no_grad()
+    def enqueue(self, keys: torch.Tensor) -> None:
+        """Put keys (B, D) into the queue in place of its B oldest; ValueError for B > K."""
+        size = len(self.queue)
+        if len(keys) > size:
+            raise ValueError(f"{len(keys)} keys don't fit into a queue of {size}")
+        rows = (self.pointer + torch.arange(len(keys), device=keys.device)) % size
+        self.queue.index_copy_(0, rows, keys.to(self.queue.dtype))
+        self.pointer.add_(len(keys)).remainder_(size)
+        self.filled.add_(len(keys)).clamp_(max=size)
+
+
+def across(count: int, groups: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Return an order (count,) in which the images g, g + groups, g + 2 * groups, ... stand together.
+
+    Cut into `groups` pieces of equal size, batches in this order have other neighbours than in their own. A
+    batch is in random order already, hence this one needs no random numbers.
+    """
+    return (torch.arange(count, device=device) % groups).argsort(stable=True)
+
+
+def info_nce(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    queue: torch.Tensor,
+    temperature: float,
+    filled: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return InfoNCE, equation 1 of He et al. (2020), in nats, and the contrastive accuracy.
+
+    q: (B, D) queries. k: (B, D), the key of each query. queue: (K, D), the negatives of all queries. All rows
+    have length 1; computed in float32 at least. temperature: above 0. filled: a whole number, how many of the
+    first rows of the queue hold a key; by default all. The paper starts from random rows instead, and a
+    network without batch norm in its head learns from them that equal features for all images are good.
+
+    The loss is the mean over queries of the cross-entropy of picking k among the 1 + K keys: with all
+    features equal, at chance, it is log(1 + K). The accuracy is the share of queries that are nearer to their
+    own key than to every key in the queue.
+    """
+    if temperature <= 0:
+        raise ValueError(f"the temperature must be above 0, not {temperature}")
+    with torch.autocast(q.device.type, enabled=False):  # bf16 has 3 digits: too few for exp(q.k / t)
+        q, k, queue = (rows if rows.dtype == torch.float64 else rows.float() for rows in (q, k, queue))
+        positive = (q * k).sum(1, keepdim=True)
+        negative = q @ queue.T
+        if filled is not None:
+            empty = torch.arange(len(queue), device=queue.device) >= filled
+            negative = negative.masked_fill(empty, -torch.inf)
+        logits = torch.cat([positive, negative], 1) / temperature
+        loss = F.cross_entropy(logits, logits.new_zeros(len(q), dtype=torch.int64))
+        accuracy = (positive.detach() > negative.detach().amax(1, keepdim=True)).float().mean()
+    return loss, accuracy

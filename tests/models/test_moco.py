@@ -1,0 +1,253 @@
+"""MoCo: InfoNCE against its equation in NumPy, the queue as a ring, the key encoder that only follows."""
+
+import math
+import os
+import socket
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+
+import train_moco
+from models import MoCo, across, create, info_nce
+from utils import distributed
+
+
+def rows(count, width=6, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(count, width, generator=generator, dtype=torch.float64), dim=1).to(dtype)
+
+
+def slow_info_nce(q, k, queue, temperature):
+    """Equation 1 of He et al. (2020), query by query; and the share of queries whose own key is nearest."""
+    losses, right = [], []
+    for i in range(len(q)):
+        positive = float(q[i] @ k[i])
+        negatives = [float(q[i] @ key) for key in queue]
+        total = math.exp(positive / temperature) + sum(math.exp(n / temperature) for n in negatives)
+        losses.append(-math.log(math.exp(positive / temperature) / total))
+        right.append(positive > max(negatives))
+    return float(np.mean(losses)), float(np.mean(right))
+
+
+def small(**options):
+    torch.manual_seed(0)
+    return MoCo(create("fast", 0), dimensions=8, **{"queue": 10, "momentum": 0.9, **options})
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.2, 1.0])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_info_nce_is_equation_1(temperature, dtype, tolerance):
+    q, k, queue = rows(7), rows(7, seed=1) + rows(7), rows(12, seed=2)
+    k = F.normalize(k, dim=1)
+    loss, accuracy = info_nce(q.to(dtype), k.to(dtype), queue.to(dtype), temperature)
+    expected = slow_info_nce(q.numpy(), k.numpy(), queue.numpy(), temperature)
+    assert float(loss) == pytest.approx(expected[0], rel=tolerance)
+    assert float(accuracy) == pytest.approx(expected[1])
+    assert 0 < expected[1] < 1
+
+
+def test_empty_rows_of_the_queue_are_no_negatives():
+    q, k, queue = rows(5), rows(5, seed=1), rows(8, seed=2)
+    for filled in (0, 3, 8):
+        found = info_nce(q, k, queue, 0.2, torch.tensor(filled))
+        if filled:
+            torch.testing.assert_close(found, info_nce(q, k, queue[:filled], 0.2))
+        else:
+            assert float(found[0]) == 0
+
+
+def test_equal_features_give_chance():
+    loss, accuracy = info_nce(torch.ones(4, 1), torch.ones(4, 1), torch.ones(31, 1), 0.2)
+    assert float(loss) == pytest.approx(math.log(32), rel=1e-6)
+    assert float(accuracy) == 0
+
+
+def test_bf16_loses_no_more_than_its_rounding():
+    q, k, queue = (rows(20, seed=s).bfloat16() for s in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = info_nce(q, k, queue, 0.1)
+    expected, _ = slow_info_nce(q.double().numpy(), k.double().numpy(), queue.double().numpy(), 0.1)
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_gradient_of_info_nce_is_its_own():
+    q = rows(3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda q: info_nce(q, rows(3, seed=1), rows(5, seed=2), 0.3)[0], q)
+
+
+def test_bad_values_are_refused():
+    with pytest.raises(ValueError, match="temperature"):
+        info_nce(rows(2), rows(2), rows(4), 0)
+    for momentum in (-0.1, 1.0, math.nan):
+        with pytest.raises(ValueError, match="momentum"):
+            small(momentum=momentum)
+    with pytest.raises(ValueError, match="11 keys don't fit into a queue of 10"):
+        small().enqueue(torch.zeros(11, 8))
+
+
+def test_the_queue_is_a_ring():
+    """Batches of 4 into 10 rows: the third wraps around. A list that forgets its oldest entries agrees."""
+    model, latest = small(), []
+    start = model.queue.clone()
+    for batch in range(7):
+        keys = torch.full((4, 8), float(batch)) + torch.arange(4.0).unsqueeze(1) / 10
+        model.enqueue(keys)
+        latest = (latest + list(keys))[-10:]
+        assert int(model.pointer) == 4 * (batch + 1) % 10
+        assert int(model.filled) == min(4 * (batch + 1), 10)
+        # From the pointer on, the ring holds its keys from the oldest to the newest.
+        in_order = model.queue.roll(-int(model.pointer), 0)
+        assert torch.equal(in_order[10 - len(latest) :], torch.stack(latest))
+        if batch == 0:
+            assert torch.equal(model.queue[4:], start[4:])
+
+
+def test_a_batch_as_large_as_the_queue_replaces_all_of_it():
+    model = small()
+    model.enqueue(torch.ones(3, 8))
+    keys = torch.randn(10, 8)
+    model.enqueue(keys)
+    assert torch.equal(model.queue.roll(-3, 0), keys)
+    assert int(model.pointer) == 3
+
+
+def test_a_new_queue_is_empty_and_the_key_network_is_the_query_network():
+    model = small()
+    assert model.queue.shape == (10, 8)
+    assert int(model.filled) == int(model.pointer) == 0
+    for a, b in zip(model.query.parameters(), model.key.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert a is not b
+
+
+def test_one_momentum_update_by_hand():
+    model = small(momentum=0.75)
+    with torch.no_grad():
+        for p in model.query.parameters():
+            p.add_(torch.randn_like(p))
+    expected = [
+        0.75 * k + 0.25 * q for k, q in zip(model.key.parameters(), model.query.parameters(), strict=True)
+    ]
+    buffers = [b.clone() for b in model.key.buffers()]
+    model.update_key()
+    for found, value in zip(model.key.parameters(), expected, strict=True):
+        torch.testing.assert_close(found, value)
+    for found, value in zip(model.key.buffers(), buffers, strict=True):
+        assert torch.equal(found, value)
+
+
+def test_a_momentum_of_zero_copies_the_query_network():
+    model = small(momentum=0.0)
+    with torch.no_grad():
+        for p in model.query.parameters():
+            p.add_(1)
+    model.update_key()
+    for a, b in zip(model.query.parameters(), model.key.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_the_key_encoder_and_the_queue_get_no_gradient():
+    model, images = small(), torch.randn(6, 2, 1, 28, 28)
+    step = train_moco.moco_step(model, 1, 0.2)
+    step(images[:4], None)  # without a key in the queue there is nothing to tell apart
+    loss, _ = step(images, None)
+    loss.backward()
+    assert all(p.grad is not None for p in model.query.parameters())
+    assert all(p.grad is None and not p.requires_grad for p in model.key.parameters())
+    assert not model.queue.requires_grad
+    assert model.queue.grad is None
+
+
+def test_a_step_compares_with_the_queue_before_its_own_keys_enter_it():
+    model, images = small(), torch.randn(6, 2, 1, 28, 28)
+    model.enqueue(rows(4, 8, dtype=torch.float32))
+    before = model.queue[:4].clone()
+    loss, metrics = train_moco.moco_step(model, 1, 0.2)(images, None)
+    again = small()
+    q, k = again(images[:, 0]), again.keys(images[:, 1])
+    expected, accuracy = info_nce(q, k, before, 0.2)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(metrics["contrastive_accuracy"], accuracy)
+    torch.testing.assert_close(model.queue[4:], k)
+    torch.testing.assert_close(k.norm(dim=1), torch.ones(6))
+
+
+def test_the_state_dict_holds_queue_pointer_and_key_network():
+    names = set(small().state_dict())
+    assert {"queue", "pointer", "filled"} <= names
+    assert {name.replace("query.", "key.", 1) for name in names if name.startswith("query.")} <= names
+
+
+@pytest.mark.parametrize(("count", "groups"), [(12, 3), (10, 4), (5, 1), (3, 8)])
+def test_across_is_a_permutation_that_scatters_neighbours(count, groups):
+    order = across(count, groups)
+    assert sorted(order.tolist()) == list(range(count))
+    if count % groups == 0:
+        for piece in order.tensor_split(groups):
+            assert len({int(i) * groups // count for i in piece}) == min(groups, count // groups)
+
+
+def test_splits_have_batch_statistics_of_their_own():
+    model = small(splits=2).train()
+    images = torch.cat([torch.randn(4, 1, 28, 28), 5 * torch.randn(4, 1, 28, 28)])
+    alone = [small(splits=1).train().keys(part) for part in images.split(4)]
+    torch.testing.assert_close(model.keys(images), torch.cat(alone))
+    assert not torch.allclose(model.keys(images), small(splits=1).train().keys(images), atol=1e-3)
+
+
+def test_shuffled_keys_come_back_in_the_order_of_the_images():
+    """In eval mode an image's key depends on nothing else, hence shuffling must not show."""
+    model, images = small(splits=4).eval(), torch.randn(9, 1, 28, 28)
+    torch.testing.assert_close(train_moco.shuffled_keys(model, images, 4), model.keys(images))
+
+
+def test_two_splits_mix_the_images_of_both_halves():
+    model, images = small(splits=2).train(), torch.randn(8, 1, 28, 28)
+    found = train_moco.shuffled_keys(model, images, 2)
+    expected = torch.empty_like(found)
+    for first in (0, 1):
+        expected[first::2] = small(splits=1).train().keys(images[first::2])
+    torch.testing.assert_close(found, expected)
+
+
+# --- Two ranks ---
+
+
+def _two_steps(splits):
+    """Two steps on a batch of 12, of which each rank has half: losses, gradients and what is left behind."""
+    torch.manual_seed(1)
+    model = MoCo(create("fast", 0), dimensions=8, queue=20, momentum=0.5, splits=splits)
+    mine = torch.randn(2, 12, 2, 1, 28, 28).tensor_split(distributed.world(), 1)[distributed.rank()]
+    step, found = train_moco.moco_step(model, 4, 0.2), []
+    for images in mine:
+        model.zero_grad()
+        loss, metrics = step(images, None)
+        loss.backward()
+        found += [loss.detach(), *metrics.values(), *(p.grad.clone() for p in model.query.parameters())]
+        with torch.no_grad():
+            for p in model.query.parameters():
+                p.sub_(0.1 * p.grad)
+    return [*found, *model.key.parameters(), model.queue, model.pointer, model.filled]
+
+
+def _rank(rank, port, path):
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=port)
+    torch.set_num_threads(1)
+    distributed.start(torch.device("cpu"))
+    torch.save([x.detach() for x in _two_steps(splits=2)], f"{path}/{rank}.pt")
+
+
+def test_two_ranks_give_the_loss_gradients_and_queue_of_one_process(tmp_path):
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        port = str(s.getsockname()[1])
+    mp.spawn(_rank, (port, str(tmp_path)), nprocs=2)
+    one = _two_steps(splits=4)
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for mine, expected in zip(found, one, strict=True):
+            torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,132 @@
+"""train_few_labels.py end to end on tiny data on the CPU."""
+
+import json
+
+import pytest
+import torch
+from helpers import FACTS
+
+import train_few_labels
+from models import create, save_model
+from utils.runs import sweep
+from utils.training import config
+
+
+def flags(data, results, *more):
+    return [
+        *("--data-dir", str(data), "--results-dir", str(results), "--device", "cpu", "--precision", "fp32"),
+        *("--labels", "10,100", "--draws", "2", "--quiet", *more),
+    ]
+
+
+@pytest.fixture
+def encoder_file(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "encoder.pt"
+    save_model(path, create("fast", 0), "fast", FACTS, num_classes=0)
+    return path
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(config, "FEW_LABELS_STEPS", 20)
+
+
+def test_a_study_writes_its_results_and_figures(tmp_path, tiny_dir, encoder_file, short, capsys):
+    methods = "pixels-knn,mlp1,simclr-linear,simclr-spread"
+    content = train_few_labels.main(
+        flags(tiny_dir, tmp_path / "r", "--encoders", f"simclr={encoder_file}", "--methods", methods)
+    )
+    folder = tmp_path / "r" / "few_labels" / "study"
+    files = {path.name for path in folder.iterdir()}
+    assert files == {
+        *("config.json", "sweep.json", "records-0.jsonl", "labels.png", "draws.png", "worst.png"),
+    }
+    assert content["trainings"] == [16, 16]
+    cells = {(cell["method"], cell["labels"]): cell for cell in content["cells"]}
+    assert set(cells) == {(m, n) for m in methods.split(",") for n in (10, 100)}
+    for cell in cells.values():
+        assert [row["seed"] for row in cell["runs"]] == [0, 1]
+        assert 0 <= cell["mean"]["test_accuracy"] <= 1
+    knn = {n: cells["pixels-knn", n]["mean"]["test_accuracy"] for n in (10, 100)}
+    assert knn[100] > knn[10]
+    record = json.loads((folder / "records-0.jsonl").read_text().splitlines()[0])
+    wrong = [pair.split(":") for pair in record["wrong"].split()]
+    assert len(wrong) == round(100 * (1 - record["test_accuracy"]))
+    assert "simclr-linear" in capsys.readouterr().out
+
+
+def test_a_stopped_study_resumes_with_what_is_left(tmp_path, tiny_dir, monkeypatch, capsys):
+    def study(name, *more):
+        return train_few_labels.main(
+            flags(tiny_dir, tmp_path, "--methods", "pixels-knn,pixels-linear", "--name", name, *more)
+        )
+
+    whole = study("one")
+    append, written = sweep.append, []
+
+    def stop_after_three(path, record):
+        append(path, record)
+        written.append(record)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "append", stop_after_three)
+    with pytest.raises(SystemExit) as stopped:
+        study("two")
+    assert stopped.value.code == 130
+    assert "--resume" in capsys.readouterr().err
+    resumed = study("two", "--resume")
+    assert len(written) == 8
+    accuracies = [[cell["mean"]["test_accuracy"] for cell in s["cells"]] for s in (whole, resumed)]
+    assert accuracies[0] == accuracies[1]
+
+
+def test_tuning_scores_validation_images_with_other_draws(tmp_path, tiny_dir):
+    how = ("--methods", "pixels-knn", "--labels", "50")
+    tuned = train_few_labels.main(flags(tiny_dir, tmp_path, *how, "--tune"))
+    assert "val_accuracy" in tuned["cells"][0]["mean"]
+    assert "test_accuracy" not in tuned["cells"][0]["mean"]
+    args = [train_few_labels.parse(flags(tiny_dir, tmp_path, *how, *more))[0] for more in ((), ("--tune",))]
+    data = train_few_labels.load_data(args[0])
+    drawn = [
+        train_few_labels.draw_labels(a, train_few_labels.make_study(a, data), {"labels": 50, "seed": 0})
+        for a in args
+    ]
+    assert not torch.equal(*drawn)
+    study = train_few_labels.make_study(args[1], data)
+    assert len(study.data[1].labels) == 20
+    assert not set(study.splits[0].tolist()) & set(study.splits[1].tolist())
+
+
+def test_offline_digits_dry(tmp_path, short):
+    content = train_few_labels.main(
+        flags(tmp_path, tmp_path, "--dataset", "mnist-5k", "--dry-run", "--methods", "pixels-linear,cnn")
+    )
+    assert content["trainings"] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--labels", "200"], "must be from 1 to 18"),
+        (["--labels", "15"], "multiple of the 10 classes"),
+        (["--labels", "ten"], "numbers of labels"),
+        (["--methods", "simclr-knn"], "others need --encoders"),
+        (["--methods", "mlp1", "--labels", "0"], "nothing to do"),
+        (["--methods", "svm"], "no method 'svm'"),
+        (["--encoders", "encoder.pt"], "NAME=FILE"),
+        (["--encoders", "simclr=nowhere.pt"], "no such file"),
+        (["--encoders", "pixels=x.pt"], "NAME=FILE"),
+        (["--epochs", "3"], "own recipe"),
+        (["--draws", "0"], "at least 1"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_code_2(tmp_path, tiny_dir, wrong, said, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train_few_labels.main(flags(tiny_dir, tmp_path, *wrong))
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,110 @@
+"""The few-label study: who is labelled, who validates, and what every method returns."""
+
+import pytest
+import torch
+
+from data import few_labels, load, split
+from models import create
+from utils.evaluation import clustering
+from utils.evaluation import few_labels as few
+from utils.evaluation import study as module
+from utils.evaluation.options import EncoderOptions
+from utils.evaluation.study import ON_ENCODER, UNLABELLED, Study, method_names, quarter, train_from_scratch
+from utils.training import config
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Every training is a few steps."""
+    monkeypatch.setattr(few, "FINETUNE", few.FINETUNE | {"epochs": 1})
+    monkeypatch.setattr(few, "FINETUNE_IMAGES", 64)
+    monkeypatch.setattr(few, "DISTIL", few.DISTIL | {"epochs": 1})
+    monkeypatch.setattr(few, "CONSISTENCY", few.CONSISTENCY | {"epochs": 1})
+    monkeypatch.setattr(few, "CONSISTENCY_BATCH", 90)
+    monkeypatch.setattr(module, "SUPCON_EPOCHS", 1)
+    monkeypatch.setattr(module, "SUPCON_IMAGES", 64)
+    monkeypatch.setattr(config, "FEW_LABELS_STEPS", 20)
+    monkeypatch.setattr(clustering, "HEAD_STEPS", 30)
+
+
+@pytest.fixture
+def study(tiny_dir):
+    data = load("mnist", tiny_dir)
+    torch.manual_seed(0)
+    encoder = create("fast", 0).eval()
+    return Study(data, split(data[0].labels, 0.1, 0), {"simclr": encoder}, EncoderOptions())
+
+
+def test_labelled_and_unlabelled_images_are_disjoint_and_together_everything():
+    indices = torch.arange(100, 200)
+    labelled, unlabelled = few.label_split(indices, torch.tensor([3, 50, 99]))
+    assert labelled.tolist() == [103, 150, 199]
+    assert sorted([*labelled.tolist(), *unlabelled.tolist()]) == indices.tolist()
+
+
+def test_a_quarter_of_the_labels_validates_with_four_of_a_class(digits):
+    labelled = few_labels(digits.labels, 10, 0)
+    train, val = quarter(digits.labels, labelled, 0)
+    assert (len(train), len(val)) == (75, 25)
+    assert sorted([*train.tolist(), *val.tolist()]) == labelled.tolist()
+    train, val = quarter(digits.labels, few_labels(digits.labels, 2, 0), 0)
+    assert (len(train), len(val)) == (20, 0)
+
+
+def test_every_method_returns_outputs_for_the_scored_images(study, short):
+    names = [name for name in method_names(["simclr"]) if not name.startswith(("cnn", "mlp-"))]
+    assert len([name for name in names if name.startswith("simclr")]) == len(ON_ENCODER) + len(UNLABELLED)
+    chosen = few_labels(study.pool_labels, 4, 0)
+    for name in names:
+        shared = study.prepare(name)
+        assert (shared > 0) == name.startswith(("simclr", "pixels"))
+        outputs = study(name, chosen, 0)
+        assert outputs.shape == (100, 10)
+        assert outputs.isfinite().all()
+
+
+def test_no_label_but_the_drawn_ones_is_used(tiny_dir, short):
+    """Wrong labels of all other images, validation and test included, change no output."""
+    train_set, test_set = load("mnist", tiny_dir)
+    splits = split(train_set.labels, 0.1, 0)
+    chosen = few_labels(train_set.labels[splits[0]], 4, 1)
+    hidden = torch.ones(len(train_set.labels), dtype=torch.bool)
+    hidden[splits[0][chosen]] = False
+    wrong = torch.where(hidden, (train_set.labels + 3) % 10, train_set.labels)
+    sets = (
+        (train_set, test_set),
+        (train_set._replace(labels=wrong), test_set._replace(labels=1 - test_set.labels % 2)),
+    )
+    names = ("simclr-linear", "simclr-spread", "simclr-consistent", "mlp1-augmented", "supcon-knn")
+    outputs = []
+    for data in sets:
+        torch.manual_seed(0)
+        study = Study(data, splits, {"simclr": create("fast", 0).eval()}, EncoderOptions())
+        for name in names:
+            study.prepare(name)
+        outputs.append([study(name, chosen, 0) for name in names])
+    for a, b in zip(*outputs, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_clusters_are_named_by_training_labels_and_change_with_no_other_label(study, short):
+    study.prepare("simclr-clusters")
+    empty = torch.empty(0, dtype=torch.int64)
+    outputs = study("simclr-self_labelled", empty, 0)
+    train_set, test_set = study.data
+    other = Study(
+        (train_set, test_set._replace(labels=1 - test_set.labels % 2)),
+        study.splits,
+        {"simclr": study.encoders["simclr"]},
+        study.options,
+    )
+    other.prepare("simclr-clusters")
+    assert torch.equal(outputs, other("simclr-self_labelled", empty, 0))
+
+
+def test_training_from_scratch_learns_its_labels(digits, monkeypatch):
+    monkeypatch.setattr(config, "FEW_LABELS_STEPS", 100)
+    labelled = few_labels(digits.labels, 10, 0)
+    model = train_from_scratch("mlp1", "none", digits, labelled, EncoderOptions(), 0).eval()
+    images = digits.normalise(digits.images[labelled].float() / 255)
+    assert (model(images).argmax(1) == digits.labels[labelled]).float().mean() > 0.9

@@ -1,0 +1,232 @@
+"""How far few labels go: methods x numbers of labels x draws of the labels, as one resumable sweep.
+
+    python train_few_labels.py --encoders simclr=results/simclr/simclr/encoder.pt
+    python train_few_labels.py --methods pixels-knn,cnn-augmented --labels 10,100
+    python train_few_labels.py --encoders moco=results/moco/moco/encoder.pt --methods moco-consistent
+    python train_few_labels.py --tune --draws 5          for choices: scored on validation images
+    torchrun --nproc-per-node=4 train_few_labels.py      shares the trainings out
+
+Labels are drawn by class from 90 % of the training images; the rest of them is unlabelled. Where a method
+chooses its epoch, a quarter of the labels validates, and nothing else does. --tune scores on the other 10 %
+of the training images, with other draws. Results go to results/few_labels/<name>/: sweep.json and figures.
+"""
+
+import argparse
+import re
+import time
+from argparse import Namespace
+
+import numpy as np
+import torch
+from torch import nn
+
+from data import ImageSet, few_labels, split
+from models import load_encoder
+from utils import distributed
+from utils.cli import (
+    Parser,
+    choice,
+    command,
+    command_lines,
+    load_data,
+    number,
+    resolve_machine,
+    shared_flags,
+)
+from utils.errors import UserError, value_errors_as
+from utils.evaluation.options import EncoderOptions
+from utils.evaluation.study import Study, method_names, needs_labels
+from utils.plots import few_labels as plots
+from utils.runs.folder import RunFolder, open_run
+from utils.runs.sweep import collect, read_records
+
+VAL_FRACTION = 0.1  # of the training images, which only --tune looks at
+LABELS = "0,10,20,50,100,1000"
+# The draws of --tune are numbered from here on, so that no choice is made on the draws that are reported.
+TUNING_DRAWS = 1000
+SHOWN_LABELS = 100  # in the strip plot and the picture of the worst draw
+SHOWN_WRONG = 60
+NOT_USED = ("runs", "epochs", "batch_size", "lr", "rescore", "track", "compile")
+
+
+def label_counts(text: str) -> str:
+    """An argparse type: comma-separated numbers of labels; it stays a text, so that it can be shown."""
+    if not re.fullmatch(r"(0|[1-9]\d*)(,[1-9]\d*)*", text):
+        raise argparse.ArgumentTypeError(f"expected numbers of labels as in 0,10,100, not {text!r}")
+    return text
+
+
+def named_file(text: str) -> str:
+    """An argparse type: NAME=FILE."""
+    if not re.fullmatch(r"[a-z]\w*=.+", text) or text.startswith(("pixels=", "supcon=")):
+        raise argparse.ArgumentTypeError(f"expected NAME=FILE as in simclr=encoder.pt, not {text!r}")
+    return text
+
+
+def make_parser() -> Parser:
+    parser = Parser(prog="train_few_labels.py", description=__doc__, parents=[shared_flags()])
+    add = parser.add_argument_group("study").add_argument
+    add(
+        "--methods",
+        metavar="A,B,...",
+        help=f"default: all; without encoders {', '.join(method_names([]))}, and for each encoder "
+        f"{', '.join(method_names(['NAME'])[len(method_names([])) :])}",
+    )
+    add("--labels", type=label_counts, default=LABELS, metavar="N,N", help=f"in all (default: {LABELS})")
+    add("--draws", type=number(int, 1), default=10, metavar="N", help="draws of the labels (default: 10)")
+    add(
+        "--encoders",
+        type=named_file,
+        nargs="+",
+        metavar="NAME=FILE",
+        help="pre-trained encoders, saved by train_simclr.py or train_moco.py",
+    )
+    choice(
+        add, "--student", ("fast", "compact", "cnn"), "self-trained network (default: fast)", default="fast"
+    )
+    add("--tune", action="store_true", help="score on validation images instead of the test images")
+    return parser
+
+
+def load_encoders(args: Namespace) -> dict[str, nn.Module]:
+    """Load the encoders that --encoders names, in eval mode on the device."""
+    files = dict(text.split("=", 1) for text in args.encoders or ())
+    encoders = {name: load_encoder(file).eval() for name, file in files.items()}
+    return {k: v.to(args.device).to(memory_format=torch.channels_last) for k, v in encoders.items()}
+
+
+def choose_methods(args: Namespace, encoders: dict[str, nn.Module]) -> list[str]:
+    """Return the methods to compare; UserError for an unknown one."""
+    known = method_names([name for name in encoders if name != "pixels"])
+    wanted = args.methods.split(",") if args.methods else known
+    if unknown := [name for name in wanted if name not in known]:
+        raise UserError(f"no method {unknown[0]!r}: choose from {', '.join(known)}; others need --encoders")
+    return wanted
+
+
+def make_jobs(args: Namespace, methods: list[str]) -> list[dict]:
+    """Return every training; draws are outermost, so that a stopped study has all of the first ones.
+
+    Methods that need no label run with 0 labels, the others with every other number; UserError for none.
+    """
+    jobs = [
+        {"method": method, "labels": int(count), "seed": args.seed + draw}
+        for draw in range(args.draws)
+        for count in args.labels.split(",")
+        for method in methods
+        if needs_labels(method) == (count != "0")
+    ]
+    if not jobs:
+        raise UserError("nothing to do: methods without labels need --labels 0, all others more")
+    return jobs
+
+
+def draw_labels(args: Namespace, study: Study, job: dict) -> torch.Tensor:
+    """Return the positions of the labelled images in the pool; UserError when a class has too few."""
+    if not job["labels"]:
+        return torch.empty(0, dtype=torch.int64)
+    classes = len(study.data[0].classes)
+    if job["labels"] % classes:
+        raise UserError(f"--labels {job['labels']}: must be a multiple of the {classes} classes")
+    with value_errors_as(f"cannot draw {job['labels']} labels"):
+        seed = job["seed"] + TUNING_DRAWS * args.tune
+        return few_labels(study.pool_labels, job["labels"] // classes, seed)
+
+
+def make_study(args: Namespace, data: tuple[ImageSet, ImageSet]) -> Study:
+    train_set, test_set = data
+    splits = split(train_set.labels, VAL_FRACTION, 0)
+    scored = test_set
+    if args.tune:
+        val_idx = splits[1].to(train_set.labels.device)
+        scored = train_set._replace(images=train_set.images[val_idx], labels=train_set.labels[val_idx])
+    how = {"student": args.student, "precision": args.precision, "max_steps": 1 if args.dry_run else None}
+    return Study((train_set, scored), splits, load_encoders(args), EncoderOptions(**how))
+
+
+def run_job(args: Namespace, study: Study, job: dict) -> dict:
+    """Run one method on one draw; the record lists every wrong answer as "image:answer"."""
+    chosen = draw_labels(args, study, job)
+    shared = study.prepare(job["method"])
+    start = time.perf_counter()
+    answers = study(job["method"], chosen, job["seed"]).argmax(1)
+    seconds = time.perf_counter() - start
+    labels = study.data[1].labels
+    wrong = [f"{i}:{int(answers[i])}" for i in (answers != labels).nonzero().squeeze(1).tolist()]
+    accuracy = float((answers == labels).float().mean())
+    name = "val_accuracy" if args.tune else "test_accuracy"
+    times = {"seconds": round(seconds, 2), "shared_seconds": round(shared, 2)}
+    return {**job, name: accuracy, **times, "wrong": " ".join(wrong)}
+
+
+def draw(run: RunFolder, args: Namespace, study: Study, content: dict) -> None:
+    """Draw the curves, the single draws and, for the best method, what its worst draw got wrong."""
+    metric = "val_accuracy" if args.tune else "test_accuracy"
+    cells = content["cells"]
+    if any(cell["labels"] for cell in cells):
+        plots.error_against_labels(cells, metric, run.path("labels.png"))
+    shown = [cell for cell in cells if cell["labels"] == SHOWN_LABELS]
+    if not shown:
+        return
+    plots.single_draws(shown, metric, run.path("draws.png"))
+    best = max(shown, key=lambda cell: cell["mean"][metric])
+    rows = [r for r in read_records(run) if (r["method"], r["labels"]) == (best["method"], SHOWN_LABELS)]
+    worst = min(rows, key=lambda row: row[metric])
+    wrong = [pair.split(":") for pair in worst["wrong"].split()][:SHOWN_WRONG]
+    train_set, scored = study.data
+    given = study.splits[0][draw_labels(args, study, worst)]
+    order = train_set.labels.cpu()[given].argsort(stable=True)
+    images = [int(image) for image, _ in wrong]
+    plots.worst_draw(
+        train_set.images.cpu()[given[order]].squeeze(1).numpy(),
+        scored.images.cpu()[images].squeeze(1).numpy(),
+        scored.labels.cpu()[images].numpy(),
+        np.array([int(answer) for _, answer in wrong], dtype=int),
+        f"{best['method']}, worst of {len(rows)} draws: {worst[metric]:.2%}",
+        run.path("worst.png"),
+    )
+
+
+def parse(argv: list[str] | None = None) -> tuple:
+    """Return the checked arguments, the command and how to resume it."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if unused := [name for name in NOT_USED if getattr(args, name) != parser.get_default(name)]:
+        parser.error(f"--{unused[0].replace('_', '-')} has no use here: every method has its own recipe")
+    shown, resume = command_lines(parser, args)
+    if args.dry_run:
+        args.labels, args.draws = "0,10", 1
+    resolve_machine(args)
+    return args, shown, resume
+
+
+@command
+def main(argv: list[str] | None = None) -> dict:
+    args, shown, resume = parse(argv)
+    study = make_study(args, load_data(args))
+    jobs = make_jobs(args, choose_methods(args, study.encoders))
+    for job in {job["labels"]: job for job in jobs}.values():
+        draw_labels(args, study, job)  # fail now, before a folder is made or replaced
+    run = distributed.on_rank_zero(lambda: open_run("train_few_labels", args, "study", shown))
+    content = collect(
+        lambda job: run_job(args, study, job), jobs, args, run, resume(run), group=("method", "labels")
+    )
+    if distributed.rank() == 0:
+        draw(run, args, study, content)
+        report(content, args, run)
+    return content
+
+
+def report(content: dict, args: Namespace, run: RunFolder) -> None:
+    metric = "val_accuracy" if args.tune else "test_accuracy"
+    print(f"{'method':24} labels  {metric.replace('_', ' ')}, mean ± SD over draws, worst")
+    for cell in content["cells"]:
+        values = [row[metric] for row in cell["runs"]]
+        spread = f" ± {100 * cell['std'][metric]:.2f}" if len(values) > 1 else ""
+        mean = 100 * cell["mean"][metric]
+        print(f"{cell['method']:24} {cell['labels']:6,}  {mean:.2f}{spread} %, {min(values):.2%}")
+    print(f"{content['seconds']:.0f} s in all; figures and metrics in {run.folder}/")
+
+
+if __name__ == "__main__":
+    main()

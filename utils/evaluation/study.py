@@ -1,0 +1,184 @@
+"""The methods of the few-label study: each gets labelled images and returns outputs for the scored images."""
+
+import time
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from data import POLICIES, BatchLoader, ImageSet, in_order, split, view_batches
+from models import ContrastiveModel, create, supcon
+from utils.evaluation.clustering import neighbour_graph
+from utils.evaluation.features import encode
+from utils.evaluation.few_labels import Data, FewLabels
+from utils.evaluation.options import EncoderOptions
+from utils.training.classifier import validate_classifier
+from utils.training.config import FEW_LABELS_VALIDATION, RECIPES, FitConfig, few_labels_recipe
+from utils.training.fit import classification_step, fit
+from utils.training.forward import forward_all
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+# What can be done with features, by the name of the output in FewLabels.
+ON_FEATURES = ("knn", "linear")
+ON_ENCODER = (*ON_FEATURES, "finetuned", "spread", "self_trained", "consistent")
+# Without any label; a "draw" is a training with another seed.
+UNLABELLED = ("clusters", "self_labelled")
+# Trained from scratch on the labelled images alone, without and with augmentation.
+SCRATCH = {
+    f"{model}{suffix}": (model, policy)
+    for model in ("mlp1", "mlp", "cnn")
+    for suffix, policy in (("", "none"), ("-augmented", "strong"))
+}
+# A network must have as many labels of a class to spare one of them for validation.
+SMALLEST_VALIDATED = 4
+# SupCon on the labelled images alone; an epoch has this many of them, with repeats.
+SUPCON_ENCODER, SUPCON_TEMPERATURE, SUPCON_STRENGTH = "fast", 0.1, 0.6
+SUPCON_EPOCHS, SUPCON_IMAGES, SUPCON_BATCH = 20, 2048, 128
+
+
+def needs_labels(method: str) -> bool:
+    return method.rpartition("-")[2] not in UNLABELLED
+
+
+def method_names(encoders: Sequence[str]) -> list[str]:
+    """Return the names of all methods, given those of the pre-trained encoders."""
+    frozen = [f"{source}-{what}" for source in ("pixels", "supcon") for what in ON_FEATURES]
+    return [
+        *SCRATCH,
+        *frozen,
+        *(f"{source}-{what}" for source in encoders for what in (*ON_ENCODER, *UNLABELLED)),
+    ]
+
+
+class Study:
+    """All methods on one data set; call it for the outputs (N, classes) of a method on the scored images.
+
+    data: (training, scored) ImageSets. splits: (training, validation) indices; all training images at the
+    former are the pool, labelled or not, and the latter are left out. encoders: {name: pre-trained encoder}.
+    shared_seconds: {name: time spent on an encoder's features and graph}, once for all draws.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        splits: tuple[torch.Tensor, torch.Tensor],
+        encoders: dict[str, nn.Module],
+        options: EncoderOptions,
+    ):
+        self.data, self.splits, self.options = data, splits, options
+        self.encoders = {"pixels": nn.Flatten(), **encoders}
+        self.scorers: dict[str, FewLabels] = {}
+        self.graphs: dict[str, csr_array] = {}
+        self.shared_seconds: dict[str, float] = {}
+
+    @property
+    def pool_labels(self) -> torch.Tensor:
+        """Labels of the pool, to draw from; nothing else may read them."""
+        return self.data[0].labels[self.splits[0].to(self.data[0].labels.device)]
+
+    def __call__(self, method: str, chosen: torch.Tensor, seed: int) -> torch.Tensor:
+        """Run a method with the labels at the positions `chosen` of the pool."""
+        if method in SCRATCH:
+            return self._from_scratch(*SCRATCH[method], chosen, seed)
+        source, _, what = method.rpartition("-")
+        if source == "supcon":
+            encoder = train_supcon(self.data[0], self.splits[0][chosen], self.options, seed)
+            return self._scorer(encoder).frozen(chosen)[what]
+        scorer, encoder, graph = self.scorers[source], self.encoders[source], self.graphs.get(source)
+        run: Callable[[], dict[str, torch.Tensor]] = {
+            "finetuned": lambda: scorer.finetuned(encoder, chosen, seed),
+            "spread": lambda: scorer.spread(chosen, graph),
+            "self_trained": lambda: scorer.self_trained(chosen, graph, seed),
+            "consistent": lambda: scorer.consistent(encoder, chosen, graph, seed),
+            "clusters": lambda: scorer.clusters(graph, seed),
+            "self_labelled": lambda: scorer.self_labelled(encoder, graph, seed),
+        }.get(what, lambda: scorer.frozen(chosen))
+        return run()[what]
+
+    def prepare(self, method: str) -> float:
+        """Compute what all draws of a method share; return the seconds that it took, once."""
+        source, _, what = method.rpartition("-")
+        if method in SCRATCH or source == "supcon":
+            return 0.0
+        start = time.perf_counter()
+        if source not in self.scorers:
+            self.scorers[source] = self._scorer(self.encoders[source])
+        if what not in (*ON_FEATURES, "finetuned") and source not in self.graphs:
+            self.graphs[source] = neighbour_graph(self.scorers[source].features.train)
+        seconds = self.shared_seconds.get(source, 0.0) + time.perf_counter() - start
+        self.shared_seconds[source] = seconds
+        return seconds
+
+    def _scorer(self, encoder):
+        features = encode(encoder, self.data, *self.splits, self.options.precision)
+        return FewLabels(features, self.data, self.splits[0], self.options)
+
+    def _from_scratch(self, name, policy, chosen, seed):
+        train_set, scored = self.data
+        model = train_from_scratch(name, policy, train_set, self.splits[0][chosen], self.options, seed)
+        return forward_all(model, in_order(scored))[0]
+
+
+def quarter(labels: torch.Tensor, labelled: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split the labelled indices into training and validation: a quarter validates, drawn by class.
+
+    labels: of all images. With fewer than SMALLEST_VALIDATED labels of a class none can be spared: all of
+    them train, for the recipe's number of epochs.
+    """
+    own = labels.cpu()[labelled]
+    if own.bincount()[own.unique()].min() < SMALLEST_VALIDATED:
+        return labelled, labelled[:0]
+    train, val = split(own, FEW_LABELS_VALIDATION, seed)
+    return labelled[train], labelled[val]
+
+
+def train_from_scratch(
+    name: str, policy: str, images: ImageSet, labelled: torch.Tensor, options: EncoderOptions, seed: int
+) -> nn.Module:
+    """Train the classifier `name` on the labelled images alone; the validated quarter chooses the epoch.
+
+    policy: the augmentation, a key of POLICIES.
+    """
+    train_idx, val_idx = quarter(images.labels, labelled, seed)
+    recipe = few_labels_recipe(RECIPES[name], len(train_idx))
+    if options.max_steps:  # a dry run, whose epochs are a step each
+        recipe["epochs"] = 1
+    args = Namespace(precision=options.precision, quiet=True, dry_run=bool(options.max_steps))
+    config = FitConfig.from_args(args, recipe)
+    batches = BatchLoader(images, train_idx, recipe["batch_size"], seed=seed, augment=POLICIES[policy])
+    torch.manual_seed(seed)
+    model = create(name, len(images.classes))
+    model = model.to(images.images.device).to(memory_format=torch.channels_last)
+    smoothing = recipe["label_smoothing"]
+    validate = validate_classifier(images, val_idx, smoothing) if len(val_idx) else None
+    fit(model, classification_step(model, smoothing), batches, config, validate=validate)
+    return model
+
+
+def train_supcon(images: ImageSet, labelled: torch.Tensor, options: EncoderOptions, seed: int) -> nn.Module:
+    """Pre-train an encoder by SupCon on the labelled images alone; return it in eval mode."""
+    repeated = labelled.repeat(-(-SUPCON_IMAGES // len(labelled)))
+    batches = view_batches(images, repeated, SUPCON_BATCH, ["affine"], SUPCON_STRENGTH, seed=seed)
+    torch.manual_seed(seed)
+    model = ContrastiveModel(create(SUPCON_ENCODER, 0))
+    model = model.to(images.images.device).to(memory_format=torch.channels_last)
+    config = FitConfig(
+        epochs=SUPCON_EPOCHS,
+        lr=3e-3,
+        weight_decay=0.02,
+        schedule="warm-up-cosine",
+        precision=options.precision,
+        max_steps=options.max_steps,
+        quiet=True,
+    )
+
+    def step(views, labels):
+        features = model(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+        return supcon(features, labels, SUPCON_TEMPERATURE), {}
+
+    fit(model, step, batches, config)
+    return model.encoder.eval()

@@ -1,0 +1,74 @@
+"""Consistency training (FixMatch): what a network is sure of in a weak view teaches it the strong view."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from data import Augment, BatchLoader, ImageSet
+from utils.training.fit import Step
+
+
+def consistency_loss(
+    weak: torch.Tensor, strong: torch.Tensor, threshold: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the unlabelled loss of FixMatch, equation 4 of Sohn et al. (2020), in nats, and the share used.
+
+    weak, strong: logits (B, classes) of two views of the same images. An image whose weak view has a
+    probability of at least `threshold` is used: its most probable class is the label of the strong view. The
+    loss is the sum over the used images divided by B; no gradient flows into the weak view.
+    """
+    probability, label = weak.detach().softmax(1).max(1)
+    sure = (probability >= threshold).float()
+    return (sure * cross_entropy(strong, label, reduction="none")).mean(), sure.mean()
+
+
+class ConsistencyBatches:
+    """Batches (labelled images, their labels, weak views, strong views) for `consistency_step`.
+
+    labelled, unlabelled: disjoint indices. An epoch is one pass over the unlabelled images in batches of
+    `batch_size`; each comes with a batch of `labelled_batch` labelled images, strongly augmented, which are
+    repeated as often as needed. The labels of the unlabelled images are never read.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        labelled: torch.Tensor,
+        unlabelled: torch.Tensor,
+        batch_size: int,
+        labelled_batch: int,
+        weak: Augment,
+        strong: Augment,
+        seed: int = 0,
+    ):
+        # The order is drawn before the augmentation: the same seed gives both views the same order.
+        views = (BatchLoader(images, unlabelled, batch_size, seed=seed, augment=a) for a in (weak, strong))
+        self.weak, self.strong = views
+        rounds = -(-len(self.weak) * labelled_batch // len(labelled))
+        repeated = labelled.repeat(rounds)
+        self.labelled = BatchLoader(images, repeated, labelled_batch, seed=seed + 1, augment=strong)
+
+    def __len__(self) -> int:
+        return len(self.weak)
+
+    def epoch(self, number: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yield the batches of epoch `number` (from 0)."""
+        loaders = (self.labelled, self.weak, self.strong)
+        for known, weak, strong in zip(*(loader.epoch(number) for loader in loaders), strict=False):
+            yield *known, weak[0], strong[0]
+
+
+def consistency_step(model: nn.Module, threshold: float, weight: float = 1.0) -> Step:
+    """Return the step for `fit`: cross-entropy of the labelled images plus `weight` * consistency_loss."""
+
+    def step(images, labels, weak, strong):
+        with torch.no_grad():
+            weak_logits = model(weak).float()
+        known, strong_logits = model(torch.cat([images, strong])).float().tensor_split([len(images)])
+        loss, used = consistency_loss(weak_logits, strong_logits, threshold)
+        accuracy = (known.argmax(1) == labels).float().mean()
+        return cross_entropy(known, labels) + weight * loss, {"accuracy": accuracy, "used": used}
+
+    return step
