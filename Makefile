@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DATA_DIR ?= datasets
 
-.PHONY: demo test lint slow-test benchmark reproduce report check-report clean
+.PHONY: demo test lint slow-test benchmark reproduce report check-report optional clean
 
 demo: $(VENV)/runtime
 	$(BIN)/python train_cnn.py --dataset mnist-5k --epochs 30 --name demo --overwrite
@@ -38,6 +38,9 @@ report: $(VENV)/runtime
 check-report: $(VENV)/runtime
 	$(BIN)/python report.py --check
 
+# What the tests of exports need.
+optional: $(VENV)/optional
+
 clean:
 	rm -rf $(VENV)
 
@@ -50,4 +53,8 @@ $(VENV)/runtime: requirements.txt | $(VENV)/bin/python
 
 $(VENV)/development: requirements-dev.txt $(VENV)/runtime
 	$(BIN)/python -m pip install -r requirements-dev.txt
+	touch $@
+
+$(VENV)/optional: requirements-export.txt $(VENV)/development
+	$(BIN)/python -m pip install -r requirements-export.txt
 	touch $@

@@ -12,6 +12,9 @@ mil        bags trained per second, against one bag a step with a DataLoader
 roofline   the share of the machine's matrix-product peak that a training step of cnn and wide reaches
 ensemble   seconds to train ten members, against torchensemble (skipped when that is not installed:
            requirements-benchmark.txt), and to select from a thousand cached members
+triplet    the triplet loss and its miners against one tensor of all triplets and against
+           pytorch-metric-learning (skipped when that is not installed); images trained per second
+layers     the gain of hand-written layers for a whole training step
 epochs     seconds of one training epoch of every recipe, on one thread
 
 The last one writes results/times.json, the others results/benchmarks/<name>.json: every measured value,
@@ -28,16 +31,18 @@ from benchmarks.augment import augment
 from benchmarks.ensemble import ensemble
 from benchmarks.epochs import epochs
 from benchmarks.fast import fast
+from benchmarks.layers import layers
 from benchmarks.measure import line
 from benchmarks.mil import mil
 from benchmarks.roofline import roofline
 from benchmarks.simclr import simclr
+from benchmarks.triplet import triplet
 from utils.cli import Parser, choice, command, command_line, number, resolve_device
 from utils.errors import UserError
 from utils.runs.folder import FORMAT, RunFolder, device_name, git_commit
 from utils.runs.results import read_experiments, read_json
 
-BENCHMARKS = {f.__name__: f for f in (fast, augment, simclr, mil, roofline, ensemble)}
+BENCHMARKS = {f.__name__: f for f in (fast, augment, simclr, mil, roofline, ensemble, triplet, layers)}
 
 
 def make_parser() -> Parser:

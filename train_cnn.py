@@ -43,6 +43,7 @@ from utils.training.classifier import (
     ClassifierConfig,
     classifier_batches,
     predict_and_score,
+    save_classifier,
     validate_classifier,
 )
 from utils.training.config import FEW_LABELS_VALIDATION, RECIPES, FitConfig, few_labels_recipe
@@ -103,17 +104,16 @@ def train(
     """
     train_set, _ = data
     train_idx, val_idx = images
-    classes = len(train_set.classes)
     batches = classifier_batches(config, train_set, train_idx, job["seed"])
 
     torch.manual_seed(job["seed"])
-    model = model or create(config.model, classes)
+    model = model or create(config.model, len(train_set.classes))
     model = model.to(config.device).to(memory_format=torch.channels_last)
     step = classification_step(model, config.label_smoothing)
     validate = validate_classifier(train_set, val_idx, config.label_smoothing) if len(val_idx) else None
 
     facts = fit(model, step, batches, config.fit, run, validate)
-    run.save_model("best.pt", model, config.model, train_set.description, num_classes=classes)
+    save_classifier(run, model, config.model, train_set, val_idx)
     record = {**job, **facts, "train_images": len(train_idx)}
     return predict_and_score(model, data, val_idx, record, run, config.shifts)
 
@@ -125,7 +125,7 @@ def draw(run: RunFolder, args: Namespace, test_set: ImageSet) -> None:
     labels = test_set.labels.cpu().numpy()
     counts = np.sum([confusion(p, labels) for p in probabilities], axis=0)
     accuracy = np.trace(counts) / counts.sum()
-    title = f"{args.model} on {args.dataset}: test accuracy {accuracy:.2%}"
+    title = f"{args.model} on {test_set.name}: test accuracy {accuracy:.2%}"
     if len(folders) > 1:
         title += f"\n(counts summed over {len(folders)} runs)"
     records = run.read_json("metrics.json")["runs"]
@@ -159,11 +159,9 @@ def parse(argv: list[str] | None = None) -> tuple:
     if args.labels_per_class and args.val_fraction is not None:
         parser.error("--labels-per-class validates on a quarter of the labels: leave out --val-fraction")
     shown, resume = command_lines(parser, args)
-    recipe = RECIPES[args.model]
-    if args.labels_per_class:
-        labelled = 10 * args.labels_per_class
-        recipe = few_labels_recipe(recipe, labelled - round(FEW_LABELS_VALIDATION * labelled))
-    fill(args, {**recipe, "val_fraction": VAL_FRACTION})
+    fill(args, {"val_fraction": VAL_FRACTION})
+    if not args.labels_per_class:  # else the recipe depends on the number of classes
+        fill(args, RECIPES[args.model])
     if args.val_fraction == 0 and FitConfig.from_args(args).needs_validation:
         parser.error("--patience and --schedule plateau need --val-fraction above 0")
     resolve_machine(args)
@@ -175,6 +173,10 @@ def main(argv: list[str] | None = None) -> dict:
     args, shown, resume = parse(argv)
     tracking.check(args.track)
     data = load_data(args)
+    if args.labels_per_class:
+        labelled = len(data[0].classes) * args.labels_per_class
+        train_images = labelled - round(FEW_LABELS_VALIDATION * labelled)
+        fill(args, few_labels_recipe(RECIPES[args.model], train_images))
     for job in jobs(args):
         choose_images(args, data[0].labels, job)  # fail now, before a folder is made or replaced
     default = args.model + (f"-{args.labels_per_class}-labels" if args.labels_per_class else "")

@@ -103,8 +103,8 @@ def make_parser() -> Parser:
     add("--sweep", nargs="?", const=SWEEP_BAGS, type=bag_counts, metavar="N,N,...",
         help=f"train every --method with each number of training bags (default: {SWEEP_BAGS})")
     add = parser.add_argument_group("bags").add_argument
-    add("--target", type=number(int, 0, 9), default=9, metavar="DIGIT",
-        help="makes a bag positive (default: 9)")
+    add("--target", default=9, metavar="CLASS",
+        help="name or number of the class that makes a bag positive (default: 9)")
     add("--mean-length", type=number(float, 1), default=10, metavar="X", help="of a bag (default: 10)")
     add("--std-length", type=number(float, 0), default=2, metavar="X", help="of the length (default: 2)")
     choice(add, "--builder", BUILDERS, "how bags are drawn (default: balanced)", default="balanced")
@@ -128,6 +128,16 @@ def make_parser() -> Parser:
         help="default: 1800; 0 for every bag once")
     # fmt: on
     return parser
+
+
+def find_target(name: str | int, classes: tuple[str, ...]) -> int:
+    """Return the number of the class that --target names; UserError for an unknown one."""
+    name = str(name)
+    if name in classes:
+        return classes.index(name)
+    if name.isdecimal() and int(name) < len(classes):
+        return int(name)
+    raise UserError(f"--target {name}: no such class; choose from {', '.join(classes)}")
 
 
 def make_bags(args: argparse.Namespace, data: Data, job: dict) -> tuple[Bags, Bags | None, Bags]:
@@ -319,6 +329,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     args, shown, resume = parse(argv)
     tracking.check(args.track)
     data = load_data(args)
+    args.target = find_target(args.target, data[0].classes)
     if args.show_bags:
         show_bags(args, data)
         return None

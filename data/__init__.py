@@ -2,7 +2,8 @@
 
 from data.augment import POLICIES, Augment
 from data.batches import BatchLoader, ClassBatches, SideBySide, generator, in_order
-from data.images import DATASETS, DataError, ImageSet, load
+from data.errors import DataError
+from data.images import DATASETS, ImageSet, load
 from data.splits import bootstrap, few_labels, folds, hold_out, split
 from data.views import VIEW_PARTS, view_augment, view_batches
 

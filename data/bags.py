@@ -76,8 +76,8 @@ def build(
 
     Raises ValueError for arguments out of range, or when the pool lacks images for balanced bags.
     """
-    if not 0 <= target <= 9:
-        raise ValueError(f"the target must be a digit from 0 to 9, not {target}")
+    if target < 0:
+        raise ValueError(f"the target is a class, counted from 0, not {target}")
     if count < 1:
         raise ValueError(f"there must be at least 1 bag, not {count}")
     if not mean_length >= 1:
@@ -99,7 +99,7 @@ def build(
         return bags
     others = pool[~is_target[pool]]
     if len(others) == 0 or (count > 1 and len(others) == len(pool)):
-        raise ValueError(f"balanced bags need images of the digit {target} and of others to draw from")
+        raise ValueError(f"balanced bags need images of class {target} and of others to draw from")
     positive = torch.arange(count) % 2 == 1
     negative = ~positive[bags.owners]
     indices[negative] = draw(others, int(negative.sum()))

@@ -167,13 +167,16 @@ class ClassBatches:
     def epoch(self, number: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the batches of epoch `number` (from 0)."""
         gen = generator(self.seed, number)
-        device, size = self.set.images.device, self.set.images.shape[-1]
         for _ in range(self.count):
             classes = torch.randperm(len(self.members), generator=gen)[: self.classes_per_batch]
             chosen = torch.cat([self._draw(self.members[value], gen) for value in classes.tolist()])
-            params = self.augment.draw(len(chosen), gen, size) if self.augment else None
-            chosen = chosen.to(device)
-            yield prepare(self.set, chosen, self.augment, params), self.set.labels[chosen]
+            yield self._batch(chosen, gen)
+
+    def _batch(self, chosen: torch.Tensor, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the images at `chosen`, augmented and normalised, and their labels."""
+        params = self.augment.draw(len(chosen), gen, self.set.images.shape[-1]) if self.augment else None
+        chosen = chosen.to(self.set.images.device)
+        return prepare(self.set, chosen, self.augment, params), self.set.labels[chosen]
 
     def _draw(self, members: torch.Tensor, gen: torch.Generator) -> torch.Tensor:
         return members[torch.randperm(len(members), generator=gen)[: self.images_per_class]]

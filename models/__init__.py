@@ -4,6 +4,7 @@ from models.checkpoint import CheckpointError, SavedModel, load_encoder, load_mo
 from models.classifiers import ENCODERS, Classifier, create
 from models.contrastive import ContrastiveModel, contrastive_metrics, nt_xent, supcon
 from models.grouped import Fusion, stack, unstack
+from models.moco import MoCo, across, info_nce
 
 __all__ = [
     "ENCODERS",
@@ -11,9 +12,12 @@ __all__ = [
     "Classifier",
     "ContrastiveModel",
     "Fusion",
+    "MoCo",
     "SavedModel",
+    "across",
     "contrastive_metrics",
     "create",
+    "info_nce",
     "load_encoder",
     "load_model",
     "nt_xent",

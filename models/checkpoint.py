@@ -1,5 +1,11 @@
-"""Model files: plain dicts of name, options, weights and data facts that open without this code's classes."""
+"""Model files: plain dicts of name, options, weights and data facts that open without this code's classes.
 
+A path that ends in .safetensors is written in half precision, for sharing: weights as tensors, and the other
+facts as JSON in the file's metadata.
+"""
+
+import functools
+import json
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +15,7 @@ import torch
 from torch import nn
 
 from models.classifiers import create
+from models.triplet import TRIPLET_ENCODERS
 
 FORMAT = 1
 
@@ -22,7 +29,8 @@ class SavedModel(NamedTuple):
 
     data: what it was trained on, {"dataset", "classes", "image_size", "mean", "std"}: name of the data set,
     class names, (height, width) in pixels, and the statistics of pixels in [0, 1] that normalise its input.
-    Empty for files from before these facts were saved.
+    A classifier's has "calibration", see utils/training/classifier.py. Empty for files from before these
+    facts were saved.
     """
 
     model: nn.Module
@@ -37,8 +45,14 @@ def save_model(path: Path | str, model: nn.Module, name: str, data: dict, **opti
     data: as in SavedModel, e.g. `ImageSet.description`.
     """
     weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    content = {"format": FORMAT, "name": name, "options": options, "data": data, "weights": weights}
-    torch.save(content, path)
+    facts = {"format": FORMAT, "name": name, "options": options, "data": data}
+    if str(path).endswith(".safetensors"):
+        from safetensors.torch import save_file
+
+        half = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+        save_file(half, path, {key: json.dumps(value) for key, value in facts.items()})
+    else:
+        torch.save({**facts, "weights": weights}, path)
 
 
 def read_model(path: Path | str, create: Callable[..., nn.Module] = create) -> SavedModel:
@@ -48,7 +62,7 @@ def read_model(path: Path | str, create: Callable[..., nn.Module] = create) -> S
     for any missing or unexpected weight, and for a file of another kind.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _read(path)
         name, options, weights = content["name"], content["options"], content["weights"]
         data = content.get("data", {})
     except FileNotFoundError as error:
@@ -64,6 +78,17 @@ def read_model(path: Path | str, create: Callable[..., nn.Module] = create) -> S
     return SavedModel(model, name, options, data)
 
 
+def _read(path):
+    if not str(path).endswith(".safetensors"):
+        return torch.load(path, map_location="cpu", weights_only=True)
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    with safe_open(path, "pt") as file:
+        facts = {key: json.loads(value) for key, value in file.metadata().items()}
+    return {**facts, "weights": load_file(path)}
+
+
 def load_model(path: Path | str, create: Callable[..., nn.Module] = create) -> nn.Module:
     """Return the model in a file, see `read_model`."""
     return read_model(path, create).model
@@ -71,5 +96,5 @@ def load_model(path: Path | str, create: Callable[..., nn.Module] = create) -> n
 
 def load_encoder(path: Path | str) -> nn.Module:
     """Return the encoder of a saved classifier or encoder: (B, 1, 28, 28) -> (B, num_features)."""
-    model = load_model(path)
+    model = load_model(path, functools.partial(create, encoders=TRIPLET_ENCODERS))
     return getattr(model, "encoder", model)

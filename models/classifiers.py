@@ -27,6 +27,11 @@ def linear() -> EncoderParts:
     return nn.Flatten(), 784
 
 
+def mlp1() -> EncoderParts:
+    """The smallest network that isn't linear: one hidden layer of 100 units, and the head."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 100), nn.ReLU(inplace=True)), 100
+
+
 def mlp(width: int = 512) -> EncoderParts:
     """A multilayer perceptron: three hidden layers and the head."""
     layers: list[nn.Module] = [nn.Flatten()]
@@ -138,7 +143,7 @@ def _small_stem(name: str) -> nn.Module:
     return network
 
 
-ENCODERS = {f.__name__: f for f in (linear, mlp, lenet, cnn, fast, compact, wide, resnet18, resnet50)}
+ENCODERS = {f.__name__: f for f in (linear, mlp1, mlp, lenet, cnn, fast, compact, wide, resnet18, resnet50)}
 
 
 def create(

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-HEADS = ("mlp", "linear", "none")
+HEADS = ("mlp", "mlp-plain", "linear", "none")
 
 
 class ContrastiveModel(nn.Module):
@@ -35,13 +35,15 @@ class ContrastiveModel(nn.Module):
 def projection_head(kind: str, inputs: int, outputs: int) -> nn.Module:
     """Create a projection head: (B, inputs) -> (B, outputs).
 
-    kind: "mlp", as in SimCLR, with one hidden layer as wide as the features and batch norm; "linear"; or
-    "none", the identity.
+    kind: "mlp", as in SimCLR, with one hidden layer as wide as the features and batch norm; "mlp-plain", the
+    same without batch norm, as in MoCo v2; "linear"; or "none", the identity.
     """
     if kind == "none":
         return nn.Identity()
     if kind == "linear":
         return nn.Linear(inputs, outputs, bias=False)
+    if kind == "mlp-plain":
+        return nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(inplace=True), nn.Linear(inputs, outputs))
     if kind == "mlp":
         hidden = [nn.Linear(inputs, inputs, bias=False), nn.BatchNorm1d(inputs), nn.ReLU(inplace=True)]
         return nn.Sequential(*hidden, nn.Linear(inputs, outputs))
@@ -68,10 +70,12 @@ def supcon(features: torch.Tensor, labels: torch.Tensor, temperature: float) -> 
     positives gives 0. With all labels different it equals `nt_xent`. The paper's factor T/T0 is left out.
     """
     features = _unit(features)
-    _, classes = labels.unique(return_inverse=True)
+    # A class goes by the first image that has it: labels.unique would wait for the device.
+    same = labels.unsqueeze(1) == labels
+    classes = same.int().argmax(1)
     sums = features.new_zeros(len(labels), features.shape[2]).index_add(0, classes, features.sum(1))
-    counts = torch.bincount(classes, minlength=len(labels)) * features.shape[1] - 1
-    return _mean_loss(features, sums[classes].unsqueeze(1), counts[classes].unsqueeze(1), temperature)
+    positives = same.sum(1, keepdim=True) * features.shape[1] - 1
+    return _mean_loss(features, sums[classes].unsqueeze(1), positives, temperature)
 
 
 def _unit(features):

@@ -1,5 +1,6 @@
 """What several test files need: where things are, small digit-like IDX files, one-line helpers."""
 
+import importlib
 import os
 import socket
 import struct
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from data.images import IDX_FILES
@@ -111,3 +113,12 @@ def shorten_evaluation(monkeypatch):
     for name in ("FINETUNE", "FINETUNE_ALL", "DISTIL"):
         monkeypatch.setattr(few_labels, name, getattr(few_labels, name) | {"epochs": 1})
     monkeypatch.setattr(few_labels, "FINETUNE_IMAGES", 64)
+
+
+def optional(*packages):
+    """Import optional packages; where they are missing skip the test, but in CI fail."""
+    for package in packages:
+        if os.environ.get("REQUIRE_OPTIONAL"):
+            importlib.import_module(package)
+        else:
+            pytest.importorskip(package)

@@ -33,10 +33,22 @@ def test_main_writes_the_file_of_each_chosen_benchmark(small_dir, tmp_path, caps
 
 
 def test_epochs_writes_times_json(small_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "epochs", lambda data_dir, device: {"recipes": {}})
+    def epochs(data_dir, experiments, device, known):
+        return {**known, **{experiment.folder: {"seconds_per_epoch": 2.0} for experiment in experiments}}
+
+    monkeypatch.setattr(benchmark, "epochs", epochs)
+    times = {"format": 1, "fields": "what they mean", "times": {"cnn/wide": {"seconds_per_epoch": 9.0}}}
+    (tmp_path / "times.json").write_text(json.dumps(times))
+    experiments = {"format": 1, "experiments": [{"name": "linear", "command": "python train_cnn.py"}]}
+    (tmp_path / "experiments.json").write_text(json.dumps(experiments))
     flags = ["--data-dir", str(small_dir), "--results-dir", str(tmp_path), "--device", "cpu"]
     benchmark.main(["--only", "epochs", *flags])
-    assert json.loads((tmp_path / "times.json").read_text()) == {"recipes": {}}
+    written = json.loads((tmp_path / "times.json").read_text())
+    assert written["fields"] == "what they mean"
+    assert {run: entry["seconds_per_epoch"] for run, entry in written["times"].items()} == {
+        "cnn/wide": 9.0,
+        "cnn/linear": 2.0,
+    }
     assert list((tmp_path / "benchmarks").iterdir()) == []
 
 

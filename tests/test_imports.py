@@ -1,6 +1,6 @@
 """Imports run one way.
 
-scripts -> cli, report -> evaluation -> plots, training -> runs -> metrics, data, models.
+scripts -> cli, inference, report -> evaluation -> plots, training -> runs -> metrics, data, models.
 """
 
 import ast
@@ -23,9 +23,10 @@ EDGES = {
     "training": ["runs"],
     "plots": ["runs"],
     "evaluation": ["plots", "training"],
+    "inference": ["evaluation"],
     "report": ["evaluation"],
     "cli": ["evaluation"],
-    "scripts": ["cli", "report", "benchmarks"],
+    "scripts": ["cli", "inference", "report", "benchmarks"],
     "benchmarks": ["scripts"],
 }
 FOLDERS = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}

@@ -58,6 +58,11 @@ def test_the_readme_is_short():
 
 
 def test_requirements_are_pinned():
-    for name in ("requirements.txt", "requirements-dev.txt", "requirements-benchmark.txt"):
+    for name in (
+        "requirements.txt",
+        "requirements-dev.txt",
+        "requirements-benchmark.txt",
+        "requirements-export.txt",
+    ):
         for line in (ROOT / name).read_text().splitlines():
             assert not line or line.startswith(("#", "-r")) or "==" in line, line

@@ -335,6 +335,8 @@ def test_a_saved_model_says_what_it_was_trained_on(tmp_path, tiny_dir):
     train_cnn.main(flags(tiny_dir, tmp_path))
     saved = read_model(tmp_path / "cnn" / "linear" / "best.pt")
     assert (saved.name, saved.options) == ("linear", {"num_classes": 10})
+    calibration = saved.data.pop("calibration")
+    assert set(calibration) == {"temperature", "least_confidence", "least_evidence"}
     assert saved.data == load("mnist", tiny_dir)[0].description
 
 

@@ -318,7 +318,7 @@ def test_two_ranks_share_a_sweep_out(tmp_path, tiny_dir):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["--target", "10"], "at most 9"),
+        (["--target", "10"], "no such class; choose from 0, 1,"),
         (["--mean-length", "0.5"], "at least 1"),
         (["--std-length", "-1"], "at least 0"),
         (["--train-bags", "0"], "at least 1"),

@@ -87,6 +87,25 @@ def run_name(text: str) -> str:
     return text
 
 
+def dataset(text: str) -> str:
+    """An argparse type: one of DATASETS, or the path of a data set of one's own."""
+    if text not in DATASETS and not Path(text).exists():
+        raise argparse.ArgumentTypeError(
+            f"no data set and no path {text!r}: choose from {', '.join(DATASETS)}, or name a path"
+        )
+    return text
+
+
+def class_list(text: str) -> str:
+    """An argparse type: two or more different classes, as whole numbers with commas."""
+    chosen = text.split(",")
+    if not all(word.isdecimal() for word in chosen) or len(set(map(int, chosen))) != len(chosen):
+        raise argparse.ArgumentTypeError(f"expected different whole numbers with commas, not {text!r}")
+    if len(chosen) < 2:
+        raise argparse.ArgumentTypeError(f"expected at least 2 classes, not {text!r}")
+    return text
+
+
 def view_parts(text: str) -> str:
     """An argparse type: comma-separated names of VIEW_PARTS."""
     unknown = [part for part in text.split(",") if part not in VIEW_PARTS]
@@ -110,7 +129,14 @@ def shared_flags() -> argparse.ArgumentParser:
     """Return the flags of every script, as a parent parser."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("data and run folder").add_argument
-    choice(add, "--dataset", DATASETS, "data set (default: mnist)", default="mnist")
+    add(
+        "--dataset",
+        type=dataset,
+        default="mnist",
+        metavar="NAME",
+        help=f"data set (default: mnist): {', '.join(DATASETS)}, or the path of your own: a folder with "
+        "train/<class>/*.png or IDX files, or an .npz file with x_train, y_train",
+    )
     add("--data-dir", default="datasets", metavar="DIR", help="where its files are (default: datasets)")
     add("--results-dir", default="results", metavar="DIR", help="default: results")
     add("--name", type=run_name, metavar="NAME", help="the run's folder (default: the next free name)")
@@ -198,11 +224,11 @@ def recipe_flags() -> argparse.ArgumentParser:
     return parser
 
 
-def view_flags() -> argparse.ArgumentParser:
-    """Return the flags of contrastive pre-training, as a parent parser."""
+def view_flags(encoders: Iterable[str] = ENCODERS) -> argparse.ArgumentParser:
+    """Return the flags of an encoder's training on augmented images, as a parent parser."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("contrastive learning (defaults: the recipe's, see below)").add_argument
-    choice(add, "--encoder", ENCODERS, "network to pre-train")
+    choice(add, "--encoder", encoders, "network to train")
     add("--temperature", type=number(float, 0, open_low=True), metavar="X", help="of the contrastive loss")
     add(
         "--views",
@@ -300,8 +326,13 @@ def resolve_machine(args: argparse.Namespace) -> None:
 
 
 def load_data(args: argparse.Namespace) -> tuple[ImageSet, ImageSet]:
-    """Load the (train, test) ImageSets that the flags name; a dry run gets 1,000 images of each."""
+    """Load the (train, test) ImageSets that the flags name; a dry run gets 1,000 images of each.
+
+    Says what was done to bring them to the form of MNIST.
+    """
     train, test = distributed.first_then_all(lambda: load(args.dataset, args.data_dir, args.device))
+    if train.notes and not args.quiet:
+        print(f"{args.dataset}: {'; '.join(train.notes)}", flush=True)
     if args.dry_run:
         train = train._replace(images=train.images[:1000], labels=train.labels[:1000])
         test = test._replace(images=test.images[:1000], labels=test.labels[:1000])

@@ -65,16 +65,18 @@ def on_rank_zero(function: Callable[[], Any]) -> Any:
 # --- Ranks that share one training ---
 
 
-def data_parallel(model: nn.Module) -> nn.Module:
+def data_parallel(model: nn.Module, synchronise: bool = True) -> nn.Module:
     """Wrap a model so that the ranks train it together, each on its piece of every batch.
 
-    Gradients are averaged over the ranks (DistributedDataParallel), batch statistics are taken over the
-    whole batch. The parameters stay those of `model`, but its batch norm layers are replaced: in training
-    mode they wait for all ranks. With one process, returns `model` itself.
+    Gradients are averaged over the ranks (DistributedDataParallel). synchronise: take batch statistics over
+    the whole batch; the parameters stay those of `model`, but its batch norm layers are replaced: in training
+    mode they wait for all ranks. Otherwise each rank has the statistics of its own piece, and rank 0 the
+    running ones that count. With one process, returns `model` itself.
     """
     if world() == 1:
         return model
-    _synchronise_batch_norm(model)
+    if synchronise:
+        _synchronise_batch_norm(model)
     device = next(model.parameters()).device
     return nn.parallel.DistributedDataParallel(model, [device] if device.type == "cuda" else None)
 

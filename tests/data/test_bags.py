@@ -103,15 +103,15 @@ def test_another_target_is_looked_for():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"target": 10}, "0 to 9"),
-        ({"target": -1}, "0 to 9"),
+        ({"target": 10}, "images of class 10"),
+        ({"target": -1}, "counted from 0"),
         ({"mean_length": 0.5}, "at least 1"),
         ({"mean_length": float("nan")}, "at least 1"),
         ({"std_length": -1}, "at least 0"),
         ({"count": 0}, "at least 1 bag"),
         ({"builder": "loaded"}, "choose from balanced, natural"),
         ({"pool": EVERY[9::10]}, "of others"),
-        ({"pool": EVERY[8::10]}, "digit 9"),
+        ({"pool": EVERY[8::10]}, "class 9"),
     ],
 )
 def test_bags_that_cannot_be_made_are_refused(wrong, said):

@@ -8,6 +8,7 @@ from models import ENCODERS, create
 
 FEATURES = {
     "linear": 784,
+    "mlp1": 100,
     "mlp": 512,
     "lenet": 60,
     "cnn": 625,
@@ -93,7 +94,7 @@ def test_number_of_classes_is_the_width_of_the_head(num_classes):
 
 
 def test_unknown_name_lists_the_choices():
-    with pytest.raises(ValueError, match=r"vgg.*linear, mlp, lenet, cnn"):
+    with pytest.raises(ValueError, match=r"vgg.*linear, mlp1, mlp, lenet, cnn"):
         create("vgg")
 
 

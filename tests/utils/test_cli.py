@@ -10,7 +10,7 @@ import ensemble
 import train_cnn
 import train_mil
 import train_simclr
-from data import ImageSet
+from data import DATASETS, ImageSet
 from utils.cli import (
     command,
     command_line,
@@ -217,7 +217,12 @@ def test_every_metavar_is_short(script):
             assert len(action.metavar) <= 9, action.option_strings
 
 
-@pytest.mark.parametrize("flag", ["--dataset", "--schedule", "--device"])
+@pytest.mark.parametrize("flag", ["--schedule", "--device"])
 def test_a_help_text_lists_its_choices(script, flag):
     action = next(action for action in script.make_parser()._actions if flag in action.option_strings)
     assert all(name in action.help for name in action.choices)
+
+
+def test_the_help_of_dataset_lists_the_names_and_the_forms_of_own_data(script):
+    action = next(a for a in script.make_parser()._actions if "--dataset" in a.option_strings)
+    assert all(word in action.help for word in (*DATASETS, "train/<class>", "IDX", ".npz"))

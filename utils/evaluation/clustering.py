@@ -1,4 +1,4 @@
-"""Without labels: k-means clusters, the graph of nearest neighbours, labels that spread over it, t-SNE."""
+"""Without labels: k-means, trained clusters, the graph of neighbours, labels spread over it, t-SNE."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from utils.evaluation.features import KNN_TEMPERATURE, Features, neighbours
+from data import generator
+from utils.evaluation.features import KNN_TEMPERATURE, Features, Probe, common_scale, neighbours
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 # Chosen on validation images.
 GRAPH_NEIGHBOURS = 10
+# Of the cluster heads: as in SCAN, but on frozen features, where a head takes seconds.
+HEADS, HEAD_STEPS, HEAD_BATCH, HEAD_RATE, ENTROPY_WEIGHT = 5, 1000, 2048, 0.01, 5.0
 
 
 def cluster(
@@ -49,6 +52,7 @@ def neighbour_graph(
     """
     from scipy import sparse
 
+    k = min(k, len(features) - 1)
     cosine, nearest = neighbours(features, features, k + 1)  # the first is the image itself
     rows = np.repeat(np.arange(len(features)), k)
     weights = ((cosine[:, 1:] - 1) / temperature).exp().cpu().numpy().ravel()
@@ -94,6 +98,46 @@ def spread_clusters(
     return spread_labels(graph, torch.arange(len(clusters)), labels, classes)
 
 
+def neighbour_loss(first: torch.Tensor, second: torch.Tensor, entropy_weight: float) -> torch.Tensor:
+    """Return the loss of neighbour-consistent clusters, equation 2 of Van Gansbeke et al. (2020), in nats.
+
+    first, second: logits (B, clusters) of images and of a neighbour of each. The loss is
+    -log <p, q>, which is small where both are sure of the same cluster, less entropy_weight times the entropy
+    of the mean p, which keeps all clusters in use.
+    """
+    p, q = first.softmax(1), second.softmax(1)
+    agreement = (p * q).sum(1).clamp(min=1e-12).log().mean()
+    mean = p.mean(0)
+    entropy = -(mean * mean.clamp(min=1e-12).log()).sum()
+    return -agreement - entropy_weight * entropy
+
+
+def cluster_head(features: torch.Tensor, graph: "csr_array", clusters: int = 10, seed: int = 0) -> Probe:
+    """Fit linear heads on features (N, D) by `neighbour_loss` over the edges of their graph; return the best.
+
+    The best of HEADS heads has the lowest loss over all edges: no label is needed to choose it.
+    """
+    gen, statistics = generator(seed), common_scale(features)
+    edges = graph.tocoo()
+    rows, columns = (torch.from_numpy(x).long().to(features.device) for x in (edges.row, edges.col))
+    fitted = []
+    for _ in range(HEADS):
+        head = Probe(*statistics, clusters)
+        weight = torch.randn(head.linear.weight.shape, generator=gen) / len(head.mean) ** 0.5
+        head.linear.weight.data.copy_(weight)
+        optimizer = torch.optim.Adam(head.linear.parameters(), HEAD_RATE)
+        for _ in range(HEAD_STEPS):
+            batch = torch.randint(len(rows), (HEAD_BATCH,), generator=gen).to(features.device)
+            loss = neighbour_loss(head(features[rows[batch]]), head(features[columns[batch]]), ENTROPY_WEIGHT)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        head.requires_grad_(False)
+        logits = head(features)
+        fitted.append((float(neighbour_loss(logits[rows], logits[columns], ENTROPY_WEIGHT)), head))
+    return min(fitted, key=lambda pair: pair[0])[1]
+
+
 def clustering_scores(f: Features, clusters: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
     """Score clusters of the training and test features by accuracy and normalised mutual information (NMI).
 
@@ -122,4 +166,6 @@ def tsne_map(features: torch.Tensor, seed: int = 0) -> np.ndarray:
     """Map (N, D) features to two dimensions, (N, 2), by t-SNE on cosine distances."""
     from sklearn.manifold import TSNE
 
-    return TSNE(metric="cosine", init="pca", random_state=seed).fit_transform(features.cpu().numpy())
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, metric="cosine", init="pca", random_state=seed)
+    return tsne.fit_transform(features.cpu().numpy())

@@ -147,14 +147,14 @@ def save_encoder(run: RunFolder, encoder: nn.Module, train_set: ImageSet) -> nn.
 
 
 def save_predictions(
-    run: RunFolder, scores: EncoderScores, splits: tuple[torch.Tensor, torch.Tensor]
+    run: RunFolder, scores: EncoderScores, splits: tuple[torch.Tensor, torch.Tensor], **more: np.ndarray
 ) -> None:
-    """Save the probabilities of the probe, as a classifier's, and the features that the figures show."""
+    """Save the probabilities of the probe, as a classifier's, what the figures show, and `more`."""
     f, probe = scores.features, scores.probe
     train_idx, val_idx = splits
     mapped = torch.randperm(len(f.test), generator=generator(0))[:MAPPED]
-    queries = torch.stack([(f.test_labels == label).nonzero()[0, 0] for label in range(f.classes)])
-    nearest = neighbours(f.test[queries], f.train, SHOWN_NEIGHBOURS)[1]
+    queries = torch.stack([(f.test_labels == label).nonzero()[0, 0] for label in f.test_labels.unique()])
+    nearest = neighbours(f.test[queries], f.train, min(SHOWN_NEIGHBOURS, len(f.train)))[1]
     arrays = {
         "test_probabilities": probe(f.test).softmax(1),
         "test_labels": f.test_labels,
@@ -166,7 +166,7 @@ def save_predictions(
         "mapped": mapped,
         "map_features": f.test[mapped],
     }
-    run.save_predictions(**{key: value.cpu().numpy() for key, value in arrays.items()})
+    run.save_predictions(**{key: value.cpu().numpy() for key, value in arrays.items()}, **more)
 
 
 def draw_encoder(run: RunFolder, first: RunFolder, data: Data, title: str) -> None:

@@ -10,26 +10,31 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from data import POLICIES, BatchLoader, ImageSet, few_labels, in_order
+from data import POLICIES, BatchLoader, ImageSet, few_labels, in_order, view_augment
 from models import Classifier, create
 from utils.evaluation.clustering import (
     cluster,
+    cluster_head,
+    match_clusters,
     named_accuracy,
     neighbour_graph,
     spread_clusters,
     spread_labels,
 )
 from utils.evaluation.features import (
+    DECAY,
     Features,
     Probe,
     accuracy,
     common_scale,
     few_label_probe,
+    fit_probe,
     knn,
     on_sphere,
 )
 from utils.evaluation.options import EncoderOptions, stopwatch
 from utils.training.config import FitConfig
+from utils.training.consistency import ConsistencyBatches, consistency_step
 from utils.training.fit import classification_step, fit
 from utils.training.forward import forward_all
 
@@ -49,6 +54,10 @@ FINETUNE_IMAGES = 1600
 FINETUNE_ALL = {**FINETUNE, "epochs": 2, "batch_size": 256}
 ROUNDS = 2  # of self-training
 DISTIL = {"epochs": 4, "batch_size": 256, "lr": 5e-3, "weight_decay": 0.02, "ema": 0.998}
+# Consistency training starts from a good network, hence the low rate. An epoch is one pass over the images.
+CONSISTENCY = {"epochs": 4, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.998}
+CONSISTENCY_BATCH, LABELLED_BATCH, THRESHOLD = 256, 64, 0.95
+WEAK, STRONG = POLICIES["shift"], view_augment(["affine", "elastic", "blur", "erase", "stroke"])
 
 
 # --- Training ---
@@ -66,7 +75,14 @@ def train_classifier(
 
     images: an ImageSet whose labels may be probabilities (N, classes).
     """
-    config = FitConfig(
+    batches = BatchLoader(images, indices, recipe["batch_size"], seed=seed, augment=POLICIES["strong"])
+    fit(model, classification_step(model), batches, fit_config(recipe, options))
+    return model
+
+
+def fit_config(recipe: dict, options: EncoderOptions) -> FitConfig:
+    """Return the settings of a silent training by one of the recipes above."""
+    return FitConfig(
         epochs=recipe["epochs"],
         lr=recipe["lr"],
         weight_decay=recipe["weight_decay"],
@@ -78,9 +94,6 @@ def train_classifier(
         max_steps=options.max_steps,
         quiet=True,
     )
-    batches = BatchLoader(images, indices, recipe["batch_size"], seed=seed, augment=POLICIES["strong"])
-    fit(model, classification_step(model), batches, config)
-    return model
 
 
 def finetune(
@@ -98,12 +111,17 @@ def finetune(
     features (Kumar et al., 2022).
     """
     torch.manual_seed(seed)
-    classes = len(probe.linear.bias)
-    model = Classifier(copy.deepcopy(encoder), len(probe.mean), classes).to(images.images.device)
-    weight = probe.linear.weight / probe.std
-    model.head.load_state_dict({"weight": weight, "bias": probe.linear.bias - weight @ probe.mean})
+    model = with_probe(encoder, probe, images.images.device)
     repeated = labelled.repeat(max(1, FINETUNE_IMAGES // len(labelled)))
     return train_classifier(model, images, repeated, recipe, options, seed)
+
+
+def with_probe(encoder: nn.Module, probe: Probe, device: torch.device) -> Classifier:
+    """Return a copy of the encoder under a head that computes what the probe does."""
+    model = Classifier(copy.deepcopy(encoder), len(probe.mean), len(probe.linear.bias)).to(device)
+    weight = probe.linear.weight / probe.std
+    model.head.load_state_dict({"weight": weight, "bias": probe.linear.bias - weight @ probe.mean})
+    return model
 
 
 def distil(
@@ -190,6 +208,13 @@ def spread_cluster_scores(
     return scores
 
 
+def label_split(indices: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split indices (N,) into the labelled ones, at the positions `chosen`, and all others, unlabelled."""
+    labelled = torch.zeros(len(indices), dtype=torch.bool)
+    labelled[chosen.cpu()] = True
+    return indices[labelled], indices[~labelled]
+
+
 class FewLabels:
     """Scorers of one encoder's features with few labels; each returns {name: test outputs (N, classes)}.
 
@@ -237,6 +262,61 @@ class FewLabels:
         spread = respread(None, graph)
         first, _, last = self_train(spread, respread, self.options, self.data, self.train_idx, seed)
         return {"distilled": first, "self_trained": last}
+
+    def consistent(
+        self, encoder: nn.Module, chosen: torch.Tensor, graph: "csr_array", seed: int
+    ) -> dict[str, torch.Tensor]:
+        """FixMatch from the encoder of the features, under a probe fitted to the spread labels."""
+        guessed = self._spread(chosen, graph).argmax(1)
+        return {"consistent": self._consistency(encoder, self.data[0], guessed, chosen, seed)}
+
+    def clusters(self, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
+        """A cluster head, trained without labels and named by the training labels."""
+        head, guessed = self._cluster(graph, seed)
+        return {"clusters": head(self.features.test)[:, self._names(guessed)]}
+
+    def self_labelled(self, encoder: nn.Module, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
+        """FixMatch without labels, from the encoder of the features and a cluster head.
+
+        The half of the images whose clusters are most certain, as far as their neighbours agree, stand in for
+        the labelled ones. Clusters are named by the training labels, which nothing else here looks at.
+        """
+        f, train_set = self.features, self.data[0]
+        head, guessed = self._cluster(graph, seed)
+        certain, cluster = head(f.train).softmax(1).max(1)
+        sure = (certain * (guessed == cluster)).topk(len(certain) // 2).indices
+        labels = torch.zeros_like(train_set.labels)
+        labels[self.train_idx.to(labels.device)] = guessed
+        outputs = self._consistency(encoder, train_set._replace(labels=labels), guessed, sure, seed)
+        return {"self_labelled": outputs[:, self._names(guessed)]}
+
+    def _cluster(self, graph, seed):
+        """Return a cluster head and the clusters (N,) of the training images, spread over the graph."""
+        f = self.features
+        head = cluster_head(f.train, graph, f.classes, seed)
+        assigned = head(f.train).argmax(1).cpu().numpy()
+        return head, spread_clusters(assigned, graph, f.train.device, f.classes).argmax(1)
+
+    def _names(self, clusters):
+        """Return the cluster of each class, matched on the training labels."""
+        labels = self.features.train_labels.cpu().numpy()
+        names = match_clusters(clusters.cpu().numpy(), labels, self.features.classes)
+        return torch.from_numpy(names).argsort()
+
+    def _consistency(self, encoder, images, guessed, labelled, seed):
+        """Train a copy of the encoder and a probe by FixMatch; return the test logits.
+
+        images: an ImageSet whose labels at the positions `labelled` are learned. guessed: (N,) classes of
+        the training images, which the probe at the start is fitted to.
+        """
+        f, test_set = self.features, self.data[1]
+        probe = fit_probe(f.train, guessed, self.scale, DECAY, classes=f.classes).rescaled(self.length)
+        torch.manual_seed(seed)
+        model = with_probe(encoder, probe, f.train.device)
+        parts = label_split(self.train_idx, labelled)
+        batches = ConsistencyBatches(images, *parts, CONSISTENCY_BATCH, LABELLED_BATCH, WEAK, STRONG, seed)
+        fit(model, consistency_step(model, THRESHOLD), batches, fit_config(CONSISTENCY, self.options))
+        return forward_all(model, in_order(test_set))[0]
 
     def _spread(self, chosen, graph):
         return spread_labels(graph, chosen, self.features.train_labels[chosen], self.features.classes)

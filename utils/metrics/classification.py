@@ -6,6 +6,9 @@ import numpy as np
 
 # A probability that underflowed to 0 counts as this much: one image must not make a mean loss infinite.
 SMALLEST = 1e-12
+# A prediction is doubtful when its confidence or evidence is below that of all but this share of the
+# validation images.
+DOUBTFUL = 0.005
 
 
 def surprise(probabilities: np.ndarray) -> np.ndarray:
@@ -85,6 +88,35 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
         return cross_entropy(scale(probabilities, np.exp(log_temperature)), labels)
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded").x))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the softmax of (N, classes) logits."""
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def evidence(logits: np.ndarray) -> np.ndarray:
+    """Return the largest of (N, classes) logits, (N,): low for images unlike the training images.
+
+    The probabilities don't show it: they sum to 1 even for a letter (Hendrycks et al., ICML 2022).
+    """
+    return logits.max(1)
+
+
+def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Find, on validation data, what makes logits calibrated and tells when they deserve doubt.
+
+    Returns the temperature, see `fit_temperature`, and the bounds below which the confidence (the largest
+    calibrated probability) and the evidence of a share DOUBTFUL of the images lie.
+    """
+    temperature = fit_temperature(softmax(logits), labels)
+    confidence = softmax(logits / temperature).max(1)
+    return {
+        "temperature": temperature,
+        "least_confidence": float(np.quantile(confidence, DOUBTFUL)),
+        "least_evidence": float(np.quantile(evidence(logits), DOUBTFUL)),
+    }
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:

@@ -149,7 +149,7 @@ def selection_paths(
         below.set(ylabel=f"{name} ({unit})", xlabel="members in the average, with repeats")
         below.set_title(f"test {name} at the chosen size: {value}", size=10)
     above_is = "above: what the selection compares, from calibrated validation predictions"
-    fig.suptitle(f"{whose}; {above_is}", size=10.5)
+    fig.suptitle(f"{whose}\n{above_is}", size=10.5)
     fig.legend(handles=axes[1, 0].get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
     save(fig, path)
 

@@ -26,7 +26,7 @@ FORMAT = 1
 # Flags that say where and how a run is kept. They change no metric.
 BOOKKEEPING = {"data_dir", "results_dir", "name", "resume", "overwrite", "rescore", "quiet", "track"}
 # Flags that change how a finished training is evaluated: --rescore may change them.
-EVALUATION = {"draws", "distill", "student", "shifts"}
+EVALUATION = {"draws", "distill", "student", "shifts", "copies", "episodes", "floors", "compare"}
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

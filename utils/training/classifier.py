@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from data import POLICIES, BatchLoader, ImageSet
-from utils.metrics.classification import cross_entropy, score
+from data import POLICIES, BatchLoader, ImageSet, in_order
+from utils.metrics.classification import calibration, cross_entropy, score
 from utils.runs.folder import RunFolder
 from utils.training.config import FitConfig
 from utils.training.fit import Validate
-from utils.training.forward import predict
+from utils.training.forward import forward_all, predict
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,20 @@ def validate_classifier(images: ImageSet, indices: torch.Tensor, label_smoothing
         }
 
     return validate
+
+
+def save_classifier(
+    run: RunFolder, model: nn.Module, architecture: str, images: ImageSet, val_idx: torch.Tensor
+) -> None:
+    """Write best.pt: the weights, and what another program needs to predict with them.
+
+    images: the training images. val_idx: validation images among them, for the calibration; may be empty.
+    """
+    data = images.description
+    if len(val_idx):
+        logits, labels = forward_all(model, in_order(images, val_idx))
+        data["calibration"] = calibration(logits.cpu().numpy(), labels.cpu().numpy())
+    run.save_model("best.pt", model, architecture, data, num_classes=len(images.classes))
 
 
 def predict_and_score(

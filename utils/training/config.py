@@ -58,6 +58,7 @@ COLUMNS = (
 TABLE = {
     #            epochs batch optimizer    lr  decay  schedule   augment   plain smooth  ema  clip patience
     "linear":   (    15,  128,  "adamw", 3e-3,  0.05, "one-cycle", "none",     0,  0.0, 0.0,   0.0, 0),
+    "mlp1":     (    12,  256,  "adamw", 3e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.0,   0.0, 0),
     "mlp":      (    12,  256,  "adamw", 3e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.0,   0.0, 0),
     "lenet":    (    10,  128,  "adamw", 6e-3,  0.01, "one-cycle", "affine",   1,  0.02, 0.998, 0.0, 0),
     "cnn":      (    10,  256,  "adamw", 5e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.998, 0.0, 0),

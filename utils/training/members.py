@@ -18,6 +18,7 @@ from utils.training.classifier import (
     ClassifierConfig,
     classifier_batches,
     predict_and_score,
+    save_classifier,
     validate_classifier,
 )
 from utils.training.config import RECIPES
@@ -119,7 +120,7 @@ def train_together(args: Namespace, data: Data, run: RunFolder, todo: list[tuple
 
     seconds = round(facts["train_seconds"] / len(todo), 3)
     for model, job, part, (train_idx, _) in zip(members, jobs, parts, images, strict=True):
-        part.save_model("best.pt", model, config.model, train_set.description, num_classes=classes)
+        save_classifier(part, model, config.model, train_set, val_idx)
         record = {**job, **facts, "train_images": len(train_idx), "train_seconds": seconds}
         score = partial(predict_and_score, model, data, val_idx, record, shifts=config.shifts)
         train_part(lambda _, part, score=score: score(run=part), job, part, run, quiet=True)

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from utils.metrics.classification import (
+    calibration,
     calibration_error,
     confusion,
     cross_entropy,
+    evidence,
     fit_temperature,
     mcnemar,
     scale,
     score,
+    softmax,
 )
 
 
@@ -164,3 +167,14 @@ def test_mcnemar_counts_only_the_images_on_which_two_classifiers_differ():
     both_tails = 2 * sum(math.comb(10, k) for k in range(3)) / 2**10
     assert mcnemar(a, b) == mcnemar(b, a) == pytest.approx(both_tails)
     assert mcnemar(a, a) == 1.0
+
+
+def test_calibration_bounds_leave_out_one_in_two_hundred():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 2000)
+    logits = rng.normal(0, 1, (2000, 5)) + 4 * np.eye(5)[labels]
+    found = calibration(logits, labels)
+    p = softmax(logits / found["temperature"])
+    assert (p.max(1) < found["least_confidence"]).mean() == pytest.approx(0.005, abs=0.001)
+    assert (evidence(logits) < found["least_evidence"]).mean() == pytest.approx(0.005, abs=0.001)
+    assert calibration(3 * logits, labels)["temperature"] == pytest.approx(3 * found["temperature"], rel=1e-2)

@@ -1,0 +1,288 @@
+"""Pictures of handwriting, brought to MNIST's form: from any PNG, JPEG or photo to 28 x 28 pixels.
+
+MNIST's digits were scaled to fit a box of 20 x 20 pixels, keeping their aspect ratio, with anti-aliasing, and
+placed in 28 x 28 pixels with their centre of mass in the middle (LeCun et al., 1998). `read_drawing` does the
+same to any picture: it finds the ink, tells digits of a written number apart, and scales and centres each.
+"""
+
+import itertools
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from data.errors import DataError
+
+SIDE, BOX = 28, 20
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+# Pictures are shrunk to this many pixels along their longer side before anything is searched in them.
+WORKING_SIDE = 1200
+# Ink must differ from the paper by this share of the range from black to white.
+LEAST_CONTRAST = 0.08
+# Of the greatest difference from the paper, this share is ink: faint enough for the grey edge of a stroke.
+EDGE = 0.1
+SOLID = 0.25  # and this share is where a blurred stroke ends
+# Components smaller than this share of the largest one, in height, are specks of dirt.
+SPECK = 0.1
+# Components lower than this share of the tallest digit are strokes of a neighbouring digit.
+STROKE = 0.5
+# Digits whose distance is below this share of their height may be strokes of one digit.
+CLOSE = 0.1
+# Hardly a digit of MNIST is wider than this many times its height.
+WIDEST = 1.6
+# Strokes thinner than this many pixels of the 20 x 20 box are thickened: thinner ones would turn grey.
+THINNEST = 1.5
+
+
+class Drawing(NamedTuple):
+    """What `read_drawing` found.
+
+    digits: (N, 28, 28) uint8, white ink on black, from left to right. boxes: (N, 4) int, left, top, right,
+    bottom of each digit in the picture. notes: what a reader should know, e.g. that digits may touch.
+    """
+
+    digits: np.ndarray
+    boxes: np.ndarray
+    notes: tuple[str, ...]
+
+
+# --- Pictures as grey values ---
+
+
+def open_picture(path: Path | str) -> Image.Image:
+    """Open a picture file and read all of it. Raises DataError for a missing, foreign or damaged file."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return ImageOps.exif_transpose(picture)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path}: a folder, not a picture") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: not a picture, or of an unknown format") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: too large a picture ({error})") from error
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
+        raise DataError(f"{path}: damaged picture ({error})") from error
+
+
+def grey(picture: Image.Image) -> np.ndarray:
+    """Return the brightness of a picture, (H, W) float32 in [0, 1].
+
+    A transparent picture is laid on white paper when what is opaque in it is dark, else on black paper.
+    Pictures with more than 8 bits per pixel are scaled from their least to their greatest value.
+    """
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        values = np.asarray(picture, np.float32)
+        least, greatest = float(values.min()), float(values.max())
+        return (values - least) / max(greatest - least, 1e-9)
+    if picture.mode == "P" or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    if "A" in picture.getbands() or "a" in picture.getbands():
+        values, alpha = np.moveaxis(np.asarray(picture.convert("LA"), np.float32) / 255, 2, 0)
+        seen = float((values * alpha).sum() / max(float(alpha.sum()), 1e-9))
+        return values * alpha + (1 - alpha) * (seen < 0.5)
+    return np.asarray(picture.convert("L"), np.float32) / 255
+
+
+def border(values: np.ndarray) -> np.ndarray:
+    """Return the pixels of a thin frame along the edge of (H, W) values, as (n,)."""
+    width = max(1, round(0.02 * min(values.shape)))
+    inner = values[width:-width, width:-width]
+    if inner.size == 0:
+        return values.ravel()
+    sides = (values[:width], values[-width:], values[width:-width, :width], values[width:-width, -width:])
+    return np.concatenate([side.ravel() for side in sides])
+
+
+def find_ink(values: np.ndarray) -> np.ndarray:
+    """Return how much ink is on each pixel of (H, W) grey values in [0, 1]: float32, 0 for paper, 1 for ink.
+
+    The border is paper: when it is brighter than the middle of the picture's range the ink is darker, else
+    brighter. Away from strokes, what differs little from the paper (its grain, a shadow) counts as paper.
+    Raises DataError for a blank picture.
+    """
+    from scipy import ndimage
+
+    edge = border(values)
+    paper = float(np.median(edge))
+    least, greatest = float(values.min()), float(values.max())
+    ink = values - paper if paper < (least + greatest) / 2 else paper - values
+    grain = float(np.median(np.abs(edge - paper)))
+    if ink.max() < max(LEAST_CONTRAST, 8 * grain):
+        raise DataError("a blank picture: nothing stands out from its border")
+    ink = (ink / ink.max()).clip(0, 1)
+    strokes = ink > otsu(ink)
+    # The grey edge of a stroke is as wide as the picture is blurred: about a pixel of the 20 x 20 box.
+    rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
+    extent = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    reach = 2 * max(1, round(extent / BOX)) + 1
+    near = ndimage.maximum_filter(strokes.view(np.uint8), reach) > 0
+    return np.where(near & (ink > EDGE), ink, 0)
+
+
+def otsu(values: np.ndarray) -> float:
+    """Return the threshold that splits values in [0, 1] into two groups best (Otsu, 1979)."""
+    counts, edges = np.histogram(values, 64, (0, 1))
+    centres = (edges[1:] + edges[:-1]) / 2
+    below, total = np.cumsum(counts)[:-1], np.cumsum(counts * centres)
+    above = counts.sum() - below
+    means = total[:-1] / np.maximum(below, 1), (total[-1] - total[:-1]) / np.maximum(above, 1)
+    return float(edges[1:-1][np.argmax(below * above * np.square(means[1] - means[0]))])
+
+
+# --- One digit ---
+
+
+def to_mnist(ink: np.ndarray) -> np.ndarray:
+    """Scale and centre the ink of one digit, (H, W) in [0, 1], as in MNIST: (28, 28) uint8.
+
+    Keeps the aspect ratio. Strokes that would be too thin to see at this size are thickened.
+    """
+    # An enlarged digit has a blurred edge, which belongs to it only as far as it is dark.
+    solid = ink > (SOLID if max(ink.shape) > 2 * BOX else 0)
+    rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = BOX / max(ink.shape)
+    size = tuple(max(1, round(scale * length)) for length in ink.shape)
+    if scale < 0.5:
+        ink = thicken(ink, scale)
+    resized = Image.fromarray(np.ascontiguousarray(ink)).resize(size[::-1], Image.Resampling.LANCZOS)
+    small = np.asarray(resized).clip(0, 1)
+    small = small / max(float(small.max()), 1e-9)
+    total = small.sum()
+    corner = [
+        min(max(round(SIDE // 2 - float(mass @ np.arange(len(mass))) / total), 0), SIDE - len(mass))
+        for mass in (small.sum(1), small.sum(0))
+    ]
+    digit = np.zeros((SIDE, SIDE), np.uint8)
+    placed = digit[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]]
+    placed[:] = np.rint(255 * small)
+    return digit
+
+
+def thicken(ink: np.ndarray, scale: float) -> np.ndarray:
+    """Widen strokes to THINNEST pixels after scaling by `scale`; leave wider ones as they are."""
+    from scipy import ndimage
+
+    strokes = np.pad(ink > 0.5, 1)
+    # Across a stroke of width w the mean distance to its edge is w / 4.
+    width = 4 * float(ndimage.distance_transform_edt(strokes)[strokes].mean()) * scale
+    if width >= THINNEST:
+        return ink
+    radius = math.ceil((THINNEST - width) / scale / 2)
+    return ndimage.maximum_filter(np.pad(ink, radius), 2 * radius + 1)
+
+
+# --- Several digits ---
+
+
+class Piece(NamedTuple):
+    """Ink that belongs together: its place in the picture and the labels of its components."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    components: tuple[int, ...]
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    def join(self, other: "Piece") -> "Piece":
+        return Piece(
+            min(self.left, other.left),
+            min(self.top, other.top),
+            max(self.right, other.right),
+            max(self.bottom, other.bottom),
+            self.components + other.components,
+        )
+
+    def overlap(self, other: "Piece") -> int:
+        """Return how many columns both cover; negative: the columns between them."""
+        return min(self.right, other.right) - max(self.left, other.left)
+
+
+def separate(ink: np.ndarray, single: bool = False) -> tuple[list[tuple[Piece, np.ndarray]], list[str]]:
+    """Split (H, W) ink into digits, from left to right: [(its place, its ink)] and notes.
+
+    Connected components that lie above one another are one digit; a low one belongs to its neighbour.
+    single: all ink is one digit.
+    """
+    from scipy import ndimage
+
+    labels, count = ndimage.label(ink > 0, np.ones((3, 3)))
+    places = ndimage.find_objects(labels)
+    pieces = [Piece(x.start, y.start, x.stop, y.stop, (i + 1,)) for i, (y, x) in enumerate(places)]
+    largest = max(max(piece.height, piece.width) for piece in pieces)
+    pieces = [piece for piece in pieces if max(piece.height, piece.width) >= SPECK * largest]
+    parts = len(pieces)
+    pieces.sort(key=lambda piece: piece.left)
+    if single:
+        for piece in pieces[1:]:
+            pieces[0] = pieces[0].join(piece)
+        pieces = pieces[:1]
+    pieces = _join_low(_join_above(pieces))
+    notes = []
+    if parts > len(pieces) and not single:
+        notes.append("strokes that lie apart were taken for one digit")
+    if len(pieces) > 1 and any(
+        -a.overlap(b) < CLOSE * max(a.height, b.height) for a, b in itertools.pairwise(pieces)
+    ):
+        notes.append("digits lie so close together that they may be strokes of one")
+    if any(piece.width > WIDEST * piece.height for piece in pieces):
+        notes.append("wider than a digit: digits may touch")
+    if count == 1:
+        return [(pieces[0], ink)], notes
+    found = []
+    for piece in pieces:
+        window = np.s_[piece.top : piece.bottom, piece.left : piece.right]
+        own = np.isin(labels[window], piece.components)
+        found.append((piece, np.where(own, ink[window], 0)))
+    return found, notes
+
+
+def _join_above(pieces: list[Piece]) -> list[Piece]:
+    """Join pieces, sorted from the left, that share at least half of the columns of the narrower one."""
+    joined: list[Piece] = []
+    for piece in pieces:
+        while joined and 2 * piece.overlap(joined[-1]) >= min(piece.width, joined[-1].width):
+            piece = joined.pop().join(piece)
+        joined.append(piece)
+    return joined
+
+
+def _join_low(pieces: list[Piece]) -> list[Piece]:
+    """Join pieces that are too low for a digit with their nearest neighbour."""
+    while len(pieces) > 1:
+        lowest = min(range(len(pieces)), key=lambda i: pieces[i].height)
+        if pieces[lowest].height >= STROKE * max(piece.height for piece in pieces):
+            return pieces
+        neighbours = [i for i in (lowest - 1, lowest + 1) if 0 <= i < len(pieces)]
+        nearest = max(neighbours, key=lambda i: pieces[lowest].overlap(pieces[i]))
+        first, second = sorted((lowest, nearest))
+        pieces[first : second + 1] = [pieces[first].join(pieces[second])]
+    return pieces
+
+
+def read_drawing(picture: Image.Image, single: bool = False) -> Drawing:
+    """Find the digits in a picture and bring each to MNIST's form.
+
+    picture: of any size and mode; dark on light or light on dark, as the border shows. single: the picture
+    holds one digit, even when its strokes lie apart. Raises DataError for a blank picture.
+    """
+    width = picture.width
+    if max(picture.size) > WORKING_SIDE:
+        picture = picture.copy()
+        picture.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
+    found, notes = separate(find_ink(grey(picture)), single)
+    boxes = np.rint(np.array([piece[:4] for piece, _ in found]) * (width / picture.width)).astype(int)
+    return Drawing(np.stack([to_mnist(ink) for _, ink in found]), boxes, tuple(notes))

@@ -1,0 +1,76 @@
+"""IDX files, the format of MNIST: as they are or compressed (.gz)."""
+
+import gzip
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from data.errors import DataError
+
+IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+def find_idx(folder: Path, names: Sequence[str] = IDX_FILES) -> list[Path] | None:
+    """Return the files `names` in a folder, each as it is or with .gz; None when one is missing."""
+    found = []
+    for name in names:
+        paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+        if not paths:
+            return None
+        found.append(paths[0])
+    return found
+
+
+def read_idx(path: Path, remedy: str, size: tuple[int, int] | None = None) -> torch.Tensor:
+    """Read a file of images (N, H, W) or, when its name says so, of labels (N,): uint8.
+
+    size: the only (H, W) allowed. Raises DataError for a file that is damaged or whose size contradicts its
+    header; the message ends with the remedy.
+    """
+    content = _read(path, remedy)
+    dims = 3 if "images" in path.name else 1
+    head = 4 + 4 * dims
+    if len(content) < head:
+        raise DataError(f"{path}: expected an IDX header, found {len(content)} bytes; {remedy}")
+    magic, count, *shape = struct.unpack_from(f">{1 + dims}I", content)
+    if magic != 0x0800 + dims:
+        raise DataError(f"{path}: expected IDX magic {0x0800 + dims}, found {magic}; {remedy}")
+    if dims == 3 and size and tuple(shape) != size:
+        raise DataError(f"{path}: expected images of {size}, found {tuple(shape)}; {remedy}")
+    expected = head + count * int(torch.tensor(shape).prod())
+    if len(content) != expected:
+        raise DataError(f"{path}: expected {expected:,} bytes, found {len(content):,}; {remedy}")
+    if count == 0:
+        raise DataError(f"{path}: expected at least one item, found none; {remedy}")
+    return torch.frombuffer(content, dtype=torch.uint8, offset=head).view(count, *shape)
+
+
+def read_idx_pair(
+    files: Sequence[Path], remedy: str = "get it again", size: tuple[int, int] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read (N, H, W) images and their (N,) labels from two files, see `read_idx`.
+
+    Raises DataError also when their numbers differ.
+    """
+    images, labels = files
+    x, y = read_idx(images, remedy, size), read_idx(labels, remedy)
+    if len(x) != len(y):
+        kind = "training" if images.name.startswith("train") else "test"
+        raise DataError(f"{images.parent}: {len(x)} {kind} images but {len(y)} labels; {remedy}")
+    return x, y
+
+
+def _read(path, remedy):
+    try:
+        content = path.read_bytes()
+        return bytearray(gzip.decompress(content) if path.suffix == ".gz" else content)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged gzip file ({error}); {remedy}") from error

@@ -1,0 +1,247 @@
+"""Read your own pictures with a trained model.
+
+    python predict.py seven.png                          the model that comes with the repository
+    python predict.py scans/ "photos/*.jpg" --csv        folders and globs; a number is read digit by digit
+    python predict.py seven.png --show seen.png          and what the network sees beside the original
+    python predict.py seven.png --model results/cnn/wide any run or best.pt, also of your own data
+    python predict.py seven.png --ensemble results/ensemble/lenet-10
+    python predict.py seven.png --encoder                k-NN on the SimCLR features of labelled images
+    python predict.py --export model.onnx                or .pt2 (torch.export), .safetensors (half precision)
+
+Pictures are PNG, JPEG, BMP or TIFF, of any size, grey, in colour or transparent, with dark ink on light paper
+or light ink on dark; the border shows which. The first column is the answer, then come its calibrated
+probability and the runner-up. "?" marks answers that deserve doubt: the largest logit or the probability is
+lower than those of 99.5 % of the validation images. The exit code is 2 when a picture could not be read.
+"""
+
+import csv
+import glob
+import itertools
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data import DataError, load
+from data.drawing import PICTURES, Drawing, open_picture
+from utils.cli import Parser, choice, command, dataset, resolve_device
+from utils.errors import UserError
+from utils.inference import Answer, Predictor, ensemble_predictor, knn_predictor, load_predictor
+from utils.inference.predictor import CLASSIFIER, best_file
+
+# Pictures that are opened, prepared and predicted together.
+BATCH = 1000
+SHOWN = 16  # pictures in the figure of --show
+
+
+class Result(NamedTuple):
+    """A picture with its answers, or the error that kept it from being read."""
+
+    path: str
+    drawing: Drawing | None
+    answers: list[Answer]
+    error: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The labels from left to right; those of digits without a space."""
+        labels = [answer.label for answer in self.answers]
+        return ("" if all(len(label) == 1 for label in labels) else " ").join(labels)
+
+    @property
+    def warnings(self) -> list[str]:
+        several = len(self.answers) > 1
+        found = [
+            f"{answer.label}: {answer.warning}" if several else answer.warning
+            for answer in self.answers
+            if answer.warning
+        ]
+        return found + list(self.drawing.notes if self.drawing else ())
+
+
+def make_parser() -> Parser:
+    parser = Parser(prog="predict.py", usage="predict.py [flags] IMAGE...", description=__doc__)
+    add = parser.add_argument
+    add("images", nargs="*", metavar="IMAGE", help="a picture, a folder of pictures, or a glob in quotes")
+    add("--single", action="store_true", help="every picture holds one digit: don't look for several")
+    add = parser.add_argument_group("model (default: the one that comes with the repository)").add_argument
+    add("--model", metavar="FILE", help="a best.pt, or the folder of a run")
+    add("--ensemble", metavar="RUN", help="the folder of a run of ensemble.py, with its weights")
+    add("--encoder", nargs="?", const="", metavar="FILE", help="k-NN on an encoder (default: SimCLR's)")
+    add(
+        "--dataset",
+        type=dataset,
+        default="mnist-5k",
+        metavar="NAME",
+        help="labelled images of --encoder: a name or a path (default: mnist-5k)",
+    )
+    add("--data-dir", default="datasets", metavar="DIR", help="where its files are (default: datasets)")
+    choice(add, "--device", ("auto", "cpu", "cuda", "mps"), "device (default: cpu)", default="cpu")
+    add = parser.add_argument_group("output").add_argument
+    add("--json", action="store_true", help="one JSON object per picture and line")
+    add("--csv", action="store_true", help="one line per digit, with a header")
+    add("--show", metavar="FILE", help="draw each picture beside what the network sees, as a PNG")
+    add("--export", metavar="FILE", help="write --model for other programs: .onnx, .pt2 or .safetensors")
+    return parser
+
+
+# --- Reading ---
+
+
+def find_pictures(names: Sequence[str]) -> tuple[list[str], list[Result]]:
+    """Return the pictures that files, folders and globs name, and an error for each name without any."""
+    found: list[str] = []
+    errors: list[Result] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            files = sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in PICTURES)
+            problem = f"no pictures ({', '.join(PICTURES)}) in this folder"
+        elif not path.exists() and glob.has_magic(name):
+            files = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
+            problem = "no file matches"
+        else:
+            files, problem = [name], ""
+        found += files
+        if not files:
+            errors.append(Result(name, None, [], f"{name}: {problem}"))
+    return found, errors
+
+
+def read_pictures(paths: Sequence[str], predictor: Predictor, single: bool = False) -> Iterator[Result]:
+    """Yield the Result of every picture, in order; pictures are predicted many at a time."""
+
+    def read(path):
+        try:
+            return predictor.read(open_picture(path), single), None
+        except DataError as error:
+            text = str(error)
+            return None, text if text.startswith(path) else f"{path}: {text}"
+
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(paths), BATCH):
+            some = paths[start : start + BATCH]
+            drawings = list(pool.map(read, some))
+            digits = [drawing.digits for drawing, _ in drawings if drawing]
+            answers = iter(predictor.answer(np.concatenate(digits)) if digits else ())
+            for path, (drawing, error) in zip(some, drawings, strict=True):
+                own = [next(answers) for _ in drawing.digits] if drawing else []
+                yield Result(path, drawing, own, error)
+
+
+# --- Writing ---
+
+
+def as_line(result: Result, width: int) -> str:
+    """Format a result for people: answer, probability, runner-up, warnings."""
+    each = "  ".join(
+        f"{a.label} {a.probability:.1%} (or {a.runner_up} {a.runner_up_probability:.1%})"
+        for a in result.answers
+    )
+    mark = "?" if any(answer.warning for answer in result.answers) else " "
+    warnings = f"  [{'; '.join(result.warnings)}]" if result.warnings else ""
+    return f"{result.path:{width}}  {result.text}{mark} {each}{warnings}"
+
+
+def as_json(result: Result) -> str:
+    content = {"file": result.path}
+    if result.drawing is None:
+        return json.dumps({**content, "error": result.error})
+    boxes = result.drawing.boxes.tolist()
+    digits = [{**a._asdict(), "box": box} for a, box in zip(result.answers, boxes, strict=True)]
+    return json.dumps({**content, "text": result.text, "digits": digits, "warnings": result.warnings})
+
+
+def write(results: Iterator[Result], args: Namespace) -> list[Result]:
+    """Print results as they come, errors on stderr; return them."""
+    columns = ("file", "position", *Answer._fields)
+    table = csv.writer(sys.stdout)
+    if args.csv:
+        table.writerow(columns)
+    width = min(max(map(len, args.images)), 40)
+    kept = []
+    for result in results:
+        if result.error:
+            print(f"predict.py: {' '.join(result.error.split())}", file=sys.stderr)
+        if args.json:
+            print(as_json(result))
+        elif args.csv:
+            table.writerows([result.path, i, *answer] for i, answer in enumerate(result.answers))
+        elif not result.error:
+            print(as_line(result, width))
+        kept.append(result)
+    return kept
+
+
+def show(results: Sequence[Result], path: str) -> None:
+    """Draw pictures beside what the network sees of them."""
+    from utils.plots.inference import pictures_and_digits
+
+    found = ((result.path, result.drawing, result.answers) for result in results)
+    shown = [(path, drawing, answers) for path, drawing, answers in found if drawing][:SHOWN]
+    if not shown:
+        return
+    rows = [(path, open_picture(path), drawing, answers) for path, drawing, answers in shown]
+    try:
+        pictures_and_digits(rows, path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot write {path}: {error}") from error
+
+
+# --- Models ---
+
+
+def choose_predictor(args: Namespace) -> Predictor:
+    device = resolve_device(args.device)
+    if args.ensemble:
+        return ensemble_predictor(args.ensemble, device)
+    if args.encoder is not None:
+        labelled, _ = load(args.dataset, args.data_dir, device)
+        return knn_predictor(args.encoder, labelled, device)
+    return load_predictor(args.model, device)
+
+
+def export(args: Namespace) -> None:
+    """Write a classifier, an encoder or a MIL network for other programs."""
+    from utils.inference.export import export_model, read_any  # here, because few need it
+
+    source, path = best_file(Path(args.model or CLASSIFIER)), Path(args.export)
+    try:
+        difference = export_model(read_any(source), path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    checked = "half precision" if difference is None else f"differs from PyTorch by at most {difference:.1e}"
+    print(f"{path}: {source}, {path.stat().st_size:,} bytes, {checked}")
+
+
+@command
+def main(argv: list[str] | None = None) -> list[Result]:
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if sum(value is not None for value in (args.model, args.ensemble, args.encoder)) > 1:
+        parser.error("choose one of --model, --ensemble and --encoder")
+    if args.json and args.csv:
+        parser.error("choose one of --json and --csv")
+    if args.export:
+        export(args)
+        if not args.images:
+            return []
+    if not args.images:
+        parser.error("no image: name pictures, folders or globs")
+    predictor = choose_predictor(args)
+    paths, errors = find_pictures(args.images)
+    results = write(itertools.chain(errors, read_pictures(paths, predictor, args.single)), args)
+    if args.show:
+        show(results, args.show)
+    if any(result.error for result in results):
+        sys.exit(2)
+    return results
+
+
+if __name__ == "__main__":
+    main()

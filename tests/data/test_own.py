@@ -1,0 +1,220 @@
+"""Your own data: every form gives the pixels and labels that are in it, or one line says what is wrong."""
+
+import gzip
+
+import numpy as np
+import pytest
+import torch
+from helpers import write_idx
+from PIL import Image
+
+from data import DataError, load
+from data.idx import IDX_FILES
+
+
+def squares(count, classes, seed=0, side=28, channels=()):
+    """Images (count, side, side, *channels) uint8 whose class is the row of a bright bar, and labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    images = rng.integers(0, 30, (count, side, side, *channels), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        top = (label + 1) * side // (classes + 2)
+        image[top : top + max(1, side // 14), side // 5 : -side // 5] = 220
+    return images, labels
+
+
+def write_npz(path, **changes):
+    x, y = squares(30, 3)
+    test_x, test_y = squares(12, 3, seed=1)
+    arrays = {"x_train": x, "y_train": y, "x_test": test_x, "y_test": test_y, **changes}
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+def write_folders(folder, names=("circle", "line", "star"), parts=(("train", 30), ("test", 12)), **options):
+    for seed, (part, count) in enumerate(parts):
+        images, labels = squares(count, len(names), seed, **options)
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            place = folder / part / names[label]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place / f"{i}.png")
+    return folder
+
+
+def pixels(found):
+    return sorted(image.numpy().tobytes() for image in found.images[:, 0])
+
+
+def test_folders_give_their_pictures_and_the_names_of_their_classes(tmp_path):
+    train, test = load(write_folders(tmp_path / "shapes"), "")
+    assert train.classes == test.classes == ("circle", "line", "star")
+    assert train.name == "shapes"
+    assert train.notes == ()
+    for found, seed, count in ((train, 0, 30), (test, 1, 12)):
+        images, labels = squares(count, 3, seed)
+        assert found.images.shape == (count, 1, 28, 28)
+        assert pixels(found) == sorted(image.tobytes() for image in images)
+        assert torch.bincount(found.labels).tolist() == [count // 3] * 3
+        place = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+        assert [place[image.numpy().tobytes()] for image in found.images] == found.labels.tolist()
+    scaled = train.images.double() / 255
+    assert train.mean == pytest.approx(scaled.mean().item(), abs=1e-4)
+    assert train.std == pytest.approx(scaled.std().item(), abs=1e-4)
+
+
+def test_the_order_is_mixed_and_always_the_same(tmp_path):
+    folder = write_folders(tmp_path)
+    first, again = load(folder, "")[0], load(folder, "")[0]
+    assert torch.equal(first.images, again.images)
+    assert set(first.labels[:10].tolist()) == {0, 1, 2}
+
+
+def test_folders_named_by_numbers_are_in_the_order_of_the_numbers(tmp_path):
+    names = [str(n) for n in range(12)]
+    assert load(write_folders(tmp_path, names, (("train", 36), ("test", 24))), "")[0].classes == tuple(names)
+
+
+def test_other_sizes_and_colours_are_changed_and_it_is_said(tmp_path):
+    folder = write_folders(tmp_path, parts=(("train", 30), ("test", 12)), side=56, channels=(3,))
+    train, _ = load(folder, "")
+    assert train.images.shape == (30, 1, 28, 28)
+    assert train.notes == ("42 of 42 images resized to 28 x 28 pixels", "42 of 42 images made grey")
+    assert train.images.amax() > 190
+
+
+@pytest.mark.parametrize("form", ["folders", "npz", "idx"])
+def test_without_test_images_a_stratified_share_is_held_out(tmp_path, form):
+    x, y = squares(60, 3)
+    if form == "folders":
+        path = write_folders(tmp_path, parts=(("train", 60),))
+    elif form == "npz":
+        path = write_npz(tmp_path / "a.npz", x_train=x, y_train=y, x_test=None, y_test=None)
+    else:
+        path = tmp_path
+        for name, array in zip(IDX_FILES, (x, y), strict=False):
+            write_idx(tmp_path / name, array)
+    train, test = load(path, "")
+    assert sorted(torch.bincount(test.labels).tolist()) == [3, 3, 4]
+    assert "10 of them held out, stratified by class" in train.notes[-1]
+    assert not set(pixels(train)) & set(pixels(test))
+
+
+def test_light_paper_is_inverted_and_it_is_said_and_kept(tmp_path):
+    x, y = squares(30, 3)
+    train, test = load(write_npz(tmp_path / "a.npz", x_train=255 - x, x_test=255 - squares(12, 3, 1)[0]), "")
+    assert train.inverted
+    assert "inverted" in train.notes[-1]
+    assert train.description["inverted"]
+    assert pixels(train) == sorted(image.tobytes() for image in x)
+
+
+ARRAYS = {
+    "floats to 1": lambda x: x.astype(np.float32) / 255,
+    "floats to 255": lambda x: x.astype(np.float64),
+    "a channel": lambda x: x[..., None],
+    "int64": lambda x: x.astype(np.int64),
+}
+
+
+@pytest.mark.parametrize("change", ARRAYS.values(), ids=ARRAYS)
+def test_npz_images_of_every_type_are_the_same(tmp_path, change):
+    x, y = squares(30, 3)
+    train, _ = load(write_npz(tmp_path / "a.npz", x_train=change(x), y_train=y[:, None]), "")
+    assert pixels(train) == sorted(image.tobytes() for image in x)
+
+
+def test_npz_labels_may_be_names_or_any_numbers_or_have_names(tmp_path):
+    x, y = squares(30, 3)
+    names = np.array(["a", "b", "c"])
+    test_y = squares(12, 3)[1]
+    forms = {
+        ("a", "b", "c"): {"y_train": names[y], "y_test": names[test_y]},
+        ("1", "2", "3"): {"y_train": y + 1, "y_test": test_y + 1},
+        ("ox", "ape", "bee"): {"classes": np.array(["ox", "ape", "bee"])},
+    }
+    for classes, changes in forms.items():
+        train, test = load(write_npz(tmp_path / "a.npz", **changes), "")
+        assert train.classes == classes
+        assert torch.bincount(train.labels).tolist() == [10, 10, 10]
+        assert torch.bincount(test.labels).tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize("classes", [2, 26])
+def test_idx_files_may_have_any_number_of_classes_and_size(tmp_path, classes):
+    arrays = [*squares(4 * classes, classes, side=32), *squares(2 * classes, classes, 1, side=32)]
+    for name, array in zip(IDX_FILES, arrays, strict=True):
+        write_idx(tmp_path / name, array)
+    train, test = load(tmp_path, "")
+    assert train.classes == tuple(map(str, range(classes)))
+    assert (len(train.labels), len(test.labels)) == (4 * classes, 2 * classes)
+
+
+def test_compressed_idx_files_are_read_by_path_and_by_name(tmp_path, tiny_dir):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in IDX_FILES:
+        content = (tiny_dir / "MNIST" / "raw" / name).read_bytes()
+        (raw / f"{name}.gz").write_bytes(gzip.compress(content))
+    for plain, packed in zip(load("mnist", tiny_dir), load("mnist", tmp_path), strict=True):
+        assert torch.equal(plain.images, packed.images)
+        assert torch.equal(plain.labels, packed.labels)
+    assert pixels(load(raw, "")[0]) == pixels(load("mnist", tiny_dir)[0])
+
+
+def test_a_damaged_compressed_file_is_named(tmp_path):
+    for name in IDX_FILES:
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(b"x" * 100)[:-9])
+    with pytest.raises(DataError, match=f"{IDX_FILES[0]}.gz: damaged gzip file"):
+        load(tmp_path, "")
+
+
+X, Y = squares(30, 3)
+BAD_ARRAYS = {
+    "no labels": ({"y_train": None}, "lacks y_train"),
+    "half a test part": ({"y_test": None}, "lacks y_test"),
+    "counts": ({"y_train": Y[:-1]}, "expected 30 whole numbers"),
+    "one-hot labels": ({"y_train": np.eye(3)[Y]}, "expected 30 whole numbers"),
+    "flat images": ({"x_train": X.reshape(30, -1)}, "found an array of shape"),
+    "negative pixels": ({"x_train": X.astype(float) - 40}, "from 0 to 255"),
+    "not a number": ({"x_train": np.full(X.shape, np.nan)}, "from 0 to 255"),
+    "one class": ({"y_train": 0 * Y}, "at least 2 classes"),
+    "unknown test label": ({"y_test": np.full(12, 7)}, "test label 7"),
+    "too few names": ({"classes": np.array(["a", "b"])}, "labels must be from 0 to 1"),
+    "objects": ({"y_train": np.array([{}] * 30)}, "Python objects"),
+}
+
+
+@pytest.mark.parametrize(("changes", "said"), BAD_ARRAYS.values(), ids=BAD_ARRAYS)
+def test_bad_arrays_are_one_line(tmp_path, changes, said):
+    path = write_npz(tmp_path / "a.npz", **changes)
+    with pytest.raises(DataError, match=said) as caught:
+        load(path, "")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_folders_are_one_line(tmp_path):
+    with pytest.raises(DataError, match="not a data set"):
+        load(tmp_path, "")
+    (tmp_path / "train").mkdir()
+    with pytest.raises(DataError, match="expected a folder for each class"):
+        load(tmp_path, "")
+    write_folders(tmp_path)
+    (tmp_path / "test" / "moon").mkdir()
+    with pytest.raises(DataError, match="moon: no pictures"):
+        load(tmp_path, "")
+    Image.new("L", (28, 28)).save(tmp_path / "test" / "moon" / "0.png")
+    with pytest.raises(DataError, match="moon: no such class"):
+        load(tmp_path, "")
+    broken = tmp_path / "train" / "line" / "broken.png"
+    broken.write_bytes(b"")
+    (tmp_path / "test" / "moon" / "0.png").unlink()
+    (tmp_path / "test" / "moon").rmdir()
+    with pytest.raises(DataError, match="broken.png: not a picture"):
+        load(tmp_path, "")
+
+
+def test_too_few_images_to_hold_some_out_is_one_line(tmp_path):
+    x, y = squares(3, 3)
+    with pytest.raises(DataError, match="a share is held out"):
+        load(write_npz(tmp_path / "a.npz", x_train=x, y_train=y, x_test=None, y_test=None), "")

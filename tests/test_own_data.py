@@ -1,0 +1,137 @@
+"""Every script on data of one's own: 3 classes with names from folders, 26 classes from an archive."""
+
+import string
+
+import numpy as np
+import pytest
+from helpers import shorten_evaluation
+from PIL import Image
+
+import ensemble
+import predict
+import train_cnn
+import train_mil
+import train_simclr
+from models import read_model
+from utils.evaluation import few_labels
+
+SHAPES = ("circle", "line", "star")
+LETTERS = tuple(string.ascii_lowercase)
+
+
+def bars(count, classes, seed):
+    """Images (count, 28, 28) uint8 with a bright bar, whose place is the class, and labels (count,)."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    images = rng.integers(0, 30, (count, 28, 28), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        row, column = divmod(int(label), 7)
+        image[2 + 6 * row : 6 + 6 * row, 3 * column + 2 : 3 * column + 8] = 220
+    return images, labels
+
+
+@pytest.fixture(autouse=True)
+def few_figures(monkeypatch, request):
+    """Figures take most of a test's time: they are drawn once for each script, of 26 classes."""
+    params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    if params.get("own") != 26 or params.get("more"):
+        for script in (ensemble, train_cnn, train_mil, train_simclr):
+            monkeypatch.setattr(script, "draw", lambda *args: None)
+
+
+@pytest.fixture(scope="module", params=[3, 26])
+def own(request, tmp_path_factory):
+    """(path, names of the classes) of a data set."""
+    folder = tmp_path_factory.mktemp("own")
+    if request.param == 26:
+        arrays = dict(zip(("x_train", "y_train"), bars(312, 26, 0), strict=True))
+        arrays |= dict(zip(("x_test", "y_test"), bars(104, 26, 1), strict=True))
+        np.savez(folder / "letters.npz", classes=np.array(LETTERS), **arrays)
+        return folder / "letters.npz", LETTERS
+    for part, count, seed in (("train", 90, 0), ("test", 45, 1)):
+        for i, (image, label) in enumerate(zip(*bars(count, 3, seed), strict=True)):
+            place = folder / part / SHAPES[label]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).resize((40, 40)).save(place / f"{i}.png")
+    return folder, SHAPES
+
+
+def flags(path, results, *more):
+    where = ["--dataset", str(path), "--results-dir", str(results), "--name", "own"]
+    return [*where, "--device", "cpu", "--precision", "fp32", *more]
+
+
+def test_train_cnn_and_predict(tmp_path, own, capsys):
+    path, names = own
+    metrics = train_cnn.main(
+        flags(path, tmp_path, "--model", "linear", "--epochs", "8", "--batch-size", "16")
+    )
+    assert ("resized to 28 x 28" in capsys.readouterr().out) == (names == SHAPES)
+    assert metrics["mean"]["test_accuracy"] > 0.9
+    assert len(metrics["runs"][0]["test_recall"]) == len(names)
+    assert read_model(tmp_path / "cnn" / "own" / "best.pt").data["classes"] == list(names)
+    picture = bars(len(names), len(names), 2)[0][-1]
+    Image.fromarray(picture).save(tmp_path / "last.png")
+    result = predict.main([str(tmp_path / "last.png"), "--model", str(tmp_path / "cnn" / "own")])
+    assert result[0].text == names[-1]
+
+
+def test_few_labels_count_the_classes(tmp_path, own):
+    path, names = own
+    more = ("--model", "linear", "--labels-per-class", "4", "--quiet", "--epochs", "2")
+    metrics = train_cnn.main(flags(path, tmp_path, *more))
+    assert metrics["runs"][0]["train_images"] == 3 * len(names)
+
+
+@pytest.mark.parametrize("more", [(), ("--stacked",), ("--mode", "fusion"), ("--folds", "2")])
+def test_ensemble(tmp_path, own, more):
+    path, names = own
+    small = ("--members", "2", "--model", "linear", "--epochs", "6", "--batch-size", "16", "--quiet")
+    metrics = ensemble.main(flags(path, tmp_path, *small, *more))
+    assert metrics["mean"]["test_accuracy"] > 0.8
+    picture = bars(len(names), len(names), 2)[0][-1]
+    Image.fromarray(picture).save(tmp_path / "last.png")
+    result = predict.main([str(tmp_path / "last.png"), "--ensemble", str(tmp_path / "ensemble" / "own")])
+    assert result[0].text == names[-1]
+
+
+def test_train_mil_with_a_class_by_name(tmp_path, own):
+    path, names = own
+    small = ("--model", "linear", "--epochs", "1", "--train-bags", "8", "--val-bags", "8", "--test-bags", "8")
+    more = ("--quiet", "--bags-per-epoch", "0", "--mean-length", "4", "--target", names[1])
+    train_mil.main(flags(path, tmp_path, *small, *more))
+    config = (tmp_path / "mil" / "own" / "config.json").read_text()
+    assert f"--target {names[1]}" in config
+    assert '"target": 1' in config
+
+
+def test_train_mil_names_the_classes_when_the_target_is_unknown(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train_mil.main(["--dataset", "mnist-5k", "--results-dir", str(tmp_path), "--target", "ten"])
+    assert stop.value.code == 2
+    assert "choose from 0, 1, 2" in capsys.readouterr().err
+
+
+def test_train_simclr(tmp_path, own, monkeypatch):
+    path, names = own
+    shorten_evaluation(monkeypatch)
+    small = ("--encoder", "fast", "--epochs", "1", "--batch-size", "16", "--draws", "1", "--quiet")
+    metrics = train_simclr.main(flags(path, tmp_path, *small))
+    record = metrics["runs"][0]
+    assert {f"test_linear_{n}_accuracy" for n in few_labels.LABELS_PER_CLASS[:2]} <= set(record)
+    assert 0 <= record["test_kmeans_accuracy"] <= 1
+    assert (tmp_path / "simclr" / "own" / "map.png").exists() == (len(names) == 26)
+
+
+def test_an_unknown_data_set_is_one_line(tmp_path, capsys):
+    for script in (train_cnn, train_mil, train_simclr, ensemble):
+        with pytest.raises(SystemExit) as stop:
+            script.main(["--dataset", str(tmp_path / "nowhere")])
+        assert stop.value.code == 2
+        assert "mnist, fashion-mnist, kmnist, mnist-5k, or name a path" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        train_cnn.main(["--dataset", str(tmp_path)])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "not a data set" in error
+    assert len(error.splitlines()) == 1
