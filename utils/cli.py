@@ -161,7 +161,7 @@ def shared_flags() -> argparse.ArgumentParser:
         default="auto",
     )
     add("--compile", action="store_true", help="compile the network with torch.compile")
-    add("--dry-run", action="store_true", help="one batch through everything; all files are written")
+    add("--dry-run", action="store_true", help="one batch through everything, in the folder dry-run")
     add = parser.add_argument_group("training").add_argument
     add("--seed", type=number(int, 0), default=0, metavar="N", help="default: 0")
     add(

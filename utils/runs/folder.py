@@ -129,14 +129,15 @@ def open_run(
 ) -> RunFolder:
     """Create or reopen results/<script without "train_">/<name> and write its config.json.
 
-    needs: with --rescore, the file that every training of the run must have left.
+    A dry run has a folder of its own and never touches another. --resume starts a new run where no checkpoint
+    is left, as in a fresh clone, which has only the committed metrics. needs: with --rescore, the file that
+    every training of the run must have left.
 
-    --resume starts a new run where no checkpoint is left, as in a fresh clone, which has only the committed
-    metrics. Raises UserError when --name is taken, when --resume meets other arguments, or when nothing can
-    be written. Call it after all other checks: --overwrite deletes the old run.
+    Raises UserError when --name is taken, when --resume meets other arguments, or when nothing can be
+    written. Call it after all other checks: --overwrite deletes the old run.
     """
     parent = Path(args.results_dir) / script.removeprefix("train_")
-    run = RunFolder(parent / (args.name or _free_name(parent, default_name, args)))
+    run = RunFolder(parent / _folder_name(parent, default_name, args))
     config = _config(script, run.folder.name, args, command)
     try:
         if args.rescore:
@@ -175,11 +176,13 @@ def _open_for_rescoring(run, config, needs):
     return run
 
 
-def _free_name(parent, base, args):
+def _folder_name(parent, base, args):
+    if args.dry_run:  # never touches a run, whatever --name says
+        return "dry-run"
+    if args.name:
+        return args.name
     if args.resume or args.overwrite or args.rescore:
         raise UserError("--resume, --overwrite and --rescore need --name")
-    if args.dry_run:
-        return "dry-run"
     name, number = base, 1
     while (parent / name).exists():
         number += 1

@@ -108,6 +108,13 @@ def test_a_dry_run_has_its_own_name_and_replaces_itself(tmp_path):
     assert not run.finished
 
 
+def test_a_dry_run_never_touches_a_run(tmp_path):
+    finish(start(tmp_path, name="wide"))
+    run = start(tmp_path, name="wide", dry_run=True)
+    assert run.folder.name == "dry-run"
+    assert (tmp_path / "cnn" / "wide" / "metrics.json").exists()
+
+
 def test_a_results_folder_that_cannot_be_written_is_a_user_error(tmp_path):
     (tmp_path / "results").write_text("a file, not a folder")
     with pytest.raises(UserError, match="cannot write to"):
