@@ -48,15 +48,18 @@ def neighbour_graph(
 ) -> "csr_array":
     """Build the symmetric k-NN graph of (N, D) features as a normalised matrix D^-1/2 W D^-1/2.
 
-    W holds exp((cosine - 1) / temperature), averaged over both directions.
+    W holds exp((cosine - 1) / temperature), averaged over both directions. No image is its own neighbour.
     """
     from scipy import sparse
 
     k = min(k, len(features) - 1)
-    cosine, nearest = neighbours(features, features, k + 1)  # the first is the image itself
+    cosine, nearest = neighbours(features, features, k + 1)
+    # The image itself goes last, then away. Of many equal images it may not be among the first k + 1.
+    itself = nearest == torch.arange(len(nearest), device=nearest.device).unsqueeze(1)
+    others = itself.byte().argsort(dim=1, stable=True)[:, :k]
     rows = np.repeat(np.arange(len(features)), k)
-    weights = ((cosine[:, 1:] - 1) / temperature).exp().cpu().numpy().ravel()
-    columns = nearest[:, 1:].cpu().numpy().ravel()
+    weights = ((cosine.gather(1, others) - 1) / temperature).exp().cpu().numpy().ravel()
+    columns = nearest.gather(1, others).cpu().numpy().ravel()
     graph = sparse.csr_array((weights, (rows, columns)), (len(features), len(features)))
     graph = (graph + graph.T) / 2
     scale = sparse.diags_array(np.maximum(graph.sum(1), 1e-12) ** -0.5)

@@ -133,10 +133,12 @@ def fit_probe(
     labels: torch.Tensor,
     statistics: tuple[torch.Tensor, torch.Tensor],
     decay: float,
-    steps: int = 100,
+    steps: int = 300,
     classes: int = 10,
 ) -> Probe:
     """Fit a Probe: the least mean cross-entropy plus decay / 2 * |weights|^2, by L-BFGS.
+
+    It stops when the loss stops falling, after about 70 steps on trained features and 250 on random ones.
 
     features: (N, D). labels: (N,). statistics: mean and deviation (D,), which may come from unlabelled
     features.

@@ -71,6 +71,15 @@ def test_labels_spread_like_scikit_learn_s_over_the_same_graph():
     assert (found.argmax(1) == labels).float().mean() > 0.9
 
 
+def test_equal_images_are_neighbours_of_one_another_and_none_of_itself():
+    distinct = torch.randn(12, 8, generator=torch.Generator().manual_seed(0))
+    graph = neighbour_graph(torch.cat([distinct, distinct[:1].repeat(6, 1), distinct[1:3]]), k=3)
+    assert not graph.diagonal().any()
+    assert graph[1, 18] > 0
+    copies = [0, *range(12, 18)]  # more of them than an image has neighbours
+    assert (graph[copies][:, copies].toarray() > 0).sum(1).min() >= 3
+
+
 def _affinity(features, k=5, temperature=0.1):
     z = features / features.norm(dim=1, keepdim=True)
     weights = ((z @ z.T - 1) / temperature).exp().fill_diagonal_(0)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from helpers import blobs
 from sklearn.linear_model import LogisticRegression
+from torch.nn.functional import cross_entropy
 
 from data import few_labels, split
 from models import create
@@ -59,7 +60,7 @@ def test_the_probe_is_scikit_learn_s_logistic_regression():
     features, labels = blobs(60, spread=1.5)
     mean, std = statistics(features)
     decay = 0.05
-    probe = fit_probe(features, labels, (mean, std), decay, steps=500)
+    probe = fit_probe(features, labels, (mean, std), decay)
     expected = LogisticRegression(C=1 / (decay * len(features)), tol=1e-8, max_iter=2000)
     expected.fit((features - mean) / std, labels)
     np.testing.assert_allclose(
@@ -138,3 +139,14 @@ def test_a_probe_changes_no_parameter_and_no_statistic_of_the_encoder(case):
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     assert encoder.training
     assert all(p.grad is None for p in encoder.parameters())
+
+
+def test_the_probe_of_random_features_converges():
+    noise = torch.Generator().manual_seed(0)
+    latent = torch.randn(600, 20, generator=noise)
+    labels = (latent[:, :3] > 0).long() @ torch.tensor([1, 2, 4])
+    features = (latent @ torch.randn(20, 300, generator=noise)).relu()
+    probe = fit_probe(features, labels, statistics(features), 1e-3).requires_grad_()
+    loss = cross_entropy(probe(features), labels) + 5e-4 * probe.linear.weight.square().sum()
+    gradient = torch.autograd.grad(loss, probe.linear.parameters())
+    assert max(g.abs().max() for g in gradient) < 2e-5  # after 100 steps it is 5e-5 or more
