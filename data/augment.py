@@ -134,10 +134,11 @@ class Augment:
 
     crop: shifts by up to this many whole pixels. rotate, shear: degrees. translate: fraction of the image.
     scale: zoom in [1 - scale, 1 + scale]. elastic: largest displacement of the control points, in pixels.
-    resize: random resized crop with an area in [1 - resize, 1] and an aspect ratio in [3/4, 4/3]. blur:
-    Gaussian with a standard deviation in [0, blur] pixels. erase: probability of blackening a box of 2 % to
-    20 % of the image (Zhong et al., 2020). stroke: probability of drawing one short stroke of ink near the
-    middle, before everything else: the bar of a 7, a slip of the pen. See `_draw_strokes` for its ranges.
+    resize: random resized crop with an area in [1 - resize, 1] and an aspect ratio in [3/4, 4/3], less where
+    the box would not fit into the image. blur: Gaussian with a standard deviation in [0, blur] pixels. erase:
+    probability of blackening a box of 2 % to 20 % of the image (Zhong et al., 2020). stroke: probability of
+    drawing one short stroke of ink near the middle, before everything else: the bar of a 7, a slip of the
+    pen. See `_draw_strokes` for its ranges.
     """
 
     crop: int = 0
@@ -212,7 +213,8 @@ def _draw_crops(count, share, generator):
     """Draw boxes (left, top, width, height) of random resized crops, (count,) fractions of the image each."""
     area, ratio, x, y = torch.rand(4, count, generator=generator)
     area = 1 - share * area
-    ratio = torch.exp((2 * ratio - 1) * math.log(4 / 3))
+    # A box of this area fits as long as its aspect ratio is in [area, 1 / area].
+    ratio = torch.exp((2 * ratio - 1) * (-area.log()).clamp(max=math.log(4 / 3)))
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
     return x * (1 - width), y * (1 - height), width, height
 

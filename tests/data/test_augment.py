@@ -291,3 +291,14 @@ def test_random_crops_lie_in_the_image_and_have_the_area_that_was_asked_for():
     assert (width * height >= 0.4 - 1e-5).all()
     assert (params["matrix"][:, :, 2].abs() <= 1 - torch.stack([width, height], 1) + 1e-5).all()
     assert (width * height).min() < 0.45
+
+
+@pytest.mark.parametrize("resize", [0.05, 0.2, 0.5])
+def test_a_crop_has_the_area_that_it_says_also_where_it_is_nearly_the_whole_image(resize):
+    matrix = Augment(resize=resize).draw(2000, gen())["matrix"]
+    width, height = matrix[:, 0, 0], matrix[:, 1, 1]
+    area, ratio = width * height, width / height
+    assert (area >= 1 - resize - 1e-5).all()
+    assert (ratio.log().abs() <= math.log(4 / 3) + 1e-5).all()
+    assert (torch.stack([width, height]) <= 1).all()
+    assert area.mean().item() == pytest.approx(1 - resize / 2, abs=0.01 * resize)
