@@ -107,8 +107,12 @@ def parse(argv: list[str] | None = None) -> tuple:
         parser.error("--folds can't be combined with --val-fraction")
     if args.stacked and (args.mode not in ("voting", "bagging") or len(models) > 1):
         parser.error("--stacked is for one model and --mode voting or bagging")
-    if args.stacked and member_config(args, models[0]).fit.clip_norm:
-        parser.error("--stacked can't clip each member's gradient: use --clip-norm 0")
+    if args.stacked:
+        config = member_config(args, models[0]).fit
+        if config.clip_norm:
+            parser.error("--stacked can't clip each member's gradient: use --clip-norm 0")
+        if config.optimizer == "lars":
+            parser.error("--stacked can't give each member its own LARS rate: use another --optimizer")
     if args.mode in ("snapshot", "fusion") and len(models) > 1:
         parser.error(f"--mode {args.mode} is for one model")
     fill(
