@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from utils.metrics.classification import calibration_error, fit_temperature, mcnemar, scale, score
+from utils.metrics.classification import (
+    calibration_error,
+    fit_temperature,
+    mcnemar,
+    scale,
+    score,
+    surprise,
+)
 from utils.metrics.selection import COMBINATIONS, choose, combine, oracle
 from utils.runs.folder import RunFolder
 from utils.runs.library import Library
@@ -59,7 +66,7 @@ def combination_metrics(
     kept = ("accuracy", "accuracy_low", "accuracy_high", "loss", "ece")
     scores = {**score(val_p, val_y, "val"), **score(test_p, test_y, "test")}
     values = {key: v for key, v in scores.items() if key.partition("_")[2] in kept}
-    values["temperature"] = temperature = fit_temperature(val_p, val_y)
+    values["temperature"] = temperature = fit_temperature(-surprise(val_p), val_y)
     scaled = scale(test_p, temperature)
     right = test_p.argmax(1) == test_y
     values |= {

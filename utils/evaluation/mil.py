@@ -7,7 +7,7 @@ from data import ImageSet
 from data.bags import Bags
 from data.batches import prepare
 from models.mil import MIL
-from utils.metrics.classification import surprise, wilson_interval
+from utils.metrics.classification import wilson_interval
 from utils.plots.mil import RATES
 from utils.runs.folder import RunFolder
 from utils.training.fit import Validate
@@ -21,8 +21,8 @@ INSTANCES = 2000
 def predict_bags(model: MIL, images: ImageSet, bags: Bags, precision: str = "fp32") -> dict[str, np.ndarray]:
     """Predict bags of images; return float32 arrays by name, in order.
 
-    probabilities: (B,), of a positive bag. attention, instances: (n,), the share of each instance in its
-    bag's logit, and its own log-odds. precision: of the encoder, "fp32" or "bf16"; the pooling is float32.
+    logits, probabilities: (B,), of a positive bag. attention, instances: (n,), the share of each instance in
+    its bag's logit, and its own log-odds. precision: of the encoder, "fp32" or "bf16"; the pooling is fp32.
     """
     device = images.images.device
     at_a_time = max(1, INSTANCES * len(bags) // int(bags.lengths.sum()))
@@ -33,15 +33,20 @@ def predict_bags(model: MIL, images: ImageSet, bags: Bags, precision: str = "fp3
             mask = some.mask
             pooled = model(prepare(images, some.indices.to(device)), mask)
             mask = mask.to(device)
-            parts.append((pooled.logits.sigmoid(), pooled.attention[mask], pooled.instances[mask]))
-    names = ("probabilities", "attention", "instances")
-    columns = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-    return dict(zip(names, columns, strict=True))
+            parts.append((pooled.logits, pooled.attention[mask], pooled.instances[mask]))
+    names = ("logits", "attention", "instances")
+    columns = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+    found = dict(zip(names, columns, strict=True))
+    found["probabilities"] = found["logits"].sigmoid()
+    return {name: column.numpy() for name, column in found.items()}
 
 
-def bag_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean binary cross-entropy in nats of (B,) probabilities of a positive bag."""
-    return float(surprise(np.where(labels, probabilities, 1 - probabilities)).mean())
+def bag_loss(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean binary cross-entropy in nats of (B,) log-odds of a positive bag.
+
+    From probabilities it would be wrong where a network is so sure that float32 rounds them to 0 or 1.
+    """
+    return float(np.logaddexp(0, np.where(labels, -logits, logits), dtype=np.float64).mean())
 
 
 def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
@@ -73,11 +78,13 @@ def pairwise_auc(scores: np.ndarray, keys: np.ndarray) -> float:
 def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the threshold with the most bags right, half-way between two predictions.
 
-    Of equally good thresholds it is the nearest to 0.5.
+    It may be below or above all of them. Of equally good thresholds it is the nearest to 0.5.
     """
-    ordered = np.unique(probabilities.astype(np.float64))
-    cuts = np.concatenate([[0.5], (ordered[1:] + ordered[:-1]) / 2])
-    right = ((probabilities[None, :] >= cuts[:, None]) == labels).sum(1)
+    p = probabilities.astype(np.float64)
+    edges = np.concatenate([[0.0], np.unique(p), [1 + 1e-6]])  # the last: above a probability of 1
+    cuts = np.concatenate([[0.5], (edges[1:] + edges[:-1]) / 2])
+    positive, negative = np.sort(p[labels]), np.sort(p[~labels])
+    right = len(positive) - np.searchsorted(positive, cuts) + np.searchsorted(negative, cuts)
     best = cuts[right == right.max()]
     return float(best[np.abs(best - 0.5).argmin()])
 
@@ -89,14 +96,15 @@ def score_bags(predictions: dict[str, np.ndarray], bags: Bags, prefix: str, thre
     attention, or the log-odds of the instances, find the target in positive bags.
     """
     labels, probabilities = bags.labels.numpy(), predictions["probabilities"]
-    right = int(((probabilities >= threshold) == labels).sum())
+    # In float32 the threshold could round to the prediction next to it.
+    right = int(((probabilities.astype(np.float64) >= threshold) == labels).sum())
     low, high = wilson_interval(right, len(labels))
     values = {
         "auc": auc(probabilities, labels),
         "accuracy": right / len(labels),
         "accuracy_low": low,
         "accuracy_high": high,
-        "loss": bag_loss(probabilities, labels),
+        "loss": bag_loss(predictions["logits"], labels),
         "key_auc": key_auc(predictions["attention"], bags),
         "instance_auc": key_auc(predictions["instances"], bags),
     }
@@ -145,8 +153,9 @@ def validate_bags(images: ImageSet, bags: Bags, precision: str) -> Validate:
     labels = bags.labels.numpy()
 
     def validate(model, epoch):
-        p = predict_bags(model, images, bags, precision)["probabilities"]
-        metrics, area = {"val_loss": bag_loss(p, labels)}, auc(p, labels)
+        found = predict_bags(model, images, bags, precision)
+        metrics = {"val_loss": bag_loss(found["logits"], labels)}
+        area = auc(found["probabilities"], labels)
         return metrics if area is None else {**metrics, "val_auc": area, "val_error": 1 - area}
 
     return validate

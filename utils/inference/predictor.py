@@ -17,7 +17,7 @@ from data.own import to_square
 from models import CheckpointError, Classifier, SavedModel, read_model
 from utils.errors import UserError, value_errors_as
 from utils.evaluation.features import knn, neighbours
-from utils.metrics.classification import DOUBTFUL, evidence, fit_temperature, scale, softmax
+from utils.metrics.classification import DOUBTFUL, evidence, fit_temperature, scale, softmax, surprise
 from utils.metrics.selection import combine
 from utils.runs.folder import RunFolder
 from utils.runs.library import part_folders, read_library
@@ -28,6 +28,8 @@ CLASSIFIER = BUNDLED / "classifier.safetensors"
 ENCODER = BUNDLED / "simclr.safetensors"
 # k-NN is calibrated on this share of the labelled images.
 HELD_OUT = 0.2
+# A class that none of the neighbours has is unlikely, not impossible.
+NO_VOTE = 1e-12
 
 
 class Answer(NamedTuple):
@@ -236,15 +238,15 @@ def knn_predictor(
     features, labels = forward_all(network, in_order(labelled))
     with value_errors_as("too few labelled images"):
         known, held = split(labels, HELD_OUT, 0)
-    votes = knn(features[known], labels[known], features[held], classes=classes).cpu().numpy()
-    temperature = fit_temperature(votes, labels[held].cpu().numpy())
+    votes = knn(features[known], labels[known], features[held], classes=classes).clamp(NO_VOTE).cpu().numpy()
+    temperature = fit_temperature(-surprise(votes), labels[held].cpu().numpy())
     near = neighbours(features[held], features[known], 1)[0].cpu().numpy()
     least_cosine = float(np.quantile(near, DOUBTFUL))
     confidence = float(np.quantile(scale(votes, temperature).max(1), DOUBTFUL))
 
     def score(images):
         queries = forward_all(network, in_order(images))[0]
-        found = knn(features, labels, queries, classes=classes).cpu().numpy()
+        found = knn(features, labels, queries, classes=classes).clamp(NO_VOTE).cpu().numpy()
         near = neighbours(queries, features, 1)[0][:, 0].cpu().numpy()
         return Scores(scale(found, temperature), near < least_cosine)
 

@@ -4,8 +4,9 @@ import numpy as np
 
 # scipy and scikit-learn are imported where they are used: loading them takes seconds that --help needn't.
 
-# A probability that underflowed to 0 counts as this much: one image must not make a mean loss infinite.
-SMALLEST = 1e-12
+# A probability that underflowed to 0 counts as this much: one image must not make a mean loss infinite. It is
+# the smallest float32, so that no loss and no temperature of a very sure network depends on it.
+SMALLEST = float(np.finfo(np.float32).tiny)
 # A prediction is doubtful when its confidence or evidence is below that of all but this share of the
 # validation images.
 DOUBTFUL = 0.005
@@ -77,15 +78,21 @@ def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return powers / powers.sum(1, keepdims=True)
 
 
-def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Find the temperature in [0.05, 20] with the lowest cross-entropy (Guo et al., 2017).
 
-    Fit it on validation data. Above 1, the probabilities were too confident.
+    logits: (N, classes), or the logarithms of probabilities. Fit it on validation data. Above 1, the
+    probabilities were too confident.
     """
     from scipy.optimize import minimize_scalar
 
+    logits = logits.astype(np.float64)
+    lead = logits - logits.max(1, keepdims=True)
+    true = lead[np.arange(len(labels)), labels].mean()
+
     def loss(log_temperature):
-        return cross_entropy(scale(probabilities, np.exp(log_temperature)), labels)
+        inverse = np.exp(-log_temperature)
+        return np.log(np.exp(inverse * lead).sum(1)).mean() - inverse * true
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded").x))
 
@@ -110,7 +117,7 @@ def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     Returns the temperature, see `fit_temperature`, and the bounds below which the confidence (the largest
     calibrated probability) and the evidence of a share DOUBTFUL of the images lie.
     """
-    temperature = fit_temperature(softmax(logits), labels)
+    temperature = fit_temperature(logits, labels)
     confidence = softmax(logits / temperature).max(1)
     return {
         "temperature": temperature,

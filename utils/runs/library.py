@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.errors import UserError
-from utils.metrics.classification import fit_temperature, scale
+from utils.metrics.classification import fit_temperature, scale, surprise
 from utils.runs.folder import RunFolder
 
 ARRAYS = ("val_probabilities", "val_labels", "val_indices", "test_probabilities", "test_labels")
@@ -45,7 +45,7 @@ class Library(NamedTuple):
         Members trained with smoothed labels are underconfident, and their average even more so. A selection
         by loss would otherwise choose a single member only because it is the most confident.
         """
-        temperatures = [fit_temperature(p, self.val_y) for p in self.val_p]
+        temperatures = [fit_temperature(-surprise(p), self.val_y) for p in self.val_p]
         val_p, test_p = (
             np.stack([scale(p, temperature) for p, temperature in zip(members, temperatures, strict=True)])
             for members in (self.val_p, self.test_p)

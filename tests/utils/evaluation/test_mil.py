@@ -44,10 +44,15 @@ def test_predictions_do_not_depend_on_how_the_bags_are_batched(digits, monkeypat
 
 def test_loss_and_auc_of_a_few_bags():
     p, y = np.array([0.9, 0.2, 0.6, 0.5]), np.array([True, False, False, True])
-    assert bag_loss(p, y) == pytest.approx(-np.log([0.9, 0.8, 0.4, 0.5]).mean())
+    assert bag_loss(np.log(p / (1 - p)), y) == pytest.approx(-np.log([0.9, 0.8, 0.4, 0.5]).mean())
     assert auc(p, y) == 0.75
     assert auc(p, np.ones(4, dtype=bool)) is None
-    assert bag_loss(np.array([0.0]), np.array([True])) == pytest.approx(-math.log(1e-12))
+
+
+def test_the_loss_of_a_bag_whose_probability_rounds_to_one_is_exact():
+    sure = np.array([40.0, -200.0], np.float32)
+    assert bag_loss(sure, np.array([False, True])) == pytest.approx(120)
+    assert bag_loss(sure, np.array([True, False])) == pytest.approx(math.exp(-40) / 2)
 
 
 def test_key_instances_are_ranked_inside_their_own_bag():
@@ -69,10 +74,20 @@ def test_the_threshold_gets_most_bags_right():
     assert best_threshold(np.array([0.6, 0.7, 0.8, 0.9]), y) == pytest.approx(0.75)
 
 
+def test_no_threshold_gets_more_bags_right():
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        p = rng.choice([0, 0.1, 0.2, 0.6, 0.7, 0.999, 1], rng.integers(1, 6)).astype(np.float32)
+        y = rng.random(len(p)) < 0.5
+        every = [((p >= cut) == y).sum() for cut in (*np.unique(p), 2)]
+        assert ((p.astype(np.float64) >= best_threshold(p, y)) == y).sum() == max(every)
+
+
 def test_scores_of_bags_follow_from_the_predictions():
     keys = torch.tensor([1, 0, 0, 0, 0, 1], dtype=torch.bool)
     some = Bags(torch.zeros(6, dtype=torch.int64), torch.tensor([2, 2, 2]), keys)
     found = {
+        "logits": np.array([0.8, -0.4, -0.8]),
         "probabilities": np.array([0.7, 0.4, 0.3]),
         "attention": np.array([0.9, 0.1, 0.5, 0.5, 0.8, 0.2]),
         "instances": np.array([2.0, -1.0, 0.0, 0.0, -3.0, 1.0]),
@@ -82,9 +97,19 @@ def test_scores_of_bags_follow_from_the_predictions():
     assert scores["test_auc"] == 0.5
     assert scores["test_key_auc"] == 0.5
     assert scores["test_instance_auc"] == 1.0
+    assert scores["test_loss"] == bag_loss(found["logits"], np.array([True, False, True]))
     assert scores["test_accuracy_low"] < 2 / 3 < scores["test_accuracy_high"]
     one_class = Bags(some.indices, some.lengths, torch.zeros(6, dtype=torch.bool))
     assert "test_auc" not in score_bags(found, one_class, "test", threshold=0.5)
+
+
+def test_the_threshold_is_not_rounded_to_float32():
+    low, high = np.float32(0.3), np.nextafter(np.float32(0.3), np.float32(1))
+    threshold = (float(low) + float(high)) / 2  # it would round to one of the two
+    keys = torch.tensor([0, 1], dtype=torch.bool)
+    two = Bags(torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.int64), keys)
+    found = {name: np.array([low, high]) for name in ("logits", "probabilities", "attention", "instances")}
+    assert score_bags(found, two, "test", threshold)["test_accuracy"] == 1
 
 
 def test_a_roc_curve_is_read_at_fixed_rates_and_empty_for_one_class():
@@ -125,9 +150,9 @@ def test_the_threshold_comes_from_validation_bags_and_is_a_half_without(trained,
 def test_the_criterion_of_an_epoch_is_the_error_of_the_auc(trained):
     model, (digits, _), val, _ = trained
     found = validate_bags(digits, val, "fp32")(model, 1)
-    p = predict_bags(model, digits, val)["probabilities"]
-    assert found["val_auc"] == auc(p, val.labels.numpy())
+    predicted, labels = predict_bags(model, digits, val), val.labels.numpy()
+    assert found["val_auc"] == auc(predicted["probabilities"], labels)
     assert found["val_error"] == 1 - found["val_auc"]
-    assert found["val_loss"] == bag_loss(p, val.labels.numpy())
+    assert found["val_loss"] == bag_loss(predicted["logits"], labels)
     positive = val.select(val.labels.nonzero().squeeze(1))
     assert set(validate_bags(digits, positive, "fp32")(model, 1)) == {"val_loss"}  # no AUC of one class

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from utils.metrics.classification import (
+    SMALLEST,
     calibration,
     calibration_error,
     confusion,
@@ -58,14 +59,20 @@ def test_accuracy_interval_is_wilsons(right, count):
 def test_loss_is_the_mean_negative_log_likelihood():
     probabilities, labels = random_case()
     expected = np.mean(
-        [-math.log(max(row[label], 1e-12)) for row, label in zip(probabilities, labels, strict=True)]
+        [-math.log(max(row[label], SMALLEST)) for row, label in zip(probabilities, labels, strict=True)]
     )
     assert score(probabilities, labels, "x")["x_loss"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_loss_of_a_probability_that_underflowed_is_finite():
     found = score(one_hot([0, 1]).astype(np.float32), np.array([0, 2]), "x")
-    assert found["x_loss"] == pytest.approx(-math.log(1e-12) / 2)
+    assert found["x_loss"] == pytest.approx(-math.log(SMALLEST) / 2)
+
+
+def test_very_small_probabilities_differ():
+    # In float32, of two networks that are wrong for sure, one more than the other.
+    p = np.array([[1 - 1e-20, 1e-20], [1 - 1e-30, 1e-30]], np.float32)
+    assert score(p, np.array([1, 1]), "x")["x_loss"] == pytest.approx(25 * math.log(10), rel=1e-6)
 
 
 def slow_calibration_error(probabilities, labels, bins):
@@ -155,10 +162,22 @@ def test_the_fitted_temperature_is_that_of_a_grid_and_mends_overconfidence():
     p = scale(true, 1 / 3)  # as if the logits were three times too large
     grid = np.exp(np.linspace(-1, 2.5, 141))
     losses = [cross_entropy(scale(p, t), labels) for t in grid]
-    found = fit_temperature(p, labels)
+    found = fit_temperature(np.log(p), labels)
     assert found == pytest.approx(grid[np.argmin(losses)], rel=0.03)
     assert found == pytest.approx(3, rel=0.1)
     assert calibration_error(scale(p, found), labels) < 0.3 * calibration_error(p, labels)
+
+
+def test_the_temperature_of_very_sure_logits_is_not_clipped():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 500)
+    logits = rng.normal(0, 1, (500, 5)) + 2 * np.eye(5)[labels]
+    found = [fit_temperature(factor * logits, labels) / factor for factor in (0.5, 1, 3)]
+    assert found == pytest.approx(found[:1] * 3, rel=1e-3)
+    sure = np.zeros((100, 2), np.float32)
+    sure[:, 0] = 200.0  # the probabilities are 1 and 0; one image in ten is wrong
+    wrong = (np.arange(100) % 10 == 0).astype(int)
+    assert fit_temperature(sure / 10, wrong) == pytest.approx(20 / math.log(9), rel=1e-2)
 
 
 def test_mcnemar_counts_only_the_images_on_which_two_classifiers_differ():
