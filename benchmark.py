@@ -8,6 +8,7 @@ fast       seconds of training to 99.0 % accuracy: the recipe `fast` against the
            images per second of either network in either loop
 augment    augmented training images per second, against torchvision's per-image transforms
 simclr     pre-training images per second, against PIL views from a DataLoader; the contrastive loss
+moco       the same of momentum contrast
 mil        bags trained per second, against one bag a step with a DataLoader
 roofline   the share of the machine's matrix-product peak that a training step of cnn and wide reaches
 ensemble   seconds to train ten members, against torchensemble (skipped when that is not installed:
@@ -34,6 +35,7 @@ from benchmarks.fast import fast
 from benchmarks.layers import layers
 from benchmarks.measure import line
 from benchmarks.mil import mil
+from benchmarks.moco import moco
 from benchmarks.roofline import roofline
 from benchmarks.simclr import simclr
 from benchmarks.triplet import triplet
@@ -42,7 +44,7 @@ from utils.errors import UserError
 from utils.runs.folder import FORMAT, RunFolder, device_name, git_commit
 from utils.runs.results import read_experiments, read_json
 
-BENCHMARKS = {f.__name__: f for f in (fast, augment, simclr, mil, roofline, ensemble, triplet, layers)}
+BENCHMARKS = {f.__name__: f for f in (fast, augment, simclr, moco, mil, roofline, ensemble, triplet, layers)}
 
 
 def make_parser() -> Parser:
