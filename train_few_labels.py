@@ -35,7 +35,7 @@ from utils.cli import (
 )
 from utils.errors import UserError, value_errors_as
 from utils.evaluation.options import EncoderOptions
-from utils.evaluation.study import Study, method_names, needs_labels
+from utils.evaluation.study import Study, method_names, needs_labels, uses_unlabelled
 from utils.plots import few_labels as plots
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.sweep import collect, read_records
@@ -156,7 +156,8 @@ def run_job(args: Namespace, study: Study, job: dict) -> dict:
     accuracy = float((answers == labels).float().mean())
     name = "val_accuracy" if args.tune else "test_accuracy"
     times = {"seconds": round(seconds, 2), "shared_seconds": round(shared, 2)}
-    return {**job, name: accuracy, **times, "wrong": " ".join(wrong)}
+    seen = len(study.splits[0]) if uses_unlabelled(job["method"]) else job["labels"]
+    return {**job, name: accuracy, "train_images": seen, **times, "wrong": " ".join(wrong)}
 
 
 def draw(run: RunFolder, args: Namespace, study: Study, content: dict) -> None:
@@ -164,11 +165,11 @@ def draw(run: RunFolder, args: Namespace, study: Study, content: dict) -> None:
     metric = "val_accuracy" if args.tune else "test_accuracy"
     cells = content["cells"]
     if any(cell["labels"] for cell in cells):
-        plots.error_against_labels(cells, metric, run.path("labels.png"))
+        plots.error_against_labels(cells, run.path("labels.png"), metric=metric)
     shown = [cell for cell in cells if cell["labels"] == SHOWN_LABELS]
     if not shown:
         return
-    plots.single_draws(shown, metric, run.path("draws.png"))
+    plots.single_draws(shown, run.path("draws.png"), metric=metric)
     best = max(shown, key=lambda cell: cell["mean"][metric])
     rows = [r for r in read_records(run) if (r["method"], r["labels"]) == (best["method"], SHOWN_LABELS)]
     worst = min(rows, key=lambda row: row[metric])

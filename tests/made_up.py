@@ -5,6 +5,7 @@ import statistics
 
 PNG = b"stands for a figure"
 DEVICE = "Intel(R) Xeon(R), 2 threads"
+SHARED = {"train_images": 54000, "seconds": 30.0, "shared_seconds": 20.0}  # of a few-label study
 
 
 def write_json(path, **content):
@@ -114,3 +115,31 @@ def benchmark(name="fast", **changes):
         ],
         **changes,
     }
+
+
+def make_study(folder, means, **arguments):
+    """Write a few-label study with two draws a cell; means: {(method, labels): accuracy}."""
+    cells = [
+        {
+            "method": method,
+            "labels": labels,
+            "runs": [
+                {"seed": seed, "test_accuracy": mean + sign * 0.01, **SHARED}
+                for seed, sign in ((0, -1), (1, 1))
+            ],
+            "mean": {"test_accuracy": mean, **SHARED},
+            "std": {"test_accuracy": 0.0141421},
+        }
+        for (method, labels), mean in means.items()
+    ]
+    command = "python train_few_labels.py --encoders simclr=results/simclr/stroke/encoder.pt"
+    encoders = ["simclr=results/simclr/stroke/encoder.pt"]
+    write_json(
+        folder / "config.json",
+        script="train_few_labels",
+        command=command,
+        arguments={"dry_run": False, "dataset": "mnist", "encoders": encoders, **arguments},
+        commit="0123456789ab",
+    )
+    head = {"command": command, "device": DEVICE, "seconds": 60.0 * len(means)}
+    write_json(folder / "sweep.json", **head, trainings=[2 * len(means)] * 2, cells=cells)

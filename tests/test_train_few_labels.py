@@ -50,6 +50,8 @@ def test_a_study_writes_its_results_and_figures(tmp_path, tiny_dir, encoder_file
         assert 0 <= cell["mean"]["test_accuracy"] <= 1
     knn = {n: cells["pixels-knn", n]["mean"]["test_accuracy"] for n in (10, 100)}
     assert knn[100] > knn[10]
+    seen = {method: cells[method, 10]["mean"]["train_images"] for method in ("mlp1", "simclr-spread")}
+    assert seen == {"mlp1": 10, "simclr-spread": 180}
     record = json.loads((folder / "records-0.jsonl").read_text().splitlines()[0])
     wrong = [pair.split(":") for pair in record["wrong"].split()]
     assert len(wrong) == round(100 * (1 - record["test_accuracy"]))

@@ -44,6 +44,11 @@ def needs_labels(method: str) -> bool:
     return method.rpartition("-")[2] not in UNLABELLED
 
 
+def uses_unlabelled(method: str) -> bool:
+    """Whether a method sees images of the pool that have no label, if only for their statistics."""
+    return method not in SCRATCH and not method.startswith("supcon-")
+
+
 def method_names(encoders: Sequence[str]) -> list[str]:
     """Return the names of all methods, given those of the pre-trained encoders."""
     frozen = [f"{source}-{what}" for source in ("pixels", "supcon") for what in ON_FEATURES]
@@ -102,7 +107,7 @@ class Study:
     def prepare(self, method: str) -> float:
         """Compute what all draws of a method share; return the seconds that it took, once."""
         source, _, what = method.rpartition("-")
-        if method in SCRATCH or source == "supcon":
+        if not uses_unlabelled(method):
             return 0.0
         start = time.perf_counter()
         if source not in self.scorers:

@@ -34,11 +34,14 @@ def values_of(cell: dict, metric: str) -> np.ndarray:
     return np.array([row[metric] for row in cell["runs"]])
 
 
-def error_against_labels(cells: Sequence[dict], metric: str, path: Path | str) -> None:
+def error_against_labels(
+    cells: Sequence[dict], path: Path | str, text: str | None = None, metric: str = "test_accuracy"
+) -> None:
     """Draw error against the number of labels on log scales, with a band of one SD over draws.
 
     cells: of sweep.json, {"method", "labels", "runs": [{metric: accuracy}, ...]}. Methods are listed from
     the worst to the best with the most labels. Cells without labels have no place on a log scale.
+    text: kept inside the PNG.
     """
     cells = [cell for cell in cells if cell["labels"]]
     methods: dict[str, list[tuple[int, np.ndarray]]] = {}
@@ -63,7 +66,7 @@ def error_against_labels(cells: Sequence[dict], metric: str, path: Path | str) -
     ax.xaxis.minorticks_off()
     plain_numbers(ax.yaxis)
     ax.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5), title="band: SD over draws")
-    save(fig, path)
+    save(fig, path, text)
 
 
 def shown(method: str) -> str:
@@ -71,7 +74,9 @@ def shown(method: str) -> str:
     return method.replace("-", ", ").replace("_", " ")
 
 
-def single_draws(cells: Sequence[dict], metric: str, path: Path | str) -> None:
+def single_draws(
+    cells: Sequence[dict], path: Path | str, text: str | None = None, metric: str = "test_accuracy"
+) -> None:
     """Draw one row per method, one dot per draw of the labels, a bar at the mean; error on a log scale."""
     cells = sorted(cells, key=lambda cell: cell["mean"][metric])
     fig, ax = figure(size=(WIDTH, 1.4 + 0.28 * len(cells)))
@@ -85,7 +90,7 @@ def single_draws(cells: Sequence[dict], metric: str, path: Path | str) -> None:
     ax.set(xscale="log", xlabel="error (%, log scale); dots: draws of the labels, bars: their mean")
     ax.set_title(f"{', '.join(f'{n:,}' for n in sorted(labels))} labels")
     plain_numbers(ax.xaxis)
-    save(fig, path)
+    save(fig, path, text)
 
 
 def worst_draw(

@@ -4,17 +4,20 @@ import hashlib
 import inspect
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from utils.evaluation.few_labels import LABELS_PER_CLASS
+from utils.plots import few_labels as few_label_plots
 from utils.plots import overview as plots
 from utils.plots import representation as representation_plots
 from utils.plots import style
 from utils.report.rows import Row, reference_value, rivals
-from utils.runs.results import Result
+from utils.runs.results import Result, read_sweep
 
+SHOWN_LABELS = 100  # in the figure of single draws
 # Name in the metrics, text, colour and line of what is scored with few labels.
 LABEL_CURVES = (
     ("linear", "linear probe", 0, "-"),
@@ -97,6 +100,23 @@ def representation_pictures(rows: list[Row]) -> Pictures:
         maps = [feature_map("raw pixels", next(iter(tables.values())), "pixels_x", "pixels_y")]
         maps += [feature_map(f"features of {method}", table, "x", "y") for method, table in tables.items()]
         pictures["maps.png"] = Picture(representation_plots.feature_maps, maps)
+    return pictures
+
+
+def few_label_pictures(rows: list[Row]) -> Pictures:
+    """Return error against labels of all sweeps that have a row, and the single draws of 100 labels."""
+    folders = dict.fromkeys(row.result.folder for row in rows)
+    cells = [
+        {key: cell[key] for key in ("method", "labels", "mean")}
+        | {"runs": [{"test_accuracy": run["test_accuracy"]} for run in cell["runs"]]}
+        for folder in folders
+        for cell in read_sweep(folder).metrics["cells"]
+    ]
+    counts = Counter(cell["method"] for cell in cells if cell["labels"])
+    curves = [cell for cell in cells if counts[cell["method"]] > 1]
+    pictures = {"labels.png": Picture(few_label_plots.error_against_labels, curves)} if curves else {}
+    if shown := [cell for cell in cells if cell["labels"] == SHOWN_LABELS]:
+        pictures["draws.png"] = Picture(few_label_plots.single_draws, shown)
     return pictures
 
 

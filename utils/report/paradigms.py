@@ -3,10 +3,15 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from utils.report.figures import Pictures, classifier_pictures, representation_pictures
-from utils.report.rows import DataText, Row, bag_data, encoder_data, image_data
+from utils.report.figures import (
+    Pictures,
+    classifier_pictures,
+    few_label_pictures,
+    representation_pictures,
+)
+from utils.report.rows import DataText, Row, bag_data, encoder_data, few_label_data, image_data
 from utils.report.sections import Page, references_section, results_section, runs_section
-from utils.report.special import ablations_section, combinations_table, sweeps_section
+from utils.report.special import ablations_section, combinations_table, study_section, sweeps_section
 
 
 def nothing(_: object) -> str:
@@ -50,6 +55,19 @@ PARADIGMS = {
         encoder_data,
         sections={"ablations": ablations_section},
         pictures=representation_pictures,
+    ),
+    "train_moco": Paradigm(
+        "Contrastive learning: momentum contrast (MoCo)",
+        "test_linear_accuracy",
+        encoder_data,
+        sections={"ablations": ablations_section},
+    ),
+    "train_few_labels": Paradigm(
+        "How far do few labels go?",
+        "test_accuracy",
+        few_label_data,
+        sections={"study": study_section},
+        pictures=few_label_pictures,
     ),
     "train_mil": Paradigm(
         "Multiple instance learning", "test_auc", bag_data, sections={"sweeps": sweeps_section}

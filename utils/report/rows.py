@@ -109,10 +109,16 @@ def need(result: Result, *metrics: str) -> None:
 
 
 def cells(sweep: Result) -> list[Result]:
-    """Return every cell of a sweep as a Result; its arguments are the sweep's with those of the cell."""
+    """Return every cell of a sweep as a Result; its arguments are the sweep's with those of the cell.
+
+    Where the sweep has several encoders, "encoder" is the file of the one that the cell's method uses.
+    """
     found = []
+    encoders = dict(text.split("=", 1) for text in sweep.arguments.get("encoders") or ())
     for content in sweep.metrics["cells"]:
-        head = {key: content[key] for key in ("method", "train_bags")}
+        head = {key: value for key, value in content.items() if isinstance(value, int | str)}
+        if file := encoders.get(head["method"].partition("-")[0]):
+            head["encoder"] = file
         config = {**sweep.config, "arguments": {**sweep.arguments, **head}}
         shared = {"dataset": sweep.arguments.get("dataset", "mnist"), "device": sweep.metrics["device"]}
         metrics = {key: content[key] for key in ("runs", "mean", "std")}
@@ -191,6 +197,13 @@ def encoder_data(found: Collection, result: Result, metric: str) -> str:
         return everything
     labelled = f"{10 * int(few[1]):,} labelled, " if few else ""
     return f"{labelled}{images:,.0f} unlabelled"
+
+
+def few_label_data(found: Collection, result: Result, metric: str) -> str:
+    """Return the images of a cell of the few-label study: "100 labelled, 53,900 unlabelled"."""
+    labels, images = result.arguments["labels"], result.metrics["mean"].get("train_images", 0)
+    parts = [f"{labels:,} labelled"] if labels else []
+    return ", ".join(parts + [f"{images - labels:,.0f} unlabelled"] * (images > labels))
 
 
 def bag_data(found: Collection, result: Result, metric: str) -> str:

@@ -4,7 +4,8 @@ from utils.metrics.selection import COMBINATIONS
 from utils.plots.ensemble import LABELS as COMBINATION_LABELS
 from utils.report.rows import Row, cells, mark_legend, need, reference_link, reference_value
 from utils.report.sections import EMPTY, Page, command_of, sentence
-from utils.report.tables import collapsed, number, number_text, percent, table
+from utils.report.tables import collapsed, number, number_text, percent, table, value_text
+from utils.report.times import number_time
 from utils.runs.results import Collection, Experiment, Result
 
 ABLATION_METRICS = {"val_knn_accuracy": "k-NN", "val_linear_accuracy": "linear probe"}
@@ -76,7 +77,8 @@ def sweeps_section(page: Page) -> str:
     """Return a table of methods by training bags for every kind of bags that was swept."""
     groups: dict[tuple, Sweeps] = {}
     for experiment in page.found.experiments:
-        if sweep := page.found.sweeps.get(experiment.folder):
+        sweep = page.found.sweeps.get(experiment.folder)
+        if sweep and experiment.script == page.script:
             kind = (sweep.arguments[key] for key in ("target", "builder", "mean_length", "std_length"))
             groups.setdefault(tuple(kind), []).append((experiment, sweep))
     return "\n\n".join(sweep_part(page.found, *group) for group in groups.items()) or EMPTY
@@ -131,3 +133,60 @@ def sweep_notes(sweeps: Sweeps) -> list[str]:
         if done < wanted:
             notes.append(f"{experiment.name} is not finished: {done} of {wanted} trainings")
     return notes
+
+
+# --- Few labels ---
+
+FEW_LABELS = 100  # of the table with the worst draws
+
+
+def study_section(page: Page) -> str:
+    """Return methods by numbers of labels, with n, and for 100 labels also the worst draw and the time."""
+    sweeps = [
+        (experiment, page.found.sweeps[experiment.folder])
+        for experiment in page.found.experiments
+        if experiment.script == page.script and experiment.folder in page.found.sweeps
+    ]
+    made = [cell for _, sweep in sweeps for cell in cells(sweep)]
+    if not made:
+        return EMPTY
+    unfinished = [
+        f"{experiment.name} is not finished: {done} of {wanted} trainings"
+        for experiment, sweep in sweeps
+        for done, wanted in [sweep.metrics["trainings"]]
+        if done < wanted
+    ]
+    parts = [
+        labels_table(made),
+        sentence(["test accuracy, mean ± SD over draws of the labels (n)", *unfinished]),
+        f"With {FEW_LABELS} labels, draw by draw:",
+        draws_table(page.found, [cell for cell in made if cell.arguments["labels"] == FEW_LABELS]),
+        commands([f"{sweep.config['command']} --name {experiment.name}" for experiment, sweep in sweeps]),
+    ]
+    return "\n\n".join(parts)
+
+
+def labels_table(made: list[Result]) -> str:
+    counts = sorted({cell.arguments["labels"] for cell in made})
+    lines: dict[str, dict[int, str]] = {}
+    for cell in made:
+        text = f"{number_text(number(cell, 'test_accuracy'))} ({len(cell.records)})"
+        lines.setdefault(method_name(cell), {})[cell.arguments["labels"]] = text
+    rows = [[label, *(line.get(count, "") for count in counts)] for label, line in lines.items()]
+    return table(["labels in all", *(f"{count:,}" for count in counts)], rows)
+
+
+def method_name(cell: Result) -> str:
+    """ "simclr-self_trained" as words: "simclr, self trained"."""
+    return cell.arguments["method"].replace("-", ", ").replace("_", " ")
+
+
+def draws_table(found: Collection, made: list[Result]) -> str:
+    """Return a line per method, the best first: mean and SD, worst and best draw, time."""
+    lines = []
+    for cell in sorted(made, key=lambda cell: -cell.metrics["mean"]["test_accuracy"]):
+        shown = number(cell, "test_accuracy")
+        ends = [value_text("accuracy", [end(shown.values)]) for end in (min, max)]
+        time = number_time(found, cell, "test_accuracy").text
+        lines.append([method_name(cell), number_text(shown), *ends, shown.samples, time])
+    return table(["method", "test accuracy", "worst draw", "best draw", "n", "time"], lines)

@@ -42,7 +42,7 @@ def number(result: Result, metric: str) -> Number:
         count = f"{len(values)} overlapping libraries"
         return Number(metric, mean, min(values), max(values), "range", values, count)
     std = statistics.stdev(values)
-    what = "draws" if draws else "folds" if arguments.get("folds") else "runs"
+    what = "draws" if draws or arguments.get("labels") else "folds" if arguments.get("folds") else "runs"
     return Number(metric, mean, mean - std, mean + std, "std", values, f"{len(values)} {what}")
 
 

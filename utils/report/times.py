@@ -65,6 +65,8 @@ def number_time(found: Collection, result: Result, metric: str) -> Time:
     if sources := result.arguments.get("sources"):
         return total([source_time(found, source) for source in dict.fromkeys(sources)])
     times = [typical(training_times(found, result))]
+    if shared := [record["shared_seconds"] for record in result.records if "shared_seconds" in record]:
+        times.append(Time(max(shared), bound=True))  # what all draws of a few-label study share
     if is_encoder(result):
         score = SCORE.fullmatch(metric)
         if score and score[1]:

@@ -29,8 +29,8 @@ def history():
 
 DIGITS = np.zeros((20, 28, 28), np.uint8)
 FIGURES = {
-    "error against labels": lambda path: plots.error_against_labels(cells(), METRIC, path),
-    "single draws": lambda path: plots.single_draws(cells(), METRIC, path),
+    "error against labels": lambda path: plots.error_against_labels(cells(), path),
+    "single draws": lambda path: plots.single_draws(cells(), path),
     "worst draw": lambda path: plots.worst_draw(
         DIGITS, DIGITS[:13], np.arange(13) % 10, np.arange(13) % 3, "the worst", path
     ),

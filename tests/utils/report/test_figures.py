@@ -3,11 +3,14 @@
 import inspect
 from pathlib import Path
 
+from made_up import make_study
+
 from utils.plots import overview as plots
 from utils.plots import style
 from utils.report.figures import (
     Picture,
     classifier_pictures,
+    few_label_pictures,
     label_curves,
     overview_picture,
     representation_pictures,
@@ -89,3 +92,16 @@ def test_maps_show_raw_pixels_and_the_features_of_every_method(tmp_path):
         assert style.description(tmp_path / name) == picture.digest
     assert representation_pictures([]) == {}
     assert list(representation_pictures([row("x", tmp_path, method="moco")])) == ["labels.png"]
+
+
+def test_the_curves_of_a_study_join_its_sweeps(tmp_path):
+    make_study(tmp_path / "hundred", {("pixels-knn", 100): 0.7, ("mlp1", 100): 0.6})
+    make_study(tmp_path / "ten", {("pixels-knn", 10): 0.5, ("simclr-clusters", 0): 0.9})
+    found = few_label_pictures([row("hundred", tmp_path), row("ten", tmp_path), row("ten", tmp_path)])
+    curves = [(cell["method"], cell["labels"]) for cell in found["labels.png"].data]
+    assert curves == [("pixels-knn", 100), ("pixels-knn", 10)]
+    assert [cell["method"] for cell in found["draws.png"].data] == ["pixels-knn", "mlp1"]
+    for name, picture in found.items():
+        picture.draw(picture.data, tmp_path / name, picture.digest)
+        assert style.description(tmp_path / name) == picture.digest
+    assert few_label_pictures([]) == {}

@@ -1,14 +1,14 @@
-"""Sections of single scripts: ablations, combinations of members, sweeps."""
+"""Sections of single scripts: ablations, combinations of members, sweeps, few labels."""
 
 import pytest
-from made_up import make_run, make_sweep, write_json
+from made_up import make_run, make_study, make_sweep, write_json
 
 from utils.errors import UserError
 from utils.metrics.selection import COMBINATIONS
 from utils.report.pages import make_page
 from utils.report.paradigms import PARADIGMS
 from utils.report.sections import EMPTY, results_section
-from utils.report.special import ablations_section, combinations_table, sweeps_section
+from utils.report.special import ablations_section, combinations_table, study_section, sweeps_section
 from utils.runs.results import read_collection
 
 
@@ -145,3 +145,58 @@ def test_an_unfinished_sweep_says_so(page, tmp_path):
     path.write_text(path.read_text().replace('"trainings": [8, 8]', '"trainings": [8, 40]'))
     assert "sweep is not finished: 8 of 40 trainings" in sweeps_section(page("train_mil", sweep("sweep")))
     assert sweeps_section(page("train_mil")) == EMPTY
+
+
+# --- Few labels ---
+
+STUDIED = {("pixels-knn", 10): 0.5, ("pixels-knn", 100): 0.7, ("simclr-self_trained", 100): 0.98}
+
+
+def study(name, **more):
+    return {"name": name, "command": "python train_few_labels.py", **more}
+
+
+def test_a_study_is_a_table_of_methods_by_labels_with_the_worst_draw(page, tmp_path):
+    make_study(tmp_path / "few_labels" / "hundred", STUDIED)
+    make_study(tmp_path / "few_labels" / "none", {("simclr-clusters", 0): 0.9})
+    make_sweep(tmp_path / "mil" / "sweep", MEANS)
+    experiments = [study("hundred"), study("none"), sweep("sweep")]
+    text = study_section(page("train_few_labels", *experiments))
+    assert "| labels in all | 0 | 10 | 100 |" in text
+    assert "| pixels, knn |  | 50.00 ± 1.41 % (2) | 70.00 ± 1.41 % (2) |" in text
+    assert "| simclr, clusters | 90.00 ± 1.41 % (2) |  |  |" in text
+    draws = [line for line in text.splitlines() if "2 draws" in line]
+    assert draws[0].startswith(
+        "| simclr, self trained | 98.00 ± 1.41 % | 97.00 % | 99.00 % | 2 draws | ≤ 50 s"
+    )
+    assert draws[1].startswith("| pixels, knn | 70.00 ± 1.41 %")
+    assert "stroke/encoder.pt --name none" in text
+    assert "simclr" not in sweeps_section(page("train_mil", *experiments))
+
+
+def test_an_unfinished_study_says_so_and_none_is_empty(page, tmp_path):
+    make_study(tmp_path / "few_labels" / "hundred", STUDIED)
+    path = tmp_path / "few_labels" / "hundred" / "sweep.json"
+    path.write_text(path.read_text().replace('"trainings": [6, 6]', '"trainings": [6, 8]'))
+    assert "hundred is not finished: 6 of 8 trainings." in study_section(
+        page("train_few_labels", study("hundred"))
+    )
+    assert study_section(page("train_few_labels")) == EMPTY
+
+
+def test_rows_of_a_study_name_labels_draws_and_the_encoder_s_time(page, tmp_path):
+    make_study(tmp_path / "few_labels" / "hundred", {**STUDIED, ("simclr-clusters", 0): 0.9})
+    record = {
+        "seed": 0,
+        "test_accuracy": 0.9,
+        "test_knn_accuracy": 0.9,
+        "train_images": 54000,
+        "seconds": 600.0,
+    }
+    make_run(tmp_path / "simclr" / "stroke", [record], "train_simclr", method="simclr")
+    cells = [{"cell": {"method": method, "labels": labels}} for method, labels in STUDIED]
+    cells.append({"cell": {"method": "simclr-clusters", "labels": 0}})
+    rows = page("train_few_labels", study("hundred", rows=cells)).rows
+    assert [row.data for row in rows[1:]] == ["100 labelled, 53,900 unlabelled"] * 2 + ["54,000 unlabelled"]
+    assert [row.number.samples for row in rows[1:]] == ["2 draws", "2 draws", "2 runs"]
+    assert [row.time.seconds for row in rows] == [50, 50, 650, 650]
