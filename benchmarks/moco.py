@@ -46,16 +46,17 @@ def moco(data_dir, device, repeats, images=4096):
     dataset = Subset(TwoViews(standard_dataset(data_dir, True, *standard_views())), range(images))
     their_loader = standard_loader(dataset, args.batch_size, device)
     standard = StandardTraining(args)
-    sides = {
+    sides: dict[str, Callable[[int], float]] = {
         "ours": our_training(args, loader),
         "standard way": lambda repeat: rate_of(standard_batches(their_loader, device), device, standard),
     }
     found = alternate("moco", repeats, sides)
+    both = found["ours"], found["standard way"]
     target = 3 if device.type == "cpu" else None
     return {
         "what": "MoCo: images per second of pre-training.",
         "rows": [row(side, "images/s", values) for side, values in found.items()],
-        "ratios": [ratio("training, ours / standard way", *found.values(), STANDARD, target)],
+        "ratios": [ratio("training, ours / standard way", *both, STANDARD, target)],
         "images": images,
         "batch_size": args.batch_size,
         "queue": args.queue,

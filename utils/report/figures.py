@@ -109,8 +109,9 @@ def few_label_pictures(rows: list[Row]) -> Pictures:
     cells = [
         {key: cell[key] for key in ("method", "labels", "mean")}
         | {"runs": [{"test_accuracy": run["test_accuracy"]} for run in cell["runs"]]}
-        for folder in folders
-        for cell in read_sweep(folder).metrics["cells"]
+        for sweep in map(read_sweep, folders)
+        if sweep
+        for cell in sweep.metrics["cells"]
     ]
     counts = Counter(cell["method"] for cell in cells if cell["labels"])
     curves = [cell for cell in cells if counts[cell["method"]] > 1]

@@ -117,7 +117,7 @@ def cells(sweep: Result) -> list[Result]:
     encoders = dict(text.split("=", 1) for text in sweep.arguments.get("encoders") or ())
     for content in sweep.metrics["cells"]:
         head = {key: value for key, value in content.items() if isinstance(value, int | str)}
-        if file := encoders.get(head["method"].partition("-")[0]):
+        if file := encoders.get(str(head["method"]).partition("-")[0]):
             head["encoder"] = file
         config = {**sweep.config, "arguments": {**sweep.arguments, **head}}
         shared = {"dataset": sweep.arguments.get("dataset", "mnist"), "device": sweep.metrics["device"]}
