@@ -4,6 +4,7 @@
     python train_mil.py --method loss-attention --train-bags 50 --repeats 20
     python train_mil.py --val-bags 0                        no validation bags: last epoch, threshold 0.5
     python train_mil.py --builder natural --epochs 20 --bags-per-epoch 0
+    python train_mil.py --builder shortcut --sweep 200      which poolings fall for a false cue?
     python train_mil.py --encoder results/simclr/simclr/encoder.pt --train-bags 50
     python train_mil.py --sweep --repeats 20                all methods, five numbers of training bags
     python train_mil.py --sweep --method attention          this method only
@@ -13,6 +14,10 @@
 A repeat (--repeats, the same as --runs) has its own seed, and with it new bags from new pools of images and a
 new network. Metrics on bags of one builder are not comparable with those of the other. Test bags come from
 the test images and are scored once; epoch and threshold are chosen on validation bags.
+
+With --builder shortcut every negative bag of training and validation carries one more digit, of the class
+--shortcut, which no other bag has. test_auc is of such bags; test_clean_auc, test_both_auc and
+test_poisoned_auc are of the same bags when no, every, or only a positive bag carries that digit.
 
 Results go to results/mil/<name>/: metrics.json, history.jsonl, predictions.npz, figures and checkpoints.
 Those of a sweep go to one file, sweep.json, and its figures.
@@ -27,7 +32,7 @@ from dataclasses import replace
 import torch
 
 from data import POLICIES, ImageSet, split
-from data.bags import BUILDERS, BagLoader, Bags, build, statistics
+from data.bags import BUILDERS, BagLoader, Bags, build, build_shortcut, statistics
 from models import load_encoder
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil, mil_loss
 from utils import distributed
@@ -45,7 +50,13 @@ from utils.cli import (
     shared_flags,
 )
 from utils.errors import UserError, value_errors_as
-from utils.evaluation.mil import evaluate_bags, roc_points, save_bag_predictions, validate_bags
+from utils.evaluation.mil import (
+    area_scores,
+    evaluate_bags,
+    roc_points,
+    save_bag_predictions,
+    validate_bags,
+)
 from utils.plots import classification as plots
 from utils.plots import mil as mil_plots
 from utils.runs import tracking
@@ -78,6 +89,8 @@ AUC_ERROR = 0.01
 SWEEP_BAGS = "50,100,150,200,500"
 # The published metrics in the figure hold only for these bags.
 PUBLISHED_BAGS = {"target": 9, "mean_length": 10, "std_length": 2, "builder": "balanced"}
+# Which test bags carry the shortcut, see data.bags.CARRIERS, by the name of their metric.
+SHORTCUT_TESTS = {"clean": "none", "both": "both", "poisoned": "positive"}
 
 Data = tuple[ImageSet, ImageSet]
 
@@ -107,7 +120,10 @@ def make_parser() -> Parser:
         help="name or number of the class that makes a bag positive (default: 9)")
     add("--mean-length", type=number(float, 1), default=10, metavar="X", help="of a bag (default: 10)")
     add("--std-length", type=number(float, 0), default=2, metavar="X", help="of the length (default: 2)")
-    choice(add, "--builder", BUILDERS, "how bags are drawn (default: balanced)", default="balanced")
+    choice(add, "--builder", (*BUILDERS, "shortcut"), "how bags are drawn (default: balanced)",
+           default="balanced")
+    add("--shortcut", metavar="CLASS",
+        help="name or number of the class that only negative bags carry (default: the first but the target)")
     add("--train-bags", type=number(int, 1), default=200, metavar="N", help="default: 200")
     add("--val-bags", type=number(int, 0), default=200, metavar="N",
         help="bags that choose epoch and threshold (default: 200); 0 for none")
@@ -130,30 +146,61 @@ def make_parser() -> Parser:
     return parser
 
 
-def find_target(name: str | int, classes: tuple[str, ...]) -> int:
-    """Return the number of the class that --target names; UserError for an unknown one."""
+def find_class(flag: str, name: str | int, classes: tuple[str, ...]) -> int:
+    """Return the number of the class that a flag names; UserError for an unknown one."""
     name = str(name)
     if name in classes:
         return classes.index(name)
     if name.isdecimal() and int(name) < len(classes):
         return int(name)
-    raise UserError(f"--target {name}: no such class; choose from {', '.join(classes)}")
+    raise UserError(f"{flag} {name}: no such class; choose from {', '.join(classes)}")
+
+
+def find_classes(args: argparse.Namespace, classes: tuple[str, ...]) -> None:
+    """Set --target and, for the builder shortcut, --shortcut to the numbers of the classes they name."""
+    args.target = find_class("--target", args.target, classes)
+    if args.builder == "shortcut":
+        other = next(i for i in range(len(classes)) if i != args.target)
+        args.shortcut = other if args.shortcut is None else find_class("--shortcut", args.shortcut, classes)
 
 
 def make_bags(args: argparse.Namespace, data: Data, job: dict) -> tuple[Bags, Bags | None, Bags]:
     """Build training, validation and test bags of one repeat from disjoint images."""
     train_set, test_set = data
     seed, train_bags = job["seed"], job.get("train_bags", args.train_bags)
-    kind = {"target": args.target, "mean_length": args.mean_length, "std_length": args.std_length}
-    kind["builder"] = args.builder
     train_pool, val_pool = split(train_set.labels, VAL_FRACTION, seed)
-    test_pool = torch.arange(len(test_set.labels))
     val = None
     with value_errors_as("cannot make these bags"):  # e.g. a data set without the target
-        train = build(train_set.labels, train_pool, train_bags, seed=(seed, 0), **kind)
+        train = build_bags(args, train_set.labels, train_pool, train_bags, (seed, 0))
         if args.val_bags:
-            val = build(train_set.labels, val_pool, args.val_bags, seed=(seed, 1), **kind)
-        return train, val, build(test_set.labels, test_pool, args.test_bags, seed=(seed, 2), **kind)
+            val = build_bags(args, train_set.labels, val_pool, args.val_bags, (seed, 1))
+    return train, val, make_test_bags(args, test_set, seed)
+
+
+def make_test_bags(
+    args: argparse.Namespace, test_set: ImageSet, seed: int, carriers: str = "negative"
+) -> Bags:
+    """Build the test bags of one repeat. carriers: of the builder shortcut."""
+    pool = torch.arange(len(test_set.labels))
+    with value_errors_as("cannot make these bags"):
+        return build_bags(args, test_set.labels, pool, args.test_bags, (seed, 2), carriers)
+
+
+def build_bags(
+    args: argparse.Namespace,
+    labels: torch.Tensor,
+    pool: torch.Tensor,
+    count: int,
+    seed: tuple[int, int],
+    carriers: str = "negative",
+) -> Bags:
+    """Build bags as the flags say."""
+    kind = {"target": args.target, "mean_length": args.mean_length, "std_length": args.std_length}
+    if args.builder == "shortcut":
+        return build_shortcut(
+            labels, pool, count, shortcut=args.shortcut, carriers=carriers, seed=seed, **kind
+        )
+    return build(labels, pool, count, builder=args.builder, seed=seed, **kind)
 
 
 def make_model(args: argparse.Namespace, method: str) -> MIL:
@@ -184,7 +231,7 @@ def fit_bags(
 
     job: its seed and, in a sweep, its method and number of training bags.
     """
-    train_set, _ = data
+    train_set, test_set = data
     seed, method = job["seed"], job.get("method", args.method)
     train_bags, val_bags, test_bags = make_bags(args, data, job)
     batches = BagLoader(
@@ -213,6 +260,9 @@ def fit_bags(
     )
 
     metrics, predictions = evaluate_bags(model, data, val_bags, test_bags, args.precision)
+    if args.builder == "shortcut":
+        tests = {name: make_test_bags(args, test_set, seed, how) for name, how in SHORTCUT_TESTS.items()}
+        metrics |= area_scores(model, test_set, tests, args.precision)
     record = {
         **job,
         **facts,
@@ -295,6 +345,9 @@ def sweep(args: argparse.Namespace, data: Data, run: RunFolder, resume: str) -> 
 
 
 def draw_sweep(run: RunFolder, args: argparse.Namespace, content: dict) -> None:
+    if args.builder == "shortcut":
+        mil_plots.shortcut_auc(content["cells"], run.path("auc.png"))
+        return
     references = []
     if all(getattr(args, key) == value for key, value in PUBLISHED_BAGS.items()):
         with contextlib.suppress(UserError):  # a results folder without references
@@ -309,6 +362,8 @@ def parse(argv: list[str] | None = None) -> tuple:
     args = parser.parse_args(argv)
     if args.freeze and not args.encoder:
         parser.error("--freeze needs --encoder, the file of the encoder to keep")
+    if args.shortcut is not None and args.builder != "shortcut":
+        parser.error("--shortcut needs --builder shortcut")
     if args.val_bags == 1:
         parser.error("--val-bags must be 0 or at least 2: an AUC compares bags")
     if args.sweep and args.rescore:
@@ -329,7 +384,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     args, shown, resume = parse(argv)
     tracking.check(args.track)
     data = load_data(args)
-    args.target = find_target(args.target, data[0].classes)
+    find_classes(args, data[0].classes)
     if args.show_bags:
         show_bags(args, data)
         return None

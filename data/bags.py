@@ -14,6 +14,8 @@ from data.batches import generator, prepare
 from data.images import ImageSet
 
 BUILDERS = ("balanced", "natural")
+# Which bags of `build_shortcut` carry the extra digit; networks are trained on the first.
+CARRIERS = ("negative", "none", "both", "positive")
 
 
 class Bags(NamedTuple):
@@ -52,6 +54,16 @@ class Bags(NamedTuple):
         first = lengths.cumsum(0) - lengths  # where each bag starts in the new order
         places = torch.arange(int(lengths.sum())) + torch.repeat_interleave(starts - first, lengths)
         return Bags(self.indices[places], lengths, self.keys[places])
+
+    def add(self, chosen: torch.Tensor, images: torch.Tensor) -> "Bags":
+        """Return the bags with one more instance, no key instance, in each bag at `chosen`.
+
+        chosen: (K,) int64, all different. images: (K,) int64, the image that each of them gets.
+        """
+        order = torch.cat([self.owners, chosen]).argsort(stable=True)
+        keys = torch.cat([self.keys, torch.zeros(len(chosen), dtype=torch.bool)])
+        lengths = self.lengths.index_add(0, chosen, torch.ones_like(chosen))
+        return Bags(torch.cat([self.indices, images])[order], lengths, keys[order])
 
 
 def build(
@@ -107,6 +119,43 @@ def build(
         again = lacking[bags.owners]  # whole bags are drawn again: that keeps the distribution
         indices[again] = draw(pool, int(again.sum()))
     return Bags(indices, lengths, is_target[indices])
+
+
+def build_shortcut(
+    labels: torch.Tensor,
+    pool: torch.Tensor,
+    count: int,
+    *,
+    shortcut: int,
+    carriers: str = "negative",
+    seed: int | tuple[int, ...] = 0,
+    **kind,
+) -> Bags:
+    """Build balanced bags without the class `shortcut`, then add one image of it to some of them.
+
+    carriers: which bags carry it, one of CARRIERS: "negative" in training, anything else in a test. Equal
+    seeds give the same bags but for the added image. The other arguments are those of `build`.
+
+    The image is perfect evidence in training, but a network that keeps to the MIL assumption can't use it: a
+    bag is positive by what it holds, and no instance makes it negative. This is algorithm 1 of Raff and Holt
+    (NeurIPS 2023) with digits: they train with "negative" and test with "positive".
+
+    Raises ValueError as `build`, and when the shortcut is the target or the pool has no image of it.
+    """
+    if carriers not in CARRIERS:
+        raise ValueError(f"unknown carriers {carriers!r}: choose from {', '.join(CARRIERS)}")
+    pool = pool.cpu()
+    is_shortcut = labels.cpu()[pool] == shortcut
+    if shortcut == kind.get("target", 9) or not is_shortcut.any():
+        raise ValueError(f"the shortcut must be a class with images other than the target, not {shortcut}")
+    bags = build(labels, pool[~is_shortcut], count, seed=seed, **kind)
+    gen = generator(*(seed if isinstance(seed, tuple) else (seed,)), 1)
+    extra = pool[is_shortcut]
+    extra = extra[torch.randint(len(extra), (count,), generator=gen)]
+    positive = bags.labels
+    carries = {"negative": ~positive, "none": positive & ~positive, "both": positive | ~positive}
+    chosen = carries.get(carriers, positive).nonzero().squeeze(1)
+    return bags.add(chosen, extra[chosen])
 
 
 class BagLoader:

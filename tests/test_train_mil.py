@@ -312,6 +312,33 @@ def test_two_ranks_share_a_sweep_out(tmp_path, tiny_dir):
     ]
 
 
+# --- A shortcut in training ---
+
+
+def test_a_shortcut_sweep_tests_the_same_bags_with_the_digit_in_other_ones(tmp_path, tiny_dir, small_sweep):
+    more = ("--builder", "shortcut", "--shortcut", "3", "--sweep", "12", "--repeats", "2")
+    content = train_mil.main(flags(tiny_dir, tmp_path, *more))
+    assert [cell["method"] for cell in content["cells"]] == ["mean", "attention"]
+    for cell in content["cells"]:
+        assert {"test_auc", "test_clean_auc", "test_both_auc", "test_poisoned_auc"} <= set(cell["mean"])
+    assert RunFolder(tmp_path / "mil" / "sweep").read_json("config.json")["arguments"]["shortcut"] == 3
+    assert (tmp_path / "mil" / "sweep" / "auc.png").exists()
+    argv = flags(tiny_dir, tmp_path, *more[:4], "--method", "mean", "--name", "alone", "--repeats", "2")
+    alone = train_mil.main([*argv, "--train-bags", "12"])
+    for ours, theirs in zip(alone["runs"], content["cells"][0]["runs"], strict=True):
+        assert ours["test_poisoned_auc"] == pytest.approx(theirs["test_poisoned_auc"], abs=1e-5)
+
+
+def test_the_shortcut_is_by_default_the_first_class_but_the_target(tiny_dir):
+    for target, shortcut in (("9", 0), ("0", 1)):
+        args, _, _ = train_mil.parse(["--builder", "shortcut", "--target", target])
+        train_mil.find_classes(args, tuple("0123456789"))
+        assert (args.target, args.shortcut) == (int(target), shortcut)
+    args, _, _ = train_mil.parse([])
+    train_mil.find_classes(args, tuple("0123456789"))
+    assert args.shortcut is None
+
+
 # --- Bad input ----------------------------------------------------------------------------------------
 
 
@@ -324,6 +351,9 @@ def test_two_ranks_share_a_sweep_out(tmp_path, tiny_dir):
         (["--train-bags", "0"], "at least 1"),
         (["--test-bags", "0"], "at least 2"),
         (["--builder", "loaded"], "loaded"),
+        (["--builder", "shortcut", "--shortcut", "9"], "other than the target, not 9"),
+        (["--builder", "shortcut", "--shortcut", "12"], "--shortcut 12: no such class"),
+        (["--shortcut", "3"], "needs --builder shortcut"),
         (["--method", "median"], "median"),
         (["--repeats", "0"], "at least 1"),
         (["--sweep", "50,x"], "as in 50,100"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from data import POLICIES, ImageSet
-from data.bags import BagLoader, Bags, build, statistics
+from data.bags import CARRIERS, BagLoader, Bags, build, build_shortcut, statistics
 
 # Image i is flat grey of value i % 256, its label i % 10: a batch tells which images it holds.
 COUNT = 4000
@@ -117,6 +117,62 @@ def test_another_target_is_looked_for():
 def test_bags_that_cannot_be_made_are_refused(wrong, said):
     with pytest.raises(ValueError, match=said):
         bags_of(**wrong)
+
+
+def test_an_added_instance_goes_to_the_end_of_its_bag():
+    bags = Bags(
+        torch.tensor([9, 1, 2, 19]), torch.tensor([1, 2, 1]), torch.tensor([True, False, False, True])
+    )
+    found = bags.add(torch.tensor([2, 0]), torch.tensor([30, 40]))
+    assert found.indices.tolist() == [9, 40, 1, 2, 19, 30]
+    assert found.lengths.tolist() == [2, 2, 2]
+    assert found.keys.tolist() == [True, False, False, False, True, False]
+    assert bags.lengths.tolist() == [1, 2, 1]  # the original stays as it is
+
+
+def shortcuts(count=200, shortcut=4, **kind):
+    return build_shortcut(LABELS, EVERY, count, shortcut=shortcut, **kind)
+
+
+@pytest.mark.parametrize(
+    ("carriers", "negative", "positive"),
+    [("negative", 1, 0), ("none", 0, 0), ("both", 1, 1), ("positive", 0, 1)],
+)
+def test_only_the_named_bags_carry_one_image_of_the_shortcut(carriers, negative, positive):
+    bags = shortcuts(carriers=carriers)
+    parts = [LABELS[part] for part in bags.indices.split(bags.lengths.tolist())]
+    counts = np.array([int((part == 4).sum()) for part in parts])
+    assert bags.labels.tolist() == [False, True] * 100
+    assert set(counts[::2]) == {negative}
+    assert set(counts[1::2]) == {positive}
+    assert all((part == 9).any() == label for part, label in zip(parts, bags.labels, strict=True))
+    assert torch.equal(bags.keys, LABELS[bags.indices] == 9)
+
+
+def test_equal_seeds_differ_in_the_added_image_only():
+    plain, *others = (shortcuts(carriers=c, seed=(3, 2)) for c in ("none", *(set(CARRIERS) - {"none"})))
+    for bags in others:
+        kept = LABELS[bags.indices] != 4
+        assert torch.equal(bags.indices[kept], plain.indices)
+        assert torch.equal(bags.labels, plain.labels)
+    again = shortcuts(carriers="both", seed=(3, 2))
+    assert torch.equal(again.indices, shortcuts(carriers="both", seed=(3, 2)).indices)
+    assert not torch.equal(again.indices[:50], shortcuts(carriers="both", seed=(3, 1)).indices[:50])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"carriers": "some"}, "choose from negative, none, both, positive"),
+        ({"shortcut": 9}, "other than the target, not 9"),
+        ({"shortcut": 10}, "a class with images"),
+        ({"target": 4}, "other than the target, not 4"),
+        ({"mean_length": 0}, "at least 1"),
+    ],
+)
+def test_a_shortcut_that_cannot_be_built_is_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        shortcuts(**wrong)
 
 
 def taken(batches, epoch=0):

@@ -136,6 +136,16 @@ def evaluate_bags(
     return metrics, predictions
 
 
+def area_scores(model: MIL, images: ImageSet, tests: dict[str, Bags], precision: str) -> dict[str, float]:
+    """Return the AUC of a trained model on several sets of test bags: {"test_<name>_auc": AUC}."""
+    scores = {}
+    for name, bags in tests.items():
+        probabilities = predict_bags(model, images, bags, precision)["probabilities"]
+        if (area := auc(probabilities, bags.labels.numpy())) is not None:
+            scores[f"test_{name}_auc"] = area
+    return scores
+
+
 def save_bag_predictions(run: RunFolder, predictions: dict) -> None:
     """Save the predictions of `evaluate_bags` and the bags, named <part>_<array>."""
     arrays = {}

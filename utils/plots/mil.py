@@ -32,6 +32,13 @@ SHARES = {
     "instance-mean": "its share in the bag's logit (all the same)",
     "instance-max": "its share in the bag's logit (the greatest instance has all of it)",
 }
+# The AUCs of networks trained on the builder shortcut: label, marker and colour by metric, in this order.
+SHORTCUT_TESTS = {
+    "test_auc": ("negative bags, as in training", "o", PALETTE[7]),
+    "test_clean_auc": ("no bag", "s", PALETTE[0]),
+    "test_both_auc": ("every bag", "^", PALETTE[2]),
+    "test_poisoned_auc": ("positive bags only (poisoned)", "D", PALETTE[1]),
+}
 # The scale of an AUC is a log scale of 1 - AUC, which ends here: better ones are drawn at its end.
 LEAST_GAP = 1e-4
 
@@ -166,6 +173,33 @@ def sweep_auc(cells: Sequence[dict], path: Path | str, references: Sequence[dict
     counts = sorted({cell["train_bags"] for cell in cells})
     draw = _method_dots if len(counts) == 1 else _method_curves
     draw(cells, counts, path, references)
+
+
+def shortcut_auc(cells: Sequence[dict], path: Path | str) -> None:
+    """Draw the test AUCs of networks trained on the builder shortcut, one line per method, means ± 1 SD.
+
+    cells: of sweep.json. Of several numbers of training bags the largest is drawn.
+    """
+    most = max(cell["train_bags"] for cell in cells)
+    cells = [cell for cell in cells if cell["train_bags"] == most]
+    fig, ax = figure(size=(WIDTH, 0.5 * len(cells) + 1.6))
+    for i, (metric, (label, marker, color)) in enumerate(SHORTCUT_TESTS.items()):
+        for row, cell in enumerate(cells):
+            if metric not in cell["mean"]:
+                continue
+            mean, std = cell["mean"][metric], cell["std"][metric] or 0.0
+            at = row + 0.16 * (i - 1.5)
+            std_bars(ax, at, max(mean - std, 0), min(mean + std, 1), color, horizontal=True)
+            ax.plot(mean, at, marker, color=color, ms=6, label="" if row else label)
+    ax.axvline(0.5, color=REFERENCE, linestyle=":", linewidth=1.2)
+    ax.text(0.5, -0.62, " chance", size=8, color=REFERENCE, va="bottom")
+    ax.set_yticks(range(len(cells)), [cell["method"] for cell in cells])
+    ax.tick_params(axis="y", length=0)
+    ax.set(ylim=(len(cells) - 0.5, -0.6), xlim=(-0.02, 1.02))
+    ax.set_xlabel(f"test AUC, {most} training bags, mean ± 1 SD of {_repeats(cells)}")
+    ax.grid(False, axis="y")
+    fig.legend(title="bags that carry the digit", ncols=2, loc="outside lower center")
+    save(fig, path)
 
 
 def _repeats(cells):

@@ -11,7 +11,13 @@ from utils.report.figures import (
 )
 from utils.report.rows import DataText, Row, bag_data, encoder_data, few_label_data, image_data
 from utils.report.sections import Page, references_section, results_section, runs_section
-from utils.report.special import ablations_section, combinations_table, study_section, sweeps_section
+from utils.report.special import (
+    ablations_section,
+    combinations_table,
+    shortcut_section,
+    study_section,
+    sweeps_section,
+)
 
 
 def nothing(_: object) -> str:
@@ -70,6 +76,9 @@ PARADIGMS = {
         pictures=few_label_pictures,
     ),
     "train_mil": Paradigm(
-        "Multiple instance learning", "test_auc", bag_data, sections={"sweeps": sweeps_section}
+        "Multiple instance learning",
+        "test_auc",
+        bag_data,
+        sections={"sweeps": sweeps_section, "shortcut": shortcut_section},
     ),
 }

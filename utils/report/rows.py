@@ -7,7 +7,7 @@ from typing import NamedTuple
 from utils.errors import UserError
 from utils.report.tables import Number, number, number_text
 from utils.report.times import Time, number_time
-from utils.runs.results import Collection, Experiment, Result, RowSpec, folder_name
+from utils.runs.results import Collection, Experiment, Result, RowSpec, folder_name, is_sweep
 
 # Where another protocol differs, in the field "marks" of references.json.
 MARKS = {
@@ -105,7 +105,8 @@ def need(result: Result, *metrics: str) -> None:
     """Raise a UserError that names the metrics which not all of a run's records have."""
     everything = (*result.records, result.metrics["mean"])
     if lacking := [metric for metric in metrics if any(metric not in values for values in everything)]:
-        raise UserError(f"{result.folder / 'metrics.json'}: lacks {', '.join(lacking)}")
+        name = "sweep.json" if is_sweep(result.folder) else "metrics.json"
+        raise UserError(f"{result.folder / name}: lacks {', '.join(lacking)}")
 
 
 def cells(sweep: Result) -> list[Result]:

@@ -2,6 +2,7 @@
 
 from utils.metrics.selection import COMBINATIONS
 from utils.plots.ensemble import LABELS as COMBINATION_LABELS
+from utils.plots.mil import SHORTCUT_TESTS
 from utils.report.rows import Row, cells, mark_legend, need, reference_link, reference_value
 from utils.report.sections import EMPTY, Page, command_of, sentence
 from utils.report.tables import collapsed, number, number_text, percent, table, value_text
@@ -78,10 +79,46 @@ def sweeps_section(page: Page) -> str:
     groups: dict[tuple, Sweeps] = {}
     for experiment in page.found.experiments:
         sweep = page.found.sweeps.get(experiment.folder)
-        if sweep and experiment.script == page.script:
+        if sweep and experiment.script == page.script and sweep.arguments["builder"] != "shortcut":
             kind = (sweep.arguments[key] for key in ("target", "builder", "mean_length", "std_length"))
             groups.setdefault(tuple(kind), []).append((experiment, sweep))
     return "\n\n".join(sweep_part(page.found, *group) for group in groups.items()) or EMPTY
+
+
+def shortcut_section(page: Page) -> str:
+    """Return a table of methods by test bags for every sweep of the builder shortcut."""
+    sweeps = [
+        (experiment, sweep)
+        for experiment in page.found.experiments
+        if (sweep := page.found.sweeps.get(experiment.folder))
+        and sweep.arguments.get("builder") == "shortcut"
+    ]
+    return "\n\n".join(shortcut_part(*one) for one in sweeps) or EMPTY
+
+
+def shortcut_part(experiment: Experiment, sweep: Result) -> str:
+    """Return the table of one sweep: the test AUC by which bags carry the shortcut."""
+    found = cells(sweep)
+    for made in found:
+        need(made, *SHORTCUT_TESTS)
+    several = len({made.arguments["train_bags"] for made in found}) > 1
+    lines = []
+    for made in found:
+        label = f"{made.arguments['method']}, n = {len(made.records)}"
+        label += f", {made.arguments['train_bags']} bags" if several else ""
+        lines.append([label, *(number_text(number(made, metric)) for metric in SHORTCUT_TESTS)])
+    bags = sorted({made.arguments["train_bags"] for made in found})
+    target, digit = sweep.arguments["target"], sweep.arguments["shortcut"]
+    note = sentence([f"{', '.join(map(str, bags))} training bags", *sweep_notes([(experiment, sweep)])])
+    return "\n\n".join(
+        [
+            f"**Is there a {target}? One more {digit} in:** test AUC",
+            table(["method", *(title for title, *_ in SHORTCUT_TESTS.values())], lines),
+            note,
+            commands([f"{sweep.config['command']} --name {experiment.name}"]),
+            f"![AUC by the bags that carry the digit]({sweep.folder.name}/auc.png)",
+        ]
+    )
 
 
 def sweep_part(found: Collection, kind: tuple, sweeps: Sweeps) -> str:

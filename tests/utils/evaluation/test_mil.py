@@ -7,9 +7,10 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from data.bags import Bags, build
-from models.mil import create_mil
+from data.bags import Bags, build, build_shortcut
+from models.mil import POOLINGS, create_mil
 from utils.evaluation.mil import (
+    area_scores,
     auc,
     bag_loss,
     best_threshold,
@@ -156,3 +157,27 @@ def test_the_criterion_of_an_epoch_is_the_error_of_the_auc(trained):
     assert found["val_loss"] == bag_loss(predicted["logits"], labels)
     positive = val.select(val.labels.nonzero().squeeze(1))
     assert set(validate_bags(digits, positive, "fp32")(model, 1)) == {"val_loss"}  # no AUC of one class
+
+
+def test_no_added_instance_makes_a_bag_less_positive_for_instance_max_but_for_the_others_it_can(digits):
+    kind = {"shortcut": 0, "mean_length": 5}
+    without, everywhere = (
+        build_shortcut(digits.labels, torch.arange(200), 60, carriers=c, **kind) for c in ("none", "both")
+    )
+    fell = {}
+    for method in POOLINGS:
+        torch.manual_seed(0)
+        model = create_mil("linear", method)
+        before, after = (predict_bags(model, digits, b)["probabilities"] for b in (without, everywhere))
+        fell[method] = bool((after < before - 1e-6).any())
+    assert fell.pop("instance-max") is False
+    assert all(fell.values())
+
+
+def test_areas_of_several_sets_of_bags_are_named(digits):
+    model = create_mil("linear", "mean")
+    bags = build(digits.labels, torch.arange(200), 40, mean_length=5)
+    negative = bags.select(torch.arange(0, 40, 2))
+    p = predict_bags(model, digits, bags)["probabilities"]
+    found = area_scores(model, digits, {"one": bags, "two": negative}, "fp32")
+    assert found == {"test_one_auc": pytest.approx(roc_auc_score(bags.labels, p))}  # none without a positive

@@ -118,3 +118,22 @@ def test_the_roc_curves_of_a_sweep_are_those_of_the_fewest_bags(drawn):
     labels = [line.get_label() for line in fig.axes[0].get_lines() if not line.get_label().startswith("_")]
     assert labels == ["max", "mean"]
     assert "50 training bags" in fig.axes[0].get_title()
+
+
+def test_a_shortcut_has_a_line_per_method_and_a_point_per_kind_of_test_bags(drawn):
+    def tested(method, bags, *means):
+        mean = dict(zip(plots.SHORTCUT_TESTS, means, strict=True))
+        runs = [{"seed": 0, **mean}, {"seed": 1, **mean}]
+        std = dict.fromkeys(mean, 0.05)
+        return {"method": method, "train_bags": bags, "runs": runs, "mean": mean, "std": std}
+
+    cells = [tested("mean", 200, 1.0, 0.8, 0.7, 0.1), tested("max", 200, 0.9, 0.9, 0.9, 0.8)]
+    fig = drawn(plots.shortcut_auc, [*cells, tested("max", 50, 0.5, 0.5, 0.5, 0.5)], None)
+    (axes,) = fig.axes
+    assert [x.get_text() for x in axes.get_yticklabels()] == ["mean", "max"]
+    points = [line.get_xdata()[0] for line in axes.get_lines() if line.get_marker() != "None"]
+    assert points == [1.0, 0.9, 0.8, 0.9, 0.7, 0.9, 0.1, 0.8]
+    assert axes.get_xlabel() == "test AUC, 200 training bags, mean ± 1 SD of 2 repeats"
+    assert len(fig.legends[0].get_texts()) == len(plots.SHORTCUT_TESTS)
+    bar = axes.collections[0].get_segments()[0]
+    assert np.allclose(sorted(bar[:, 0]), [0.95, 1.0])  # no AUC is above 1

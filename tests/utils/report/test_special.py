@@ -1,5 +1,7 @@
 """Sections of single scripts: ablations, combinations of members, sweeps, few labels."""
 
+import json
+
 import pytest
 from made_up import make_run, make_study, make_sweep, write_json
 
@@ -8,7 +10,13 @@ from utils.metrics.selection import COMBINATIONS
 from utils.report.pages import make_page
 from utils.report.paradigms import PARADIGMS
 from utils.report.sections import EMPTY, results_section
-from utils.report.special import ablations_section, combinations_table, study_section, sweeps_section
+from utils.report.special import (
+    ablations_section,
+    combinations_table,
+    shortcut_section,
+    study_section,
+    sweeps_section,
+)
 from utils.runs.results import read_collection
 
 
@@ -137,6 +145,29 @@ def test_sweeps_of_the_same_bags_share_a_table_and_other_bags_have_their_own(pag
     assert "| mean, n = 2 | 0.8000 ± 0.0014 |  |\n| mean, last epoch, n = 2 |  | 0.8500 ± 0.0014 |" in short
     assert "Last epoch: without validation bags; the epoch is chosen on 200 validation bags" in short
     assert "recipe: 8 bags a step, 1,800 an epoch" in long
+
+
+def test_a_shortcut_sweep_has_a_table_of_its_own(page, tmp_path):
+    folder = tmp_path / "mil" / "shortcut"
+    make_sweep(folder, {("mean", 200): 0.8, ("max", 200): 0.9}, builder="shortcut", shortcut=0)
+    with pytest.raises(
+        UserError, match=r"sweep.json: lacks test_clean_auc, test_both_auc, test_poisoned_auc$"
+    ):
+        shortcut_section(page("train_mil", sweep("shortcut")))
+    content = json.loads((folder / "sweep.json").read_text())
+    for made in content["cells"]:
+        for values in (*made["runs"], made["mean"], made["std"]):
+            values |= {f"test_{kind}_auc": 0.25 for kind in ("clean", "both", "poisoned")}
+    (folder / "sweep.json").write_text(json.dumps(content))
+    made = page("train_mil", sweep("shortcut"))
+    text = shortcut_section(made)
+    assert "**Is there a 9? One more 0 in:** test AUC" in text
+    assert "| mean, n = 2 | 0.8000 ± 0.0014 | 0.2500 ± 0.0000 | 0.2500 ± 0.0000 |" in text
+    assert "200 training bags; the epoch is chosen on 200 validation bags" in text
+    assert "--name shortcut" in text
+    assert "(shortcut/auc.png)" in text
+    assert sweeps_section(made) == EMPTY
+    assert shortcut_section(page("train_mil")) == EMPTY
 
 
 def test_an_unfinished_sweep_says_so(page, tmp_path):
