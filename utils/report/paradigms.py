@@ -9,7 +9,22 @@ from utils.report.figures import (
     few_label_pictures,
     representation_pictures,
 )
-from utils.report.rows import DataText, Row, bag_data, encoder_data, few_label_data, image_data
+from utils.report.metric_learning import (
+    accepts_section,
+    floors_section,
+    groups_section,
+    losses_section,
+    training_data_section,
+)
+from utils.report.rows import (
+    DataText,
+    Row,
+    bag_data,
+    embedding_data,
+    encoder_data,
+    few_label_data,
+    image_data,
+)
 from utils.report.sections import Page, references_section, results_section, runs_section
 from utils.report.special import (
     ablations_section,
@@ -74,6 +89,18 @@ PARADIGMS = {
         few_label_data,
         sections={"study": study_section},
         pictures=few_label_pictures,
+    ),
+    "train_triplet": Paradigm(
+        "Metric learning: three digits teach ten",
+        "test_10way_1shot_accuracy",
+        embedding_data,
+        sections={
+            "floors": floors_section,
+            "data": training_data_section,
+            "losses": losses_section,
+            "groups": groups_section,
+            "accepts": accepts_section,
+        },
     ),
     "train_mil": Paradigm(
         "Multiple instance learning",

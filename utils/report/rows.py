@@ -118,7 +118,7 @@ def cells(sweep: Result) -> list[Result]:
     encoders = dict(text.split("=", 1) for text in sweep.arguments.get("encoders") or ())
     for content in sweep.metrics["cells"]:
         head = {key: value for key, value in content.items() if isinstance(value, int | str)}
-        if file := encoders.get(str(head["method"]).partition("-")[0]):
+        if file := encoders.get(str(head.get("method")).partition("-")[0]):
             head["encoder"] = file
         config = {**sweep.config, "arguments": {**sweep.arguments, **head}}
         shared = {"dataset": sweep.arguments.get("dataset", "mnist"), "device": sweep.metrics["device"]}
@@ -205,6 +205,12 @@ def few_label_data(found: Collection, result: Result, metric: str) -> str:
     labels, images = result.arguments["labels"], result.metrics["mean"].get("train_images", 0)
     parts = [f"{labels:,} labelled"] if labels else []
     return ", ".join(parts + [f"{images - labels:,.0f} unlabelled"] * (images > labels))
+
+
+def embedding_data(found: Collection, result: Result, metric: str) -> str:
+    """Return the labelled images of an embedding, with those that validate: "300 labelled"."""
+    counts = [result.metrics["mean"].get(key) for key in ("train_images", "val_images")]
+    return "" if None in counts else f"{sum(counts):,.0f} labelled"
 
 
 def bag_data(found: Collection, result: Result, metric: str) -> str:

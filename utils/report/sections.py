@@ -35,6 +35,8 @@ SPREADS = {
     "interval": "(a to b): 95 % interval of a single run (Wilson)",
     "range": "a to b: range of libraries that overlap, drawn from one pool",
 }
+# By the last word of a metric.
+METRIC_NAMES = {"auc": "AUC", "1": "P@1", "r": "MAP@R"}
 BOUND = "≤: an upper bound, because the machine did other work, too"
 PARTIAL = "evaluation: its time was not taken"
 
@@ -71,7 +73,7 @@ def results_section(page: Page) -> str:
 
 def metric_title(rows: list[Row]) -> str:
     """ "test accuracy", or "test AUC or accuracy" for rows with one or the other."""
-    names = [row.number.metric.rpartition("_")[2].replace("auc", "AUC") for row in rows]
+    names = [METRIC_NAMES.get(last := row.number.metric.rpartition("_")[2], last) for row in rows]
     return f"test {' or '.join(dict.fromkeys(names))}"
 
 
