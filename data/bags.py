@@ -198,8 +198,9 @@ class BagLoader:
         for chosen in order[: self.count].split(self.batch_size):
             batch = self.bags.select(chosen)
             params = self.augment.draw(len(batch.indices), gen, size) if self.augment else None
-            images = prepare(self.set, batch.indices.to(device), self.augment, params)
-            yield batch.mask, images, self.labels[chosen.to(device)]
+            indices = batch.indices.to(device, non_blocking=True)
+            images = prepare(self.set, indices, self.augment, params)
+            yield batch.mask, images, self.labels[chosen.to(device, non_blocking=True)]
 
 
 def statistics(bags: Bags) -> dict[str, float]:

@@ -97,7 +97,7 @@ class BatchLoader:
             order = order[torch.randperm(len(order), generator=gen)]
         augment = self.augment if self.plain_from is None or number < self.plain_from else None
         images, labels = self.set.images, self.set.labels
-        for chosen in order.to(images.device).split(self.batch_size)[: len(self)]:
+        for chosen in order.to(images.device, non_blocking=True).split(self.batch_size)[: len(self)]:
             chosen = chosen.repeat_interleave(self.views)
             params = augment.draw(len(chosen), gen, images.shape[-1]) if augment else {}
             if self.world > 1:
@@ -175,7 +175,7 @@ class ClassBatches:
     def _batch(self, chosen: torch.Tensor, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the images at `chosen`, augmented and normalised, and their labels."""
         params = self.augment.draw(len(chosen), gen, self.set.images.shape[-1]) if self.augment else None
-        chosen = chosen.to(self.set.images.device)
+        chosen = chosen.to(self.set.images.device, non_blocking=True)
         return prepare(self.set, chosen, self.augment, params), self.set.labels[chosen]
 
     def _draw(self, members: torch.Tensor, gen: torch.Generator) -> torch.Tensor:

@@ -90,7 +90,7 @@ class GlyphBatches(ClassBatches):
 
     def _batch(self, chosen: torch.Tensor, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the images at `chosen` and synthetic ones, augmented and normalised, with their labels."""
-        chosen = chosen.to(self.set.images.device)
+        chosen = chosen.to(self.set.images.device, non_blocking=True)
         pixels = self.set.images[chosen].float().div_(255)
         pixels = torch.cat([pixels, self._glyphs(pixels, gen)])
         if self.augment:
@@ -108,11 +108,11 @@ class GlyphBatches(ClassBatches):
         turn = RESHAPE.draw(count, gen, pixels.shape[-1])
 
         def for_each_image(values):
-            return values.repeat_interleave(each, 0).to(pixels.device)
+            return values.repeat_interleave(each, 0).to(pixels.device, non_blocking=True)
 
-        blocks = pixels.unflatten(0, (classes, each))
+        blocks, order = pixels.unflatten(0, (classes, each)), order.to(pixels.device, non_blocking=True)
         # Of two classes the first one is also the third.
-        parts = [blocks[order[:, i % classes].to(pixels.device)].flatten(0, 1) for i in range(3)]
+        parts = [blocks[order[:, i % classes]].flatten(0, 1) for i in range(3)]
         joined = join(parts[0], parts[1], for_each_image(how[0]))
         again = join(joined, parts[2], for_each_image(how[1]))
         joined = torch.where(for_each_image(three).view(-1, 1, 1, 1), again, joined)

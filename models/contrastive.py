@@ -59,7 +59,8 @@ def nt_xent(features: torch.Tensor, temperature: float) -> torch.Tensor:
     equal (chance) it is log(V * B - 1).
     """
     features = _unit(features)
-    return _mean_loss(features, features.sum(1, keepdim=True), features.shape[1] - 1, temperature)
+    positives = torch.full((1, 1), features.shape[1] - 1, device=features.device)
+    return _mean_loss(features, features.sum(1, keepdim=True), positives, temperature)
 
 
 def supcon(features: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -97,7 +98,7 @@ def _mean_loss(features, class_sums, positives, temperature):
         similarity = (flat / temperature) @ flat.T
         similarity.fill_diagonal_(-torch.inf)
         away = similarity.logsumexp(1).view(features.shape[:2])
-        positives = torch.as_tensor(positives, device=features.device).expand_as(away)
+        positives = positives.expand_as(away)
         together = (features * (class_sums - features)).sum(2) / temperature / positives.clamp(min=1)
         anchors = positives > 0
         return torch.where(anchors, away - together, 0).sum() / anchors.sum().clamp(min=1)

@@ -81,7 +81,7 @@ class MIL(nn.Module):
         if not mask.any(1).all():
             raise ValueError("a bag without a single instance has no label: every row of the mask needs one")
         if images.ndim == 5:
-            images = images[mask.to(images.device)]
+            images = images.flatten(0, 1)[places(mask, images.device)]
         features = self.dropout(self.scale(self.encoder(images).float()))
         # Pooling is cheap; float32 distinguishes two bags even when both are nearly certain.
         with torch.autocast(images.device.type, enabled=False):
@@ -91,11 +91,18 @@ class MIL(nn.Module):
             return Pooled(log_odds(logits), attention, log_odds(self.head(features)))
 
 
+def places(mask: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return the positions (n,) on the device where the flattened mask (B, N), on the CPU, is true.
+
+    An index of known length: with the mask itself as an index, the host would wait for the device.
+    """
+    return mask.flatten().nonzero().squeeze(1).to(device, non_blocking=True)
+
+
 def pad(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Place values (n, D) where the mask (B, N) is true: (B, N, D), with zeros on padding."""
-    places = mask.flatten().nonzero().squeeze(1).to(values.device, non_blocking=True)
     padded = values.new_zeros(mask.numel(), values.shape[1])
-    return padded.index_copy(0, places, values).view(*mask.shape, -1)
+    return padded.index_copy(0, places(mask, values.device), values).view(*mask.shape, -1)
 
 
 def log_odds(logits: torch.Tensor) -> torch.Tensor:

@@ -123,22 +123,23 @@ def cluster_head(features: torch.Tensor, graph: "csr_array", clusters: int = 10,
     gen, statistics = generator(seed), common_scale(features)
     edges = graph.tocoo()
     rows, columns = (torch.from_numpy(x).long().to(features.device) for x in (edges.row, edges.col))
-    fitted = []
+    heads, losses = [], []
     for _ in range(HEADS):
         head = Probe(*statistics, clusters)
         weight = torch.randn(head.linear.weight.shape, generator=gen) / len(head.mean) ** 0.5
         head.linear.weight.data.copy_(weight)
         optimizer = torch.optim.Adam(head.linear.parameters(), HEAD_RATE)
         for _ in range(HEAD_STEPS):
-            batch = torch.randint(len(rows), (HEAD_BATCH,), generator=gen).to(features.device)
+            batch = torch.randint(len(rows), (HEAD_BATCH,), generator=gen)
+            batch = batch.to(features.device, non_blocking=True)
             loss = neighbour_loss(head(features[rows[batch]]), head(features[columns[batch]]), ENTROPY_WEIGHT)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        head.requires_grad_(False)
-        logits = head(features)
-        fitted.append((float(neighbour_loss(logits[rows], logits[columns], ENTROPY_WEIGHT)), head))
-    return min(fitted, key=lambda pair: pair[0])[1]
+        logits = head.requires_grad_(False)(features)
+        heads.append(head)
+        losses.append(neighbour_loss(logits[rows], logits[columns], ENTROPY_WEIGHT))
+    return heads[int(torch.stack(losses).cpu().argmin())]
 
 
 def clustering_scores(f: Features, clusters: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:

@@ -136,7 +136,7 @@ def fit_probe(
     steps: int = 300,
     classes: int = 10,
 ) -> Probe:
-    """Fit a Probe: the least mean cross-entropy plus decay / 2 * |weights|^2, by L-BFGS.
+    """Fit a Probe: the least `probe_loss`, by L-BFGS.
 
     It stops when the loss stops falling, after about 70 steps on trained features and 250 on random ones.
 
@@ -144,19 +144,24 @@ def fit_probe(
     features.
     """
     probe = Probe(*statistics, classes)
-    inputs, weight = (features - probe.mean) / probe.std, probe.linear.weight
+    inputs = (features - probe.mean) / probe.std
     optimizer = torch.optim.LBFGS(
         probe.linear.parameters(), max_iter=steps, history_size=10, line_search_fn="strong_wolfe"
     )
 
     def closure():
         optimizer.zero_grad()
-        loss = F.cross_entropy(probe.linear(inputs), labels) + decay / 2 * weight.square().sum()
+        loss = probe_loss(probe, inputs, labels, decay)
         loss.backward()
         return loss
 
     optimizer.step(closure)
     return probe.requires_grad_(False)
+
+
+def probe_loss(probe: Probe, inputs: torch.Tensor, labels: torch.Tensor, decay: float) -> torch.Tensor:
+    """Return the mean cross-entropy plus decay / 2 * |weights|^2; inputs: standardised features (N, D)."""
+    return F.cross_entropy(probe.linear(inputs), labels) + decay / 2 * probe.linear.weight.square().sum()
 
 
 def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:

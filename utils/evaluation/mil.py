@@ -6,18 +6,18 @@ import torch
 from data import ImageSet
 from data.bags import Bags
 from data.batches import prepare
-from models.mil import MIL
+from models.mil import MIL, places
 from utils.metrics.classification import wilson_interval
 from utils.plots.mil import RATES
 from utils.runs.folder import RunFolder
 from utils.training.fit import Validate
 from utils.training.forward import evaluation_mode
 
-# About this many instances are forwarded at a time.
+# Places for instances, padding included, that are forwarded at a time.
 INSTANCES = 2000
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict_bags(model: MIL, images: ImageSet, bags: Bags, precision: str = "fp32") -> dict[str, np.ndarray]:
     """Predict bags of images; return float32 arrays by name, in order.
 
@@ -25,15 +25,15 @@ def predict_bags(model: MIL, images: ImageSet, bags: Bags, precision: str = "fp3
     its bag's logit, and its own log-odds. precision: of the encoder, "fp32" or "bf16"; the pooling is fp32.
     """
     device = images.images.device
-    at_a_time = max(1, INSTANCES * len(bags) // int(bags.lengths.sum()))
+    at_a_time = max(1, INSTANCES // int(bags.lengths.max()))
     parts = []
     with evaluation_mode(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for chosen in torch.arange(len(bags)).split(at_a_time):
             some = bags.select(chosen)
-            mask = some.mask
-            pooled = model(prepare(images, some.indices.to(device)), mask)
-            mask = mask.to(device)
-            parts.append((pooled.logits, pooled.attention[mask], pooled.instances[mask]))
+            pooled = model(prepare(images, some.indices.to(device, non_blocking=True)), some.mask)
+            filled = places(some.mask, device)
+            attention, instances = (x.flatten()[filled] for x in (pooled.attention, pooled.instances))
+            parts.append((pooled.logits, attention, instances))
     names = ("logits", "attention", "instances")
     columns = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
     found = dict(zip(names, columns, strict=True))

@@ -223,7 +223,8 @@ def ranking_scores(test: Embedded, groups: dict) -> dict[str, float]:
 def pair_distances(found: Embedded, classes: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw PAIRS random pairs of one class and as many of two; return distances and which are the former."""
     gen = generator(seed, len(classes))
-    members = [(found.labels == value).nonzero().squeeze(1).cpu() for value in classes]
+    labels = found.labels.cpu()
+    members = [(labels == value).nonzero().squeeze(1) for value in classes]
     sizes = torch.tensor([len(m) for m in members])
     offsets, rows = sizes.cumsum(0) - sizes, torch.cat(members)
     first = torch.randint(len(classes), (2 * PAIRS,), generator=gen)
@@ -268,14 +269,15 @@ def class_rates(
     It accepts what is within the threshold. test_class_accept_rates, test_class_false_accept_rates: means
     over REFERENCES random support images of the class, none of them picked by hand.
     """
-    gen, accepts, false_accepts = generator(seed), [], []
+    gen, labels, rates = generator(seed), support.labels.cpu(), []
     for value in range(classes):
-        members = (support.labels == value).nonzero().squeeze(1).cpu()
+        members = (labels == value).nonzero().squeeze(1)
         chosen = members[torch.randperm(len(members), generator=gen)[:REFERENCES]]
-        within = torch.cdist(support.rows[chosen.to(support.rows.device)], test.rows) <= threshold
-        own = test.labels == value
-        accepts.append(round(float(within[:, own].float().mean()), 5))
-        false_accepts.append(round(float(within[:, ~own].float().mean()), 5))
+        chosen = chosen.to(support.rows.device, non_blocking=True)
+        within, own = torch.cdist(support.rows[chosen], test.rows) <= threshold, test.labels == value
+        shares = [(within & kind).sum() / (kind.sum() * len(chosen)) for kind in (own, ~own)]
+        rates.append(torch.stack(shares))
+    accepts, false_accepts = torch.stack(rates, 1).cpu().double().numpy().round(5).tolist()
     return {"test_class_accept_rates": accepts, "test_class_false_accept_rates": false_accepts}
 
 
