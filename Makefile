@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DATA_DIR ?= datasets
 
-.PHONY: demo test lint slow-test benchmark reproduce report check-report optional clean
+.PHONY: demo test lint slow-test reliability benchmark reproduce report check-report optional clean
 
 demo: $(VENV)/runtime
 	$(BIN)/python train_cnn.py --dataset mnist-5k --epochs 30 --name demo --overwrite
@@ -20,6 +20,10 @@ lint: $(VENV)/development
 
 slow-test: $(VENV)/development
 	MNIST_DIR=$(DATA_DIR) $(BIN)/python -m pytest -m slow
+
+# Faults by the hundred: bad arguments, damaged files, kills; minutes.
+reliability: $(VENV)/development
+	$(BIN)/python -m pytest -m reliability -n 2 --dist worksteal
 
 benchmark: $(VENV)/runtime
 	$(BIN)/python benchmark.py --data-dir $(DATA_DIR)

@@ -39,7 +39,8 @@ from benchmarks.moco import moco
 from benchmarks.roofline import roofline
 from benchmarks.simclr import simclr
 from benchmarks.triplet import triplet
-from utils.cli import Parser, choice, command, command_line, number, resolve_device
+from utils.arguments import Number, any_path
+from utils.cli import Parser, choice, command, command_line, resolve_device
 from utils.errors import UserError
 from utils.runs.folder import FORMAT, RunFolder, device_name, git_commit
 from utils.runs.results import read_experiments, read_json
@@ -54,15 +55,21 @@ def make_parser() -> Parser:
     choice(add, "--only", names, "benchmarks to run (default: all)", nargs="+", default=list(names))
     add(
         "--repeats",
-        type=number(int, 1),
+        type=Number(int, 1, 1000),
         default=5,
         metavar="N",
         help="measurements of each side (default: 5); of `epochs` always one",
     )
     add("--compile", action="store_true", help="torch.compile the network of `fast`")
     choice(add, "--device", ("auto", "cpu", "cuda"), "device (default: auto)", default="auto")
-    add("--data-dir", default="datasets", metavar="DIR", help="where the raw MNIST is (default: datasets)")
-    add("--results-dir", default="results", metavar="DIR", help="default: results")
+    add(
+        "--data-dir",
+        type=any_path,
+        default="datasets",
+        metavar="DIR",
+        help="where the raw MNIST is (default: datasets)",
+    )
+    add("--results-dir", type=any_path, default="results", metavar="DIR", help="default: results")
     return parser
 
 

@@ -21,7 +21,8 @@ import torch
 import train_mil
 from data import DataError, load
 from models import load_encoder
-from utils.cli import Parser, command, number
+from utils.arguments import Number, any_path
+from utils.cli import Parser, command
 from utils.errors import UserError
 from utils.inference import ensemble_predictor, knn_predictor, load_predictor
 from utils.inference.page import Page
@@ -40,10 +41,26 @@ POLICY = "default-src 'self' 'unsafe-inline'; img-src 'self' data:"
 def make_parser() -> Parser:
     parser = Parser(prog="demo.py", description=__doc__)
     add = parser.add_argument
-    add("--model", metavar="FILE", help="a best.pt or the folder of a run (default: the bundled classifier)")
-    add("--ensemble", metavar="RUN", help="the folder of a run of ensemble.py, beside the model")
-    add("--encoder", default=str(ENCODER), metavar="FILE", help="an encoder.pt (default: the bundled one)")
-    add("--port", type=number(int, 0, 65535), default=7860, metavar="N", help="default: 7860")
+    add(
+        "--model",
+        type=any_path,
+        metavar="FILE",
+        help="a best.pt or the folder of a run (default: the bundled classifier)",
+    )
+    add(
+        "--ensemble",
+        type=any_path,
+        metavar="RUN",
+        help="the folder of a run of ensemble.py, beside the model",
+    )
+    add(
+        "--encoder",
+        type=any_path,
+        default=str(ENCODER),
+        metavar="FILE",
+        help="an encoder.pt (default: the bundled one)",
+    )
+    add("--port", type=Number(int, 0, 65535), default=7860, metavar="N", help="default: 7860")
     return parser
 
 

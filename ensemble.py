@@ -22,6 +22,7 @@ import train_cnn
 from data import ImageSet
 from models import ENCODERS
 from utils import distributed
+from utils.arguments import LARGEST_SEED, Number, any_path, name_list
 from utils.cli import (
     Parser,
     choice,
@@ -29,7 +30,6 @@ from utils.cli import (
     command_lines,
     fill,
     load_data,
-    number,
     recipe_flags,
     recipe_table,
     resolve_machine,
@@ -57,6 +57,7 @@ from utils.training.config import COLUMNS, RECIPES
 from utils.training.members import MODES, choose_images, member_config, train_unit, training_units
 
 MEMBERS, VAL_FRACTION = 10, 0.1
+MOST_TRAININGS = 10_000
 # Flags that --from refuses, besides those of the recipe.
 TRAINING_FLAGS = ("models", "mode", "member_folds", "stacked", "val_fraction", "shifts", "dry_run")
 
@@ -70,18 +71,19 @@ def make_parser() -> Parser:
     )
     # fmt: off
     add = parser.add_argument_group("ensemble").add_argument
-    add("--members", type=number(int, 2), metavar="N",
+    add("--members", type=Number(int, 2, 1000), metavar="N",
         help=f"members of a library (default: {MEMBERS}, or all of --from)")
-    add("--model", "--models", dest="models", metavar="A[,B,...]",
+    add("--model", "--models", dest="models", type=name_list(ENCODERS), metavar="A[,B,...]",
         help=f"models of the members, in turn (default: cnn): {', '.join(ENCODERS)}")
-    add("--from", dest="sources", nargs="+", metavar="RUN", help="combine finished runs, train nothing")
+    add("--from", dest="sources", type=any_path, nargs="+", metavar="RUN",
+        help="combine finished runs, train nothing")
     choice(add, "--mode", MODES, "how members are trained (default: voting)")
-    add("--folds", dest="member_folds", type=number(int, 2), metavar="K",
+    add("--folds", dest="member_folds", type=Number(int, 2, 100), metavar="K",
         help="train every member on K folds; its validation predictions are out of fold")
     add("--stacked", action="store_true", help="train the members of a library at once, as one network")
-    add("--val-fraction", type=number(float, 0, 1, open_low=True, open_high=True), metavar="X",
+    add("--val-fraction", type=Number(float, 0, 1, open_low=True, open_high=True), metavar="X",
         help=f"share of the training images that validates (default: {VAL_FRACTION})")
-    add("--split-seed", type=number(int, 0), default=0, metavar="N",
+    add("--split-seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N",
         help="of the validation images (default: 0)")
     choice(add, "--combine", COMBINATIONS, "the headline (default: average; of fusion log_average)")
     # fmt: on
@@ -93,7 +95,9 @@ def parse(argv: list[str] | None = None) -> tuple:
     parser = make_parser()
     args = parser.parse_args(argv)
     if args.sources:
-        if given := [key for key in (*TRAINING_FLAGS, *COLUMNS) if getattr(args, key)]:
+        if given := [
+            key for key in (*TRAINING_FLAGS, *COLUMNS) if getattr(args, key) != parser.get_default(key)
+        ]:
             flag = given[0].removeprefix("member_").replace("_", "-")
             parser.error(f"--from trains nothing: leave out --{flag}")
         if args.runs > 1 and not args.members:
@@ -101,8 +105,6 @@ def parse(argv: list[str] | None = None) -> tuple:
     shown, resume = command_lines(parser, args)
     fill(args, {"models": "cnn", "mode": "voting"})
     models = args.models.split(",")
-    if unknown := [name for name in models if name not in ENCODERS]:
-        parser.error(f"unknown model {unknown[0]!r}: choose from {', '.join(ENCODERS)}")
     if args.member_folds and args.val_fraction:
         parser.error("--folds can't be combined with --val-fraction")
     if args.stacked and (args.mode not in ("voting", "bagging") or len(models) > 1):
@@ -120,6 +122,10 @@ def parse(argv: list[str] | None = None) -> tuple:
     )
     if not args.sources:
         fill(args, {"members": MEMBERS})
+        if len(models) > args.members:
+            parser.error(f"--members {args.members} is fewer than the {len(models)} models of --models")
+        if (count := args.runs * args.members * (args.member_folds or 1)) > MOST_TRAININGS:
+            parser.error(f"--runs, --members and --folds ask for {count:,} trainings: too many")
     resolve_machine(args)
     return args, shown, resume
 

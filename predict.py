@@ -29,7 +29,8 @@ import numpy as np
 
 from data import DataError, load
 from data.drawing import PICTURES, Drawing, open_picture
-from utils.cli import Parser, choice, command, dataset, resolve_device
+from utils.arguments import any_path, dataset
+from utils.cli import Parser, choice, command, resolve_device
 from utils.errors import UserError
 from utils.inference import Answer, Predictor, ensemble_predictor, knn_predictor, load_predictor
 from utils.inference.predictor import CLASSIFIER, best_file
@@ -67,12 +68,30 @@ class Result(NamedTuple):
 def make_parser() -> Parser:
     parser = Parser(prog="predict.py", usage="predict.py [flags] IMAGE...", description=__doc__)
     add = parser.add_argument
-    add("images", nargs="*", metavar="IMAGE", help="a picture, a folder of pictures, or a glob in quotes")
+    add(
+        "images",
+        nargs="*",
+        type=any_path,
+        metavar="IMAGE",
+        help="a picture, a folder of pictures, or a glob in quotes",
+    )
     add("--single", action="store_true", help="every picture holds one digit: don't look for several")
     add = parser.add_argument_group("model (default: the one that comes with the repository)").add_argument
-    add("--model", metavar="FILE", help="a best.pt, or the folder of a run")
-    add("--ensemble", metavar="RUN", help="the folder of a run of ensemble.py, with its weights")
-    add("--encoder", nargs="?", const="", metavar="FILE", help="k-NN on an encoder (default: SimCLR's)")
+    add("--model", type=any_path, metavar="FILE", help="a best.pt, or the folder of a run")
+    add(
+        "--ensemble",
+        type=any_path,
+        metavar="RUN",
+        help="the folder of a run of ensemble.py, with its weights",
+    )
+    add(
+        "--encoder",
+        nargs="?",
+        type=any_path,
+        const="",
+        metavar="FILE",
+        help="k-NN on an encoder (default: SimCLR's)",
+    )
     add(
         "--dataset",
         type=dataset,
@@ -80,13 +99,29 @@ def make_parser() -> Parser:
         metavar="NAME",
         help="labelled images of --encoder: a name or a path (default: mnist-5k)",
     )
-    add("--data-dir", default="datasets", metavar="DIR", help="where its files are (default: datasets)")
+    add(
+        "--data-dir",
+        type=any_path,
+        default="datasets",
+        metavar="DIR",
+        help="where its files are (default: datasets)",
+    )
     choice(add, "--device", ("auto", "cpu", "cuda", "mps"), "device (default: cpu)", default="cpu")
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", help="one JSON object per picture and line")
     add("--csv", action="store_true", help="one line per digit, with a header")
-    add("--show", metavar="FILE", help="draw each picture beside what the network sees, as a PNG")
-    add("--export", metavar="FILE", help="write --model for other programs: .onnx, .pt2 or .safetensors")
+    add(
+        "--show",
+        type=any_path,
+        metavar="FILE",
+        help="draw each picture beside what the network sees, as a PNG",
+    )
+    add(
+        "--export",
+        type=any_path,
+        metavar="FILE",
+        help="write --model for other programs: .onnx, .pt2 or .safetensors",
+    )
     return parser
 
 

@@ -13,6 +13,7 @@ that are not from a clean commit and experiments that were not run yet are liste
 import sys
 from pathlib import Path
 
+from utils.arguments import any_path
 from utils.cli import Parser, command
 from utils.report.pages import is_fresh, render, write
 from utils.runs.results import read_collection
@@ -22,10 +23,10 @@ def make_parser() -> Parser:
     parser = Parser(prog="report.py", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, name what is stale")
     parser.add_argument(
-        "--results-dir", type=Path, default=Path("results"), metavar="DIR", help="default: results"
+        "--results-dir", type=any_path, default="results", metavar="DIR", help="default: results"
     )
     parser.add_argument(
-        "--readme", type=Path, default=Path("README.md"), metavar="FILE", help="default: README.md"
+        "--readme", type=any_path, default="README.md", metavar="FILE", help="default: README.md"
     )
     return parser
 
@@ -34,8 +35,8 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Return 0, or 1 when anything is missing, damaged or (with --check) stale."""
     args = make_parser().parse_args(argv)
-    found = read_collection(args.results_dir)
-    outputs = render(found, args.readme)
+    found = read_collection(Path(args.results_dir))
+    outputs = render(found, Path(args.readme))
     if args.check:
         stale = [path for path, output in outputs.items() if not is_fresh(path, output)]
         found.faults += [f"{path}: stale; renew it with python report.py" for path in stale]

@@ -16,6 +16,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import report
+from utils.arguments import any_path
 from utils.cli import Parser, command
 from utils.errors import UserError
 from utils.report.front import experiment_time
@@ -67,7 +68,7 @@ def run(experiment: Experiment, args: Namespace) -> None:
     """Run one command to its end; UserError when it fails. Ctrl-C reaches it, and it says how to resume."""
     _, script, *flags = shlex.split(experiment.command)
     words = [sys.executable, str(Path(__file__).parent / script), *flags, "--name", experiment.name]
-    words += ["--results-dir", str(args.results_dir), "--data-dir", args.data_dir, "--resume"]
+    words += ["--results-dir", args.results_dir, "--data-dir", args.data_dir, "--resume"]
     if args.device:
         words += ["--device", args.device]
     print(f"\n{experiment.command}", flush=True)
@@ -86,10 +87,10 @@ def make_parser() -> Parser:
     add = parser.add_argument
     add("experiments", nargs="*", metavar="EXPERIMENT", help="a folder of results/, or one run in it")
     add("--list", action="store_true", help="run nothing")
-    add("--data-dir", default="datasets", metavar="DIR", help="default: datasets")
+    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="default: datasets")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), help="default: the best that is there")
-    add("--results-dir", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    add("--readme", type=Path, default=Path("README.md"), metavar="FILE", help="default: README.md")
+    add("--results-dir", type=any_path, default="results", metavar="DIR", help="default: results")
+    add("--readme", type=any_path, default="README.md", metavar="FILE", help="default: README.md")
     return parser
 
 
@@ -97,13 +98,13 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     experiments = choose(read_experiments(args.results_dir), args.experiments)
-    show_plan(read_collection(args.results_dir), experiments)
+    show_plan(read_collection(Path(args.results_dir)), experiments)
     if args.list:
         return 0
     for experiment in experiments:
         run(experiment, args)
     print()
-    return report.main(["--results-dir", str(args.results_dir), "--readme", str(args.readme)])
+    return report.main(["--results-dir", args.results_dir, "--readme", args.readme])
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from torch import nn
 from data import ImageSet, few_labels, folds, split
 from models import ENCODERS, create, read_model
 from utils import distributed
+from utils.arguments import Number
 from utils.cli import (
     Parser,
     choice,
@@ -27,7 +28,6 @@ from utils.cli import (
     command_lines,
     fill,
     load_data,
-    number,
     recipe_flags,
     recipe_table,
     resolve_machine,
@@ -63,14 +63,14 @@ def make_parser() -> Parser:
     choice(add, "--model", ENCODERS, "network (default: cnn)", default="cnn")
     add(
         "--val-fraction",
-        type=number(float, 0, 1, open_high=True),
+        type=Number(float, 0, 1, open_high=True),
         metavar="X",
-        help=f"share of the training images that validates (default: {VAL_FRACTION}); 0 trains on all",
+        help=f"share of the training images that validates (default: {VAL_FRACTION}), 0 trains on all",
     )
-    add("--folds", type=number(int, 2), metavar="K", help="stratified K-fold cross-validation")
+    add("--folds", type=Number(int, 2, 100), metavar="K", help="stratified K-fold cross-validation")
     add(
         "--labels-per-class",
-        type=number(int, 4),
+        type=Number(int, 4, 100000),
         metavar="N",
         help="use N labels per class, a quarter of them for validation",
     )

@@ -11,8 +11,6 @@ chooses its epoch, a quarter of the labels validates, and nothing else does. --t
 of the training images, with other draws. Results go to results/few_labels/<name>/: sweep.json and figures.
 """
 
-import argparse
-import re
 import time
 from argparse import Namespace
 
@@ -23,13 +21,13 @@ from torch import nn
 from data import ImageSet, few_labels, split
 from models import load_encoder
 from utils import distributed
+from utils.arguments import Number, named_path, number_list
 from utils.cli import (
     Parser,
     choice,
     command,
     command_lines,
     load_data,
-    number,
     resolve_machine,
     shared_flags,
 )
@@ -49,20 +47,6 @@ SHOWN_WRONG = 60
 NOT_USED = ("runs", "epochs", "batch_size", "lr", "rescore", "track", "compile")
 
 
-def label_counts(text: str) -> str:
-    """An argparse type: comma-separated numbers of labels; it stays a text, so that it can be shown."""
-    if not re.fullmatch(r"(0|[1-9]\d*)(,[1-9]\d*)*", text):
-        raise argparse.ArgumentTypeError(f"expected numbers of labels as in 0,10,100, not {text!r}")
-    return text
-
-
-def named_file(text: str) -> str:
-    """An argparse type: NAME=FILE."""
-    if not re.fullmatch(r"[a-z]\w*=.+", text) or text.startswith(("pixels=", "supcon=")):
-        raise argparse.ArgumentTypeError(f"expected NAME=FILE as in simclr=encoder.pt, not {text!r}")
-    return text
-
-
 def make_parser() -> Parser:
     parser = Parser(prog="train_few_labels.py", description=__doc__, parents=[shared_flags()])
     add = parser.add_argument_group("study").add_argument
@@ -72,11 +56,23 @@ def make_parser() -> Parser:
         help=f"default: all; without encoders {', '.join(method_names([]))}, and for each encoder "
         f"{', '.join(method_names(['NAME'])[len(method_names([])) :])}",
     )
-    add("--labels", type=label_counts, default=LABELS, metavar="N,N", help=f"in all (default: {LABELS})")
-    add("--draws", type=number(int, 1), default=10, metavar="N", help="draws of the labels (default: 10)")
+    add(
+        "--labels",
+        type=number_list(0, 1000000),
+        default=LABELS,
+        metavar="N,N",
+        help=f"in all (default: {LABELS})",
+    )
+    add(
+        "--draws",
+        type=Number(int, 1, 1000),
+        default=10,
+        metavar="N",
+        help="draws of the labels (default: 10)",
+    )
     add(
         "--encoders",
-        type=named_file,
+        type=named_path,
         nargs="+",
         metavar="NAME=FILE",
         help="pre-trained encoders, saved by train_simclr.py or train_moco.py",
@@ -98,7 +94,7 @@ def load_encoders(args: Namespace) -> dict[str, nn.Module]:
 def choose_methods(args: Namespace, encoders: dict[str, nn.Module]) -> list[str]:
     """Return the methods to compare; UserError for an unknown one."""
     known = method_names([name for name in encoders if name != "pixels"])
-    wanted = args.methods.split(",") if args.methods else known
+    wanted = args.methods.split(",") if args.methods is not None else known
     if unknown := [name for name in wanted if name not in known]:
         raise UserError(f"no method {unknown[0]!r}: choose from {', '.join(known)}; others need --encoders")
     return wanted

@@ -26,7 +26,6 @@ Those of a sweep go to one file, sweep.json, and its figures.
 import argparse
 import contextlib
 import math
-import re
 from dataclasses import replace
 
 import torch
@@ -36,6 +35,7 @@ from data.bags import BUILDERS, BagLoader, Bags, build, build_shortcut, statisti
 from models import load_encoder
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil, mil_loss
 from utils import distributed
+from utils.arguments import Number, any_path, number_list
 from utils.cli import (
     Parser,
     choice,
@@ -43,7 +43,6 @@ from utils.cli import (
     command_lines,
     fill,
     load_data,
-    number,
     optimizer_flags,
     recipe_table,
     resolve_machine,
@@ -87,6 +86,7 @@ VAL_FRACTION = 1 / 6
 # Among epochs that validation can't tell apart, the last one is a better choice than the luckiest one.
 AUC_ERROR = 0.01
 SWEEP_BAGS = "50,100,150,200,500"
+MOST_BAGS = 10_000
 # The published metrics in the figure hold only for these bags.
 PUBLISHED_BAGS = {"target": 9, "mean_length": 10, "std_length": 2, "builder": "balanced"}
 # Which test bags carry the shortcut, see data.bags.CARRIERS, by the name of their metric.
@@ -95,53 +95,48 @@ SHORTCUT_TESTS = {"clean": "none", "both": "both", "poisoned": "positive"}
 Data = tuple[ImageSet, ImageSet]
 
 
-def bag_counts(text: str) -> str:
-    """An argparse type: comma-separated numbers of bags; it stays a text, so that it can be shown."""
-    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
-        raise argparse.ArgumentTypeError(f"expected numbers of bags as in 50,100, not {text!r}")
-    return text
-
-
 def make_parser() -> Parser:
     parser = Parser(
         prog="train_mil.py",
         description=__doc__,
-        parents=[shared_flags(), optimizer_flags()],
+        parents=[shared_flags(least_batch=1), optimizer_flags()],
         epilog=recipe_table({"default": RECIPE}, "recipe"),
     )
-    share, open_share = number(float, 0, 1, open_low=True), number(float, 0, 1, open_high=True)
+    share, bags = Number(float, 0, 1, open_low=True), Number(int, 1, MOST_BAGS)
     # fmt: off
     add = parser.add_argument_group("repeats and sweeps").add_argument
-    add("--repeats", dest="runs", type=number(int, 1), metavar="N", help="the same as --runs")
-    add("--sweep", nargs="?", const=SWEEP_BAGS, type=bag_counts, metavar="N,N,...",
+    add("--repeats", dest="runs", type=Number(int, 1, 1000), metavar="N", help="the same as --runs")
+    add("--sweep", nargs="?", const=SWEEP_BAGS, type=number_list(1, MOST_BAGS), metavar="N,N,...",
         help=f"train every --method with each number of training bags (default: {SWEEP_BAGS})")
     add = parser.add_argument_group("bags").add_argument
     add("--target", default=9, metavar="CLASS",
         help="name or number of the class that makes a bag positive (default: 9)")
-    add("--mean-length", type=number(float, 1), default=10, metavar="X", help="of a bag (default: 10)")
-    add("--std-length", type=number(float, 0), default=2, metavar="X", help="of the length (default: 2)")
+    add("--mean-length", type=Number(float, 1, 500), default=10, metavar="X", help="of a bag (default: 10)")
+    add("--std-length", type=Number(float, 0, 500), default=2, metavar="X", help="of the length (default: 2)")
     choice(add, "--builder", (*BUILDERS, "shortcut"), "how bags are drawn (default: balanced)",
            default="balanced")
     add("--shortcut", metavar="CLASS",
         help="name or number of the class that only negative bags carry (default: the first but the target)")
-    add("--train-bags", type=number(int, 1), default=200, metavar="N", help="default: 200")
-    add("--val-bags", type=number(int, 0), default=200, metavar="N",
-        help="bags that choose epoch and threshold (default: 200); 0 for none")
-    add("--test-bags", type=number(int, 2), default=1000, metavar="N", help="default: 1000")
-    add("--show-bags", metavar="FILE", help="draw the first training bags, train nothing")
+    add("--train-bags", type=bags, default=200, metavar="N", help="default: 200")
+    add("--val-bags", type=Number(int, 0, MOST_BAGS), default=200, metavar="N",
+        help="bags that choose epoch and threshold (default: 200), 0 for none")
+    add("--test-bags", type=Number(int, 2, MOST_BAGS), default=1000, metavar="N", help="default: 1000")
+    add("--show-bags", type=any_path, metavar="FILE", help="draw the first training bags, train nothing")
     add = parser.add_argument_group("method").add_argument
     choice(add, "--method", POOLINGS, "pooling (default: attention; in a sweep all of them)")
     choice(add, "--model", MIL_ENCODERS, "instance encoder (default: fast)")
-    add("--encoder", metavar="FILE", help="start from an encoder or classifier that another script saved")
+    add("--encoder", type=any_path, metavar="FILE",
+        help="start from an encoder or classifier that another script saved")
     add("--freeze", action="store_true", help="don't train --encoder")
     add("--encoder-rate", type=share, default=0.1, metavar="X",
         help="learning rate of --encoder as a share of --lr (default: 0.1)")
-    add("--dropout", type=open_share, default=0.0, metavar="X", help="share of dropped features (default: 0)")
+    add("--dropout", type=Number(float, 0, 0.9), default=0.0, metavar="X",
+        help="share of dropped features (default: 0)")
     choice(add, "--augment", POLICIES, "augmentation policy (default: affine)")
-    add("--instance-weight", type=number(float, 0), default=1.0, metavar="X",
+    add("--instance-weight", type=Number(float, 0, 1000), default=1.0, metavar="X",
         help="weight of the instance loss in loss-attention (default: 1)")
-    add("--bags-per-epoch", type=number(int, 0), default=1800, metavar="N",
-        help="default: 1800; 0 for every bag once")
+    add("--bags-per-epoch", type=Number(int, 0, 1000000), default=1800, metavar="N",
+        help="default: 1800; 0: every bag once")
     # fmt: on
     return parser
 

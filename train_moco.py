@@ -21,6 +21,7 @@ from data import BatchLoader, ImageSet, split, view_batches
 from models import MoCo, across, contrastive_metrics, create, info_nce
 from models.contrastive import HEADS
 from utils import distributed
+from utils.arguments import Number
 from utils.cli import (
     Parser,
     choice,
@@ -29,7 +30,6 @@ from utils.cli import (
     evaluation_flags,
     fill,
     load_data,
-    number,
     optimizer_flags,
     recipe_table,
     resolve_machine,
@@ -85,14 +85,14 @@ def make_parser() -> Parser:
     )
     add = parser.add_argument_group("MoCo (defaults: the recipe's)").add_argument
     choice(add, "--head", HEADS, "projection head")
-    add("--queue", type=number(int, 2), metavar="K", help="keys to tell the right one from")
-    share = number(float, 0, 1, open_high=True)
-    add("--momentum", type=share, metavar="M", help="share of the key encoder that a step keeps, in [0, 1)")
+    add("--queue", type=Number(int, 2, 1000000), metavar="K", help="keys to tell the right one from")
+    share = Number(float, 0, 1, open_high=True)
+    add("--momentum", type=share, metavar="M", help="share of the key encoder that a step keeps")
     add(
         "--splits",
-        type=number(int, 1),
+        type=Number(int, 1, 1024),
         metavar="N",
-        help="groups of a batch with batch statistics of their own, shuffled between queries and keys; "
+        help="groups of a batch with batch statistics of their own, shuffled between queries and keys, "
         "1 for none",
     )
     return parser

@@ -22,6 +22,7 @@ from data import ImageSet, split, view_batches
 from models import ContrastiveModel, contrastive_metrics, create, nt_xent, supcon
 from models.contrastive import HEADS
 from utils import distributed
+from utils.arguments import Number
 from utils.cli import (
     Parser,
     choice,
@@ -30,7 +31,6 @@ from utils.cli import (
     evaluation_flags,
     fill,
     load_data,
-    number,
     optimizer_flags,
     recipe_table,
     resolve_machine,
@@ -94,7 +94,7 @@ def make_parser() -> Parser:
     choice(add, "--head", HEADS, "projection head (default: the recipe's)")
     add(
         "--chunk",
-        type=number(int, 2),
+        type=Number(int, 2, 65536),
         default=0,
         metavar="N",
         help="images forwarded at a time, to save memory (default: 0, the whole batch)",
@@ -171,8 +171,6 @@ def parse(argv: list[str] | None = None) -> tuple:
     args = parser.parse_args(argv)
     shown, resume = command_lines(parser, args)
     fill(args, RECIPES[args.method])
-    if args.batch_size < 2:
-        parser.error("--batch-size must be at least 2: a contrastive loss compares images")
     if args.schedule == "plateau":
         parser.error("--schedule plateau needs a validation loss, which pre-training doesn't have")
     resolve_machine(args)

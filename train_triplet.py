@@ -32,15 +32,14 @@ from models.triplet import (
     triplet_metrics,
 )
 from utils import distributed
+from utils.arguments import Number, any_path, number_list
 from utils.cli import (
     Parser,
     choice,
-    class_list,
     command,
     command_lines,
     fill,
     load_data,
-    number,
     optimizer_flags,
     recipe_table,
     resolve_machine,
@@ -101,26 +100,52 @@ def make_parser() -> Parser:
         epilog=recipe_table(RECIPES, "recipes"),
     )
     add = parser.add_argument_group("images to train on").add_argument
-    add("--classes", type=class_list, metavar="A,B,...", help="the digits to train on (default: all)")
-    add("--images-per-class", type=number(int, 3), metavar="N", help="drawn per run (default: all)")
+    add(
+        "--classes",
+        type=number_list(0, 9999, least=2),
+        metavar="A,B,...",
+        help="the digits to train on (default: all)",
+    )
+    add("--images-per-class", type=Number(int, 3, 100000), metavar="N", help="drawn per run (default: all)")
     choice(add, "--recipe", RECIPES, "defaults (default: few with --images-per-class, else all)")
     choice(add, "--class-augment", CLASS_AUGMENTS, "classes made from the given ones")
-    add("--glyphs", type=number(int, 1), metavar="G", help="synthetic classes per batch, with glyphs")
-    add("--batch-classes", type=number(int, 2), metavar="P", help="classes per batch")
-    add("--batch-images", type=number(int, 2), metavar="K", help="images per class and batch")
-    add("--steps", type=number(int, 0), metavar="N", help="steps per epoch; 0 for one pass over the images")
+    add("--glyphs", type=Number(int, 1, 1000), metavar="G", help="synthetic classes per batch, with glyphs")
+    add("--batch-classes", type=Number(int, 2, 1000), metavar="P", help="classes per batch")
+    add("--batch-images", type=Number(int, 2, 1000), metavar="K", help="images per class and batch")
+    add(
+        "--steps",
+        type=Number(int, 0, 1000000),
+        metavar="N",
+        help="steps per epoch, 0: one pass over the images",
+    )
     add("--sweep", action="store_true", help="train on 2 to 10 digits, and on few to many images of three")
     add = parser.add_argument_group("metric learning (defaults: the recipe's)").add_argument
     choice(add, "--loss", LOSSES, "loss")
     choice(add, "--mining", MINERS, "triplets of the triplet loss")
-    add("--margin", type=number(float, 0), metavar="X", help="of the triplet and the contrastive loss")
+    add("--margin", type=Number(float, 0, 1000), metavar="X", help="of the triplet and the contrastive loss")
     choice(add, "--distance", DISTANCES, "distance of the triplet and the contrastive loss")
     choice(add, "--head", HEADS, "projection head, for the training only")
     add = parser.add_argument_group("evaluation").add_argument
-    add("--copies", type=number(int, 0), metavar="N", help="deformed copies to average an embedding over")
-    add("--episodes", type=number(int, 2), default=1000, metavar="N", help="of each kind (default: 1000)")
+    add(
+        "--copies",
+        type=Number(int, 0, 1000),
+        metavar="N",
+        help="deformed copies to average an embedding over",
+    )
+    add(
+        "--episodes",
+        type=Number(int, 2, 10000),
+        default=1000,
+        metavar="N",
+        help="of each kind (default: 1000)",
+    )
     add("--floors", action="store_true", help="also score pixels, deformed pixels and an untrained encoder")
-    add("--compare", metavar="FILE", help="also score the encoder in FILE, e.g. encoder.pt of SimCLR")
+    add(
+        "--compare",
+        type=any_path,
+        metavar="FILE",
+        help="also score the encoder in FILE, e.g. encoder.pt of SimCLR",
+    )
     return parser
 
 

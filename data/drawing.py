@@ -7,6 +7,7 @@ same to any picture: it finds the ink, tells digits of a written number apart, a
 
 import itertools
 import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,14 +54,14 @@ class Drawing(NamedTuple):
 
 def open_picture(path: Path | str) -> Image.Image:
     """Open a picture file and read all of it. Raises DataError for a missing, foreign or damaged file."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise DataError(f"{path}: {'a folder' if os.path.isdir(path) else 'no file'}, not a picture")
     try:
         with Image.open(path) as picture:
             picture.load()
             return ImageOps.exif_transpose(picture)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{path}: a folder, not a picture") from error
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not a picture, or of an unknown format") from error
     except Image.DecompressionBombError as error:

@@ -5,7 +5,9 @@ facts as JSON in the file's metadata.
 """
 
 import functools
+import hashlib
 import json
+import os
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -40,17 +42,19 @@ class SavedModel(NamedTuple):
 
 
 def save_model(path: Path | str, model: nn.Module, name: str, data: dict, **options) -> None:
-    """Write {"format", "name", "options", "data", "weights"} so that `create(name, **options)` can be loaded.
+    """Write {"format", "name", "options", "data", "digest", "weights"} of a model that `create` made.
 
-    data: as in SavedModel, e.g. `ImageSet.description`.
+    `create(name, **options)` makes it again. data: as in SavedModel, e.g. `ImageSet.description`.
     """
     weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    facts = {"format": FORMAT, "name": name, "options": options, "data": data}
-    if str(path).endswith(".safetensors"):
+    half = str(path).endswith(".safetensors")
+    if half:
+        weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+    facts = {"format": FORMAT, "name": name, "options": options, "data": data, "digest": digest(weights)}
+    if half:
         from safetensors.torch import save_file
 
-        half = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
-        save_file(half, path, {key: json.dumps(value) for key, value in facts.items()})
+        save_file(weights, path, {key: json.dumps(value) for key, value in facts.items()})
     else:
         torch.save({**facts, "weights": weights}, path)
 
@@ -59,23 +63,40 @@ def read_model(path: Path | str, create: Callable[..., nn.Module] = create) -> S
     """Rebuild the model that `save_model` wrote, on the CPU, with what the file says about it.
 
     create: the function that made the model, called with the saved name and options. Raises CheckpointError
-    for any missing or unexpected weight, and for a file of another kind.
+    for any missing or unexpected weight, for weights that have changed since or are not finite, and for a
+    file of another kind.
     """
+    if not os.path.isfile(path):  # a pipe would be waited for
+        raise CheckpointError(f"{path}: {'not a file' if os.path.exists(path) else 'no such file'}")
     try:
         content = _read(path)
         name, options, weights = content["name"], content["options"], content["weights"]
-        data = content.get("data", {})
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file") from error
+        data, form = content.get("data", {}), content["format"]
     except Exception as error:  # torch.load raises half a dozen types for a damaged file
         raise CheckpointError(f"{path}: not a model file of this project") from error
+    if form != FORMAT:
+        raise CheckpointError(f"{path}: format {form!r}, but this code reads format {FORMAT}")
     try:
         model = create(name, **options)
         model.load_state_dict(weights)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise CheckpointError(f"{path}: does not hold a {name!r}: {reason}") from error
+    # Files from before digests were saved have none.
+    if content.get("digest", "") not in ("", digest(weights)):
+        raise CheckpointError(f"{path}: damaged: the weights have changed since they were saved")
+    if not all(value.isfinite().all() for value in weights.values()):
+        raise CheckpointError(f"{path}: weights that are not finite: the training diverged")
     return SavedModel(model, name, options, data)
+
+
+def digest(weights: dict[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of the names, types, shapes and bytes of weights on the CPU, sorted by name."""
+    whole = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        whole.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        whole.update(value.contiguous().flatten().view(torch.uint8).numpy())
+    return whole.hexdigest()
 
 
 def _read(path):

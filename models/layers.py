@@ -17,7 +17,9 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float):
         super().__init__()
-        self.level = round(p * 256)
+        if not 0 <= p < 1:
+            raise ValueError(f"the share of dropped activations must be in [0, 1), not {p}")
+        self.level = min(round(p * 256), 255)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.level == 0:

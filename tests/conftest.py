@@ -1,7 +1,8 @@
 """Fixtures that all tests share, and the rule for tests on the real MNIST.
 
 Tests marked `slow` measure accuracy on the real MNIST. They run only with `pytest -m slow`, from the folder
-in the environment variable MNIST_DIR, else ../shared/data beside the repository, else datasets/.
+in the environment variable MNIST_DIR, else ../shared/data beside the repository, else datasets/. Those marked
+`reliability` run only with `pytest -m reliability`.
 """
 
 import pytest
@@ -21,9 +22,9 @@ def pytest_collection_modifyitems(config, items):
         if real_mnist() is None:
             for item in slow:
                 item.add_marker(pytest.mark.skip(reason="no MNIST files: set MNIST_DIR"))
-    elif slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    elif aside := [item for item in items if {"slow", "reliability"} & set(item.keywords)]:
+        config.hook.pytest_deselected(items=aside)
+        items[:] = [item for item in items if item not in set(aside)]
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,8 @@ EDGES = {
     "evaluation": ["plots", "training"],
     "inference": ["evaluation"],
     "report": ["evaluation"],
-    "cli": ["evaluation"],
+    "arguments": ["data"],
+    "cli": ["arguments", "evaluation"],
     "scripts": ["cli", "inference", "report", "benchmarks"],
     "benchmarks": ["scripts"],
 }

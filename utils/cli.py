@@ -2,21 +2,31 @@
 
 import argparse
 import functools
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 
 from data import DATASETS, POLICIES, VIEW_PARTS, DataError, ImageSet, load
 from models import ENCODERS, CheckpointError
 from utils import distributed
+from utils.arguments import LARGEST_SEED, Number, any_path, dataset, name_list, run_name
 from utils.errors import UserError
 from utils.runs.folder import BOOKKEEPING, RunFolder
 from utils.training.config import OPTIMIZERS, SCHEDULES
+
+MOST_EPOCHS = 100_000
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """argparse's, with the bounds of every number."""
+
+    def _get_help_string(self, action):
+        bounds = f", in {action.type.bounds}" if isinstance(action.type, Number) else ""
+        return f"{action.help}{bounds}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,12 +36,12 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **kwargs):
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("formatter_class", HelpFormatter)
         kwargs.setdefault("usage", f"{kwargs.get('prog', 'python script.py')} [flags]")
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (--help lists all flags)\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (--help lists all flags)\n")
 
 
 def recipe_table(recipes: dict[str, dict], title: str) -> str:
@@ -48,74 +58,6 @@ def recipe_table(recipes: dict[str, dict], title: str) -> str:
     return "\n".join([f"{title}:", *(f"  {line.rstrip()}" for line in lines)])
 
 
-def number(
-    kind: type,
-    low: float | None = None,
-    high: float | None = None,
-    open_low: bool = False,
-    open_high: bool = False,
-) -> Callable[[str], Any]:
-    """Return an argparse type: an int or float within bounds, which the error names."""
-    bounds = []
-    if low is not None:
-        bounds.append(f"{'above' if open_low else 'at least'} {low}")
-    if high is not None:
-        bounds.append(f"{'below' if open_high else 'at most'} {high}")
-
-    def parse(text):
-        noun = "a whole number" if kind is int else "a number"
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"expected {noun}, not {text!r}") from None
-        # Written so that NaN fails every comparison.
-        above = low is None or (value > low if open_low else value >= low)
-        below = high is None or (value < high if open_high else value <= high)
-        if not (above and below):
-            raise argparse.ArgumentTypeError(f"must be {' and '.join(bounds)}, not {text}")
-        return value
-
-    return parse
-
-
-def run_name(text: str) -> str:
-    """An argparse type: the name of a run's folder."""
-    if not re.fullmatch(r"\w[\w.-]*", text):
-        raise argparse.ArgumentTypeError(
-            f"a run's name has letters, digits, '.', '_' and '-' only, not {text!r}"
-        )
-    return text
-
-
-def dataset(text: str) -> str:
-    """An argparse type: one of DATASETS, or the path of a data set of one's own."""
-    if text not in DATASETS and not Path(text).exists():
-        raise argparse.ArgumentTypeError(
-            f"no data set and no path {text!r}: choose from {', '.join(DATASETS)}, or name a path"
-        )
-    return text
-
-
-def class_list(text: str) -> str:
-    """An argparse type: two or more different classes, as whole numbers with commas."""
-    chosen = text.split(",")
-    if not all(word.isdecimal() for word in chosen) or len(set(map(int, chosen))) != len(chosen):
-        raise argparse.ArgumentTypeError(f"expected different whole numbers with commas, not {text!r}")
-    if len(chosen) < 2:
-        raise argparse.ArgumentTypeError(f"expected at least 2 classes, not {text!r}")
-    return text
-
-
-def view_parts(text: str) -> str:
-    """An argparse type: comma-separated names of VIEW_PARTS."""
-    unknown = [part for part in text.split(",") if part not in VIEW_PARTS]
-    if unknown:
-        raise argparse.ArgumentTypeError(
-            f"unknown part of the augmentation {unknown[0]!r}: choose from {', '.join(VIEW_PARTS)}"
-        )
-    return text
-
-
 def choice(add: Callable, flag: str, choices: Iterable[str], help: str, **kwargs) -> None:
     """Add a flag with named choices, listed in its help instead of its usage line."""
     names = tuple(choices)
@@ -125,8 +67,11 @@ def choice(add: Callable, flag: str, choices: Iterable[str], help: str, **kwargs
 # --- Flags that scripts share ---
 
 
-def shared_flags() -> argparse.ArgumentParser:
-    """Return the flags of every script, as a parent parser."""
+def shared_flags(least_batch: int = 2) -> argparse.ArgumentParser:
+    """Return the flags of every script, as a parent parser.
+
+    least_batch: of --batch-size. Batch normalisation can't be trained on a batch of one image.
+    """
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("data and run folder").add_argument
     add(
@@ -137,8 +82,14 @@ def shared_flags() -> argparse.ArgumentParser:
         help=f"data set (default: mnist): {', '.join(DATASETS)}, or the path of your own: a folder with "
         "train/<class>/*.png or IDX files, or an .npz file with x_train, y_train",
     )
-    add("--data-dir", default="datasets", metavar="DIR", help="where its files are (default: datasets)")
-    add("--results-dir", default="results", metavar="DIR", help="default: results")
+    add(
+        "--data-dir",
+        type=any_path,
+        default="datasets",
+        metavar="DIR",
+        help="where its files are (default: datasets)",
+    )
+    add("--results-dir", type=any_path, default="results", metavar="DIR", help="default: results")
     add("--name", type=run_name, metavar="NAME", help="the run's folder (default: the next free name)")
     add("--resume", action="store_true", help="continue the run --name where it stopped")
     add("--overwrite", action="store_true", help="replace the run --name")
@@ -163,19 +114,19 @@ def shared_flags() -> argparse.ArgumentParser:
     add("--compile", action="store_true", help="compile the network with torch.compile")
     add("--dry-run", action="store_true", help="one batch through everything, in the folder dry-run")
     add = parser.add_argument_group("training").add_argument
-    add("--seed", type=number(int, 0), default=0, metavar="N", help="default: 0")
+    add("--seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N", help="default: 0")
     add(
         "--runs",
-        type=number(int, 1),
+        type=Number(int, 1, 1000),
         default=1,
         metavar="N",
         help="trainings, with seeds seed, seed + 1, ... (default: 1)",
     )
-    add("--epochs", type=number(int, 1), metavar="N", help="default: the recipe's")
-    add("--batch-size", type=number(int, 1), metavar="N", help="default: the recipe's")
+    add("--epochs", type=Number(int, 1, MOST_EPOCHS), metavar="N", help="default: the recipe's")
+    add("--batch-size", type=Number(int, least_batch, 65536), metavar="N", help="default: the recipe's")
     add(
         "--lr",
-        type=number(float, 0, open_low=True),
+        type=Number(float, 0, 100, open_low=True),
         metavar="X",
         help="peak learning rate (default: the recipe's)",
     )
@@ -187,16 +138,24 @@ def optimizer_flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("optimisation (defaults: the recipe's, see below)").add_argument
     choice(add, "--optimizer", OPTIMIZERS, "optimiser")
-    add("--weight-decay", type=number(float, 0), metavar="X", help="not applied to biases and normalisation")
+    add(
+        "--weight-decay",
+        type=Number(float, 0, 100),
+        metavar="X",
+        help="not applied to biases and normalisation",
+    )
     choice(add, "--schedule", SCHEDULES, "learning-rate schedule")
     add(
         "--ema",
-        type=number(float, 0, 1, open_high=True),
+        type=Number(float, 0, 1, open_high=True),
         metavar="X",
-        help="decay of the moving average of the weights; 0 for none",
+        help="decay of the moving average of the weights, 0 for none",
     )
     add(
-        "--clip-norm", type=number(float, 0), metavar="X", help="largest norm of the gradient; 0 for no limit"
+        "--clip-norm",
+        type=Number(float, 0, 1000000),
+        metavar="X",
+        help="largest norm of the gradient, 0 for no limit",
     )
     return parser
 
@@ -206,17 +165,22 @@ def recipe_flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, parents=[optimizer_flags()])
     add = parser.add_argument_group("recipe (defaults: see below)").add_argument
     choice(add, "--augment", POLICIES, "augmentation policy")
-    add("--plain-epochs", type=number(int, 0), metavar="N", help="last epochs without augmentation")
-    add("--label-smoothing", type=number(float, 0, 1, open_high=True), metavar="X", help="share in [0, 1)")
+    add(
+        "--plain-epochs",
+        type=Number(int, 0, MOST_EPOCHS),
+        metavar="N",
+        help="last epochs without augmentation",
+    )
+    add("--label-smoothing", type=Number(float, 0, 1, open_high=True), metavar="X", help="share")
     add(
         "--patience",
-        type=number(int, 0),
+        type=Number(int, 0, MOST_EPOCHS),
         metavar="N",
-        help="stop after N epochs without a lower validation loss; 0 for never",
+        help="stop after N epochs without a lower validation loss, 0 for never",
     )
     add(
         "--shifts",
-        type=number(int, 0, 4),
+        type=Number(int, 0, 4),
         default=0,
         metavar="N",
         help="average predictions over all shifts of an image by up to N pixels (default: 0)",
@@ -229,17 +193,17 @@ def view_flags(encoders: Iterable[str] = ENCODERS) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("contrastive learning (defaults: the recipe's, see below)").add_argument
     choice(add, "--encoder", encoders, "network to train")
-    add("--temperature", type=number(float, 0, open_low=True), metavar="X", help="of the contrastive loss")
+    add("--temperature", type=Number(float, 0.001, 100), metavar="X", help="of the contrastive loss")
     add(
         "--views",
-        type=view_parts,
+        type=name_list(VIEW_PARTS),
         metavar="A,B,...",
         help=f"parts of the augmentation, with commas: {', '.join(VIEW_PARTS)}",
     )
-    add("--strength", type=number(float, 0), metavar="X", help="factor on all ranges of the views")
+    add("--strength", type=Number(float, 0, 10), metavar="X", help="factor on all ranges of the views")
     add(
         "--knn-every",
-        type=number(int, 1),
+        type=Number(int, 1, MOST_EPOCHS),
         default=5,
         metavar="N",
         help="epochs between k-NN checks on validation images (default: 5)",
@@ -253,7 +217,7 @@ def evaluation_flags() -> argparse.ArgumentParser:
     add = parser.add_argument_group("evaluation of the encoder").add_argument
     add(
         "--draws",
-        type=number(int, 1),
+        type=Number(int, 1, 1000),
         default=10,
         metavar="N",
         help="draws of 1, 10 and 100 labels per class (default: 10)",

@@ -1,5 +1,7 @@
 """Model files: they open anywhere, hold what another program needs, and name what doesn't fit."""
 
+import os
+
 import pytest
 import torch
 from helpers import FACTS
@@ -72,6 +74,15 @@ def with_options(**options):
     return lambda content: content.update(options=options)
 
 
+def with_a_flipped_bit(content):
+    content["weights"]["head.bias"].view(torch.int32)[3] ^= 1
+
+
+def with_weights_that_are_not_finite(content):
+    content["weights"]["head.bias"][3] = torch.nan
+    del content["digest"]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -83,6 +94,10 @@ def with_options(**options):
         (with_options(depth=5), "depth"),
         (lambda content: content.pop("weights"), "not a model file"),
         (lambda content: content.update(weights=3), "does not hold a 'linear'"),
+        (lambda content: content.update(format=2), "format 2, but this code reads format 1"),
+        (lambda content: content.pop("format"), "not a model file"),
+        (with_a_flipped_bit, "damaged: the weights have changed"),
+        (with_weights_that_are_not_finite, "not finite"),
     ],
 )
 def test_weights_that_do_not_fit_are_an_error_that_names_the_file(tmp_path, change, reason):
@@ -110,6 +125,29 @@ def test_a_torch_file_of_something_else_is_an_error(tmp_path, content):
     torch.save(content, tmp_path / "m.pt")
     with pytest.raises(CheckpointError, match="not a model file"):
         load_model(tmp_path / "m.pt")
+
+
+def test_what_is_no_file_is_an_error_and_no_pipe_is_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "."):
+        with pytest.raises(CheckpointError, match="not a file"):
+            load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_flipped_bit_anywhere_in_the_weights_is_seen(tmp_path, suffix):
+    path = tmp_path / f"m{suffix}"
+    save_model(path, create("linear"), "linear", FACTS)
+    content = path.read_bytes()
+    weights = read_model(path).model.state_dict()["head.weight"]
+    raw = (weights.half() if suffix == ".safetensors" else weights).numpy().tobytes()
+    start = content.index(raw)
+    for place in (0, len(raw) // 2, len(raw) - 1):
+        flipped = bytearray(content)
+        flipped[start + place] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises(CheckpointError, match="damaged"):
+            read_model(path)
 
 
 def test_a_missing_file_is_an_error(tmp_path):

@@ -17,7 +17,6 @@ from utils.cli import (
     command_lines,
     fill,
     load_data,
-    number,
     recipe_table,
     resolve_device,
     resolve_machine,
@@ -26,27 +25,6 @@ from utils.cli import (
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.training.config import RECIPES
-
-
-@pytest.mark.parametrize(
-    ("kind", "bounds", "good", "bad"),
-    [
-        (int, {"low": 1}, "1", ["0", "-3", "1.5", "x", ""]),
-        (float, {"low": 0, "high": 1, "open_high": True}, "0", ["1", "-0.1", "nan", "x"]),
-        (float, {"low": 0, "open_low": True}, "1e-9", ["0", "-1", "nan"]),
-    ],
-)
-def test_numbers_have_bounds(kind, bounds, good, bad):
-    parse = number(kind, **bounds)
-    assert parse(good) == kind(good)
-    for text in bad:
-        with pytest.raises(argparse.ArgumentTypeError):
-            parse(text)
-
-
-def test_the_error_names_the_bound():
-    with pytest.raises(argparse.ArgumentTypeError, match="must be at least 1, not 0"):
-        number(int, 1)("0")
 
 
 @pytest.mark.parametrize(

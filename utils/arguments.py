@@ -1,0 +1,121 @@
+"""Argument types: what a flag may hold. Each returns the value, or says in one line what it expects."""
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from data import DATASETS
+
+# Every seed of a script is --seed plus a number of trainings; scikit-learn takes seeds below 2^32.
+LARGEST_SEED = 2**31 - 1
+LONGEST_NAME = 200  # bytes; file systems take 255
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite int or float within bounds, which --help and the error name.
+
+    open_low, open_high: the bound itself is excluded.
+    """
+
+    kind: type
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
+
+    @property
+    def bounds(self) -> str:
+        """As an interval, e.g. "[0, 1)"."""
+        return f"{'[('[self.open_low]}{self.low}, {self.high}{'])'[self.open_high]}"
+
+    def __call__(self, text: str) -> Any:
+        noun = "a whole number" if self.kind is int else "a number"
+        try:
+            value = self.kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected {noun}, not {text[:80]!r}") from None
+        # Written so that NaN fails every comparison.
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        if not (above and below):
+            raise argparse.ArgumentTypeError(f"must be in {self.bounds}, not {text[:80]}")
+        return value
+
+
+def number_list(low: int, high: int, least: int = 1) -> Callable[[str], str]:
+    """Return the type of `least` or more different whole numbers from low to high, with commas.
+
+    They stay a text, so that they can be shown.
+    """
+
+    def parse(text):
+        values = list(map(Number(int, low, high), text.split(",")))
+        if len(set(values)) < len(values):
+            raise argparse.ArgumentTypeError(f"expected different numbers with commas, not {text[:80]!r}")
+        if len(values) < least:
+            raise argparse.ArgumentTypeError(f"expected at least {least} numbers with commas, not {text!r}")
+        return ",".join(map(str, values))
+
+    return parse
+
+
+def name_list(known: Collection[str]) -> Callable[[str], str]:
+    """Return the type of one or more of the known names, with commas; they stay a text."""
+
+    def parse(text):
+        if unknown := [name for name in text.split(",") if name not in known]:
+            raise argparse.ArgumentTypeError(
+                f"unknown name {unknown[0][:80]!r}: choose from {', '.join(known)}"
+            )
+        return text
+
+    return parse
+
+
+def any_path(text: str) -> str:
+    """A path that this system can hold, whether or not anything is there."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, not an empty text")
+    try:
+        text.encode()
+        os.stat(text)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except (OSError, ValueError) as error:  # too long, a circle of links, a zero byte, not UTF-8
+        reason = getattr(error, "strerror", None) or "it has characters that no path can have"
+        raise argparse.ArgumentTypeError(f"not a path: {reason}: {text[:80]!r}") from None
+    return text
+
+
+def named_path(text: str) -> str:
+    """NAME=PATH, where the name is one that a table or a figure can show."""
+    name, _, where = text.partition("=")
+    if not re.fullmatch(r"[a-z]\w{0,40}", name) or not where:
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=FILE as in simclr=encoder.pt, the name in small letters, not {text[:80]!r}"
+        )
+    any_path(where)
+    return text
+
+
+def run_name(text: str) -> str:
+    """The name of a run's folder."""
+    if not re.fullmatch(r"\w[\w.-]*", text) or len(text.encode()) > LONGEST_NAME:
+        raise argparse.ArgumentTypeError(
+            f"a run's name has letters, digits, '.', '_' and '-' only, and at most {LONGEST_NAME} bytes, "
+            f"not {text[:80]!r}"
+        )
+    return text
+
+
+def dataset(text: str) -> str:
+    """One of DATASETS, or the path of a data set of one's own."""
+    if text not in DATASETS and not os.path.exists(any_path(text)):
+        raise argparse.ArgumentTypeError(
+            f"no data set and no path {text[:80]!r}: choose from {', '.join(DATASETS)}, or name a path"
+        )
+    return text
