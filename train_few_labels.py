@@ -33,7 +33,7 @@ from utils.cli import (
 )
 from utils.errors import UserError, value_errors_as
 from utils.evaluation.options import EncoderOptions
-from utils.evaluation.study import Study, method_names, needs_labels, uses_unlabelled
+from utils.evaluation.study import OWN_SOURCES, Study, method_names, needs_labels, uses_unlabelled
 from utils.plots import few_labels as plots
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.sweep import collect, read_records
@@ -190,6 +190,9 @@ def parse(argv: list[str] | None = None) -> tuple:
     args = parser.parse_args(argv)
     if unused := [name for name in NOT_USED if getattr(args, name) != parser.get_default(name)]:
         parser.error(f"--{unused[0].replace('_', '-')} has no use here: every method has its own recipe")
+    names = [text.partition("=")[0] for text in args.encoders or ()]
+    if taken := [name for i, name in enumerate(names) if name in (*OWN_SOURCES, *names[:i])]:
+        parser.error(f"--encoders: the name {taken[0]!r} is taken")
     shown, resume = command_lines(parser, args)
     if args.dry_run:
         args.labels, args.draws = "0,10", 1

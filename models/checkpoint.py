@@ -95,7 +95,7 @@ def digest(weights: dict[str, torch.Tensor]) -> str:
     whole = hashlib.sha256()
     for name, value in sorted(weights.items()):
         whole.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
-        whole.update(value.contiguous().flatten().view(torch.uint8).numpy())
+        whole.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
     return whole.hexdigest()
 
 

@@ -113,15 +113,13 @@ def test_offline_digits_dry(tmp_path, short):
     [
         (["--labels", "200"], "must be from 1 to 18"),
         (["--labels", "15"], "multiple of the 10 classes"),
-        (["--labels", "ten"], "numbers of labels"),
+        (["--encoders", "pixels=x.pt"], "'pixels' is taken"),
+        (["--encoders", "a=x.pt", "a=y.pt"], "'a' is taken"),
         (["--methods", "simclr-knn"], "others need --encoders"),
         (["--methods", "mlp1", "--labels", "0"], "nothing to do"),
         (["--methods", "svm"], "no method 'svm'"),
-        (["--encoders", "encoder.pt"], "NAME=FILE"),
         (["--encoders", "simclr=nowhere.pt"], "no such file"),
-        (["--encoders", "pixels=x.pt"], "NAME=FILE"),
         (["--epochs", "3"], "own recipe"),
-        (["--draws", "0"], "at least 1"),
     ],
 )
 def test_bad_input_ends_with_one_line_and_code_2(tmp_path, tiny_dir, wrong, said, capsys):

@@ -149,7 +149,7 @@ def few_digits(monkeypatch, digits):
 
 
 @pytest.mark.usefixtures("few_digits")
-@pytest.mark.parametrize(("script", "flag", "kind"), path_cases())
+@pytest.mark.parametrize(("script", "flag", "kind"), list(path_cases()))
 def test_a_path_to_another_thing_is_refused_in_one_line(
     script, flag, kind, things, picture, tiny_dir, results, capsys
 ):

@@ -22,6 +22,8 @@ from utils.training.forward import forward_all
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+# Of features, besides the encoders that are given.
+OWN_SOURCES = ("pixels", "supcon")
 # What can be done with features, by the name of the output in FewLabels.
 ON_FEATURES = ("knn", "linear")
 ON_ENCODER = (*ON_FEATURES, "finetuned", "spread", "self_trained", "consistent")
@@ -51,7 +53,7 @@ def uses_unlabelled(method: str) -> bool:
 
 def method_names(encoders: Sequence[str]) -> list[str]:
     """Return the names of all methods, given those of the pre-trained encoders."""
-    frozen = [f"{source}-{what}" for source in ("pixels", "supcon") for what in ON_FEATURES]
+    frozen = [f"{source}-{what}" for source in OWN_SOURCES for what in ON_FEATURES]
     return [
         *SCRATCH,
         *frozen,
