@@ -10,7 +10,9 @@ from PIL import Image
 import ensemble
 import predict
 import train_cnn
+import train_few_labels
 import train_mil
+import train_moco
 import train_simclr
 from models import read_model
 from utils.evaluation import few_labels
@@ -35,7 +37,7 @@ def few_figures(monkeypatch, request):
     """Figures take most of a test's time: they are drawn once for each script, of 26 classes."""
     params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     if params.get("own") != 26 or params.get("more"):
-        for script in (ensemble, train_cnn, train_mil, train_simclr):
+        for script in (ensemble, train_cnn, train_mil, train_moco, train_simclr):
             monkeypatch.setattr(script, "draw", lambda *args: None)
 
 
@@ -123,8 +125,22 @@ def test_train_simclr(tmp_path, own, monkeypatch):
     assert (tmp_path / "simclr" / "own" / "map.png").exists() == (len(names) == 26)
 
 
+def test_train_moco_and_few_labels_on_its_encoder(tmp_path, own, monkeypatch):
+    path, names = own
+    shorten_evaluation(monkeypatch)
+    small = ("--encoder", "fast", "--epochs", "1", "--batch-size", "16", "--queue", "32", "--draws", "1")
+    train_moco.main(flags(path, tmp_path, *small, "--quiet"))
+    encoder = tmp_path / "moco" / "own" / "encoder.pt"
+    counts = f"{len(names)},{4 * len(names)}"
+    more = ("--encoders", f"moco={encoder}", "--methods", "pixels-knn,moco-linear", "--labels", counts)
+    content = train_few_labels.main(flags(path, tmp_path, *more, "--draws", "2", "--quiet"))
+    cells = {(c["method"], c["labels"]): c["mean"]["test_accuracy"] for c in content["cells"]}
+    assert len(cells) == 4
+    assert cells["pixels-knn", 4 * len(names)] > 0.9
+
+
 def test_an_unknown_data_set_is_one_line(tmp_path, capsys):
-    for script in (train_cnn, train_mil, train_simclr, ensemble):
+    for script in (train_cnn, train_few_labels, train_mil, train_moco, train_simclr, ensemble):
         with pytest.raises(SystemExit) as stop:
             script.main(["--dataset", str(tmp_path / "nowhere")])
         assert stop.value.code == 2

@@ -4,11 +4,15 @@ import importlib
 import re
 import shlex
 
+import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import ROOT, optional
+from PIL import Image
+
+from data import load
 
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "results").glob("*/README.md"))]
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "results").glob("*/README.md"))]
 COMMAND = re.compile(r"(?:python|torchrun[^\n`]*) (\w+\.py\b[^\n`|]*)")
 COMMANDS = sorted({line for page in PAGES for line in COMMAND.findall(page.read_text())})
 
@@ -18,13 +22,41 @@ def page(request):
     return request.param
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the files that the README's examples name."""
+    folder = tmp_path_factory.mktemp("readme")
+    digits, _ = load("mnist-5k", "")
+    images, labels = digits.images[:60, 0].numpy(), digits.labels[:60].numpy()
+    seven = images[int((labels == 7).argmax())]
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        for place in (
+            "scans",
+            f"photos/{'train' if i < 40 else 'test'}/{'even' if label % 2 == 0 else 'odd'}",
+        ):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).resize((60, 60)).save(folder / place / f"{i}.jpg")
+    Image.fromarray(seven).save(folder / "seven.png")
+    named = {"x": digits.images[:, 0].numpy()[::10], "y": digits.labels.numpy()[::10]}
+    parts = {"train": slice(0, 300), "test": slice(300, None)}
+    arrays = {f"{x}_{part}": named[x][rows] for part, rows in parts.items() for x in "xy"}
+    np.savez(folder / "letters.npz", **arrays)
+    return folder
+
+
+@pytest.fixture
+def files(folder, monkeypatch):
+    """Change to that folder."""
+    monkeypatch.chdir(folder)
+
+
 def test_there_are_pages_and_commands_to_check():
     assert len(PAGES) > 4
     assert len(COMMANDS) > 40
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_parses_with_its_scripts_parser(line):
+def test_every_command_parses_with_its_scripts_parser(line, files):
     script, *words = shlex.split(line, comments=True)
     parser = importlib.import_module(script.removesuffix(".py")).make_parser()
     parser.parse_args([word for word in words if word != "--help"])
@@ -40,6 +72,22 @@ def test_every_link_and_figure_leads_to_a_file(page):
     links = [*re.findall(r"\]\(([^)\s]+)\)", text), *re.findall(r'<img src="([^"]+)"', text)]
     missing = [x for x in links if not x.startswith("http") and not (page.parent / x).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize(("title", "count"), [("Use a trained model", 4), ("Your own data", 2)])
+def test_the_commands_run(title, count, files, capsys):
+    section = README.read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
+    lines = COMMAND.findall(section)
+    assert len(lines) == count
+    for line in lines:
+        script, *words = shlex.split(line, comments=True)
+        if script == "demo.py":
+            continue  # it serves until it is stopped; test_demo.py draws on its page
+        if "--export" in words:
+            optional("onnx", "onnxscript", "onnxruntime")
+        importlib.import_module(script.removesuffix(".py")).main(words)
+        shown = capsys.readouterr().out
+        assert "seven.png" not in words or re.search(r"seven\.png\S* +7 ", shown), shown
 
 
 def test_no_line_begins_with_a_value(page):
