@@ -59,8 +59,7 @@ def test_a_run_writes_all_its_files_and_scores(tmp_path, tiny_dir, figures, caps
         "test_unseen_7way_1shot_accuracy",
         "test_precision_at_1",
         "test_map_at_r",
-        "test_knn_accuracy",
-        "test_linear_accuracy",
+        "val_letters_10way_1shot_accuracy",
         "test_unseen_equal_error_rate",
     ):
         assert 0 <= record[name] <= 1

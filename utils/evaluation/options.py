@@ -38,12 +38,6 @@ class EncoderOptions:
         return cls(**{**options, "max_steps": 1 if args.dry_run else None, **changes})
 
 
-# k-NN and the linear probe alone.
-FROZEN_ONLY = EncoderOptions(
-    floors=False, clustering=False, augmented_probe=False, finetune=False, few_labels=False
-)
-
-
 @contextlib.contextmanager
 def stopwatch(record: dict, name: str) -> Iterator[None]:
     """Add the seconds that the block takes to record["<name>_seconds"]."""

@@ -12,6 +12,7 @@ from torch import nn
 
 from data import Augment, ImageSet, few_labels, generator, in_order
 from data.episodes import Episodes, draw_episodes
+from data.letters import letters
 from models import create, load_encoder
 from models.triplet import TRIPLET_ENCODERS
 from utils.evaluation.clustering import tsne_map
@@ -118,10 +119,12 @@ def evaluate_retrieval(
     record: dict = episode_scores(support, test, groups, options, seed)
     record |= ranking_scores(test, groups)
     found, pairs = verification_scores(val, test, groups, seed)
+    record |= letter_scores(encoder, train_set, options, seed)
     record |= found | class_rates(support, test, found["val_threshold"], len(test_set.classes), seed)
     first = torch.stack([(support.labels == value).nonzero()[0, 0] for value in groups[""]])
     arrays = {
         "seen": torch.tensor(options.seen),
+        "test_labels": test.labels,
         "embeddings": test.rows.half(),
         "shown_support": pool[first.cpu()],
         "shown_distances": torch.cdist(support.rows[first], test.rows).half(),
@@ -191,6 +194,31 @@ def episode_scores(
         accuracies = episode_accuracies(support.rows, test.rows, episodes, options.unit)
         key = f"test_{name}_accuracy"
         record[key], record[f"{key}_low"], record[f"{key}_high"] = mean_interval(accuracies)
+    return record
+
+
+def letter_scores(
+    encoder: nn.Module, like: ImageSet, options: RetrievalOptions, seed: int
+) -> dict[str, float]:
+    """Return the accuracy of 10-way episodes over printed letters, which no encoder is trained on.
+
+    It is what to tune by: it knows neither test images nor digits that are to be unseen.
+    """
+    images = letters(like)
+    found, record = embed(encoder, images, None, options), {}
+    for shots in SHOTS:
+        episodes = draw_episodes(
+            found.labels.cpu(),
+            None,
+            range(len(images.classes)),
+            shots=shots,
+            queries=options.queries,
+            ways=10,
+            count=options.episodes,
+            seed=seed,
+        )
+        accuracies = episode_accuracies(found.rows, found.rows, episodes, options.unit)
+        record[f"val_letters_10way_{shots}shot_accuracy"] = float(accuracies.mean())
     return record
 
 
