@@ -17,7 +17,6 @@ EPISODES = {
     "map_at_r": "MAP@R",
 }
 FLOORS = {
-    "": "trained",
     "pixels_": "raw pixels",
     "deformed_": "nearest of 32 deformed copies, pixels",
     "untrained_": "the same encoder, untrained",
@@ -50,19 +49,21 @@ def first_of_runs(page: Page) -> list[Row]:
 
 
 def floors_section(page: Page) -> str:
-    """Return what a trained encoder has to beat, for every run that scored it (--floors, --compare)."""
-    parts = []
-    for row in first_of_runs(page):
-        result, mean = row.result, row.result.metrics["mean"]
-        lines = [
-            [name, *(shown(result, f"test_{prefix}{metric}") for metric in EPISODES)]
-            for prefix, name in FLOORS.items()
-            if f"test_{prefix}10way_1shot_accuracy" in mean
-        ]
-        if len(lines) > 1:
-            head = table([row.experiment.name, *EPISODES.values()], lines)
-            parts.append(f"{head}\n\nn = {row.number.samples}.")
-    return "\n\n".join(parts) or EMPTY
+    """Return what the first run has to beat: the encoders of --floors and --compare, of whichever run."""
+    trained = [(row, "", row.experiment.name) for row in first_of_runs(page)[:1]]
+    floors = [
+        (row, prefix, name)
+        for row in page.of_section("floors")
+        for prefix, name in FLOORS.items()
+        if f"test_{prefix}10way_1shot_accuracy" in row.result.metrics["mean"]
+    ]
+    if not floors:
+        return EMPTY
+    lines = [
+        [name, *(shown(row.result, f"test_{prefix}{metric}") for metric in EPISODES), row.number.samples]
+        for row, prefix, name in (*trained, *floors)
+    ]
+    return table(["embedding", *EPISODES.values(), "n"], lines)
 
 
 def groups_section(page: Page) -> str:

@@ -52,16 +52,18 @@ def page(tmp_path):
     return make
 
 
-def test_the_page_of_a_run(page):
+def test_the_page_of_a_run(page, tmp_path):
     rows = [{"label": "1-shot"}, {"label": "P@1", "metric": "test_precision_at_1"}]
-    made = page({"name": "few", "command": COMMAND, "rows": rows})
+    floors = {"name": "floors", "command": COMMAND, "section": "floors"}
+    make_run(tmp_path / "triplet" / "floors", [record()], "train_triplet", COMMAND)
+    made = page({"name": "few", "command": COMMAND, "rows": rows}, floors)
     assert made.found.faults == []
     text = results_section(made)
     assert "| 1-shot | 300 labelled | 80.50 ± 0.71 % | 2 runs |" in text
     assert "test accuracy or P@1" in text
     floors = floors_section(made)
-    assert "| trained | 80.50 ± 0.71 % | 92.00 ± 0.00 % | 78.00 ± 0.00 % |" in floors
-    assert "| raw pixels | 43.70 ± 0.00 % |  |" in floors
+    assert "| few | 80.50 ± 0.71 % | 92.00 ± 0.00 % | 78.00 ± 0.00 % |" in floors
+    assert "| raw pixels | 43.70 % |  |" in floors
     assert "untrained" not in floors
     groups = groups_section(made)
     assert "| few | all | 95.00" in groups
