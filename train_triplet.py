@@ -78,7 +78,7 @@ ALL = {
 }
 FEW = {
     **ALL, "encoder": "compact", "temperature": 0.05, "class_augment": "glyphs", "batch_classes": 8,
-    "batch_images": 6, "views": "affine,elastic,blur", "strength": 1.0, "epochs": 20, "steps": 50,
+    "batch_images": 6, "views": "affine,elastic,blur", "strength": 1.0, "epochs": 12, "steps": 50,
     "copies": 4,
 }
 ORIGINAL = {
