@@ -11,7 +11,7 @@ compute the logit z of the bag:
 Bags of different lengths come as a mask (B, N) and the instances without padding.
 """
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +70,10 @@ class MIL(nn.Module):
         if self.frozen:
             self.encoder.eval()
         return self
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the encoder: what comes after it depends on the lengths of the bags, which the host knows."""
+        self.encoder.compile(*args, **kwargs)
 
     def forward(self, images: torch.Tensor, mask: torch.Tensor) -> Pooled:
         """Compute the outputs for B bags.
