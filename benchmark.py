@@ -2,6 +2,7 @@
 
     python benchmark.py                           all of them; about 35 minutes on 2 CPU cores
     python benchmark.py --only augment roofline   two minutes
+    python benchmark.py --device cuda --list      what would be measured there; needs no GPU
     python benchmark.py --device cuda --compile
 
 fast       seconds of training to 99.0 % accuracy: the recipe `fast` against the usual PyTorch program;
@@ -23,7 +24,9 @@ medians, and ratios of medians with the range of the ratios of each repeat. Ours
 turns, so that a slower hour of the machine meets both. Close other programs first.
 """
 
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,12 +34,12 @@ import torch
 from benchmarks.augment import augment
 from benchmarks.ensemble import ensemble
 from benchmarks.epochs import epochs
-from benchmarks.fast import fast
+from benchmarks.fast import GPU_SECONDS, fast
 from benchmarks.layers import layers
 from benchmarks.measure import line
-from benchmarks.mil import mil
+from benchmarks.mil import BATCH, TARGET, mil
 from benchmarks.moco import moco
-from benchmarks.roofline import roofline
+from benchmarks.roofline import SIZES, roofline
 from benchmarks.simclr import simclr
 from benchmarks.triplet import triplet
 from utils.arguments import Number, any_path
@@ -46,6 +49,17 @@ from utils.runs.folder import FORMAT, RunFolder, device_name, git_commit
 from utils.runs.results import read_experiments, read_json
 
 BENCHMARKS = {f.__name__: f for f in (fast, augment, simclr, moco, mil, roofline, ensemble, triplet, layers)}
+# What is different on a GPU. Everywhere the clock is read when the GPU has finished, and ours trains in bf16.
+ON_GPU = {
+    "fast": f"goal: {GPU_SECONDS} s, after a training that loads the kernels and is not counted",
+    "simclr": "memory: the peak of CUDA's allocator",
+    "mil": f"{BATCH['cuda']} bags a step; goal: {TARGET['cuda']} times the standard way",
+    "roofline": f"the peak is that of products of up to {max(SIZES['cuda']):,} rows",
+    "ensemble": "goal: ten stacked members in the time of three",
+    "triplet": "memory: the peak of CUDA's allocator",
+    "layers": "Dropout is torch's own there: a ratio of 1",
+    "epochs": "one CPU thread feeds the GPU",
+}
 
 
 def make_parser() -> Parser:
@@ -61,6 +75,7 @@ def make_parser() -> Parser:
         help="measurements of each side (default: 5); of `epochs` always one",
     )
     add("--compile", action="store_true", help="torch.compile the network of `fast`")
+    add("--list", action="store_true", help="say what would be measured, measure nothing")
     choice(add, "--device", ("auto", "cpu", "cuda"), "device (default: auto)", default="auto")
     add(
         "--data-dir",
@@ -84,13 +99,29 @@ def open_folder(results_dir: Path | str) -> RunFolder:
     return RunFolder(folder)
 
 
+def plan(names: Sequence[str], device: str, repeats: int) -> str:
+    """Say in a few lines what these benchmarks measure on a device, which need not be there."""
+    lines = [f"on {device}, {repeats} repeats of each side:"]
+    for name, measure in {**BENCHMARKS, "epochs": epochs}.items():
+        if name in names:
+            module = sys.modules[measure.__module__]
+            lines.append(f"{name:9} {(module.__doc__ or '').splitlines()[0]}")
+            if device == "cuda" and name in ON_GPU:
+                lines.append(f"{'':9} {ON_GPU[name]}")
+    return "\n".join(lines)
+
+
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
     shown = command_line(parser, args)
     no_gpu = args.device == "auto" and not torch.cuda.is_available()
-    device = resolve_device("cpu" if no_gpu else args.device)
+    name = "cpu" if no_gpu else args.device
+    if args.list:
+        print(plan(args.only, "cuda" if name == "auto" else name, args.repeats))
+        return
+    device = resolve_device(name)
     results = open_folder(args.results_dir)
     machine = {"device": device_name(device), "cpu": device_name("cpu"), "threads": torch.get_num_threads()}
     head = {"repeats": args.repeats, "torch": torch.__version__, "commit": git_commit(), "command": shown}

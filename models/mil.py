@@ -72,7 +72,7 @@ class MIL(nn.Module):
         return self
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the encoder: what comes after it depends on the lengths of the bags, which the host knows."""
+        """Compile the encoder; what comes after it depends on the lengths of the bags."""
         self.encoder.compile(*args, **kwargs)
 
     def forward(self, images: torch.Tensor, mask: torch.Tensor) -> Pooled:

@@ -52,6 +52,20 @@ def test_epochs_writes_times_json(small_dir, tmp_path, monkeypatch):
     assert list((tmp_path / "benchmarks").iterdir()) == []
 
 
+def test_what_would_be_measured_on_a_gpu_is_said_without_one(tmp_path, capsys):
+    results = tmp_path / "results"
+    benchmark.main(["--device", "cuda", "--list", "--results-dir", str(results)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "on cuda, 5 repeats of each side:"
+    named = [line.split()[0] for line in lines[1:] if not line.startswith(" ")]
+    assert named == [*benchmark.BENCHMARKS, "epochs"]
+    assert set(benchmark.ON_GPU) < set(named)
+    assert any("0.5 s" in line for line in lines)
+    benchmark.main(["--device", "cpu", "--only", "fast", "--list"])
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert not results.exists()
+
+
 @pytest.mark.parametrize("flags", [["--repeats", "0"], ["--only", "slow"], ["--device", "tpu"]])
 def test_a_bad_flag_is_one_line_and_exit_code_2(flags, capsys):
     with pytest.raises(SystemExit) as stopped:
