@@ -89,8 +89,9 @@ def gather(rows: torch.Tensor) -> torch.Tensor:
     """
     if world() == 1:
         return rows
-    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world())]
-    dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    # On the CPU: numbers on a GPU would have to be waited for.
+    counts = [torch.zeros(1, dtype=torch.int64) for _ in range(world())]
+    dist.all_gather(counts, torch.tensor([len(rows)]))
     padded = rows.new_zeros(max(int(n) for n in counts), *rows.shape[1:])
     padded[: len(rows)] = rows.detach()
     parts = [torch.zeros_like(padded) for _ in counts]
@@ -99,6 +100,15 @@ def gather(rows: torch.Tensor) -> torch.Tensor:
     if rows.requires_grad:
         parts[rank()] = rows.detach() + world() * (rows - rows.detach())
     return torch.cat(parts)
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Return the (picklable) values of all ranks, in the order of the ranks."""
+    if world() == 1:
+        return [value]
+    found = [None] * world()
+    dist.all_gather_object(found, value)
+    return found
 
 
 def _synchronise_batch_norm(module):

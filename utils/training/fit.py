@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from models import CheckpointError
+from utils import distributed
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.runs.tracking import Tracker
@@ -65,7 +66,8 @@ def fit(
     if validate is None and config.needs_validation:
         raise ValueError("early stopping and the plateau schedule need `validate`")
     steps = min(len(batches), config.max_steps or len(batches))
-    training = Training(model, config, steps, groups, criterion, tolerance)
+    shared = getattr(batches, "world", 1) > 1  # the ranks train together, each on its piece of a batch
+    training = Training(model, config, steps, groups, criterion, tolerance, shared)
     if run:
         training.restore(run)
     if config.compile:
@@ -146,7 +148,9 @@ class Training:
         groups: list[dict] | None = None,
         criterion: str = "val_loss",
         tolerance: float = 0.0,
+        shared: bool = False,
     ):
+        self.shared = shared
         self.model, self.config, self.criterion, self.tolerance = model, config, criterion, tolerance
         self.device = next(model.parameters()).device
         self.optimizer = make_optimizer(groups or [{"params": list(model.parameters())}], config)
@@ -223,9 +227,15 @@ class Training:
             "averaged": self.averaged.state_dict() if self.averaged else None,
             "best": self.best,
             "counters": [self.epoch, self.step, self.seconds, self.stopped],
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "rng": self._random_states(),
         }
+
+    def _random_states(self) -> list[dict]:
+        """Return the states of the random generators of every rank that shares this training."""
+        own = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            own["cuda"] = torch.cuda.get_rng_state(self.device)
+        return distributed.gather_objects(own) if self.shared else [own]
 
     def restore(self, run: RunFolder) -> None:
         """Resume from the checkpoint of the run, if there is one; drop history lines written after it."""
@@ -242,9 +252,13 @@ class Training:
                 self.averaged.load_state_dict(state["averaged"])
             self.best = state["best"]
             self.epoch, self.step, self.seconds, self.stopped = state["counters"]
-            torch.set_rng_state(state["rng"])
-            if state["cuda_rng"] is not None and self.device.type == "cuda":
-                torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+            random = state["rng"]
+            if isinstance(random, torch.Tensor):  # a checkpoint from before there was one for each rank
+                random = [{"cpu": random, "cuda": state["cuda_rng"]}]
+            own = random[distributed.rank() if self.shared and len(random) == distributed.world() else 0]
+            torch.set_rng_state(own["cpu"])
+            if own.get("cuda") is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(own["cuda"], self.device)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{run.path('last.pt')}: the checkpoint of another model: {error}"

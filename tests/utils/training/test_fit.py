@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from data import BatchLoader
 from models import CheckpointError
 from models.layers import Dropout
+from utils import distributed
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.training.config import FitConfig
@@ -206,6 +207,46 @@ def test_four_epochs_are_two_epochs_and_resume_two_bit_for_bit(tmp_path, digits,
     assert facts["best_epoch"] == facts_2["best_epoch"]
     drop = lambda lines: [{**line, "seconds": 0} for line in lines]  # noqa: E731
     assert drop(run.history()) == drop(unbroken.history())
+
+
+def test_every_rank_resumes_with_its_own_random_state(tmp_path, monkeypatch):
+    """With dropout and pieces of unequal size the generators of the ranks drift apart."""
+    run, others = make_run(tmp_path / "run"), []
+    ranks = [torch.Generator().manual_seed(seed).get_state() for seed in (5, 6)]
+    monkeypatch.setattr(distributed, "gather_objects", lambda own: [own, {"cpu": ranks[1]}])
+    training = Training(network(), settings(), 1, shared=True)
+    torch.set_rng_state(ranks[0])
+    run.save_checkpoint(training.state())
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        Training(network(), settings(), 1, shared=True).restore(run)
+        others.append(torch.get_rng_state())
+    assert [torch.equal(a, b) for a, b in zip(others, ranks, strict=True)] == [True, True]
+    monkeypatch.setenv("WORLD_SIZE", "3")  # resumed with another number of ranks
+    Training(network(), settings(), 1, shared=True).restore(run)
+    assert torch.equal(torch.get_rng_state(), ranks[0])
+
+
+def test_the_random_state_of_the_gpu_is_saved_and_restored(tmp_path, monkeypatch):
+    run, state, restored = make_run(tmp_path / "run"), torch.arange(16, dtype=torch.uint8), []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: state)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.append((state, device)))
+    training = Training(network(), settings(), 1)
+    training.device = torch.device("cuda", 1)
+    run.save_checkpoint(training.state())
+    training.restore(run)
+    assert torch.equal(restored[0][0], state)
+    assert restored[0][1] == torch.device("cuda", 1)
+
+
+def test_a_checkpoint_with_one_random_state_for_all_ranks_resumes(tmp_path):
+    run, training = make_run(tmp_path / "run"), Training(network(), settings(), 1)
+    state = training.state()
+    old = {**state, "rng": torch.Generator().manual_seed(7).get_state(), "cuda_rng": None}
+    run.save_checkpoint(old)
+    training.restore(run)
+    assert torch.equal(torch.get_rng_state(), old["rng"])
 
 
 def test_history_lines_after_the_checkpoint_are_dropped_on_resume(tmp_path, digits):
