@@ -3,6 +3,7 @@
     python train_few_labels.py --encoders simclr=results/simclr/simclr/encoder.pt
     python train_few_labels.py --methods pixels-knn,cnn-augmented --labels 10,100
     python train_few_labels.py --encoders moco=results/moco/moco/encoder.pt --methods moco-consistent
+    python train_few_labels.py --encoders both=simclr.pt+moco.pt      their features side by side
     python train_few_labels.py --tune --draws 5          for choices: scored on validation images
     torchrun --nproc-per-node=4 train_few_labels.py      shares the trainings out
 
@@ -33,7 +34,14 @@ from utils.cli import (
 )
 from utils.errors import UserError, value_errors_as
 from utils.evaluation.options import EncoderOptions
-from utils.evaluation.study import OWN_SOURCES, Study, method_names, needs_labels, uses_unlabelled
+from utils.evaluation.study import (
+    OWN_SOURCES,
+    JoinedEncoders,
+    Study,
+    method_names,
+    needs_labels,
+    uses_unlabelled,
+)
 from utils.plots import few_labels as plots
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.sweep import collect, read_records
@@ -75,7 +83,7 @@ def make_parser() -> Parser:
         type=named_path,
         nargs="+",
         metavar="NAME=FILE",
-        help="pre-trained encoders, saved by train_simclr.py or train_moco.py",
+        help="pre-trained encoders, saved by train_simclr.py or train_moco.py; NAME=FILE+FILE joins two",
     )
     choice(
         add, "--student", ("fast", "compact", "cnn"), "self-trained network (default: fast)", default="fast"
@@ -87,7 +95,10 @@ def make_parser() -> Parser:
 def load_encoders(args: Namespace) -> dict[str, nn.Module]:
     """Load the encoders that --encoders names, in eval mode on the device."""
     files = dict(text.split("=", 1) for text in args.encoders or ())
-    encoders = {name: load_encoder(file).eval() for name, file in files.items()}
+    encoders: dict[str, nn.Module] = {}
+    for name, paths in files.items():
+        parts = [load_encoder(path).eval() for path in paths.split("+")]
+        encoders[name] = parts[0] if len(parts) == 1 else JoinedEncoders(parts).eval()
     return {k: v.to(args.device).to(memory_format=torch.channels_last) for k, v in encoders.items()}
 
 

@@ -101,6 +101,15 @@ def test_tuning_scores_validation_images_with_other_draws(tmp_path, tiny_dir):
     assert not set(study.splits[0].tolist()) & set(study.splits[1].tolist())
 
 
+def test_two_encoders_join_their_features(tmp_path, tiny_dir, encoder_file):
+    how = flags(tiny_dir, tmp_path / "r", "--methods", "both-knn", "--labels", "50")
+    both, one = (
+        train_few_labels.main([*how, "--encoders", f"both={files}", "--name", name])
+        for name, files in (("both", f"{encoder_file}+{encoder_file}"), ("one", str(encoder_file)))
+    )
+    assert both["cells"][0]["mean"]["test_accuracy"] == one["cells"][0]["mean"]["test_accuracy"]
+
+
 def test_offline_digits_dry(tmp_path, short):
     content = train_few_labels.main(
         flags(tmp_path, tmp_path, "--dataset", "mnist-5k", "--dry-run", "--methods", "pixels-linear,cnn")

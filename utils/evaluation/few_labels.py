@@ -272,30 +272,26 @@ class FewLabels:
 
     def clusters(self, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
         """A cluster head, trained without labels and named by the training labels."""
-        head, guessed = self._cluster(graph, seed)
-        return {"clusters": head(self.features.test)[:, self._names(guessed)]}
+        head, spread = self._cluster(graph, seed)
+        return {"clusters": head(self.features.test)[:, self._names(spread.argmax(1))]}
 
-    def self_labelled(self, encoder: nn.Module, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
-        """FixMatch without labels, from the encoder of the features and a cluster head.
+    def self_labelled(self, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
+        """A student of the clusters, as they spread over the graph.
 
-        The half of the images whose clusters are most certain, as far as their neighbours agree, stand in for
-        the labelled ones. Clusters are named by the training labels, which nothing else here looks at.
+        Clusters are named by the training labels, which nothing else here looks at.
         """
-        f, train_set = self.features, self.data[0]
-        head, guessed = self._cluster(graph, seed)
-        certain, cluster = head(f.train).softmax(1).max(1)
-        sure = (certain * (guessed == cluster)).topk(len(certain) // 2).indices
-        labels = torch.zeros_like(train_set.labels)
-        labels[self.train_idx.to(labels.device)] = guessed
-        outputs = self._consistency(encoder, train_set._replace(labels=labels), guessed, sure, seed)
-        return {"self_labelled": outputs[:, self._names(guessed)]}
+        _, spread = self._cluster(graph, seed)
+        train_set, test_set = self.data
+        how = self.options.student, train_set, self.train_idx, self.options, seed
+        outputs, _ = forward_all(distil(spread, *how), in_order(test_set))
+        return {"self_labelled": outputs[:, self._names(spread.argmax(1))]}
 
     def _cluster(self, graph, seed):
-        """Return a cluster head and the clusters (N,) of the training images, spread over the graph."""
+        """Return a cluster head and the probabilities (N, classes) of its clusters, spread over the graph."""
         f = self.features
         head = cluster_head(f.train, graph, f.classes, seed)
         assigned = head(f.train).argmax(1).cpu().numpy()
-        return head, spread_clusters(assigned, graph, f.train.device, f.classes).argmax(1)
+        return head, spread_clusters(assigned, graph, f.train.device, f.classes)
 
     def _names(self, clusters):
         """Return the cluster of each class, matched on the training labels."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn.functional import normalize
 
 from data import POLICIES, BatchLoader, ImageSet, in_order, split, view_batches
 from models import ContrastiveModel, create, supcon
@@ -61,6 +62,17 @@ def method_names(encoders: Sequence[str]) -> list[str]:
     ]
 
 
+class JoinedEncoders(nn.Module):
+    """The features of several encoders side by side, those of each scaled to length 1."""
+
+    def __init__(self, encoders: Sequence[nn.Module]):
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([normalize(encoder(images), dim=1) for encoder in self.encoders], 1)
+
+
 class Study:
     """All methods on one data set; call it for the outputs (N, classes) of a method on the scored images.
 
@@ -102,7 +114,7 @@ class Study:
             "self_trained": lambda: scorer.self_trained(chosen, graph, seed),
             "consistent": lambda: scorer.consistent(encoder, chosen, graph, seed),
             "clusters": lambda: scorer.clusters(graph, seed),
-            "self_labelled": lambda: scorer.self_labelled(encoder, graph, seed),
+            "self_labelled": lambda: scorer.self_labelled(graph, seed),
         }.get(what, lambda: scorer.frozen(chosen))
         return run()[what]
 

@@ -73,7 +73,7 @@ def number_time(found: Collection, result: Result, metric: str) -> Time:
             times = []  # a random encoder and raw pixels need no training
         times.append(evaluation_time(found, result, metric))
     if (base := result.arguments.get("encoder") or "").endswith(".pt"):
-        times.append(source_time(found, base))
+        times += [source_time(found, file) for file in base.split("+")]
     return total(times)
 
 

@@ -9,7 +9,15 @@ from utils.evaluation import clustering
 from utils.evaluation import few_labels as few
 from utils.evaluation import study as module
 from utils.evaluation.options import EncoderOptions
-from utils.evaluation.study import ON_ENCODER, UNLABELLED, Study, method_names, quarter, train_from_scratch
+from utils.evaluation.study import (
+    ON_ENCODER,
+    UNLABELLED,
+    JoinedEncoders,
+    Study,
+    method_names,
+    quarter,
+    train_from_scratch,
+)
 from utils.training import config
 
 
@@ -61,6 +69,16 @@ def test_every_method_returns_outputs_for_the_scored_images(study, short):
         outputs = study(name, chosen, 0)
         assert outputs.shape == (100, 10)
         assert outputs.isfinite().all()
+
+
+def test_joined_encoders_count_the_same(digits):
+    parts = [create("fast", 0).eval(), create("lenet", 0).eval()]
+    images = digits.normalise(digits.images[:8].float() / 255)
+    features = JoinedEncoders(parts)(images)
+    assert features.shape == (8, 64 + 60)
+    for part, encoder in zip(features.split([64, 60], 1), parts, strict=True):
+        torch.testing.assert_close(part.norm(dim=1), torch.ones(8))
+        torch.testing.assert_close(part, torch.nn.functional.normalize(encoder(images), dim=1))
 
 
 def test_no_label_but_the_drawn_ones_is_used(tiny_dir, short):

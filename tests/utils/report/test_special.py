@@ -231,3 +231,6 @@ def test_rows_of_a_study_name_labels_draws_and_the_encoder_s_time(page, tmp_path
     assert [row.data for row in rows[1:]] == ["100 labelled, 53,900 unlabelled"] * 2 + ["54,000 unlabelled"]
     assert [row.number.samples for row in rows[1:]] == ["2 draws", "2 draws", "2 runs"]
     assert [row.time.seconds for row in rows] == [50, 50, 650, 650]
+    both = "simclr=results/simclr/stroke/encoder.pt+results/simclr/stroke/encoder.pt"
+    make_study(tmp_path / "few_labels" / "hundred", STUDIED, encoders=[both])
+    assert page("train_few_labels", study("hundred", rows=cells[:3])).rows[2].time.seconds == 1250
