@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import time
 
 import numpy as np
@@ -278,6 +279,17 @@ def test_an_ensemble_gives_the_probabilities_that_its_run_saved(results):
     p, _ = predictor.scores(DIGITS.images[:, 0].numpy())
     expected = scale(run.predictions()["test_probabilities"], record["average_temperature"])
     np.testing.assert_allclose(p, expected, atol=1e-5)
+
+
+def test_an_ensemble_with_several_libraries_answers_by_the_first(tmp_path, results):
+    folder = tmp_path / "ensemble" / "pair"
+    shutil.copytree(results / "ensemble" / "pair", folder)
+    (folder / "seed-0").mkdir()
+    (folder / "predictions.npz").rename(folder / "seed-0" / "predictions.npz")
+    images = DIGITS.images[:20, 0].numpy()
+    found, expected = (ensemble_predictor(f) for f in (folder, results / "ensemble" / "pair"))
+    np.testing.assert_array_equal(found.scores(images).probabilities, expected.scores(images).probabilities)
+    assert found.least_confidence == expected.least_confidence
 
 
 def test_neighbours_on_an_encoder_read_digits(tmp_path, model):

@@ -187,7 +187,8 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
             run.read_json("config.json")["arguments"],
             run.read_json("metrics.json")["runs"][0],
         )
-        name, saved = arguments["combine"], run.predictions()
+        name, library = arguments["combine"], run.path(f"seed-{record['seed']}")
+        saved = (RunFolder(library) if library.is_dir() else run).predictions()
         weights = np.array(record.get(f"{name}_weights", [1 / record["members"]] * record["members"]))
         temperature = record[f"{name}_temperature"]
     except (OSError, ValueError, KeyError, TypeError) as error:

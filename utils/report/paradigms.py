@@ -16,6 +16,7 @@ from utils.report.metric_learning import (
     losses_section,
     training_data_section,
 )
+from utils.report.robustness import labels_section, robustness_section
 from utils.report.rows import (
     DataText,
     Row,
@@ -107,5 +108,11 @@ PARADIGMS = {
         "test_auc",
         bag_data,
         sections={"sweeps": sweeps_section, "shortcut": shortcut_section},
+    ),
+    "robustness": Paradigm(
+        "Robustness: what is left of the accuracy on corrupted digits?",
+        "corrupted_accuracy",
+        image_data,
+        sections={"results": robustness_section, "labels": labels_section},
     ),
 }

@@ -1,0 +1,197 @@
+"""How much accuracy is left when the digits are corrupted, and which labels do all good models dispute?
+
+    python robustness.py --models compact=weights/classifier.safetensors simclr=weights/simclr.safetensors
+    python robustness.py --models lenet=results/cnn/lenet "ten-lenet=results/ensemble/lenet-10"
+    python robustness.py --models cnn=results/cnn/cnn --images 1000 --trainings 1
+
+Nine corruptions at five strengths, see data/corruptions.py, in the manner of MNIST-C. A model is a file, or
+the folder of a run with its weights: a classifier, an ensemble, or an encoder, which gets a linear probe on
+all training images. Nothing else is trained, and nothing is chosen. Results go to
+results/robustness/<name>/: metrics.json, predictions.npz of the clean images, and figures.
+"""
+
+import argparse
+import re
+import time
+from argparse import Namespace
+
+import numpy as np
+import torch
+
+from data import ImageSet, split
+from data.corruptions import CORRUPTIONS, LEVELS, corrupt
+from data.label_errors import LABEL_ERRORS
+from utils import distributed
+from utils.cli import Parser, command, command_lines, load_data, number, resolve_machine, shared_flags
+from utils.errors import UserError, value_errors_as
+from utils.evaluation.robustness import (
+    Verdicts,
+    has_reviews,
+    judge_labels,
+    label_record,
+    robustness_record,
+    score_models,
+)
+from utils.inference.scorers import Score, load_scorers
+from utils.plots import robustness as plots
+from utils.runs.folder import RunFolder, open_run
+from utils.runs.repeat import repeat
+
+NOT_USED = ("runs", "epochs", "batch_size", "lr", "track", "compile", "precision", "rescore")
+SHOWN_DIGIT = 2  # of the figure of examples: its class
+SHOWN_MISTAKES = 24
+
+
+def named_model(text: str) -> str:
+    """An argparse type: NAME=FILE; the name becomes a part of metric names."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]*=.+", text):
+        raise argparse.ArgumentTypeError(f"expected NAME=FILE as in lenet=results/cnn/lenet, not {text!r}")
+    return text
+
+
+def make_parser() -> Parser:
+    parser = Parser(prog="robustness.py", description=__doc__, parents=[shared_flags()])
+    add = parser.add_argument_group("robustness").add_argument
+    add("--models", type=named_model, nargs="+", required=True, metavar="NAME=FILE",
+        help="model files or folders of runs")  # fmt: skip
+    add(
+        "--baseline",
+        metavar="NAME",
+        help="what the mean corruption error is relative to (default: the first)",
+    )
+    add("--images", type=number(int, 10), metavar="N",
+        help="corrupted test images, drawn by class (default: all)")  # fmt: skip
+    add("--trainings", type=number(int, 1), metavar="N", help="of a run, the first N (default: all)")
+    return parser
+
+
+def parse(argv: list[str] | None = None) -> tuple:
+    """Return the checked arguments, the command and how to resume it."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if unused := [name for name in NOT_USED if getattr(args, name) != parser.get_default(name)]:
+        parser.error(f"--{unused[0].replace('_', '-')} has no use here: nothing is trained")
+    names = [text.partition("=")[0] for text in args.models]
+    if doubles := [name for name in names if names.count(name) > 1]:
+        parser.error(f"--models names {doubles[0]} twice")
+    if args.baseline is not None and args.baseline not in names:
+        parser.error(f"--baseline {args.baseline}: choose from {', '.join(names)}")
+    shown, resume = command_lines(parser, args)
+    args.baseline = args.baseline or names[0]
+    resolve_machine(args)
+    return args, shown, resume
+
+
+def load_models(args: Namespace, train_set: ImageSet) -> dict[str, list[Score]]:
+    """Load all models; a line for each, because a probe takes a while."""
+    models = {}
+    for text in args.models:
+        name, _, path = text.partition("=")
+        models[name] = load_scorers(path, train_set, args.trainings)
+        if not args.quiet:
+            count = len(models[name])
+            print(f"{name}: {path}, {count} training{'s' if count > 1 else ''}", flush=True)
+    return models
+
+
+def choose_images(args: Namespace, labels: torch.Tensor) -> np.ndarray:
+    """Return the positions of the test images to corrupt, drawn by class; UserError for too many or few."""
+    if args.images is None or args.images == len(labels):
+        return np.arange(len(labels))
+    if args.images > len(labels):
+        raise UserError(f"--images {args.images}: there are {len(labels)} test images")
+    with value_errors_as(f"cannot draw {args.images} images"):
+        return split(labels, args.images / len(labels), args.seed)[1].numpy()
+
+
+def evaluate(args: Namespace, test_set: ImageSet, models: dict, run: RunFolder) -> dict:
+    """Score all models; return the record, leave the predictions of the clean images in `run`."""
+    start = time.perf_counter()
+    subset = choose_images(args, test_set.labels)
+    scored = score_models(models, test_set, subset, args.seed, args.quiet)
+    labels = test_set.labels.cpu().numpy()
+    clean = {name: one.clean for name, one in scored.items()}
+    run.save_predictions(labels=labels, **{f"{name}_probabilities": p for name, p in clean.items()})
+    record = {"seed": args.seed, "corrupted_images": len(subset)}
+    record |= {f"{name}_trainings": len(one.clean) for name, one in scored.items()}
+    record |= robustness_record(scored, labels, args.baseline)
+    verdicts = judge_labels(clean, labels)
+    if verdicts and has_reviews(labels):
+        record |= label_record(verdicts, labels)
+    return {**record, "seconds": round(time.perf_counter() - start, 2)}
+
+
+# --- Figures ---
+
+
+def draw(run: RunFolder, args: Namespace, test_set: ImageSet, metrics: dict) -> None:
+    """Draw error maps, examples of all corruptions and, on MNIST, the disputed labels."""
+    record = metrics["runs"][0]
+    names = [text.partition("=")[0] for text in args.models]
+    shape = (len(CORRUPTIONS), LEVELS)
+    errors = {name: np.reshape(record[f"{name}_errors"], shape) for name in names}
+    plots.error_maps(errors, run.path("errors.png"))
+    one = test_set.images.cpu()[[int((test_set.labels == SHOWN_DIGIT).nonzero()[0])]]
+    rows = [[one, *(corrupt(one, name, i + 1, args.seed) for i in range(LEVELS))] for name in CORRUPTIONS]
+    examples = torch.stack([torch.cat(row).squeeze(1) for row in rows]).numpy()
+    plots.corruption_examples(examples, run.path("examples.png"))
+    saved = run.predictions()
+    clean = {name: saved[f"{name}_probabilities"] for name in names}
+    verdicts = judge_labels(clean, saved["labels"])
+    if verdicts and has_reviews(saved["labels"]):
+        plots.disputed_labels(label_parts(verdicts, test_set), run.path("labels.png"))
+
+
+def label_parts(verdicts: Verdicts, test_set: ImageSet) -> list[tuple[str, list[plots.Tile]]]:
+    """Return what `disputed_labels` draws: the labels that reviewers rejected, and all shared mistakes."""
+    images, labels = test_set.images.cpu().squeeze(1).numpy(), test_set.labels.cpu().numpy()
+    reviewed, shared = np.array(list(LABEL_ERRORS)), verdicts.shared[:SHOWN_MISTAKES]
+    many = f"all {len(verdicts.names)} models"
+    top = []
+    for i, answer, sure in zip(
+        reviewed, verdicts.answer(reviewed), verdicts.confidence(reviewed), strict=True
+    ):
+        said = "?" if (verdict := LABEL_ERRORS[int(i)].verdict) is None else verdict
+        text = f"label {labels[i]}, people {said}\nmodels {answer}, {sure:.0%}"
+        top.append((images[i], text, bool(i in verdicts.shared)))
+    bottom = []
+    for i, answer, sure in zip(shared, verdicts.answer(shared), verdicts.confidence(shared), strict=True):
+        text = f"{i}: label {labels[i]}\nmodels {answer}, {sure:.0%}"
+        bottom.append((images[i], text, bool(i in reviewed)))
+    shown = f", the {len(shared)} most confident" if len(shared) < len(verdicts.shared) else ""
+    return [
+        (f"Labels that reviewers did not confirm; framed: {many} get them wrong, too", top),
+        (
+            f"What {many} get wrong{shown}; above: index, label, their answer; framed: not confirmed, either",
+            bottom,
+        ),
+    ]
+
+
+@command
+def main(argv: list[str] | None = None) -> dict:
+    args, shown, resume = parse(argv)
+    train_set, test_set = load_data(args)
+    choose_images(args, test_set.labels)  # fail now, before a folder is made or replaced
+    models = load_models(args, train_set)
+    run = distributed.on_rank_zero(lambda: open_run("robustness", args, "models", shown))
+    metrics = repeat(lambda job, part: evaluate(args, test_set, models, part), args, run, resume(run))
+    if distributed.rank() == 0:
+        run.write_history([])  # nothing is trained
+        draw(run, args, test_set, metrics)
+        report(metrics["runs"][0], args, run)
+    return metrics
+
+
+def report(record: dict, args: Namespace, run: RunFolder) -> None:
+    print(f"{'':16} clean    corrupted   mCE      relative, against {args.baseline}")
+    for text in args.models:
+        name = text.partition("=")[0]
+        keys = ("accuracy", "corrupted_accuracy", "mce", "relative_mce")
+        values = [record.get(f"{name}_{key}") for key in keys]
+        print(f"{name:16} " + "  ".join("  none " if value is None else f"{value:7.2%}" for value in values))
+    print(f"{record['corrupted_images']:,} corrupted images; figures and metrics in {run.folder}/")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""robustness.py end to end on tiny images: its files, equal seeds, what it refuses."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from helpers import FACTS
+
+import robustness
+from data.corruptions import CORRUPTIONS, LEVELS
+from data.label_errors import LABEL_ERRORS
+from models import create, save_model
+from utils.evaluation.robustness import judge_labels
+from utils.runs.folder import RunFolder
+
+
+@pytest.fixture
+def models(tmp_path):
+    """The value of --models: a classifier, a run of two trainings, and an encoder."""
+    for seed, name in enumerate(("one.pt", "run/seed-0/best.pt", "run/seed-1/best.pt")):
+        torch.manual_seed(seed)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        save_model(tmp_path / name, create("linear"), "linear", FACTS)
+    save_model(tmp_path / "encoder.pt", create("linear", 0), "linear", FACTS, num_classes=0)
+    return [f"one={tmp_path}/one.pt", f"two={tmp_path}/run", f"encoder={tmp_path}/encoder.pt"]
+
+
+def flags(data, results, *more):
+    return ["--data-dir", str(data), "--results-dir", str(results), "--device", "cpu", "--quiet", *more]
+
+
+def test_a_run_writes_its_files_and_equal_seeds_give_equal_results(tmp_path, tiny_dir, models, capsys):
+    argv = flags(tiny_dir, tmp_path / "r", "--images", "50", "--baseline", "two", "--models", *models)
+    metrics = robustness.main(argv)
+    folder = tmp_path / "r" / "robustness" / "models"
+    files = {"config.json", "history.jsonl", "metrics.json", "predictions.npz", "errors.png", "examples.png"}
+    assert set(os.listdir(folder)) == files  # no labels.png: these are not MNIST's labels
+    assert metrics == json.loads((folder / "metrics.json").read_text())
+    (record,) = metrics["runs"]
+    assert record["corrupted_images"] == 50
+    assert [record[f"{name}_trainings"] for name in ("one", "two", "encoder")] == [1, 2, 1]
+    assert record["two_mce"] == pytest.approx(1)
+    assert len(record["encoder_errors"]) == len(CORRUPTIONS) * LEVELS
+    assert record["one_corrupted_accuracy"] == pytest.approx(1 - np.mean(record["one_errors"]), abs=1e-5)
+    saved = RunFolder(folder).predictions()
+    assert saved["two_probabilities"].shape == (2, 100, 10)
+    right = (saved["one_probabilities"].argmax(2) == saved["labels"]).mean()
+    assert record["one_accuracy"] == pytest.approx(right)
+    told = capsys.readouterr().out
+    assert "against two" in told
+    assert "50 corrupted images" in told
+    again = robustness.main([*argv, "--name", "again"])["runs"][0]
+    assert {**again, "seconds": 0} == {**record, "seconds": 0}
+    other = robustness.main([*argv, "--name", "other", "--seed", "1"])["runs"][0]
+    assert other["encoder_errors"] != record["encoder_errors"]
+
+
+def test_a_finished_run_resumes_to_itself_and_trainings_can_be_fewer(tmp_path, tiny_dir, models, monkeypatch):
+    argv = flags(tiny_dir, tmp_path / "r", "--images", "20", "--trainings", "1", "--name", "a")
+    first = robustness.main([*argv, "--models", models[1]])
+    assert first["runs"][0]["two_trainings"] == 1
+    monkeypatch.setattr(robustness, "score_models", lambda *args: pytest.fail("scored again"))
+    assert robustness.main([*argv, "--models", models[1], "--resume"]) == first
+
+
+def test_the_disputed_labels_are_described(tmp_path):
+    labels = np.zeros(10000, int)
+    for index, review in LABEL_ERRORS.items():
+        labels[index] = review.given
+    p = np.eye(10)[labels]
+    p[947], p[5] = np.eye(10)[9], 0.6 * np.eye(10)[3] + 0.04
+    images = torch.arange(10000).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+    verdicts = judge_labels({"one": p[None]}, labels)
+
+    class Tests:
+        pass
+
+    tests = Tests()
+    tests.images, tests.labels = images, torch.from_numpy(labels)
+    (_, top), (title, bottom) = robustness.label_parts(verdicts, tests)
+    assert len(top) == 15
+    assert top[0][1:] == ("label 8, people 9\nmodels 9, 100%", True)
+    assert top[3][1:] == ("label 4, people ?\nmodels 4, 100%", False)
+    assert [tile[1:] for tile in bottom] == [
+        ("947: label 8\nmodels 9, 100%", True),
+        ("5: label 0\nmodels 3, 64%", False),
+    ]
+    assert int(bottom[1][0][0, 0]) == 5
+    assert "all 1 models" in title
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([], "required: --models"),
+        (["--models", "lenet.pt"], "expected NAME=FILE"),
+        (["--models", "a=x.pt"], "x.pt: no such file"),
+        (["--models", "a=DAMAGED"], "not a model file"),
+        (["--models", "a=EMPTY"], "no best.pt or encoder.pt"),
+        (["--models", "a=ONE", "a=ONE"], "names a twice"),
+        (["--models", "a=ONE", "--baseline", "b"], "choose from a"),
+        (["--models", "a=ONE", "--images", "101"], "there are 100 test images"),
+        (["--models", "a=ONE", "--images", "9"], "at least 10"),
+        (["--models", "a=ONE", "--epochs", "3"], "--epochs has no use here"),
+        (["--models", "a=ONE", "--dataset", "nothing"], "no data set and no path"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(
+    tmp_path, tiny_dir, models, capsys, wrong, said
+):
+    (tmp_path / "damaged.pt").write_bytes(b"no weights")
+    (tmp_path / "empty").mkdir()
+    places = {"DAMAGED": "damaged.pt", "EMPTY": "empty", "ONE": "one.pt"}
+    for key, name in places.items():
+        wrong = [word.replace(f"={key}", f"={tmp_path / name}") for word in wrong]
+    with pytest.raises(SystemExit) as stop:
+        robustness.main(flags(tiny_dir, tmp_path / "r", *wrong))
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "r").exists()
