@@ -1,7 +1,7 @@
 """How much accuracy is left when the digits are corrupted, and which labels do all good models dispute?
 
     python robustness.py --models compact=weights/classifier.safetensors simclr=weights/simclr.safetensors
-    python robustness.py --models lenet=results/cnn/lenet "ten-lenet=results/ensemble/lenet-10"
+    python robustness.py --models lenet=results/cnn/lenet ten_lenet=results/ensemble/lenet-10
     python robustness.py --models cnn=results/cnn/cnn --images 1000 --trainings 1
 
 Nine corruptions at five strengths, see data/corruptions.py, in the manner of MNIST-C. A model is a file, or
@@ -10,8 +10,6 @@ all training images. Nothing else is trained, and nothing is chosen. Results go 
 results/robustness/<name>/: metrics.json, predictions.npz of the clean images, and figures.
 """
 
-import argparse
-import re
 import time
 from argparse import Namespace
 
@@ -22,7 +20,8 @@ from data import ImageSet, split
 from data.corruptions import CORRUPTIONS, LEVELS, corrupt
 from data.label_errors import LABEL_ERRORS
 from utils import distributed
-from utils.cli import Parser, command, command_lines, load_data, number, resolve_machine, shared_flags
+from utils.arguments import Number, named_path
+from utils.cli import Parser, command, command_lines, load_data, resolve_machine, shared_flags
 from utils.errors import UserError, value_errors_as
 from utils.evaluation.robustness import (
     Verdicts,
@@ -42,26 +41,19 @@ SHOWN_DIGIT = 2  # of the figure of examples: its class
 SHOWN_MISTAKES = 24
 
 
-def named_model(text: str) -> str:
-    """An argparse type: NAME=FILE; the name becomes a part of metric names."""
-    if not re.fullmatch(r"[a-z][a-z0-9-]*=.+", text):
-        raise argparse.ArgumentTypeError(f"expected NAME=FILE as in lenet=results/cnn/lenet, not {text!r}")
-    return text
-
-
 def make_parser() -> Parser:
     parser = Parser(prog="robustness.py", description=__doc__, parents=[shared_flags()])
     add = parser.add_argument_group("robustness").add_argument
-    add("--models", type=named_model, nargs="+", required=True, metavar="NAME=FILE",
+    add("--models", type=named_path, nargs="+", required=True, metavar="NAME=FILE",
         help="model files or folders of runs")  # fmt: skip
     add(
         "--baseline",
         metavar="NAME",
         help="what the mean corruption error is relative to (default: the first)",
     )
-    add("--images", type=number(int, 10), metavar="N",
+    add("--images", type=Number(int, 10, 10**6), metavar="N",
         help="corrupted test images, drawn by class (default: all)")  # fmt: skip
-    add("--trainings", type=number(int, 1), metavar="N", help="of a run, the first N (default: all)")
+    add("--trainings", type=Number(int, 1, 1000), metavar="N", help="of a run, the first N (default: all)")
     return parser
 
 
@@ -129,7 +121,7 @@ def draw(run: RunFolder, args: Namespace, test_set: ImageSet, metrics: dict) -> 
     record = metrics["runs"][0]
     names = [text.partition("=")[0] for text in args.models]
     shape = (len(CORRUPTIONS), LEVELS)
-    errors = {name: np.reshape(record[f"{name}_errors"], shape) for name in names}
+    errors = {name.replace("_", " "): np.reshape(record[f"{name}_errors"], shape) for name in names}
     plots.error_maps(errors, run.path("errors.png"))
     one = test_set.images.cpu()[[int((test_set.labels == SHOWN_DIGIT).nonzero()[0])]]
     rows = [[one, *(corrupt(one, name, i + 1, args.seed) for i in range(LEVELS))] for name in CORRUPTIONS]

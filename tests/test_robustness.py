@@ -102,7 +102,7 @@ def test_the_disputed_labels_are_described(tmp_path):
         (["--models", "a=ONE", "a=ONE"], "names a twice"),
         (["--models", "a=ONE", "--baseline", "b"], "choose from a"),
         (["--models", "a=ONE", "--images", "101"], "there are 100 test images"),
-        (["--models", "a=ONE", "--images", "9"], "at least 10"),
+        (["--models", "a=ONE", "--images", "9"], "must be in [10"),
         (["--models", "a=ONE", "--epochs", "3"], "--epochs has no use here"),
         (["--models", "a=ONE", "--dataset", "nothing"], "no data set and no path"),
     ],

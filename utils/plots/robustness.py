@@ -64,7 +64,7 @@ def disputed_labels(parts: Sequence[tuple[str, Sequence[Tile]]], path: Path | st
     heights = [count + 0.35 for count in counts]
     fig, _ = figure(size=(WIDTH, 1.32 * sum(counts) + 0.45 * len(parts)))
     fig.clear()
-    subfigures = np.atleast_1d(fig.subfigures(len(parts), 1, height_ratios=heights))
+    subfigures = fig.subfigures(len(parts), 1, height_ratios=heights, squeeze=False).flat
     for sub, count, (title, tiles) in zip(subfigures, counts, parts, strict=True):
         sub.suptitle(title, size=10)
         axes = sub.subplots(count, columns, squeeze=False)

@@ -35,7 +35,7 @@ def run_table(result: Result) -> str:
         errors = np.reshape(record[f"{name}_errors"], (len(CORRUPTIONS), LEVELS)).mean(1)
         lines.append(
             [
-                f"{name}, n = {record[f'{name}_trainings']}",
+                f"{name.replace('_', ' ')}, n = {record[f'{name}_trainings']}",
                 *(values_text(record.get(f"{name}_{key}"), key) for key in keys),
                 *(f"{100 * error:.1f}" for error in errors),
             ]
