@@ -9,6 +9,9 @@ to this machine, and uses the weights that come with the repository and 4,000 di
 The page is plain HTML and the server Python's own: nothing to install, nothing loaded from elsewhere.
 """
 
+from utils import stopping  # first: Ctrl-C ends in one line while PyTorch loads
+
+# isort: split
 import json
 import sys
 from argparse import Namespace
@@ -73,7 +76,7 @@ def make_page(args: Namespace) -> Page:
         predictors["ensemble"] = ensemble_predictor(args.ensemble)
     predictors["k-NN on SimCLR features"] = knn_predictor(args.encoder, labelled)
     words = [*MIL.split(), "--encoder", args.encoder, "--device", "cpu", "--quiet"]
-    mil_args, _, _ = train_mil.parse(words)
+    mil_args, _ = train_mil.parse(words)
     network, _, _ = train_mil.fit_bags(mil_args, data, {"seed": 0}, FitConfig.from_args(mil_args))
     target = labelled.classes[int(mil_args.target)]
     return Page(predictors, load_encoder(args.encoder), labelled, network, target)
@@ -136,8 +139,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"draw on http://{HOST}:{server.server_port}  (Ctrl-C ends it)", flush=True)
     try:
         server.serve_forever()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        sys.exit(stopping.exit_code(stop))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ share and none is trained on. Results go to results/ensemble/<name>/, one run pe
 the metrics of every combination, those of --combine under the plain names; member-*/ holds the members.
 """
 
+from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
+
+# isort: split
 from argparse import Namespace
 from pathlib import Path
 
@@ -27,7 +30,7 @@ from utils.cli import (
     Parser,
     choice,
     command,
-    command_lines,
+    command_line,
     fill,
     load_data,
     recipe_flags,
@@ -50,8 +53,9 @@ from utils.metrics.selection import (
 from utils.plots import classification as plots
 from utils.plots import ensemble as ensemble_plots
 from utils.runs import tracking
-from utils.runs.folder import RunFolder, open_run
+from utils.runs.folder import RunFolder
 from utils.runs.library import Library, member_history, read_library
+from utils.runs.opening import open_run
 from utils.runs.repeat import repeat, share_out
 from utils.training.config import COLUMNS, RECIPES
 from utils.training.members import MODES, choose_images, member_config, train_unit, training_units
@@ -91,7 +95,7 @@ def make_parser() -> Parser:
 
 
 def parse(argv: list[str] | None = None) -> tuple:
-    """Return the checked arguments, the command and how to resume it; recipe values stay None."""
+    """Return the checked arguments and the command; recipe values stay None."""
     parser = make_parser()
     args = parser.parse_args(argv)
     if args.sources:
@@ -102,7 +106,7 @@ def parse(argv: list[str] | None = None) -> tuple:
             parser.error(f"--from trains nothing: leave out --{flag}")
         if args.runs > 1 and not args.members:
             parser.error("--runs of --from draws libraries: it needs --members")
-    shown, resume = command_lines(parser, args)
+    shown = command_line(parser, args)
     fill(args, {"models": "cnn", "mode": "voting"})
     models = args.models.split(",")
     if args.member_folds and args.val_fraction:
@@ -127,7 +131,7 @@ def parse(argv: list[str] | None = None) -> tuple:
         if (count := args.runs * args.members * (args.member_folds or 1)) > MOST_TRAININGS:
             parser.error(f"--runs, --members and --folds ask for {count:,} trainings: too many")
     resolve_machine(args)
-    return args, shown, resume
+    return args, shown
 
 
 def find_runs(args: Namespace) -> list[Path]:
@@ -173,11 +177,11 @@ def check_images(pool: Library, test_set: ImageSet, args: Namespace) -> None:
 
 @command
 def main(argv: list[str] | None = None) -> dict:
-    args, shown, resume = parse(argv)
+    args, shown = parse(argv)
     tracking.check(args.track)
     data = load_data(args)
+    folders = find_runs(args) if args.sources else []
     if args.sources:
-        folders = find_runs(args)
         pool = read_pool(args, folders)  # fail now, before a folder is made or replaced
         check_images(pool, data[1], args)
         default = "from-" + "-".join(folder.name for folder in folders)
@@ -186,16 +190,15 @@ def main(argv: list[str] | None = None) -> dict:
         choose_images(args, data[0].labels, units[0][0])
         default = args.models.replace(",", "-") + (f"-{args.mode}" if args.mode != "voting" else "")
     run = distributed.on_rank_zero(
-        lambda: open_run("ensemble", args, default, shown, needs="predictions.npz")
+        lambda: open_run("ensemble", args, default, shown, needs="predictions.npz", reads=folders)
     )
     if not args.sources:
-        share_out(lambda *jobs: train_unit(train_cnn.train, args, data, run, jobs), units, resume(run))
+        share_out(lambda *jobs: train_unit(train_cnn.train, args, data, run, jobs), units)
         pool = read_pool(args, [run.folder])
     metrics = repeat(
         lambda job, part: evaluate_library(draw_members(args, pool, job), args.combine, job, part),
         args,
         run,
-        resume(run),
     )
     if distributed.rank() == 0:
         lines = [] if args.sources else member_history(pool)

@@ -9,6 +9,9 @@ After a stop the same command resumes. A run that came with the repository is re
 changed, `git checkout results` brings it back. The report is rewritten at the end.
 """
 
+from utils import stopping  # first: Ctrl-C ends in one line while PyTorch loads
+
+# isort: split
 import shlex
 import subprocess
 import sys
@@ -22,6 +25,8 @@ from utils.errors import UserError
 from utils.report.front import experiment_time
 from utils.report.times import Time, total
 from utils.runs.results import Collection, Experiment, read_collection, read_experiments
+
+GRACE = 10  # seconds that a stopped training has to end
 
 
 def choose(experiments: list[Experiment], wanted: list[str]) -> list[Experiment]:
@@ -65,7 +70,7 @@ def time_text(time: Time | None) -> str:
 
 
 def run(experiment: Experiment, args: Namespace) -> None:
-    """Run one command to its end; UserError when it fails. Ctrl-C reaches it, and it says how to resume."""
+    """Run one command to its end; UserError when it fails. What stops this script stops it, too."""
     _, script, *flags = shlex.split(experiment.command)
     words = [sys.executable, str(Path(__file__).parent / script), *flags, "--name", experiment.name]
     words += ["--results-dir", args.results_dir, "--data-dir", args.data_dir, "--resume"]
@@ -75,11 +80,23 @@ def run(experiment: Experiment, args: Namespace) -> None:
     process = subprocess.Popen(words)
     try:
         code = process.wait()
-    except KeyboardInterrupt:
-        process.wait()
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        if stopping.exit_code(stop) != 130:  # Ctrl-C in a terminal reaches the training, too
+            process.terminate()
+        end(process)
+        raise
     if code:
         raise UserError(f"{experiment.folder} ended with exit code {code}; the same command resumes")
+
+
+def end(process: subprocess.Popen) -> None:
+    """Wait until a training has ended by itself; insist after a while."""
+    for insist in (process.terminate, process.kill):
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            insist()
+    process.wait()
 
 
 def make_parser() -> Parser:

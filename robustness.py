@@ -10,6 +10,9 @@ all training images. Nothing else is trained, and nothing is chosen. Results go 
 results/robustness/<name>/: metrics.json, predictions.npz of the clean images, and figures.
 """
 
+from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
+
+# isort: split
 import time
 from argparse import Namespace
 
@@ -21,7 +24,7 @@ from data.corruptions import CORRUPTIONS, LEVELS, corrupt
 from data.label_errors import LABEL_ERRORS
 from utils import distributed
 from utils.arguments import Number, named_path
-from utils.cli import Parser, command, command_lines, load_data, resolve_machine, shared_flags
+from utils.cli import Parser, command, command_line, load_data, resolve_machine, shared_flags
 from utils.errors import UserError, value_errors_as
 from utils.evaluation.robustness import (
     Verdicts,
@@ -33,7 +36,8 @@ from utils.evaluation.robustness import (
 )
 from utils.inference.scorers import Score, load_scorers
 from utils.plots import robustness as plots
-from utils.runs.folder import RunFolder, open_run
+from utils.runs.folder import RunFolder
+from utils.runs.opening import open_run
 from utils.runs.repeat import repeat
 
 NOT_USED = ("runs", "epochs", "batch_size", "lr", "track", "compile", "precision", "rescore")
@@ -58,7 +62,7 @@ def make_parser() -> Parser:
 
 
 def parse(argv: list[str] | None = None) -> tuple:
-    """Return the checked arguments, the command and how to resume it."""
+    """Return the checked arguments and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
     if unused := [name for name in NOT_USED if getattr(args, name) != parser.get_default(name)]:
@@ -68,10 +72,10 @@ def parse(argv: list[str] | None = None) -> tuple:
         parser.error(f"--models names {doubles[0]} twice")
     if args.baseline is not None and args.baseline not in names:
         parser.error(f"--baseline {args.baseline}: choose from {', '.join(names)}")
-    shown, resume = command_lines(parser, args)
+    shown = command_line(parser, args)
     args.baseline = args.baseline or names[0]
     resolve_machine(args)
-    return args, shown, resume
+    return args, shown
 
 
 def load_models(args: Namespace, train_set: ImageSet) -> dict[str, list[Score]]:
@@ -162,12 +166,12 @@ def label_parts(verdicts: Verdicts, test_set: ImageSet) -> list[tuple[str, list[
 
 @command
 def main(argv: list[str] | None = None) -> dict:
-    args, shown, resume = parse(argv)
+    args, shown = parse(argv)
     train_set, test_set = load_data(args)
     choose_images(args, test_set.labels)  # fail now, before a folder is made or replaced
     models = load_models(args, train_set)
     run = distributed.on_rank_zero(lambda: open_run("robustness", args, "models", shown))
-    metrics = repeat(lambda job, part: evaluate(args, test_set, models, part), args, run, resume(run))
+    metrics = repeat(lambda job, part: evaluate(args, test_set, models, part), args, run)
     if distributed.rank() == 0:
         run.write_history([])  # nothing is trained
         draw(run, args, test_set, metrics)

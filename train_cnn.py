@@ -11,6 +11,9 @@ Results go to results/cnn/<name>/: metrics.json, history.jsonl, predictions.npz,
 The test images are scored once, after the training.
 """
 
+from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
+
+# isort: split
 from argparse import Namespace
 
 import numpy as np
@@ -25,7 +28,7 @@ from utils.cli import (
     Parser,
     choice,
     command,
-    command_lines,
+    command_line,
     fill,
     load_data,
     recipe_flags,
@@ -37,7 +40,8 @@ from utils.errors import value_errors_as
 from utils.metrics.classification import confusion
 from utils.plots import classification as plots
 from utils.runs import tracking
-from utils.runs.folder import RunFolder, open_run
+from utils.runs.folder import RunFolder
+from utils.runs.opening import open_run
 from utils.runs.repeat import jobs, parts, repeat
 from utils.training.classifier import (
     ClassifierConfig,
@@ -128,7 +132,7 @@ def draw(run: RunFolder, args: Namespace, test_set: ImageSet) -> None:
     title = f"{args.model} on {test_set.name}: test accuracy {accuracy:.2%}"
     if len(folders) > 1:
         title += f"\n(counts summed over {len(folders)} runs)"
-    records = run.read_json("metrics.json")["runs"]
+    records = run.records()
     plots.learning_curves(run.history(), run.path("curves.png"), records=records)
     plots.confusion_matrix(counts, run.path("confusion.png"), title, test_set.classes)
     images, mean = test_set.images.cpu().numpy(), np.mean(probabilities, 0)
@@ -151,26 +155,26 @@ def draw_filters(run: RunFolder, first: RunFolder, test_set: ImageSet) -> None:
 
 
 def parse(argv: list[str] | None = None) -> tuple:
-    """Return the checked arguments, filled in from the recipe, the command and how to resume it."""
+    """Return the checked arguments, filled in from the recipe, and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
     if args.folds and (args.labels_per_class or args.runs > 1 or args.val_fraction is not None):
         parser.error("--folds can't be combined with --runs, --val-fraction or --labels-per-class")
     if args.labels_per_class and args.val_fraction is not None:
         parser.error("--labels-per-class validates on a quarter of the labels: leave out --val-fraction")
-    shown, resume = command_lines(parser, args)
+    shown = command_line(parser, args)
     fill(args, {"val_fraction": VAL_FRACTION})
     if not args.labels_per_class:  # else the recipe depends on the number of classes
         fill(args, RECIPES[args.model])
     if args.val_fraction == 0 and FitConfig.from_args(args).needs_validation:
         parser.error("--patience and --schedule plateau need --val-fraction above 0")
     resolve_machine(args)
-    return args, shown, resume
+    return args, shown
 
 
 @command
 def main(argv: list[str] | None = None) -> dict:
-    args, shown, resume = parse(argv)
+    args, shown = parse(argv)
     tracking.check(args.track)
     data = load_data(args)
     if args.labels_per_class:
@@ -186,7 +190,7 @@ def main(argv: list[str] | None = None) -> dict:
     def work(job, part):
         return train(config, data, choose_images(args, data[0].labels, job), job, part)
 
-    metrics = repeat(work, args, run, resume(run))
+    metrics = repeat(work, args, run)
     if distributed.rank() == 0:
         draw(run, args, data[1])
         report(metrics, run)

@@ -12,6 +12,9 @@ chooses its epoch, a quarter of the labels validates, and nothing else does. --t
 of the training images, with other draws. Results go to results/few_labels/<name>/: sweep.json and figures.
 """
 
+from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
+
+# isort: split
 import time
 from argparse import Namespace
 
@@ -27,7 +30,7 @@ from utils.cli import (
     Parser,
     choice,
     command,
-    command_lines,
+    command_line,
     load_data,
     resolve_machine,
     shared_flags,
@@ -43,7 +46,8 @@ from utils.evaluation.study import (
     uses_unlabelled,
 )
 from utils.plots import few_labels as plots
-from utils.runs.folder import RunFolder, open_run
+from utils.runs.folder import RunFolder
+from utils.runs.opening import open_run
 from utils.runs.sweep import collect, read_records
 
 VAL_FRACTION = 0.1  # of the training images, which only --tune looks at
@@ -196,7 +200,7 @@ def draw(run: RunFolder, args: Namespace, study: Study, content: dict) -> None:
 
 
 def parse(argv: list[str] | None = None) -> tuple:
-    """Return the checked arguments, the command and how to resume it."""
+    """Return the checked arguments and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
     if unused := [name for name in NOT_USED if getattr(args, name) != parser.get_default(name)]:
@@ -204,24 +208,22 @@ def parse(argv: list[str] | None = None) -> tuple:
     names = [text.partition("=")[0] for text in args.encoders or ()]
     if taken := [name for i, name in enumerate(names) if name in (*OWN_SOURCES, *names[:i])]:
         parser.error(f"--encoders: the name {taken[0]!r} is taken")
-    shown, resume = command_lines(parser, args)
+    shown = command_line(parser, args)
     if args.dry_run:
         args.labels, args.draws = "0,10", 1
     resolve_machine(args)
-    return args, shown, resume
+    return args, shown
 
 
 @command
 def main(argv: list[str] | None = None) -> dict:
-    args, shown, resume = parse(argv)
+    args, shown = parse(argv)
     study = make_study(args, load_data(args))
     jobs = make_jobs(args, choose_methods(args, study.encoders))
     for job in {job["labels"]: job for job in jobs}.values():
         draw_labels(args, study, job)  # fail now, before a folder is made or replaced
     run = distributed.on_rank_zero(lambda: open_run("train_few_labels", args, "study", shown))
-    content = collect(
-        lambda job: run_job(args, study, job), jobs, args, run, resume(run), group=("method", "labels")
-    )
+    content = collect(lambda job: run_job(args, study, job), jobs, args, run, group=("method", "labels"))
     if distributed.rank() == 0:
         draw(run, args, study, content)
         report(content, args, run)

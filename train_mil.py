@@ -23,6 +23,9 @@ Results go to results/mil/<name>/: metrics.json, history.jsonl, predictions.npz,
 Those of a sweep go to one file, sweep.json, and its figures.
 """
 
+from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
+
+# isort: split
 import argparse
 import contextlib
 import math
@@ -40,7 +43,7 @@ from utils.cli import (
     Parser,
     choice,
     command,
-    command_lines,
+    command_line,
     fill,
     load_data,
     optimizer_flags,
@@ -59,7 +62,8 @@ from utils.evaluation.mil import (
 from utils.plots import classification as plots
 from utils.plots import mil as mil_plots
 from utils.runs import tracking
-from utils.runs.folder import RunFolder, open_run
+from utils.runs.folder import RunFolder
+from utils.runs.opening import open_run
 from utils.runs.repeat import parts, repeat
 from utils.runs.results import published_bags
 from utils.runs.sweep import collect
@@ -282,7 +286,7 @@ def train(args: argparse.Namespace, data: Data, job: dict, run: RunFolder) -> di
 def draw(run: RunFolder, args: argparse.Namespace, test_set: ImageSet) -> None:
     """Draw the figures of a run from its saved predictions and history."""
     folders = [part.predictions() for part in parts(run, args)]
-    records = run.read_json("metrics.json")["runs"]
+    records = run.records()
     plots.learning_curves(run.history(), run.path("curves.png"), "auc", records)
     roc = [roc_points(saved["test_probabilities"], saved["test_labels"]) for saved in folders]
     mil_plots.roc_curves({args.method: roc}, run.path("roc.png"), "ROC of the test bags")
@@ -327,7 +331,7 @@ def sweep_jobs(args: argparse.Namespace) -> list[dict]:
     ]
 
 
-def sweep(args: argparse.Namespace, data: Data, run: RunFolder, resume: str) -> dict:
+def sweep(args: argparse.Namespace, data: Data, run: RunFolder) -> dict:
     """Train every cell that has no record yet; write sweep.json and its figures."""
     config = replace(FitConfig.from_args(args), quiet=True, track="none")
 
@@ -336,7 +340,7 @@ def sweep(args: argparse.Namespace, data: Data, run: RunFolder, resume: str) -> 
         test, bags = predictions["test"]
         return {**record, "test_roc": roc_points(test["probabilities"], bags.labels.numpy())}
 
-    return collect(cell, sweep_jobs(args), args, run, resume, group=("method", "train_bags"))
+    return collect(cell, sweep_jobs(args), args, run, group=("method", "train_bags"))
 
 
 def draw_sweep(run: RunFolder, args: argparse.Namespace, content: dict) -> None:
@@ -352,7 +356,7 @@ def draw_sweep(run: RunFolder, args: argparse.Namespace, content: dict) -> None:
 
 
 def parse(argv: list[str] | None = None) -> tuple:
-    """Return the checked arguments, filled in from the recipe, the command and how to resume it."""
+    """Return the checked arguments, filled in from the recipe, and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
     if args.freeze and not args.encoder:
@@ -363,7 +367,7 @@ def parse(argv: list[str] | None = None) -> tuple:
         parser.error("--val-bags must be 0 or at least 2: an AUC compares bags")
     if args.sweep and args.rescore:
         parser.error("--rescore needs a saved model, and a sweep saves none: repeat it with --overwrite")
-    shown, resume = command_lines(parser, args)
+    shown = command_line(parser, args)
     args.methods = [args.method] if args.method else list(POOLINGS)  # of a sweep
     fill(args, RECIPE)
     if args.val_bags == 0 and FitConfig.from_args(args).needs_validation:
@@ -371,12 +375,12 @@ def parse(argv: list[str] | None = None) -> tuple:
     if args.dry_run:
         args.val_bags, args.test_bags = min(args.val_bags, 20), 20
     resolve_machine(args)
-    return args, shown, resume
+    return args, shown
 
 
 @command
 def main(argv: list[str] | None = None) -> dict | None:
-    args, shown, resume = parse(argv)
+    args, shown = parse(argv)
     tracking.check(args.track)
     data = load_data(args)
     find_classes(args, data[0].classes)
@@ -385,15 +389,14 @@ def main(argv: list[str] | None = None) -> dict | None:
         return None
     make_bags(args, data, {"seed": args.seed})  # fail now, before a folder is made or replaced
     make_model(args, args.method)
-    run = distributed.on_rank_zero(
-        lambda: open_run("train_mil", args, "sweep" if args.sweep else args.method, shown)
-    )
+    name = "sweep" if args.sweep else args.method
+    run = distributed.on_rank_zero(lambda: open_run("train_mil", args, name, shown, reads=[args.encoder]))
     if args.sweep:
-        content = sweep(args, data, run, resume(run))
+        content = sweep(args, data, run)
         if distributed.rank() == 0:
             draw_sweep(run, args, content)
         return content
-    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume(run))
+    metrics = repeat(lambda job, part: train(args, data, job, part), args, run)
     if distributed.rank() == 0:
         draw(run, args, data[1])
         report(metrics, run)

@@ -11,6 +11,9 @@ models.load_encoder opens. Every choice is made on validation images, which are 
 images are scored once, at the end.
 """
 
+from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
+
+# isort: split
 import math
 from argparse import Namespace
 
@@ -26,7 +29,7 @@ from utils.cli import (
     Parser,
     choice,
     command,
-    command_lines,
+    command_line,
     evaluation_flags,
     fill,
     load_data,
@@ -47,7 +50,8 @@ from utils.evaluation.options import EncoderOptions
 from utils.plots import representation as plots
 from utils.plots.moco import moco_curves
 from utils.runs import tracking
-from utils.runs.folder import RunFolder, open_run
+from utils.runs.folder import RunFolder
+from utils.runs.opening import open_run
 from utils.runs.repeat import parts, repeat
 from utils.training.config import FitConfig
 from utils.training.fit import Step, fit
@@ -186,10 +190,10 @@ def draw(run: RunFolder, args: Namespace, data: tuple[ImageSet, ImageSet]) -> No
 
 
 def parse(argv: list[str] | None = None) -> tuple:
-    """Return the checked arguments, filled in from the recipe, the command and how to resume it."""
+    """Return the checked arguments, filled in from the recipe, and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    shown, resume = command_lines(parser, args)
+    shown = command_line(parser, args)
     fill(args, RECIPE)
     ranks = distributed.world()
     if args.queue < args.batch_size:
@@ -203,16 +207,16 @@ def parse(argv: list[str] | None = None) -> tuple:
     if args.schedule == "plateau":
         parser.error("--schedule plateau needs a validation loss, which pre-training doesn't have")
     resolve_machine(args)
-    return args, shown, resume
+    return args, shown
 
 
 @command
 def main(argv: list[str] | None = None) -> dict:
-    args, shown, resume = parse(argv)
+    args, shown = parse(argv)
     tracking.check(args.track)
     data = load_data(args)
     run = distributed.on_rank_zero(lambda: open_run("train_moco", args, "moco", shown))
-    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume(run), together=True)
+    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, together=True)
     if distributed.rank() == 0:
         draw(run, args, data)
         report(metrics, run)

@@ -12,6 +12,9 @@ models.load_encoder opens. The embedding is scored by N-way k-shot episodes (sup
 set, queries from the test set), by retrieval and by verification, on seen and on unseen digits.
 """
 
+from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
+
+# isort: split
 from argparse import Namespace
 from dataclasses import replace
 
@@ -37,7 +40,7 @@ from utils.cli import (
     Parser,
     choice,
     command,
-    command_lines,
+    command_line,
     fill,
     load_data,
     optimizer_flags,
@@ -57,7 +60,8 @@ from utils.evaluation.retrieval import (
     watch_precision,
 )
 from utils.runs import tracking
-from utils.runs.folder import RunFolder, open_run
+from utils.runs.folder import RunFolder
+from utils.runs.opening import open_run
 from utils.runs.repeat import jobs, repeat
 from utils.runs.sweep import collect
 from utils.training.config import FitConfig
@@ -215,7 +219,7 @@ def train(args: Namespace, data: Data, job: dict, run: RunFolder) -> dict:
     return {**job, **facts, **retrieval.record, **floors}
 
 
-def sweep(args: Namespace, data: Data, run: RunFolder, resume: str) -> dict:
+def sweep(args: Namespace, data: Data, run: RunFolder) -> dict:
     """Train on more and more digits, and on more and more images of three; write sweep.json."""
     config = replace(FitConfig.from_args(args), quiet=True, track="none")
     cells = [(digits, args.images_per_class) for digits in SWEEP_DIGITS]
@@ -233,14 +237,14 @@ def sweep(args: Namespace, data: Data, run: RunFolder, resume: str) -> dict:
             **evaluate_retrieval(model.encoder, data, val_idx, options, job["seed"]).record,
         }
 
-    return collect(cell, todo, args, run, resume, group=("digits", "images"))
+    return collect(cell, todo, args, run, group=("digits", "images"))
 
 
 def parse(argv: list[str] | None = None) -> tuple:
-    """Return the checked arguments, filled in from the recipe, the command and how to resume it."""
+    """Return the checked arguments, filled in from the recipe, and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    shown, resume = command_lines(parser, args)
+    shown = command_line(parser, args)
     if args.batch_size:
         parser.error("the batch size is P x K: use --batch-classes and --batch-images")
     if args.sweep and (args.classes or not args.images_per_class):
@@ -252,12 +256,12 @@ def parse(argv: list[str] | None = None) -> tuple:
     if args.schedule == "plateau":
         parser.error("--schedule plateau needs a validation loss, which metric learning doesn't have")
     resolve_machine(args)
-    return args, shown, resume
+    return args, shown
 
 
 @command
 def main(argv: list[str] | None = None) -> dict:
-    args, shown, resume = parse(argv)
+    args, shown = parse(argv)
     tracking.check(args.track)
     data = load_data(args)
     for job in jobs(args):  # fail now, before a folder is made or replaced
@@ -265,13 +269,13 @@ def main(argv: list[str] | None = None) -> dict:
     if args.compare:
         load_encoder(args.compare)
     name = "sweep" if args.sweep else args.recipe
-    run = distributed.on_rank_zero(lambda: open_run("train_triplet", args, name, shown))
+    run = distributed.on_rank_zero(lambda: open_run("train_triplet", args, name, shown, reads=[args.compare]))
     if args.sweep:
-        content = sweep(args, data, run, resume(run))
+        content = sweep(args, data, run)
         if distributed.rank() == 0:
             draw_sweep(run, content)
         return content
-    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, resume(run))
+    metrics = repeat(lambda job, part: train(args, data, job, part), args, run)
     if distributed.rank() == 0:
         draw_retrieval(run, args, data)
         report(metrics, run)

@@ -19,8 +19,8 @@ from benchmarks.measure import alternate, clock, ratio, row, standard_dataset, s
 from data import ImageSet, load
 from models import create
 from utils.metrics.selection import METRICS, average, greedy
-from utils.runs.folder import open_run
 from utils.runs.library import read_library
+from utils.runs.opening import open_run
 from utils.training.members import choose_images, member_config, train_unit, training_units
 
 Data = tuple[ImageSet, ImageSet]

@@ -32,7 +32,7 @@ def mil(data_dir, device, repeats, bags=200, passes=5):
     """
     flags = ["--model", ENCODER, "--method", METHOD, "--train-bags", str(bags), "--augment", "none"]
     flags += ["--batch-size", str(BATCH[device.type]), "--bags-per-epoch", "0", "--quiet"]
-    args, _, _ = train_mil.parse([*flags, "--epochs", str(passes + 1), "--device", device.type])
+    args, _ = train_mil.parse([*flags, "--epochs", str(passes + 1), "--device", device.type])
     data = load("mnist", data_dir, device)
     chosen, _, _ = train_mil.make_bags(args, data, {"seed": 0})
     found = alternate(

@@ -6,6 +6,7 @@ facts as JSON in the file's metadata.
 
 import functools
 import hashlib
+import io
 import json
 import os
 import textwrap
@@ -56,7 +57,9 @@ def save_model(path: Path | str, model: nn.Module, name: str, data: dict, **opti
 
         save_file(weights, path, {key: json.dumps(value) for key, value in facts.items()})
     else:
-        torch.save({**facts, "weights": weights}, path)
+        content = io.BytesIO()  # to a file, torch.save hides why it can't be written
+        torch.save({**facts, "weights": weights}, content)
+        Path(path).write_bytes(content.getbuffer())
 
 
 def read_model(path: Path | str, create: Callable[..., nn.Module] = create) -> SavedModel:

@@ -162,7 +162,7 @@ def test_a_snapshot_run_ends_every_cycle_at_a_rate_of_zero_and_goes_on_from_ther
 
 
 def test_a_snapshot_run_shares_the_recipes_epochs_out_over_its_cycles():
-    args, _, _ = ensemble.parse(["--model", "lenet", "--mode", "snapshot", "--members", "5"])
+    args, _ = ensemble.parse(["--model", "lenet", "--mode", "snapshot", "--members", "5"])
     own = member_config(args, "lenet")
     assert (own.fit.epochs, own.fit.schedule, own.plain_epochs) == (2, "cosine", 0)
     assert member_config(ensemble.parse(["--members", "5"])[0], "lenet").fit.epochs == 10

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ import train_cnn
 from data import DATASETS, load
 from models import create, load_encoder, load_model, read_model
 from utils.runs.folder import RunFolder
+from utils.training import forward
 from utils.training.forward import predict
 
 FILES = {
@@ -217,20 +219,26 @@ def test_a_finished_run_resumes_to_itself(tmp_path, tiny_dir):
     assert first == again
 
 
+@pytest.mark.parametrize(("epoch", "more"), [(1, ()), (2, ("--name", "linear", "--resume"))])
 def test_ctrl_c_keeps_the_checkpoint_and_prints_the_command_that_resumes(
-    tmp_path, tiny_dir, monkeypatch, capsys
+    tmp_path, tiny_dir, monkeypatch, capsys, epoch, more
 ):
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
+    calls = []
 
-    monkeypatch.setattr(
-        "utils.training.classifier.predict", interrupted
-    )  # the first call is after an epoch's steps
+    def interrupted(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == epoch:  # it is called after an epoch's steps, before its checkpoint
+            raise KeyboardInterrupt
+        return predict(*args, **kwargs)
+
+    predict = forward.predict
+    monkeypatch.setattr("utils.training.classifier.predict", interrupted)
+    given = flags(tiny_dir, tmp_path, "--seed", "3")
     with pytest.raises(SystemExit) as stop:
-        train_cnn.main(flags(tiny_dir, tmp_path, "--seed", "3"))
+        train_cnn.main(given)
     assert stop.value.code == 130
     told = re.search(r"python train_cnn\.py .*", capsys.readouterr().err).group()
-    assert told.endswith("--name linear --resume")
+    assert told == shlex.join(["python", "train_cnn.py", *given, *more])
     monkeypatch.undo()
     metrics = train_cnn.main(told.split()[2:])
     alone = train_cnn.main(flags(tiny_dir, tmp_path, "--seed", "3", "--name", "alone"))

@@ -65,7 +65,7 @@ def test_a_stopped_study_resumes_with_what_is_left(tmp_path, tiny_dir, monkeypat
         )
 
     whole = study("one")
-    append, written = sweep.append, []
+    append, written = sweep.append_line, []
 
     def stop_after_three(path, record):
         append(path, record)
@@ -73,7 +73,7 @@ def test_a_stopped_study_resumes_with_what_is_left(tmp_path, tiny_dir, monkeypat
         if len(written) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep, "append", stop_after_three)
+    monkeypatch.setattr(sweep, "append_line", stop_after_three)
     with pytest.raises(SystemExit) as stopped:
         study("two")
     assert stopped.value.code == 130

@@ -88,7 +88,7 @@ def test_the_saved_network_gives_the_saved_predictions(tmp_path, tiny_dir):
 
 
 def test_the_three_kinds_of_bags_share_no_image(tiny_dir):
-    args, _, _ = train_mil.parse(flags(tiny_dir, "unused", "--train-bags", "300", "--val-bags", "300"))
+    args, _ = train_mil.parse(flags(tiny_dir, "unused", "--train-bags", "300", "--val-bags", "300"))
     data = load("mnist", tiny_dir)
     train_bags, val_bags, test_bags = train_mil.make_bags(args, data, {"seed": 0})
     assert not set(train_bags.indices.tolist()) & set(val_bags.indices.tolist())
@@ -121,7 +121,7 @@ def test_repeats_are_seeds_with_bags_of_their_own(tmp_path, tiny_dir):
 
 @pytest.mark.parametrize(("more", "methods"), [([], list(POOLINGS)), (["--method", "max"], ["max"])])
 def test_a_sweep_goes_over_all_methods_or_the_given_one(tmp_path, tiny_dir, more, methods):
-    args, _, _ = train_mil.parse(flags(tiny_dir, tmp_path, "--sweep", "8,4", "--repeats", "2", *more))
+    args, _ = train_mil.parse(flags(tiny_dir, tmp_path, "--sweep", "8,4", "--repeats", "2", *more))
     expected = [(method, bags, seed) for seed in (0, 1) for bags in (8, 4) for method in methods]
     assert [tuple(job.values()) for job in train_mil.sweep_jobs(args)] == expected
 
@@ -331,10 +331,10 @@ def test_a_shortcut_sweep_tests_the_same_bags_with_the_digit_in_other_ones(tmp_p
 
 def test_the_shortcut_is_by_default_the_first_class_but_the_target(tiny_dir):
     for target, shortcut in (("9", 0), ("0", 1)):
-        args, _, _ = train_mil.parse(["--builder", "shortcut", "--target", target])
+        args, _ = train_mil.parse(["--builder", "shortcut", "--target", target])
         train_mil.find_classes(args, tuple("0123456789"))
         assert (args.target, args.shortcut) == (int(target), shortcut)
-    args, _, _ = train_mil.parse([])
+    args, _ = train_mil.parse([])
     train_mil.find_classes(args, tuple("0123456789"))
     assert args.shortcut is None
 

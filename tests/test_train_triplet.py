@@ -116,7 +116,7 @@ def test_a_sweep_is_one_file_and_resumes(tmp_path, tiny_dir, monkeypatch):
 
 
 def test_every_seed_draws_its_own_images(tmp_path, tiny_dir):
-    args, _, _ = train_triplet.parse(flags(tiny_dir, tmp_path))
+    args, _ = train_triplet.parse(flags(tiny_dir, tmp_path))
     labels = train_triplet.load_data(args)[0].labels
     (one, one_val), (two, _), (again, _) = (train_triplet.choose_images(args, labels, s) for s in (0, 1, 0))
     assert torch.equal(one, again)

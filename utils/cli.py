@@ -1,10 +1,11 @@
 """The command line that all scripts share: flags, checks, errors as one line, the rebuilt command."""
 
 import argparse
+import contextlib
 import functools
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,10 +13,11 @@ import torch
 
 from data import DATASETS, POLICIES, VIEW_PARTS, DataError, ImageSet, load
 from models import ENCODERS, CheckpointError
-from utils import distributed
+from utils import distributed, stopping
 from utils.arguments import LARGEST_SEED, Number, any_path, dataset, name_list, run_name
 from utils.errors import UserError
-from utils.runs.folder import BOOKKEEPING, RunFolder
+from utils.runs.folder import RunFolder
+from utils.runs.opening import BOOKKEEPING, close_runs, open_runs
 from utils.training.config import OPTIMIZERS, SCHEDULES
 
 MOST_EPOCHS = 100_000
@@ -41,7 +43,9 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (--help lists all flags)\n")
+        line = f"{self.prog}: error: {' '.join(message.split())} (--help lists all flags)"
+        distributed.report_failure(line)
+        self.exit(2, f"{line}\n")
 
 
 def recipe_table(recipes: dict[str, dict], title: str) -> str:
@@ -250,34 +254,76 @@ def command_line(
         words.append(action.option_strings[-1])
         if action.nargs != 0:
             values = value if isinstance(value, list) else [value]
-            words += [str(value).removesuffix(".0") for value in values]
+            words += [f"{v:.0f}" if isinstance(v, float) and v.is_integer() else str(v) for v in values]
     return shlex.join(["python", parser.prog, *words])
 
 
-def command_lines(
-    parser: argparse.ArgumentParser, args: argparse.Namespace
-) -> tuple[str, Callable[[RunFolder], str]]:
-    """Return the command for the run's record, and a function of the run: the command that resumes it.
-
-    Call it before `fill`, so that both name only what the user gave.
-    """
-    start = command_line(parser, args, leave_out={"name", "resume", "overwrite", "rescore"})
-    return command_line(parser, args), lambda run: f"{start} --name {run.folder.name} --resume"
-
-
 def command(main: Callable) -> Callable:
-    """Decorate a script's main: an error the user can fix ends it with one line and exit code 2."""
+    """Decorate a script's main: what the user can fix or has caused ends it with one line.
+
+    Exit code 2 for an error, also of the disk; 130 after Ctrl-C and 143 after SIGTERM, with the command that
+    resumes.
+    """
 
     @functools.wraps(main)
     def guarded(argv=None):
+        script = Path(main.__code__.co_filename).name
+        words = sys.argv[1:] if argv is None else list(argv)
+        kept: list[RunFolder] = []  # runs with something to resume
         try:
-            return main(argv)
+            with stopping.raised(), _runs_closed(kept):
+                return main(argv)
+        except KeyboardInterrupt as stop:
+            if distributed.rank() == 0:
+                how = "stopped; finished work is kept. To resume" if kept else "stopped. To start again"
+                print(f"\n{how}:\n  {resume_command(script, words, kept)}", file=sys.stderr)
+            sys.exit(stopping.exit_code(stop))
         except (UserError, DataError, CheckpointError) as error:
-            script = Path(main.__code__.co_filename).name
-            print(f"{script}: error: {' '.join(str(error).split())}", file=sys.stderr)
-            sys.exit(2)
+            fail(script, str(error))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            text = f"{error.filename}: {reason}" if error.filename else reason
+            fail(script, f"{text}; finished work is kept, --resume continues" if kept else text)
+        except RuntimeError as error:
+            if not distributed.is_lost_rank(error):
+                raise
+            distributed.wait_for_the_end()
+            fail(script, f"rank {distributed.rank()} ends because another rank has ended or hangs")
 
     return guarded
+
+
+def fail(script: str, message: str) -> NoReturn:
+    """End the script with one line and exit code 2."""
+    line = f"{script}: error: {' '.join(message.split())}"
+    distributed.report_failure(line)
+    print(line, file=sys.stderr)
+    sys.exit(2)
+
+
+@contextlib.contextmanager
+def _runs_closed(kept: list[RunFolder]) -> Iterator[None]:
+    """Let go of the runs that are opened within; put those into `kept` that hold finished work."""
+    try:
+        yield
+    finally:
+        kept += [run for run in open_runs() if run.holds_work]
+        close_runs()
+
+
+def resume_command(script: str, words: list[str], runs: list[RunFolder]) -> str:
+    """Return the command that goes on with a run after the command with these words was stopped.
+
+    runs: the run, or nothing when nothing was kept; then it is the same command.
+    """
+    if runs and not {"--rescore", "--dry-run"} & set(words):
+        pairs = zip(words, ["", *words], strict=False)  # each word, and the one before it
+        words = [word for word, before in pairs if "--name" not in (word, before)]
+        words = [w for w in words if w not in ("--resume", "--overwrite") and not w.startswith("--name=")]
+        words += ["--name", runs[0].folder.name, "--resume"]
+    ranks = distributed.world()
+    launcher = ["torchrun", f"--nproc-per-node={ranks}"] if ranks > 1 else ["python"]
+    return shlex.join([*launcher, script, *words])
 
 
 def resolve_machine(args: argparse.Namespace) -> None:

@@ -1,7 +1,11 @@
 """More than one process: torchrun's ranks. One process is the same code with world size 1."""
 
+import atexit
 import datetime
+import json
 import os
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,46 +24,91 @@ def world() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
+# How long a rank waits for another: within a training, where all are at the same step, and where ranks meet
+# that have had different work, such as whole trainings. A rank that dies ends the wait at once; this is for
+# one that hangs.
+STEP, MEETING = datetime.timedelta(minutes=30), datetime.timedelta(days=2)
+# What gloo and NCCL say in the other ranks.
+LOST = (
+    *("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting"),
+    "remote process exited or there was a network error",
+)
+
+_meeting: Any = None
+
+
 def start(device: torch.device) -> torch.device:
     """Join the process group that torchrun announces, if any; return this rank's own device."""
+    global _meeting
     if world() > 1 and not dist.is_initialized():
-        # Ranks that share out whole runs meet only at the end, which may be days later.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=datetime.timedelta(days=30))
+        dist.init_process_group(backend, timeout=STEP)
+        _meeting = dist.new_group(backend="gloo", timeout=MEETING)
+        atexit.register(_leave)  # before Python takes down what the threads of the groups need
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
         torch.cuda.set_device(device)
     return device
 
 
+def _leave():
+    global _meeting
+    _meeting = None
+    dist.destroy_process_group()
+
+
 def barrier() -> None:
     """Wait until every rank is here."""
     if dist.is_initialized():
-        dist.barrier()
+        dist.barrier(_meeting)
 
 
 def first_then_all(function: Callable[[], Any]) -> Any:
     """Call `function` on rank 0, then on every other rank: for work that fills a cache on disk."""
-    if rank() == 0:
-        result = function()
-    barrier()
-    return result if rank() == 0 else function()
+    results: list[Any] = []
+    on_rank_zero(lambda: results.append(function()))
+    return results[0] if results else function()
 
 
 def on_rank_zero(function: Callable[[], Any]) -> Any:
-    """Call `function` on rank 0 only; every rank gets its (picklable) result or its exception."""
+    """Call `function` on rank 0 only; every rank gets its (picklable) result.
+
+    An exception is raised on rank 0 alone; it ends the others without a word.
+    """
     if not dist.is_initialized():
         return function()
-    box: list[Any] = [None, None]
-    if rank() == 0:
-        try:
-            box[0] = function()
-        except Exception as error:  # the other ranks wait for an answer in any case
-            box[1] = error
-    dist.broadcast_object_list(box)
-    if box[1] is not None:
-        raise box[1]
+    box: list[Any] = [None, False]
+    try:
+        if rank() == 0:
+            box = [function(), True]
+    finally:  # the other ranks wait for an answer in any case
+        dist.broadcast_object_list(box, group=_meeting)
+    if not box[1]:
+        wait_for_the_end()
+        sys.exit(2)
     return box[0]
+
+
+# --- When a rank fails ---
+
+
+def is_lost_rank(error: RuntimeError) -> bool:
+    """Whether this is what the others get when a rank has ended or hangs."""
+    return dist.is_initialized() and any(text in str(error) for text in LOST)
+
+
+def wait_for_the_end() -> None:
+    """Give torchrun the time to end this process, so that it sees the failure of another rank first."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        time.sleep(10)
+
+
+def report_failure(line: str) -> None:
+    """Tell torchrun the line to print for this rank at the end of its own output."""
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        facts = {"py_callstack": line, "timestamp": str(int(time.time()))}
+        with open(path, "w") as file:
+            json.dump({"message": {"message": line, "extraInfo": facts}}, file)
 
 
 # --- Ranks that share one training ---

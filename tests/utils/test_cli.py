@@ -14,13 +14,13 @@ from data import DATASETS, ImageSet
 from utils.cli import (
     command,
     command_line,
-    command_lines,
     fill,
     load_data,
     recipe_table,
     resolve_device,
     resolve_machine,
     resolve_precision,
+    resume_command,
 )
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
@@ -109,14 +109,30 @@ def test_a_dry_run_loads_a_thousand_images(monkeypatch):
         assert [len(part.labels) for part in sets] == [len(part.images) for part in sets] == [count] * 2
 
 
-def test_the_command_that_resumes_names_the_run_and_only_what_the_user_gave():
-    parser = train_cnn.make_parser()
-    args = parser.parse_args(["--lr", "0.1", "--data-dir", "d", "--overwrite", "--name", "old"])
-    shown, resume = command_lines(parser, args)
-    fill(args, {"epochs": 7})
-    assert shown == "python train_cnn.py --lr 0.1"
+def test_the_command_that_resumes_is_that_of_the_user_with_the_name_of_the_run(monkeypatch):
+    words = ["--lr", "0.1", "--data-dir", "d v1.0", "--overwrite", "--name", "old"]
     run = RunFolder("results/cnn/new")
-    assert resume(run) == "python train_cnn.py --data-dir d --lr 0.1 --name new --resume"
+    resumed = "python train_cnn.py --lr 0.1 --data-dir 'd v1.0' --name new --resume"
+    assert resume_command("train_cnn.py", words, [run]) == resumed
+    assert resume_command("train_cnn.py", ["--name=old", "--resume"], [run]) == (
+        "python train_cnn.py --name new --resume"
+    )
+    # Where nothing was kept, and where no training is resumed, it is the same command.
+    same = "python train_cnn.py --name old --rescore"
+    assert resume_command("train_cnn.py", ["--name", "old"], []) == same.removesuffix(" --rescore")
+    assert resume_command("train_cnn.py", ["--name", "old", "--rescore"], [run]) == same
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert resume_command("a.py", [], []) == "torchrun --nproc-per-node=2 a.py"
+
+
+@pytest.mark.parametrize("name", ["runs-v1.0", "1.0", "x.0"])
+def test_a_path_that_ends_like_a_number_is_kept(name):
+    parser = train_mil.make_parser()
+    args = parser.parse_args(["--encoder", name, "--lr", "2.0", "--seed", "3"])
+    rebuilt = command_line(parser, args)
+    assert parser.parse_args(rebuilt.split()[2:]) == args
+    assert f"--encoder {name}" in rebuilt
+    assert "--lr 2 " in rebuilt + " "
 
 
 # --- Help ---

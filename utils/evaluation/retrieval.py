@@ -393,7 +393,7 @@ def watch_precision(
 def draw_retrieval(run: RunFolder, args: Namespace, data: tuple[ImageSet, ImageSet]) -> None:
     """Draw the figures of a run: curves of all trainings, embeddings of the first."""
     folder = parts(run, args)[0]
-    saved, record = folder.predictions(), folder.read_json("metrics.json")["runs"][0]
+    saved, record = folder.predictions(), folder.records()[0]
     labels, seen = saved["test_labels"], saved["seen"].tolist()
     plots.embedding_curves(run.history(), run.path("curves.png"))
     rows = torch.from_numpy(saved["embeddings"]).float()

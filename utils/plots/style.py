@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from utils.runs.files import write_atomically
+
 # Okabe and Ito's colour-blind-safe palette, dark enough for white paper.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 TRAINING, VALIDATION, TEST = PALETTE[2], PALETTE[0], PALETTE[1]  # one colour per split, everywhere
@@ -64,7 +66,8 @@ def save(fig: Figure, path: Path | str, description: str | None = None) -> None:
     info = PngInfo()
     if description:
         info.add_text("Description", description)
-    reduce_colors(pixels).save(path, format="png", optimize=True, pnginfo=info)
+    image = reduce_colors(pixels)
+    write_atomically(Path(path), lambda file: image.save(file, format="png", optimize=True, pnginfo=info))
 
 
 def reduce_colors(pixels: np.ndarray) -> Image.Image:

@@ -22,7 +22,7 @@ from utils.report.paradigms import PARADIGMS, Paradigm
 from utils.report.rows import make_rows, need, other_rows
 from utils.report.sections import EMPTY, Page
 from utils.report.tables import number, number_text, value_text
-from utils.runs.folder import write_atomically
+from utils.runs.files import write_atomically
 from utils.runs.results import Collection, folder_name
 
 MARKER = "<!-- report:{} {} -->"
@@ -152,7 +152,7 @@ def is_fresh(path: Path, output: bytes | Picture) -> bool:
 def write(path: Path, output: bytes | Picture) -> None:
     try:
         if isinstance(output, Picture):
-            write_atomically(path, lambda temporary: output.draw(output.data, temporary, output.digest))
+            output.draw(output.data, path, output.digest)
         else:
             write_atomically(path, lambda temporary: temporary.write_bytes(output))
     except OSError as error:

@@ -1,15 +1,13 @@
 """The folder of a run: config, history, metrics, predictions, checkpoint. No file is ever half-written."""
 
+import io
 import json
 import math
-import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
-from argparse import Namespace
-from collections.abc import Callable
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,20 +18,12 @@ from torch import nn
 
 from models import CheckpointError, save_model
 from utils.errors import UserError
+from utils.runs.files import append_line, read_lines, read_object, write_atomically
 
 FORMAT = 1
-
-# Flags that say where and how a run is kept. They change no metric.
-BOOKKEEPING = {"data_dir", "results_dir", "name", "resume", "overwrite", "rescore", "quiet", "track"}
-# Flags that change how a finished training is evaluated: --rescore may change them.
-EVALUATION = {"draws", "distill", "student", "shifts", "copies", "episodes", "floors", "compare"}
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call write(temporary path) and rename the result to `path`: the old file or the new one, never half."""
-    temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    os.replace(temporary, path)
+# The folders that the trainings of a run have inside of it.
+PARTS = ("seed-*", "fold-*", "member-*")
+WAY_OUT = "damaged: delete it, and --resume makes it again"
 
 
 class RunFolder:
@@ -58,13 +48,32 @@ class RunFolder:
         return self.path("metrics.json").exists() and self.path("predictions.npz").exists()
 
     @property
+    def parts(self) -> list["RunFolder"]:
+        """The folders of its trainings, where they have folders of their own."""
+        return [
+            RunFolder(path, self.writes) for pattern in PARTS for path in sorted(self.folder.glob(pattern))
+        ]
+
+    @property
     def resumable(self) -> bool:
         """Whether the folder or one of its parts holds a checkpoint or a finished training."""
         files = ("last.pt", "predictions.npz", "records-*.jsonl")
-        return any(any(folder.glob(f)) for folder in (self.folder, *self.folder.glob("*/")) for f in files)
+        return any(any(run.folder.glob(name)) for run in (self, *self.parts) for name in files)
+
+    @property
+    def holds_work(self) -> bool:
+        """Whether anything was trained here: it is `resumable`, or has metrics alone, as in a fresh clone."""
+        return self.resumable or any(self.path(name).exists() for name in ("metrics.json", "sweep.json"))
 
     def read_json(self, name: str) -> dict:
-        return json.loads(self.path(name).read_text())
+        return read_object(self.path(name), WAY_OUT)
+
+    def records(self) -> list[dict]:
+        """Return the records of the trainings in metrics.json."""
+        runs = self.read_json("metrics.json").get("runs")
+        if not isinstance(runs, list) or not runs or not all(_is_record(run) for run in runs):
+            raise UserError(f"{self.path('metrics.json')}: no records of trainings; {WAY_OUT}")
+        return runs
 
     def write_json(self, name: str, content: dict) -> None:
         self.write_text(name, json.dumps(content, indent=1, allow_nan=False) + "\n")
@@ -86,11 +95,19 @@ class RunFolder:
         self._write("predictions.npz", write)
 
     def predictions(self) -> dict[str, np.ndarray]:
-        with np.load(self.path("predictions.npz"), allow_pickle=False) as file:
-            return dict(file)
+        path = self.path("predictions.npz")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+        except OSError:
+            raise
+        except Exception as error:  # NumPy and zipfile raise half a dozen types for a damaged file
+            raise UserError(f"{path}: {WAY_OUT}") from error
 
     def save_checkpoint(self, state: dict) -> None:
-        self._write("last.pt", lambda path: torch.save({"format": FORMAT, **state}, path))
+        content = io.BytesIO()  # to a file, torch.save hides why it can't be written
+        torch.save({"format": FORMAT, **state}, content)
+        self._write("last.pt", lambda path: path.write_bytes(content.getbuffer()))
 
     def load_checkpoint(self) -> dict | None:
         """Return the state that `save_checkpoint` wrote, on the CPU, or None without a checkpoint."""
@@ -98,23 +115,28 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load raises half a dozen types for a damaged file
-            raise CheckpointError(
-                f"{path}: not a checkpoint of this project; start again with --overwrite"
-            ) from error
+            with zipfile.ZipFile(path) as file:
+                damaged = file.testzip()  # torch.load checks no checksum
+            state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+        except OSError:
+            raise
+        except Exception:  # zipfile and torch.load raise half a dozen types for a damaged file
+            state = None
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise CheckpointError(f"{path}: no checkpoint of this project, or {WAY_OUT}")
+        return state
 
     def log(self, **values: float | dict) -> None:
         """Append one line to history.jsonl."""
-        if not self.writes:
-            return
-        with self.path("history.jsonl").open("a") as file:
-            file.write(json.dumps(values) + "\n")
-            file.flush()
+        if self.writes:
+            append_line(self.path("history.jsonl"), values)
 
     def history(self) -> list[dict]:
-        path = self.path("history.jsonl")
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        """Return the lines of history.jsonl, without a torn last one."""
+        lines, bad = read_lines(self.path("history.jsonl"))
+        if bad and bad[0] <= len(lines):
+            raise UserError(f"{self.path('history.jsonl')}: line {bad[0]} is damaged: use --overwrite")
+        return lines
 
     def write_history(self, lines: list[dict]) -> None:
         self.write_text("history.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
@@ -124,81 +146,15 @@ class RunFolder:
             write_atomically(self.path(name), write)
 
 
-def open_run(
-    script: str, args: Namespace, default_name: str, command: str, needs: str = "last.pt"
-) -> RunFolder:
-    """Create or reopen results/<script without "train_">/<name> and write its config.json.
-
-    A dry run has a folder of its own and never touches another. --resume starts a new run where no checkpoint
-    is left, as in a fresh clone, which has only the committed metrics. needs: with --rescore, the file that
-    every training of the run must have left.
-
-    Raises UserError when --name is taken, when --resume meets other arguments, or when nothing can be
-    written. Call it after all other checks: --overwrite deletes the old run.
-    """
-    parent = Path(args.results_dir) / script.removeprefix("train_")
-    run = RunFolder(parent / _folder_name(parent, default_name, args))
-    config = _config(script, run.folder.name, args, command)
-    try:
-        if args.rescore:
-            return _open_for_rescoring(run, config, needs)
-        if run.path("config.json").exists():
-            if args.resume and run.resumable:
-                _check_same_arguments(run, config)
-                return run
-            if not (args.resume or args.overwrite or args.dry_run):
-                raise UserError(
-                    f"{run.folder} holds a run: add --resume to continue it, --overwrite to "
-                    "replace it, or choose another --name"
-                )
-            shutil.rmtree(run.folder)
-        elif run.folder.exists() and any(run.folder.iterdir()):
-            raise UserError(f"{run.folder} exists and is not the folder of a run: choose another --name")
-        run.folder.mkdir(parents=True, exist_ok=True)
-        run.write_json("config.json", config)
-    except OSError as error:
-        raise UserError(f"cannot write to {run.folder}: {error.strerror or error}") from error
-    return run
+def _is_record(run):
+    return isinstance(run, dict) and isinstance(run.get("seconds"), int | float)
 
 
-def _open_for_rescoring(run, config, needs):
-    """Check that a finished run can be scored again, and record which code scores it."""
-    if not run.path("metrics.json").exists():
-        raise UserError(f"{run.folder} holds no finished run to score again: train it with --resume")
-    _check_same_arguments(run, config, ignore=EVALUATION)
-    trainings = sorted(path.parent for path in run.folder.glob("*/metrics.json")) or [run.folder]
-    if missing := [folder / needs for folder in trainings if not (folder / needs).exists()]:
-        raise UserError(f"--rescore needs {missing[0]}, which is not committed: train the run with --resume")
-    old = run.read_json("config.json")
-    trained = {key: old[key] for key in ("commit", "device", "versions")}
-    scored = {"commit": config["commit"], "versions": config["versions"]}
-    run.write_json("config.json", {**config, **trained, "rescored": scored})
-    return run
-
-
-def _folder_name(parent, base, args):
-    if args.dry_run:  # never touches a run, whatever --name says
-        return "dry-run"
-    if args.name:
-        return args.name
-    if args.resume or args.overwrite or args.rescore:
-        raise UserError("--resume, --overwrite and --rescore need --name")
-    name, number = base, 1
-    while (parent / name).exists():
-        number += 1
-        name = f"{base}-{number}"
-    return name
-
-
-def _config(script, name, args, command):
+def provenance(device: torch.device | str) -> dict:
+    """Return what may change a result besides the arguments: commit, device with its threads, versions."""
     return {
-        "format": FORMAT,
-        "script": script,
-        "name": name,
-        "command": command,
-        "arguments": {k: v for k, v in vars(args).items() if k not in BOOKKEEPING},
         "commit": git_commit(),
-        "device": device_name(args.device),
+        "device": device_name(device),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -206,18 +162,6 @@ def _config(script, name, args, command):
             "numpy": np.__version__,
         },
     }
-
-
-def _check_same_arguments(run, config, ignore=frozenset()):
-    try:
-        old = run.read_json("config.json")["arguments"]
-    except (json.JSONDecodeError, KeyError) as error:
-        raise UserError(f"{run.path('config.json')} is damaged: use --overwrite or another --name") from error
-    new = json.loads(json.dumps(config["arguments"]))
-    changed = [key for key in new if old.get(key) != new[key] and key not in ignore]
-    if changed:
-        details = ", ".join(f"--{k.replace('_', '-')} was {old.get(k)}, now {new[k]}" for k in changed)
-        raise UserError(f"{run.folder} was started with other arguments: {details}")
 
 
 def git_commit() -> str | None:

@@ -111,7 +111,7 @@ def read_part(folder: Path, dataset: str) -> Member:
             f"{folder}: no finished run with its predictions.npz, which is not committed: train it here first"
         )
     try:
-        arrays, record = run.predictions(), run.read_json("metrics.json")["runs"][0]
+        arrays, record = run.predictions(), run.records()[0]
         config = run.read_json("config.json")
         arguments, run_name = config["arguments"], config["name"]
     except Exception as error:  # NumPy, zipfile and json raise half a dozen types for a damaged file
@@ -153,7 +153,7 @@ def member_history(pool: Library) -> list[dict]:
     for member in pool.members:
         for folder in member.folders:
             run = RunFolder(folder)
-            record = run.read_json("metrics.json")["runs"][0]
+            record = run.records()[0]
             whose = {key: record[key] for key in ("seed", "model", "fold") if key in record}
             lines += [{**whose, **line} for line in run.history()]
     return lines

@@ -1,9 +1,7 @@
 """Repeat a training over seeds or folds, shared out over torchrun's ranks, and summarise it."""
 
-import contextlib
-import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from utils import distributed
 from utils.runs.folder import RunFolder, summarise
@@ -26,24 +24,16 @@ def parts(run: RunFolder, args: Namespace) -> list[RunFolder]:
     return [run] if len(todo) == 1 else [run.part(label(job)) for job in todo]
 
 
-@contextlib.contextmanager
-def stoppable(resume_command: str) -> Iterator[None]:
-    """End the script on Ctrl-C with the command that resumes it, exit code 130."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(f"\nstopped; finished work is kept. To resume:\n  {resume_command}", file=sys.stderr)
-        sys.exit(130)
-
-
-def share_out(work: Callable, todo: Sequence[Sequence], resume_command: str, together: bool = False) -> None:
+def share_out(work: Callable, todo: Sequence[Sequence], together: bool = False) -> None:
     """Call work(*item) for the items 0, world, 2 world, ... counted from this rank; then wait for all ranks.
 
-    together: every rank works on all items, because the ranks share each training.
+    together: every rank works on all items, because the ranks share each training. They wait for each other
+    after each: rank 0 evaluates it alone, which may take longer than a rank waits within a training.
     """
-    with stoppable(resume_command):
-        for item in todo if together else todo[distributed.rank() :: distributed.world()]:
-            work(*item)
+    for item in todo if together else todo[distributed.rank() :: distributed.world()]:
+        work(*item)
+        if together:
+            distributed.barrier()
     distributed.barrier()
 
 
@@ -71,7 +61,6 @@ def repeat(
     train: Callable[[dict, RunFolder], dict | None],
     args: Namespace,
     run: RunFolder,
-    resume_command: str,
     together: bool = False,
 ) -> dict:
     """Call train(job, part) for every unfinished job; return the metrics of the run, the same on all ranks.
@@ -85,8 +74,8 @@ def repeat(
     def work(job, part):
         train_part(train, job, part, run, args.quiet, args.rescore)
 
-    share_out(work, todo, resume_command, together)
-    records = [record for _, part in todo for record in part.read_json("metrics.json")["runs"]]
+    share_out(work, todo, together)
+    records = [record for _, part in todo for record in part.records()]
 
     def merge():
         if len(todo) > 1:

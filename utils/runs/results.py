@@ -137,11 +137,22 @@ def read_collection(results_dir: Path) -> Collection:
 def notes_on(found: Collection) -> list[str]:
     """Return a line for every result that is not from a clean commit, and for every run that is missing."""
     results = (*found.results.values(), *found.sweeps.values())
-    commits = {result.folder: result.config.get("commit") for result in results}
+    commits = {
+        result.folder: [part.get("commit") for part in (result.config, *result.config.get("resumed", []))]
+        for result in results
+    }
     for name, content in found.benchmarks.items():
-        commits[found.folder / "benchmarks" / f"{name}.json"] = content.get("commit")
-    unclean = {path: commit for path, commit in commits.items() if not is_clean(commit)}
-    notes = [f"{path}: not from a clean commit ({commit})" for path, commit in unclean.items()]
+        commits[found.folder / "benchmarks" / f"{name}.json"] = [content.get("commit")]
+    notes = [
+        f"{path}: not from a clean commit ({commit})"
+        for path, of_path in commits.items()
+        for commit in of_path
+        if not is_clean(commit)
+    ]
+    resumed = [result.folder for result in results if "resumed" in result.config]
+    notes += [
+        f"{folder}: resumed with other code, versions or threads, see its config.json" for folder in resumed
+    ]
     missing = [e for e in found.experiments if not (found.folder / e.folder).is_dir()]
     return notes + [f"{found.folder / e.folder}: not run yet; {e.command}" for e in missing]
 
@@ -237,7 +248,7 @@ def sweep_folders(results_dir: Path | str) -> list[Path]:
 def _folders(results_dir):
     files = ("config.json", "metrics.json", SWEEP)
     found = {path.parent for name in files for path in Path(results_dir).glob(f"*/*/{name}")}
-    return sorted(folder for folder in found if not folder.name.startswith(("dry-run", "demo")))
+    return sorted(folder for folder in found if not folder.name.startswith((".", "dry-run", "demo")))
 
 
 def is_sweep(folder: Path) -> bool:

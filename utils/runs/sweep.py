@@ -1,17 +1,15 @@
 """A grid of many small trainings whose results are one file, sweep.json, instead of a folder each."""
 
-import json
 import statistics
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from utils import distributed
+from utils.runs.files import append_line, read_lines
 from utils.runs.folder import FORMAT, RunFolder, mean_and_std
-from utils.runs.repeat import stoppable
 
 RESULT = "sweep.json"
 
@@ -21,7 +19,6 @@ def collect(
     todo: Sequence[dict],
     args: Namespace,
     run: RunFolder,
-    resume_command: str,
     group: Sequence[str] = (),
 ) -> dict:
     """Call train(job) for every job that the sweep has no record of; return the content of sweep.json.
@@ -32,15 +29,15 @@ def collect(
     and standard deviation are taken.
     """
     keys = tuple(todo[0])
-    known = {identity(record, keys) for record in read_records(run)}
+    known = {identity(record, keys) for record in read_records(run, keys)}
     left = [job for job in todo if identity(job, keys) not in known]
     distributed.barrier()  # all ranks have read the records before any of them adds to them
     mine = left[distributed.rank() :: distributed.world()]
     rank_file = run.path(f"records-{distributed.rank()}.jsonl")
-    with stoppable(resume_command), tqdm(total=len(mine), disable=args.quiet, unit="training") as bar:
+    with tqdm(total=len(mine), disable=args.quiet, unit="training") as bar:
         for job in mine:
             bar.set_postfix_str(", ".join(map(str, job.values())))
-            append(rank_file, train(job))
+            append_line(rank_file, train(job))
             bar.update()
             if distributed.rank() == 0:
                 write(run, todo, keys, group)  # so that the sweep can be inspected while it runs
@@ -48,34 +45,21 @@ def collect(
     return distributed.on_rank_zero(lambda: write(run, todo, keys, group))
 
 
-def append(path: Path, record: dict) -> None:
-    """Append a line; a torn line before it stays a line of its own."""
-    before = path.read_bytes() if path.exists() else b""
-    torn = before != b"" and not before.endswith(b"\n")
-    with path.open("a") as file:
-        file.write("\n" * torn + json.dumps(record) + "\n")
-
-
 def identity(record: dict, keys: Sequence[str]) -> tuple:
     return tuple(record[key] for key in keys)
 
 
-def read_records(run: RunFolder) -> list[dict]:
-    """Return all records of the sweep so far, without lines torn by a power failure."""
-    records = []
-    for path in sorted(run.folder.glob("records-*.jsonl")):
-        for line in path.read_text().splitlines():
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                continue
-    return records
+def read_records(run: RunFolder, keys: Sequence[str] = ()) -> list[dict]:
+    """Return all records of the sweep so far, with these keys; lines torn by a power failure are none."""
+    paths = sorted(run.folder.glob("records-*.jsonl"))
+    records = [record for path in paths for record in read_lines(path)[0]]
+    return [record for record in records if {"seconds", *keys} <= record.keys()]
 
 
 def write(run: RunFolder, todo: Sequence[dict], keys: Sequence[str], group: Sequence[str]) -> dict:
     """Write sweep.json: one cell for every value of the group, with mean and standard deviation."""
     wanted = {identity(job, keys) for job in todo}
-    known = {identity(record, keys): record for record in read_records(run)}
+    known = {identity(record, keys): record for record in read_records(run, keys)}
     cells: dict[tuple, list[dict]] = {}
     for job in todo:
         if identity(job, keys) in known:

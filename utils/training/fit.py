@@ -259,11 +259,11 @@ class Training:
             torch.set_rng_state(own["cpu"])
             if own.get("cuda") is not None and self.device.type == "cuda":
                 torch.cuda.set_rng_state(own["cuda"], self.device)
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{run.path('last.pt')}: the checkpoint of another model: {error}"
             ) from error
-        run.write_history([line for line in run.history() if line["epoch"] <= self.epoch])
+        run.write_history([line for line in run.history() if line.get("epoch", 0) <= self.epoch])
 
 
 def _line(values, epochs):

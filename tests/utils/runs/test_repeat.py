@@ -1,4 +1,4 @@
-"""Repeating a training: its jobs and folders, what is skipped, what Ctrl-C tells."""
+"""Repeating a training: its jobs and folders, what is skipped."""
 
 from types import SimpleNamespace
 
@@ -47,7 +47,7 @@ def test_a_single_training_has_the_folder_of_the_run(run):
 
 
 def test_every_part_is_summarised_and_the_run_over_all_of_them(run):
-    metrics = repeat(trainer([]), arguments(runs=2), run, "resume")
+    metrics = repeat(trainer([]), arguments(runs=2), run)
     assert metrics["mean"]["test_accuracy"] == pytest.approx(0.35)
     assert metrics == run.read_json("metrics.json")
     part = RunFolder(run.path("seed-4"))
@@ -57,13 +57,13 @@ def test_every_part_is_summarised_and_the_run_over_all_of_them(run):
 
 
 def test_finished_parts_are_skipped_but_for_rescoring(run):
-    repeat(trainer([]), arguments(runs=2), run, "resume")
+    repeat(trainer([]), arguments(runs=2), run)
     RunFolder(run.path("seed-3")).path("predictions.npz").unlink()
     calls = []
-    repeat(trainer(calls), arguments(runs=2), run, "resume")
+    repeat(trainer(calls), arguments(runs=2), run)
     assert calls == [{"seed": 3}]
     calls = []
-    repeat(trainer(calls), arguments(runs=2, rescore=True), run, "resume")
+    repeat(trainer(calls), arguments(runs=2, rescore=True), run)
     assert calls == [{"seed": 3}, {"seed": 4}]
 
 
@@ -72,15 +72,5 @@ def test_ranks_take_turns_unless_they_share_each_training(monkeypatch, together,
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     done = []
-    share_out(done.append, [(i,) for i in range(4)], "resume", together)
+    share_out(done.append, [(i,) for i in range(4)], together)
     assert done == expected
-
-
-def test_ctrl_c_ends_with_the_command_that_resumes(capsys):
-    def work():
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as stop:
-        share_out(work, [()], "python x.py --resume")
-    assert stop.value.code == 130
-    assert capsys.readouterr().err.endswith("To resume:\n  python x.py --resume\n")

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from utils.runs.files import append_line
 from utils.runs.folder import RunFolder
-from utils.runs.sweep import append, collect, read_records
+from utils.runs.sweep import collect, read_records
 
 ARGS = SimpleNamespace(quiet=True)
 TODO = [{"method": method, "seed": seed} for seed in (0, 1) for method in ("mean", "max")]
@@ -26,7 +27,7 @@ def train(job):
 
 
 def test_a_sweep_is_summarised_by_cell(run):
-    content = collect(train, TODO, ARGS, run, "resume", group=("method",))
+    content = collect(train, TODO, ARGS, run, group=("method",))
     assert content == run.read_json("sweep.json")
     assert content["trainings"] == [4, 4]
     assert content["seconds"] == 8.0
@@ -46,24 +47,22 @@ def test_jobs_with_a_record_are_not_trained_again(run):
         calls.append(job)
         return train(job)
 
-    collect(counted, TODO[:2], ARGS, run, "resume", group=("method",))
-    content = collect(counted, TODO, ARGS, run, "resume", group=("method",))
+    collect(counted, TODO[:2], ARGS, run, group=("method",))
+    content = collect(counted, TODO, ARGS, run, group=("method",))
     assert calls == TODO
     assert content["trainings"] == [4, 4]
 
 
-def test_a_torn_line_is_skipped_and_the_next_record_starts_a_line_of_its_own(run):
-    path = run.path("records-0.jsonl")
-    append(path, {"seed": 0})
-    with path.open("a") as file:
-        file.write('{"seed": 1, "tes')
-    append(path, {"seed": 2})
-    assert read_records(run) == [{"seed": 0}, {"seed": 2}]
+def test_a_line_that_is_no_record_of_the_sweep_is_dropped(run):
+    with run.path("records-0.jsonl").open("w") as file:
+        file.write('{"seed": 1, "tes\n{"seed": 2}\n{"seed": 3, "seconds": 1.5}\n')
+    assert read_records(run, ("seed",)) == [{"seed": 3, "seconds": 1.5}]
+    assert read_records(run, ("seed", "method")) == []
 
 
 def test_records_of_all_ranks_count(run):
-    append(run.path("records-0.jsonl"), train(TODO[0]))
-    append(run.path("records-1.jsonl"), train(TODO[1]))
+    append_line(run.path("records-0.jsonl"), train(TODO[0]))
+    append_line(run.path("records-1.jsonl"), train(TODO[1]))
     calls = []
-    collect(lambda job: calls.append(job) or train(job), TODO, ARGS, run, "resume", group=("method",))
+    collect(lambda job: calls.append(job) or train(job), TODO, ARGS, run, group=("method",))
     assert calls == TODO[2:]

@@ -267,7 +267,7 @@ def test_the_checkpoint_of_another_model_is_refused(tmp_path, digits):
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     run = make_run(tmp_path / "run")
     run.path("last.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(CheckpointError, match="not a checkpoint"):
+    with pytest.raises(CheckpointError, match="no checkpoint"):
         Training(network(), settings(), 4).restore(run)
 
 
