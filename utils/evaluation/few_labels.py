@@ -271,27 +271,27 @@ class FewLabels:
         return {"consistent": self._consistency(encoder, self.data[0], guessed, chosen, seed)}
 
     def clusters(self, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
-        """A cluster head, trained without labels and named by the training labels."""
-        head, spread = self._cluster(graph, seed)
-        return {"clusters": head(self.features.test)[:, self._names(spread.argmax(1))]}
+        """Trained clusters, spread over the graph and named by the training labels; then k-NN."""
+        f, spread = self.features, self._cluster(graph, seed)
+        return {"clusters": knn(f.train, spread, f.test)[:, self._names(spread.argmax(1))]}
 
     def self_labelled(self, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
         """A student of the clusters, as they spread over the graph.
 
         Clusters are named by the training labels, which nothing else here looks at.
         """
-        _, spread = self._cluster(graph, seed)
+        spread = self._cluster(graph, seed)
         train_set, test_set = self.data
         how = self.options.student, train_set, self.train_idx, self.options, seed
         outputs, _ = forward_all(distil(spread, *how), in_order(test_set))
         return {"self_labelled": outputs[:, self._names(spread.argmax(1))]}
 
     def _cluster(self, graph, seed):
-        """Return a cluster head and the probabilities (N, classes) of its clusters, spread over the graph."""
+        """Return the clusters of a cluster head, spread over the graph: probabilities (N, classes)."""
         f = self.features
         head = cluster_head(f.train, graph, f.classes, seed)
         assigned = head(f.train).argmax(1).cpu().numpy()
-        return head, spread_clusters(assigned, graph, f.train.device, f.classes)
+        return spread_clusters(assigned, graph, f.train.device, f.classes)
 
     def _names(self, clusters):
         """Return the cluster of each class, matched on the training labels."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from data import few_labels, load, split
+from data import POLICIES, few_labels, load, split
 from models import create
 from utils.evaluation import clustering
 from utils.evaluation import few_labels as few
@@ -123,6 +123,6 @@ def test_clusters_are_named_by_training_labels_and_change_with_no_other_label(st
 def test_training_from_scratch_learns_its_labels(digits, monkeypatch):
     monkeypatch.setattr(config, "FEW_LABELS_STEPS", 100)
     labelled = few_labels(digits.labels, 10, 0)
-    model = train_from_scratch("mlp1", "none", digits, labelled, EncoderOptions(), 0).eval()
+    model = train_from_scratch("mlp1", POLICIES["none"], digits, labelled, EncoderOptions(), 0).eval()
     images = digits.normalise(digits.images[labelled].float() / 255)
     assert (model(images).argmax(1) == digits.labels[labelled]).float().mean() > 0.9
