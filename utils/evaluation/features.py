@@ -81,6 +81,17 @@ def knn(
     (N, classes).
     """
     cosine, nearest = neighbours(queries, reference, min(k, len(reference)))
+    return vote(cosine, nearest, labels, temperature, classes)
+
+
+def vote(
+    cosine: torch.Tensor,
+    nearest: torch.Tensor,
+    labels: torch.Tensor,
+    temperature: float = KNN_TEMPERATURE,
+    classes: int = 10,
+) -> torch.Tensor:
+    """Let neighbours (N, k) vote, as `neighbours` finds them: probabilities (N, classes). See `knn`."""
     known = F.one_hot(labels, classes) if labels.ndim == 1 else labels
     votes = known[nearest] * ((cosine - 1) / temperature).exp().unsqueeze(2)
     return F.normalize(votes.sum(1), p=1, dim=1)

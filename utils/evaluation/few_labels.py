@@ -1,6 +1,7 @@
 """From few labels to a classifier on top of a pre-trained encoder: probes, fine-tuning, self-training."""
 
 import copy
+import functools
 from collections.abc import Callable
 from statistics import fmean
 from typing import TYPE_CHECKING, cast
@@ -23,6 +24,7 @@ from utils.evaluation.clustering import (
 )
 from utils.evaluation.features import (
     DECAY,
+    NEIGHBOURS,
     Features,
     Probe,
     accuracy,
@@ -30,7 +32,9 @@ from utils.evaluation.features import (
     few_label_probe,
     fit_probe,
     knn,
+    neighbours,
     on_sphere,
+    vote,
 )
 from utils.evaluation.options import EncoderOptions, stopwatch
 from utils.training.config import FitConfig
@@ -250,8 +254,7 @@ class FewLabels:
 
     def spread(self, chosen: torch.Tensor, graph: "csr_array") -> dict[str, torch.Tensor]:
         """Labels that spread over the graph of the training features, then k-NN."""
-        f = self.features
-        return {"spread": knn(f.train, self._spread(chosen, graph), f.test)}
+        return {"spread": self._vote(self._spread(chosen, graph))}
 
     def self_trained(self, chosen: torch.Tensor, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
         """Students of the spread labels: after the first round and after the last."""
@@ -272,8 +275,8 @@ class FewLabels:
 
     def clusters(self, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
         """Trained clusters, spread over the graph and named by the training labels; then k-NN."""
-        f, spread = self.features, self._cluster(graph, seed)
-        return {"clusters": knn(f.train, spread, f.test)[:, self._names(spread.argmax(1))]}
+        spread = self._cluster(graph, seed)
+        return {"clusters": self._vote(spread)[:, self._names(spread.argmax(1))]}
 
     def self_labelled(self, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
         """A student of the clusters, as they spread over the graph.
@@ -313,6 +316,17 @@ class FewLabels:
         batches = ConsistencyBatches(images, *parts, CONSISTENCY_BATCH, LABELLED_BATCH, WEAK, STRONG, seed)
         fit(model, consistency_step(model, THRESHOLD), batches, fit_config(CONSISTENCY, self.options))
         return forward_all(model, in_order(test_set))[0]
+
+    @functools.cached_property
+    def _neighbours(self):
+        """The neighbours of the test images, which all draws share: most of the time of a spread."""
+        f = self.features
+        return neighbours(f.test, f.train, min(NEIGHBOURS, len(f.train)))
+
+    def _vote(self, probabilities):
+        """Return the k-NN outputs of the test images from probabilities (N, classes) of the training ones."""
+        cosine, nearest = self._neighbours
+        return vote(cosine, nearest, probabilities)
 
     def _spread(self, chosen, graph):
         return spread_labels(graph, chosen, self.features.train_labels[chosen], self.features.classes)
