@@ -266,6 +266,13 @@ class FewLabels:
         first, _, last = self_train(spread, respread, self.options, self.data, self.train_idx, seed)
         return {"distilled": first, "self_trained": last}
 
+    def refined(self, chosen: torch.Tensor, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
+        """Students of the spread labels, over whose features the labels of all images spread, not the few.
+
+        With the few alone, as in `self_trained`, a style that no labelled image has can change sides.
+        """
+        return {"refined": self._refine(self._spread(chosen, graph), seed)[1]}
+
     def consistent(
         self, encoder: nn.Module, chosen: torch.Tensor, graph: "csr_array", seed: int
     ) -> dict[str, torch.Tensor]:
@@ -279,15 +286,18 @@ class FewLabels:
         return {"clusters": self._vote(spread)[:, self._names(spread.argmax(1))]}
 
     def self_labelled(self, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
-        """A student of the clusters, as they spread over the graph.
+        """`refined` from clusters. The training labels name them; nothing else here looks at those."""
+        train, test = self._refine(self._cluster(graph, seed), seed)
+        return {"self_labelled": test[:, self._names(train.argmax(1))]}
 
-        Clusters are named by the training labels, which nothing else here looks at.
-        """
-        spread = self._cluster(graph, seed)
-        train_set, test_set = self.data
-        how = self.options.student, train_set, self.train_idx, self.options, seed
-        outputs, _ = forward_all(distil(spread, *how), in_order(test_set))
-        return {"self_labelled": outputs[:, self._names(spread.argmax(1))]}
+    def _refine(self, spread, seed):
+        """Return the training and test probabilities of self-training in which all spread labels spread."""
+        labels = spread.argmax(1).cpu().numpy()
+
+        def respread(_, graph):
+            return spread_clusters(labels, graph, spread.device, self.features.classes)
+
+        return self_train(spread, respread, self.options, self.data, self.train_idx, seed)[1:]
 
     def _cluster(self, graph, seed):
         """Return the clusters of a cluster head, spread over the graph: probabilities (N, classes)."""

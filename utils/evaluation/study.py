@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 OWN_SOURCES = ("pixels", "supcon")
 # What can be done with features, by the name of the output in FewLabels.
 ON_FEATURES = ("knn", "linear")
-ON_ENCODER = (*ON_FEATURES, "finetuned", "spread", "self_trained", "consistent")
+ON_ENCODER = (*ON_FEATURES, "finetuned", "spread", "self_trained", "refined", "consistent")
 # Without any label; a "draw" is a training with another seed.
 UNLABELLED = ("clusters", "self_labelled")
 # Trained from scratch on the labelled images alone, without and with augmentation. The latter is that of
@@ -122,6 +122,7 @@ class Study:
             "finetuned": lambda: scorer.finetuned(encoder, chosen, seed),
             "spread": lambda: scorer.spread(chosen, graph),
             "self_trained": lambda: scorer.self_trained(chosen, graph, seed),
+            "refined": lambda: scorer.refined(chosen, graph, seed),
             "consistent": lambda: scorer.consistent(encoder, chosen, graph, seed),
             "clusters": lambda: scorer.clusters(graph, seed),
             "self_labelled": lambda: scorer.self_labelled(graph, seed),

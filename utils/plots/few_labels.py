@@ -16,7 +16,8 @@ STYLES = {
     "linear": ("--", "D"),
     "finetuned": ("-", "v"),
     "spread": ("-.", "P"),
-    "self_trained": ("-", "^"),
+    "self_trained": (":", "^"),
+    "refined": ("-", "^"),
     "consistent": ("-", "*"),
 }
 COLORS = dict(zip(SOURCES, (PALETTE[i] for i in (7, 4, 5, 0, 3, 1, 2)), strict=True))

@@ -93,7 +93,14 @@ def test_no_label_but_the_drawn_ones_is_used(tiny_dir, short):
         (train_set, test_set),
         (train_set._replace(labels=wrong), test_set._replace(labels=1 - test_set.labels % 2)),
     )
-    names = ("simclr-linear", "simclr-spread", "simclr-consistent", "mlp1-augmented", "supcon-knn")
+    names = (
+        "simclr-linear",
+        "simclr-spread",
+        "simclr-refined",
+        "simclr-consistent",
+        "mlp1-augmented",
+        "supcon-knn",
+    )
     outputs = []
     for data in sets:
         torch.manual_seed(0)
