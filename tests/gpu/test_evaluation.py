@@ -13,10 +13,13 @@ from data.bags import build
 from data.episodes import draw_episodes
 from models import create
 from models.mil import POOLINGS, create_mil
-from utils.evaluation import clustering, retrieval
+from utils.evaluation import clustering, few_labels, retrieval, study
 from utils.evaluation.features import Features, Probe, augmented_features, encode, knn, probe_loss
+from utils.evaluation.few_labels import FewLabels
 from utils.evaluation.mil import predict_bags
+from utils.evaluation.options import EncoderOptions
 from utils.evaluation.retrieval import RetrievalOptions
+from utils.inference import knn_predictor, load_predictor
 from utils.training.classifier import validate_classifier
 from utils.training.config import FitConfig
 from utils.training.fit import classification_step, fit
@@ -222,3 +225,55 @@ def test_deformed_copies_of_each_episode_are_made_on_the_device():
         found = retrieval.deformed_accuracies(images, torch.arange(300), images, episodes, seed=0)
         assert found.shape == (3,)
         assert len(gpu.to_host) == 1
+
+
+# --- From few labels ---
+
+
+QUICK = EncoderOptions(precision="bf16", max_steps=2)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """One epoch of each training, and L-BFGS without its line search, which runs on the host."""
+    for name in ("FINETUNE", "DISTIL", "CONSISTENCY"):
+        monkeypatch.setattr(few_labels, name, getattr(few_labels, name) | {"epochs": 1})
+    monkeypatch.setattr(study, "SUPCON_EPOCHS", 1)
+    monkeypatch.setattr(torch.optim.LBFGS, "step", lambda optimizer, closure: closure())
+
+
+@pytest.mark.usefixtures("quick")
+def test_pre_training_on_few_labels():
+    with fake_gpu() as gpu:
+        images = on_gpu(image_set(300))
+        gpu.clear()
+        encoder = study.train_supcon(images, torch.arange(10), QUICK, 0)
+        assert next(encoder.parameters()).device.type == "cuda"
+        assert len(gpu.to_host) == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_few_labels_are_made_of():
+    with fake_gpu():
+        images, encoder = on_gpu(image_set(600)), create("fast", 0).to("cuda")
+        train_idx = torch.arange(500)
+        features = encode(encoder, (images, images), train_idx, torch.arange(500, 600), "bf16")
+        scorer = FewLabels(features, (images, images), train_idx, QUICK)
+        chosen = torch.arange(0, 500, 50)
+        graph = clustering.neighbour_graph(features.train)
+        outputs = scorer.frozen(chosen) | scorer.spread(chosen, graph)
+        outputs |= scorer.finetuned(encoder, chosen, 0) | scorer.self_trained(chosen, graph, 0)
+        outputs |= scorer.consistent(encoder, chosen, graph, 0)
+        assert len(outputs) == 7
+        assert {(values.shape, values.device.type) for values in outputs.values()} == {((600, 10), "cuda")}
+
+
+# --- Predictors ---
+
+
+def test_predictors_answer_on_the_gpu():
+    pictures = np.zeros((3, 28, 28), np.uint8)
+    with fake_gpu():
+        assert load_predictor(device="cuda").scores(pictures).probabilities.shape == (3, 10)
+        by_neighbours = knn_predictor(None, on_gpu(image_set(300)), "cuda")
+        assert by_neighbours.scores(pictures).probabilities.shape == (3, 10)

@@ -154,9 +154,10 @@ def test_a_path_to_another_thing_is_refused_in_one_line(
     script, flag, kind, things, picture, tiny_dir, results, capsys
 ):
     path = str(things / kind)
-    words = [path] if flag == "IMAGE" else [flag, f"simclr={path}" if flag == "--encoders" else path]
+    named = flag in ("--encoders", "--models")
+    words = [path] if flag == "IMAGE" else [flag, f"simclr={path}" if named else path]
     if script == "predict" and flag != "IMAGE":
         words.append(picture)
-    if script.startswith("train") or script == "ensemble":
+    if script.startswith("train") or script in ("ensemble", "robustness"):
         words += ["--data-dir", str(tiny_dir), "--device", "cpu"]
     refuses(script, words, results, capsys)
