@@ -106,13 +106,14 @@ def representation_pictures(rows: list[Row]) -> Pictures:
 def few_label_pictures(rows: list[Row]) -> Pictures:
     """Return error against labels of all sweeps that have a row, and the single draws of 100 labels."""
     folders = dict.fromkeys(row.result.folder for row in rows)
-    cells = [
-        {key: cell[key] for key in ("method", "labels", "mean")}
-        | {"runs": [{"test_accuracy": run["test_accuracy"]} for run in cell["runs"]]}
-        for sweep in map(read_sweep, folders)
-        if sweep
-        for cell in sweep.metrics["cells"]
-    ]
+    found: dict[tuple, dict] = {}
+    for sweep in map(read_sweep, folders):
+        for cell in sweep.metrics["cells"] if sweep else []:
+            drawn = {key: cell[key] for key in ("method", "labels", "mean")}
+            drawn["runs"] = [{"test_accuracy": run["test_accuracy"]} for run in cell["runs"]]
+            key = cell["method"], cell["labels"]
+            found[key] = max(found.get(key, drawn), drawn, key=lambda cell: len(cell["runs"]))
+    cells = list(found.values())  # where sweeps overlap, the cell with the most draws
     counts = Counter(cell["method"] for cell in cells if cell["labels"])
     curves = [cell for cell in cells if counts[cell["method"]] > 1]
     pictures = {"labels.png": Picture(few_label_plots.error_against_labels, curves)} if curves else {}

@@ -184,7 +184,7 @@ def study_section(page: Page) -> str:
         for experiment in page.found.experiments
         if experiment.script == page.script and experiment.folder in page.found.sweeps
     ]
-    made = [cell for _, sweep in sweeps for cell in cells(sweep)]
+    made = largest_cells([cell for _, sweep in sweeps for cell in cells(sweep)])
     if not made:
         return EMPTY
     unfinished = [
@@ -201,6 +201,15 @@ def study_section(page: Page) -> str:
         commands([f"{sweep.config['command']} --name {experiment.name}" for experiment, sweep in sweeps]),
     ]
     return "\n\n".join(parts)
+
+
+def largest_cells(made: list[Result]) -> list[Result]:
+    """Return one cell per method and number of labels: where sweeps overlap, the one with more draws."""
+    found: dict[tuple, Result] = {}
+    for cell in made:
+        key = cell.arguments["method"], cell.arguments["labels"]
+        found[key] = max(found.get(key, cell), cell, key=lambda cell: len(cell.records))
+    return list(found.values())
 
 
 def labels_table(made: list[Result]) -> str:

@@ -205,6 +205,19 @@ def test_a_study_is_a_table_of_methods_by_labels_with_the_worst_draw(page, tmp_p
     assert "simclr" not in sweeps_section(page("train_mil", *experiments))
 
 
+def test_of_overlapping_sweeps_the_cell_with_more_draws_is_shown(page, tmp_path):
+    for name, accuracy in (("many", 0.7), ("one", 0.6)):
+        make_study(tmp_path / "few_labels" / name, {("mlp1", 100): accuracy})
+    path = tmp_path / "few_labels" / "one" / "sweep.json"
+    content = json.loads(path.read_text())
+    content["cells"][0]["runs"].pop()
+    path.write_text(json.dumps(content))
+    for names in (("many", "one"), ("one", "many")):
+        text = study_section(page("train_few_labels", *map(study, names)))
+        assert "| mlp1 | 70.00 ± 1.41 % (2) |" in text
+        assert "60.00" not in text
+
+
 def test_an_unfinished_study_says_so_and_none_is_empty(page, tmp_path):
     make_study(tmp_path / "few_labels" / "hundred", STUDIED)
     path = tmp_path / "few_labels" / "hundred" / "sweep.json"
