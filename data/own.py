@@ -119,7 +119,7 @@ def _notes(parts: Iterable[Part]) -> list[str]:
 def _hold_out(images, labels, path):
     try:
         train, test = split(labels, TEST_FRACTION, SEED)
-    except ValueError as error:
+    except DataError as error:
         raise DataError(f"{path}: without test images a share is held out: {error}") from error
     return [(images[chosen.numpy()], labels[chosen]) for chosen in (train, test)]
 

@@ -15,7 +15,7 @@ from data.drawing import Drawing, find_ink, grey, read_drawing
 from data.images import CENTRED
 from data.own import to_square
 from models import CheckpointError, Classifier, SavedModel, read_model
-from utils.errors import UserError, value_errors_as
+from utils.errors import UserError
 from utils.evaluation.features import knn, neighbours
 from utils.metrics.classification import DOUBTFUL, evidence, fit_temperature, scale, softmax, surprise
 from utils.metrics.selection import combine
@@ -237,8 +237,7 @@ def knn_predictor(
     network: nn.Module = getattr(saved.model, "encoder", saved.model).to(device).eval()
     classes = len(labelled.classes)
     features, labels = forward_all(network, in_order(labelled))
-    with value_errors_as("too few labelled images"):
-        known, held = split(labels, HELD_OUT, 0)
+    known, held = split(labels, HELD_OUT, 0)
     votes = knn(features[known], labels[known], features[held], classes=classes).clamp(NO_VOTE).cpu().numpy()
     temperature = fit_temperature(-surprise(votes), labels[held].cpu().numpy())
     near = neighbours(features[held], features[known], 1)[0].cpu().numpy()
