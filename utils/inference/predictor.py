@@ -20,7 +20,7 @@ from utils.evaluation.features import knn, neighbours
 from utils.metrics.classification import DOUBTFUL, evidence, fit_temperature, scale, softmax, surprise
 from utils.metrics.selection import combine
 from utils.runs.folder import RunFolder
-from utils.runs.library import part_folders, read_library
+from utils.runs.library import check_predictions, part_folders, read_library
 from utils.training.forward import forward_all, predict
 
 BUNDLED = Path(__file__).resolve().parents[2] / "weights"
@@ -193,6 +193,7 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
         temperature = record[f"{name}_temperature"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not a finished run of ensemble.py with its predictions") from error
+    check_predictions(saved, folder)
     members = library_members(run, arguments, record)
     networks = [[read_classifier(part / "best.pt", device) for part in member] for member in members]
     shifts = arguments.get("shifts") or 0
