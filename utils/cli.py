@@ -347,7 +347,7 @@ def load_data(args: argparse.Namespace) -> tuple[ImageSet, ImageSet]:
     Says what was done to bring them to the form of MNIST.
     """
     train, test = distributed.first_then_all(
-        lambda: load(args.dataset, args.data_dir, args.device, verify=not args.unverified)
+        lambda: load(args.dataset, args.data_dir, args.device, not args.unverified)
     )
     check_classes(train, test)
     if train.notes and not args.quiet:
