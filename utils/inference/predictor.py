@@ -26,6 +26,7 @@ from utils.training.forward import forward_all, predict
 BUNDLED = Path(__file__).resolve().parents[2] / "weights"
 CLASSIFIER = BUNDLED / "classifier.safetensors"
 ENCODER = BUNDLED / "simclr.safetensors"
+SYMBOLS = BUNDLED / "triplet.safetensors"  # for one-shot recognition
 # k-NN is calibrated on this share of the labelled images.
 HELD_OUT = 0.2
 # A class that none of the neighbours has is unlikely, not impossible.
