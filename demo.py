@@ -29,7 +29,7 @@ from utils.cli import Parser, command
 from utils.errors import UserError
 from utils.inference import ensemble_predictor, knn_predictor, load_predictor
 from utils.inference.page import Page
-from utils.inference.predictor import ENCODER
+from utils.inference.predictor import ENCODER, SYMBOLS
 from utils.training.config import FitConfig
 
 HOST = "127.0.0.1"
@@ -79,7 +79,7 @@ def make_page(args: Namespace) -> Page:
     mil_args, _ = train_mil.parse(words)
     network, _, _ = train_mil.fit_bags(mil_args, data, {"seed": 0}, FitConfig.from_args(mil_args))
     target = labelled.classes[int(mil_args.target)]
-    return Page(predictors, load_encoder(args.encoder), labelled, network, target)
+    return Page(predictors, load_encoder(args.encoder), labelled, load_encoder(SYMBOLS), network, target)
 
 
 class Handler(BaseHTTPRequestHandler):

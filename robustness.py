@@ -25,7 +25,7 @@ from data.label_errors import LABEL_ERRORS
 from utils import distributed
 from utils.arguments import Number, named_path
 from utils.cli import Parser, command, command_line, load_data, resolve_machine, shared_flags
-from utils.errors import UserError, value_errors_as
+from utils.errors import UserError
 from utils.evaluation.robustness import (
     Verdicts,
     has_reviews,
@@ -96,8 +96,7 @@ def choose_images(args: Namespace, labels: torch.Tensor) -> np.ndarray:
         return np.arange(len(labels))
     if args.images > len(labels):
         raise UserError(f"--images {args.images}: there are {len(labels)} test images")
-    with value_errors_as(f"cannot draw {args.images} images"):
-        return split(labels, args.images / len(labels), args.seed)[1].numpy()
+    return split(labels, args.images / len(labels), args.seed)[1].numpy()
 
 
 def evaluate(args: Namespace, test_set: ImageSet, models: dict, run: RunFolder) -> dict:

@@ -36,7 +36,6 @@ from utils.cli import (
     resolve_machine,
     shared_flags,
 )
-from utils.errors import value_errors_as
 from utils.metrics.classification import confusion
 from utils.plots import classification as plots
 from utils.runs import tracking
@@ -83,14 +82,13 @@ def make_parser() -> Parser:
 
 def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> tuple[torch.Tensor, torch.Tensor]:
     """Return training and validation indices of one job: of all images, a fold, or a few labels."""
-    with value_errors_as(f"cannot split {len(labels)} training images"):
-        if args.folds:
-            return folds(labels, args.folds, args.seed)[job["fold"]]
-        if not args.labels_per_class:
-            return split(labels, args.val_fraction, job["seed"])
-        labelled = few_labels(labels, args.labels_per_class, job["seed"])
-        train, val = split(labels[labelled], FEW_LABELS_VALIDATION, job["seed"])
-        return labelled[train], labelled[val]
+    if args.folds:
+        return folds(labels, args.folds, args.seed)[job["fold"]]
+    if not args.labels_per_class:
+        return split(labels, args.val_fraction, job["seed"])
+    labelled = few_labels(labels, args.labels_per_class, job["seed"])
+    train, val = split(labels[labelled], FEW_LABELS_VALIDATION, job["seed"])
+    return labelled[train], labelled[val]
 
 
 def train(
@@ -181,8 +179,7 @@ def main(argv: list[str] | None = None) -> dict:
         labelled = len(data[0].classes) * args.labels_per_class
         train_images = labelled - round(FEW_LABELS_VALIDATION * labelled)
         fill(args, few_labels_recipe(RECIPES[args.model], train_images))
-    for job in jobs(args):
-        choose_images(args, data[0].labels, job)  # fail now, before a folder is made or replaced
+    choose_images(args, data[0].labels, jobs(args)[0])  # fail now, before a folder is made or replaced
     default = args.model + (f"-{args.labels_per_class}-labels" if args.labels_per_class else "")
     run = distributed.on_rank_zero(lambda: open_run("train_cnn", args, default, shown))
     config = ClassifierConfig.from_args(args, args.model, RECIPES[args.model])

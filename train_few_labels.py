@@ -35,7 +35,7 @@ from utils.cli import (
     resolve_machine,
     shared_flags,
 )
-from utils.errors import UserError, value_errors_as
+from utils.errors import UserError
 from utils.evaluation.options import EncoderOptions
 from utils.evaluation.study import (
     OWN_SOURCES,
@@ -133,15 +133,14 @@ def make_jobs(args: Namespace, methods: list[str]) -> list[dict]:
 
 
 def draw_labels(args: Namespace, study: Study, job: dict) -> torch.Tensor:
-    """Return the positions of the labelled images in the pool; UserError when a class has too few."""
+    """Return the positions of the labelled images in the pool; DataError when a class has too few."""
     if not job["labels"]:
         return torch.empty(0, dtype=torch.int64)
     classes = len(study.data[0].classes)
     if job["labels"] % classes:
         raise UserError(f"--labels {job['labels']}: must be a multiple of the {classes} classes")
-    with value_errors_as(f"cannot draw {job['labels']} labels"):
-        seed = job["seed"] + TUNING_DRAWS * args.tune
-        return few_labels(study.pool_labels, job["labels"] // classes, seed)
+    seed = job["seed"] + TUNING_DRAWS * args.tune
+    return few_labels(study.pool_labels, job["labels"] // classes, seed)
 
 
 def make_study(args: Namespace, data: tuple[ImageSet, ImageSet]) -> Study:

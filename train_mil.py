@@ -28,7 +28,6 @@ from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while P
 # isort: split
 import argparse
 import contextlib
-import math
 from dataclasses import replace
 
 import torch
@@ -51,7 +50,7 @@ from utils.cli import (
     resolve_machine,
     shared_flags,
 )
-from utils.errors import UserError, value_errors_as
+from utils.errors import UserError
 from utils.evaluation.mil import (
     area_scores,
     evaluate_bags,
@@ -64,7 +63,7 @@ from utils.plots import mil as mil_plots
 from utils.runs import tracking
 from utils.runs.folder import RunFolder
 from utils.runs.opening import open_run
-from utils.runs.repeat import parts, repeat
+from utils.runs.repeat import jobs, parts, repeat
 from utils.runs.results import published_bags
 from utils.runs.sweep import collect
 from utils.training.config import FitConfig
@@ -168,12 +167,22 @@ def make_bags(args: argparse.Namespace, data: Data, job: dict) -> tuple[Bags, Ba
     train_set, test_set = data
     seed, train_bags = job["seed"], job.get("train_bags", args.train_bags)
     train_pool, val_pool = split(train_set.labels, VAL_FRACTION, seed)
+    train = build_bags(args, train_set.labels, train_pool, train_bags, (seed, 0))
     val = None
-    with value_errors_as("cannot make these bags"):  # e.g. a data set without the target
-        train = build_bags(args, train_set.labels, train_pool, train_bags, (seed, 0))
-        if args.val_bags:
-            val = build_bags(args, train_set.labels, val_pool, args.val_bags, (seed, 1))
-    return train, val, make_test_bags(args, test_set, seed)
+    if args.val_bags:
+        val = both_kinds(build_bags(args, train_set.labels, val_pool, args.val_bags, (seed, 1)), "validation")
+    return train, val, both_kinds(make_test_bags(args, test_set, seed), "test")
+
+
+def both_kinds(bags: Bags, what: str) -> Bags:
+    """Return the bags; UserError when all are positive or all negative, because an AUC compares the two."""
+    positive = int(bags.labels.sum())
+    if positive in (0, len(bags)):
+        raise UserError(
+            f"{'all' if positive else 'none'} of the {len(bags)} {what} bags hold the target: take more "
+            "bags, shorter or longer ones, or --builder balanced"
+        )
+    return bags
 
 
 def make_test_bags(
@@ -181,8 +190,7 @@ def make_test_bags(
 ) -> Bags:
     """Build the test bags of one repeat. carriers: of the builder shortcut."""
     pool = torch.arange(len(test_set.labels))
-    with value_errors_as("cannot make these bags"):
-        return build_bags(args, test_set.labels, pool, args.test_bags, (seed, 2), carriers)
+    return build_bags(args, test_set.labels, pool, args.test_bags, (seed, 2), carriers)
 
 
 def build_bags(
@@ -387,7 +395,8 @@ def main(argv: list[str] | None = None) -> dict | None:
     if args.show_bags:
         show_bags(args, data)
         return None
-    make_bags(args, data, {"seed": args.seed})  # fail now, before a folder is made or replaced
+    for job in jobs(args):  # fail now, before a folder is made or replaced
+        make_bags(args, data, job)
     make_model(args, args.method)
     name = "sweep" if args.sweep else args.method
     run = distributed.on_rank_zero(lambda: open_run("train_mil", args, name, shown, reads=[args.encoder]))
@@ -405,7 +414,7 @@ def main(argv: list[str] | None = None) -> dict | None:
 
 def report(metrics: dict, run: RunFolder) -> None:
     mean, std, runs = metrics["mean"], metrics["std"], metrics["runs"]
-    text = f"test AUC {mean.get('test_auc', math.nan):.4f}, accuracy {mean['test_accuracy']:.2%}"
+    text = f"test AUC {mean['test_auc']:.4f}, accuracy {mean['test_accuracy']:.2%}"
     if len(runs) > 1:
         text += f" (+- {std['test_auc']:.4f}, {std['test_accuracy']:.2%}) over {len(runs)} repeats"
     print(f"{text}, {metrics['seconds']:.0f} s of training; figures and metrics in {run.folder}/")

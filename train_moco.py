@@ -184,7 +184,9 @@ def train(args: Namespace, data: tuple[ImageSet, ImageSet], job: dict, run: RunF
 def draw(run: RunFolder, args: Namespace, data: tuple[ImageSet, ImageSet]) -> None:
     """Draw the figures of a run: curves of all trainings, features of the first."""
     moco_curves(run.history(), math.log(1 + args.queue), run.path("curves.png"))
-    views, _ = next(make_views(args, data[0], torch.arange(SHOWN_PAIRS), args.seed).epoch())
+    shown = torch.arange(min(SHOWN_PAIRS, len(data[0].labels)))
+    pairs = view_batches(data[0], shown, SHOWN_PAIRS, args.views.split(","), args.strength, seed=args.seed)
+    views, _ = next(pairs.epoch())
     plots.view_pairs(views.squeeze(2).cpu().numpy(), run.path("views.png"))
     draw_encoder(run, parts(run, args)[0], data, "features of MoCo")
 
@@ -215,6 +217,7 @@ def main(argv: list[str] | None = None) -> dict:
     args, shown = parse(argv)
     tracking.check(args.track)
     data = load_data(args)
+    split(data[0].labels, VAL_FRACTION, args.seed)  # fail now, before a folder is made or replaced
     run = distributed.on_rank_zero(lambda: open_run("train_moco", args, "moco", shown))
     metrics = repeat(lambda job, part: train(args, data, job, part), args, run, together=True)
     if distributed.rank() == 0:

@@ -49,7 +49,6 @@ from utils.cli import (
     shared_flags,
     view_flags,
 )
-from utils.errors import value_errors_as
 from utils.evaluation.encoder import save_encoder
 from utils.evaluation.retrieval import (
     RetrievalOptions,
@@ -155,24 +154,21 @@ def make_parser() -> Parser:
 
 
 def choose_images(args: Namespace, labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the (training, validation) indices that the flags ask for; UserError if there are none."""
+    """Return the (training, validation) indices that the flags ask for; DataError if there are none."""
     wanted = [int(word) for word in args.classes.split(",")] if args.classes else range(10)
-    with value_errors_as("--classes"):
-        chosen, _ = hold_out(labels, wanted)
+    chosen, _ = hold_out(labels, wanted)
     if args.images_per_class:
-        with value_errors_as("--images-per-class"):
-            chosen = chosen[few_labels(labels[chosen], args.images_per_class, seed)]
+        chosen = chosen[few_labels(labels[chosen], args.images_per_class, seed)]
     train, val = split(labels[chosen], VAL_FRACTION, seed)
     return chosen[train], chosen[val]
 
 
 def make_batches(args: Namespace, images: ImageSet, indices: torch.Tensor, seed: int) -> ClassBatches:
-    """Return P x K batches, with the classes that --class-augment adds; UserError for a wrong P or K."""
+    """Return P x K batches, with the classes that --class-augment adds; DataError for a wrong P or K."""
     augment = view_augment(args.views.split(","), args.strength) if args.strength else None
     shape = args.batch_classes, args.batch_images, args.class_augment, args.glyphs
     steps = args.steps or None
-    with value_errors_as("--batch-classes, --batch-images"):
-        return class_batches(images, indices, *shape, batches_per_epoch=steps, seed=seed, augment=augment)
+    return class_batches(images, indices, *shape, batches_per_epoch=steps, seed=seed, augment=augment)
 
 
 def embedding_step(model: nn.Module, args: Namespace) -> Step:

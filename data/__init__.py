@@ -3,7 +3,7 @@
 from data.augment import POLICIES, Augment
 from data.batches import BatchLoader, ClassBatches, SideBySide, generator, in_order
 from data.errors import DataError
-from data.images import DATASETS, ImageSet, load
+from data.images import DATASETS, ImageSet, check_classes, load
 from data.splits import bootstrap, few_labels, folds, hold_out, split
 from data.views import VIEW_PARTS, view_augment, view_batches
 
@@ -18,6 +18,7 @@ __all__ = [
     "ImageSet",
     "SideBySide",
     "bootstrap",
+    "check_classes",
     "few_labels",
     "folds",
     "generator",

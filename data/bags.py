@@ -11,6 +11,7 @@ import torch
 
 from data.augment import Augment
 from data.batches import generator, prepare
+from data.errors import DataError
 from data.images import ImageSet
 
 BUILDERS = ("balanced", "natural")
@@ -86,18 +87,18 @@ def build(
     long bags are nearly always positive. With "balanced" every other bag is positive, whatever its length:
     positive bags are natural bags that contain the target, negative bags are natural bags that don't.
 
-    Raises ValueError for arguments out of range, or when the pool lacks images for balanced bags.
+    Raises DataError for arguments out of range, or when the pool lacks images for balanced bags.
     """
     if target < 0:
-        raise ValueError(f"the target is a class, counted from 0, not {target}")
+        raise DataError(f"the target is a class, counted from 0, not {target}")
     if count < 1:
-        raise ValueError(f"there must be at least 1 bag, not {count}")
+        raise DataError(f"there must be at least 1 bag, not {count}")
     if not mean_length >= 1:
-        raise ValueError(f"the mean length of a bag must be at least 1, not {mean_length}")
+        raise DataError(f"the mean length of a bag must be at least 1, not {mean_length}")
     if not std_length >= 0:
-        raise ValueError(f"the standard deviation of the length must be at least 0, not {std_length}")
+        raise DataError(f"the standard deviation of the length must be at least 0, not {std_length}")
     if builder not in BUILDERS:
-        raise ValueError(f"unknown builder {builder!r}: choose from {', '.join(BUILDERS)}")
+        raise DataError(f"unknown builder {builder!r}: choose from {', '.join(BUILDERS)}")
     gen = generator(*(seed if isinstance(seed, tuple) else (seed,)))
     pool, is_target = pool.cpu(), labels.cpu() == target
     lengths = (mean_length + std_length * torch.randn(count, generator=gen)).round().clamp(min=1).long()
@@ -111,7 +112,7 @@ def build(
         return bags
     others = pool[~is_target[pool]]
     if len(others) == 0 or (count > 1 and len(others) == len(pool)):
-        raise ValueError(f"balanced bags need images of class {target} and of others to draw from")
+        raise DataError(f"balanced bags need images of class {target} and of others to draw from")
     positive = torch.arange(count) % 2 == 1
     negative = ~positive[bags.owners]
     indices[negative] = draw(others, int(negative.sum()))
@@ -140,14 +141,14 @@ def build_shortcut(
     bag is positive by what it holds, and no instance makes it negative. This is algorithm 1 of Raff and Holt
     (NeurIPS 2023) with digits: they train with "negative" and test with "positive".
 
-    Raises ValueError as `build`, and when the shortcut is the target or the pool has no image of it.
+    Raises DataError as `build`, and when the shortcut is the target or the pool has no image of it.
     """
     if carriers not in CARRIERS:
-        raise ValueError(f"unknown carriers {carriers!r}: choose from {', '.join(CARRIERS)}")
+        raise DataError(f"unknown carriers {carriers!r}: choose from {', '.join(CARRIERS)}")
     pool = pool.cpu()
     is_shortcut = labels.cpu()[pool] == shortcut
     if shortcut == kind.get("target", 9) or not is_shortcut.any():
-        raise ValueError(f"the shortcut must be a class with images other than the target, not {shortcut}")
+        raise DataError(f"the shortcut must be a class with images other than the target, not {shortcut}")
     bags = build(labels, pool[~is_shortcut], count, seed=seed, **kind)
     gen = generator(*(seed if isinstance(seed, tuple) else (seed,)), 1)
     extra = pool[is_shortcut]
@@ -180,7 +181,7 @@ class BagLoader:
         bags_per_epoch: int | None = None,
     ):
         if batch_size < 1:
-            raise ValueError(f"the batch size must be at least 1, not {batch_size}")
+            raise DataError(f"the batch size must be at least 1, not {batch_size}")
         self.set, self.bags, self.seed, self.augment = images, bags, seed, augment
         self.count = bags_per_epoch or len(bags)
         self.batch_size = min(batch_size, self.count)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from data.augment import Augment
+from data.errors import DataError
 from data.images import ImageSet
 
 # Images per batch where nothing is trained.
@@ -52,7 +53,8 @@ class BatchLoader:
 
     `epoch(e)` yields (x, y) on the device of the images: x (B, 1, 28, 28) float32, normalised, y (B,) int64.
     Order and augmentation depend only on (seed, e), on every device, so any epoch can be replayed. The last,
-    shorter batch is kept.
+    shorter batch is kept, but a shuffled epoch, which is for training, drops a last batch of a single image:
+    batch normalisation has no statistics of one.
 
     With world > 1 every rank gets its piece of each batch; together the ranks see what one process sees. A
     last batch with fewer images than ranks is then dropped.
@@ -78,7 +80,7 @@ class BatchLoader:
         if batch_size < 1:
             raise ValueError(f"the batch size must be at least 1, not {batch_size}")
         if batch_size < world:
-            raise ValueError(f"a batch of {batch_size} cannot be shared out over {world} ranks")
+            raise DataError(f"a batch of {batch_size} cannot be shared out over {world} ranks")
         if len(indices) == 0:
             raise ValueError("no images to make batches of")
         self.set, self.indices, self.batch_size = images, indices.cpu(), batch_size
@@ -87,7 +89,8 @@ class BatchLoader:
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.indices), self.batch_size)
-        return whole + (rest >= self.world)
+        least = 2 if self.shuffle and whole else 1
+        return whole + (rest >= max(least, self.world))
 
     def epoch(self, number: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the batches of epoch `number` (from 0)."""
@@ -127,7 +130,7 @@ class ClassBatches:
 
     classes_per_batch: P, from 2 to the number of classes. images_per_class: K, from 2 to the size of the
     smallest class. batches_per_epoch: by default as many as one pass over the images needs. Raises
-    ValueError for values out of range.
+    DataError for values out of range.
     """
 
     def __init__(
@@ -144,18 +147,18 @@ class ClassBatches:
         labels = images.labels.cpu()[indices.cpu()]
         self.members = [indices.cpu()[labels == value] for value in labels.unique()]
         if not 2 <= classes_per_batch <= len(self.members):
-            raise ValueError(
+            raise DataError(
                 f"a batch needs from 2 to {len(self.members)} classes (as many as there are), "
                 f"not {classes_per_batch}"
             )
         smallest = min(map(len, self.members))
         if not 2 <= images_per_class <= smallest:
-            raise ValueError(
+            raise DataError(
                 f"a batch needs from 2 to {smallest} images per class (the smallest class has no more), "
                 f"not {images_per_class}"
             )
         if batches_per_epoch is not None and batches_per_epoch < 1:
-            raise ValueError(f"an epoch needs at least 1 batch, not {batches_per_epoch}")
+            raise DataError(f"an epoch needs at least 1 batch, not {batches_per_epoch}")
         self.set, self.seed, self.augment = images, seed, augment
         self.classes_per_batch, self.images_per_class = classes_per_batch, images_per_class
         size = classes_per_batch * images_per_class

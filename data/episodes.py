@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 
 from data.batches import generator
+from data.errors import DataError
 
 
 class Episodes(NamedTuple):
@@ -40,14 +41,14 @@ def draw_episodes(
     that may occur. ways: N, by default all of them; fewer are drawn anew for every episode. shots, queries:
     k and q, images per class.
 
-    Raises ValueError when a class has too few images, or for numbers out of range.
+    Raises DataError when a class has too few images, or for numbers out of range.
     """
     classes = list(classes)
     ways = len(classes) if ways is None else ways
     if not 2 <= ways <= len(classes):
-        raise ValueError(f"an episode needs from 2 to {len(classes)} classes, not {ways}")
+        raise DataError(f"an episode needs from 2 to {len(classes)} classes, not {ways}")
     if min(shots, queries, count) < 1:
-        raise ValueError("an episode needs at least one support image and one query of each class")
+        raise DataError("an episode needs at least one support image and one query of each class")
     gen = generator(seed, shots, ways)
     chosen = torch.rand(count, len(classes), generator=gen).argsort(1)[:, :ways]
     support, query = [], []
@@ -71,6 +72,6 @@ def _draw(labels, value, each, count, gen):
     """Draw `each` different positions with the label `value` for each of `count` episodes: (count, each)."""
     members = (labels.cpu() == value).nonzero().squeeze(1)
     if len(members) < each:
-        raise ValueError(f"an episode needs {each} images of class {value}, but there are {len(members)}")
+        raise DataError(f"an episode needs {each} images of class {value}, but there are {len(members)}")
     order = torch.rand(count, len(members), generator=gen).topk(each, 1).indices
     return members[order]

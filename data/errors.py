@@ -1,5 +1,5 @@
 """The one exception of this folder."""
 
 
-class DataError(Exception):
-    """Data or a picture is missing or damaged; the message says which file and what to do."""
+class DataError(ValueError):
+    """Data is missing, damaged or too small for what is asked of it; the message says what to do."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from data.augment import Augment
 from data.batches import ClassBatches
+from data.errors import DataError
 from data.images import ImageSet
 
 SYMMETRIES = 8
@@ -79,13 +80,13 @@ class GlyphBatches(ClassBatches):
     from JOINS, and turns the result by an angle; all of that is the same for its K images. Synthetic classes
     have the labels from the number of classes on, one each. Everything depends on (seed, e) only.
 
-    glyphs: G, at least 1; a ValueError otherwise. Other arguments and errors as in ClassBatches.
+    glyphs: G, at least 1; a DataError otherwise. Other arguments and errors as in ClassBatches.
     """
 
     def __init__(self, *args, glyphs: int, **kwargs):
         super().__init__(*args, **kwargs)
         if glyphs < 1:
-            raise ValueError(f"a batch needs at least 1 synthetic class, not {glyphs}")
+            raise DataError(f"a batch needs at least 1 synthetic class, not {glyphs}")
         self.glyphs = glyphs
 
     def _batch(self, chosen: torch.Tensor, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,7 +135,7 @@ def class_batches(
     """Return P x K batches of the images at `indices` with the classes that `class_augment` adds.
 
     class_augment: one of CLASS_AUGMENTS. "symmetries": eight times as many classes, see `symmetric_copies`;
-    "glyphs": those, and in each batch `glyphs` synthetic ones, see GlyphBatches. Raises ValueError as those
+    "glyphs": those, and in each batch `glyphs` synthetic ones, see GlyphBatches. Raises DataError as those
     do.
     """
     if class_augment != "none":

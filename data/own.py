@@ -119,7 +119,7 @@ def _notes(parts: Iterable[Part]) -> list[str]:
 def _hold_out(images, labels, path):
     try:
         train, test = split(labels, TEST_FRACTION, SEED)
-    except ValueError as error:
+    except DataError as error:
         raise DataError(f"{path}: without test images a share is held out: {error}") from error
     return [(images[chosen.numpy()], labels[chosen]) for chosen in (train, test)]
 
@@ -209,7 +209,12 @@ def _array_part(pixels: np.ndarray, labels: np.ndarray, where: Path | str) -> Pa
     """
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if pixels.ndim not in (3, 4) or pixels.ndim == 4 and pixels.shape[3] not in (1, 3, 4):
+    if (
+        pixels.ndim not in (3, 4)
+        or 0 in pixels.shape
+        or pixels.ndim == 4
+        and pixels.shape[3] not in (1, 3, 4)
+    ):
         raise DataError(
             f"{where}: expected images (N, height, width) or (N, height, width, channels), "
             f"found an array of shape {pixels.shape}"
@@ -220,7 +225,10 @@ def _array_part(pixels: np.ndarray, labels: np.ndarray, where: Path | str) -> Pa
             f"found {labels.dtype} of shape {labels.shape}"
         )
     if labels.dtype.kind == "S":
-        labels = np.char.decode(labels)
+        try:
+            labels = np.char.decode(labels)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: names of classes that are not UTF-8") from error
     if pixels.dtype != np.uint8:
         if pixels.dtype.kind not in "fiub" or not np.isfinite(pixels).all() or pixels.min() < 0:
             raise DataError(f"{where}: expected pixels from 0 to 255 or from 0 to 1")

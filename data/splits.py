@@ -5,38 +5,44 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from data.errors import DataError
+
 # scikit-learn is imported where it is used: loading it takes seconds that --help needn't.
 
 
 def split(labels: torch.Tensor, val_fraction: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Split (N,) labels into (training, validation) indices, stratified by class.
 
-    val_fraction: in [0, 1); 0 gives no validation indices. Raises ValueError for another fraction, or when
+    val_fraction: in [0, 1); 0 gives no validation indices. Raises DataError for another fraction, or when
     a class is too small to be in both parts.
     """
     if not 0 <= val_fraction < 1:
-        raise ValueError(f"the validation fraction must be in [0, 1), not {val_fraction}")
+        raise DataError(f"the validation fraction must be in [0, 1), not {val_fraction}")
     everything = np.arange(len(labels))
     if val_fraction == 0:
         return _indices(everything), _indices(everything[:0])
     from sklearn.model_selection import train_test_split
 
-    train, val = train_test_split(
-        everything, test_size=val_fraction, stratify=labels.cpu().numpy(), random_state=seed
-    )
+    classes = labels.cpu().numpy()
+    try:
+        train, val = train_test_split(everything, test_size=val_fraction, stratify=classes, random_state=seed)
+    except ValueError as error:
+        raise DataError(f"cannot split {len(labels)} images: {error}") from error
     return _indices(train), _indices(val)
 
 
 def folds(labels: torch.Tensor, k: int, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Return the k (training, validation) index pairs of stratified k-fold cross-validation.
 
-    Every index validates exactly once. Raises ValueError for fewer than 2 folds or more than a class holds.
+    Every index validates exactly once. Raises DataError for fewer than 2 folds or more than a class holds.
     """
     if k < 2:
-        raise ValueError(f"cross-validation needs at least 2 folds, not {k}")
+        raise DataError(f"cross-validation needs at least 2 folds, not {k}")
     from sklearn.model_selection import StratifiedKFold
 
     classes = labels.cpu().numpy()
+    if k > (smallest := np.unique(classes, return_counts=True)[1].min()):
+        raise DataError(f"cannot split {len(labels)} images: {k} folds of a class of {smallest} images")
     cuts = StratifiedKFold(k, shuffle=True, random_state=seed).split(classes, classes)
     return [(_indices(train), _indices(val)) for train, val in cuts]
 
@@ -44,7 +50,7 @@ def folds(labels: torch.Tensor, k: int, seed: int) -> list[tuple[torch.Tensor, t
 def few_labels(labels: torch.Tensor, per_class: int, seed: int) -> torch.Tensor:
     """Draw `per_class` examples of every class without replacement; return their indices.
 
-    Raises ValueError when a class has fewer examples.
+    Raises DataError when a class has fewer examples.
     """
     rng = np.random.default_rng(seed)
     classes = labels.cpu().numpy()
@@ -52,7 +58,7 @@ def few_labels(labels: torch.Tensor, per_class: int, seed: int) -> torch.Tensor:
     for value in np.unique(classes):
         members = np.flatnonzero(classes == value)
         if per_class < 1 or per_class > len(members):
-            raise ValueError(
+            raise DataError(
                 f"labels per class must be from 1 to {len(members)} (class {value} has no more), "
                 f"not {per_class}"
             )
@@ -63,14 +69,14 @@ def few_labels(labels: torch.Tensor, per_class: int, seed: int) -> torch.Tensor:
 def hold_out(labels: torch.Tensor, classes: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Split (N,) labels into (indices of `classes`, indices of all other classes).
 
-    For training on some classes and testing on unseen ones. Raises ValueError for a class without an
+    For training on some classes and testing on unseen ones. Raises DataError for a class without an
     example, a class named twice, or when no class is named.
     """
     if len(set(classes)) != len(classes) or not classes:
-        raise ValueError(f"expected one or more different classes, not {list(classes)}")
+        raise DataError(f"expected one or more different classes, not {list(classes)}")
     known = set(labels.unique().tolist())
     if missing := [value for value in classes if value not in known]:
-        raise ValueError(f"no example of class {missing[0]}; the classes are {sorted(known)}")
+        raise DataError(f"no example of class {missing[0]}; the classes are {sorted(known)}")
     seen = torch.isin(labels.cpu(), torch.tensor(list(classes)))
     return seen.nonzero().squeeze(1), (~seen).nonzero().squeeze(1)
 

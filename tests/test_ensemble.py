@@ -345,10 +345,12 @@ def test_finished_runs_of_any_script_are_members_by_folder_or_by_name(tmp_path, 
         (["--from", "{pool}/member-0"], "at least 2 members, found 1"),
         (["--from", "{pool}", "{other}"], "share one validation split"),
         (["--from", "{pool}", "{unequal}"], "test_labels"),
-        (["--from", "{unequal}", "{unequal}"], "are not those of mnist"),
+        (["--from", "{unequal}"], "are not those of mnist"),
+        (["--from", "{pool}", "{pool}"], "named twice"),
+        (["--from", "{pool}", "{pool}/../pool/member-1"], "named twice"),
         (["--from", "{pool}", "--dry-run"], "leave out --dry-run"),
         (["--from", "{pool}", "{lacking}"], "lacks val_probabilities"),
-        (["--from", "{pool}", "{narrow}"], "unequal shapes"),
+        (["--from", "{pool}", "{wide}"], "unequal shapes"),
         (["--from", "{pool}", "{foreign}"], "--dataset kmnist"),
         (["--from", "{pool}", "{unfinished}"], "train it here first"),
     ],
@@ -367,13 +369,13 @@ def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(tmp_path, pool
 @pytest.fixture(scope="module")
 def pools(tmp_path_factory, tiny_dir):
     root = tmp_path_factory.mktemp("pools")
-    narrow = np.full((100, 9), 1 / 9, np.float32)
+    wide = np.full((100, 11), 1 / 11, np.float32)
     folders = {
         "pool": make_runs(root / "pool", tiny_dir, 3),
         "other": make_runs(root / "other", tiny_dir, 1, val_seed=1),
-        "unequal": make_runs(root / "unequal", tiny_dir, 1, test_labels=np.zeros(100, int)),
+        "unequal": make_runs(root / "unequal", tiny_dir, 2, test_labels=np.zeros(100, int)),
         "lacking": make_runs(root / "lacking", tiny_dir, 1, val_probabilities=None),
-        "narrow": make_runs(root / "narrow", tiny_dir, 1, test_probabilities=narrow),
+        "wide": make_runs(root / "wide", tiny_dir, 1, test_probabilities=wide),
         "unfinished": make_runs(root / "unfinished", tiny_dir, 1),
         "foreign": make_runs(root / "foreign", tiny_dir, 1),
     }

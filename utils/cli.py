@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import torch
 
-from data import DATASETS, POLICIES, VIEW_PARTS, DataError, ImageSet, load
+from data import DATASETS, POLICIES, VIEW_PARTS, DataError, ImageSet, check_classes, load
 from models import ENCODERS, CheckpointError
 from utils import distributed, stopping
 from utils.arguments import LARGEST_SEED, Number, any_path, dataset, name_list, run_name
@@ -92,6 +92,12 @@ def shared_flags(least_batch: int = 2) -> argparse.ArgumentParser:
         default="datasets",
         metavar="DIR",
         help="where its files are (default: datasets)",
+    )
+    add(
+        "--unverified",
+        action="store_true",
+        default=None,
+        help="accept files of a known data set that differ from the published ones",
     )
     add("--results-dir", type=any_path, default="results", metavar="DIR", help="default: results")
     add("--name", type=run_name, metavar="NAME", help="the run's folder (default: the next free name)")
@@ -340,7 +346,10 @@ def load_data(args: argparse.Namespace) -> tuple[ImageSet, ImageSet]:
 
     Says what was done to bring them to the form of MNIST.
     """
-    train, test = distributed.first_then_all(lambda: load(args.dataset, args.data_dir, args.device))
+    train, test = distributed.first_then_all(
+        lambda: load(args.dataset, args.data_dir, args.device, not args.unverified)
+    )
+    check_classes(train, test)
     if train.notes and not args.quiet:
         print(f"{args.dataset}: {'; '.join(train.notes)}", flush=True)
     if args.dry_run:

@@ -35,7 +35,7 @@ def pixels(batches, epoch=0):
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-@pytest.mark.parametrize("batch_size", [1, 7, 22, 23, 100])
+@pytest.mark.parametrize("batch_size", [1, 7, 21, 23, 100])
 def test_every_index_exactly_once_and_len_counts_the_batches(batch_size, shuffle):
     batches = loader(batch_size=batch_size, shuffle=shuffle)
     sizes = [len(y) for _, y in batches.epoch()]
@@ -48,8 +48,14 @@ def test_the_short_last_batch_is_kept():
     assert [len(y) for _, y in loader().epoch()] == [7, 7, 7, 2]
 
 
+def test_a_last_batch_of_one_image_is_dropped_in_training_and_kept_in_order():
+    assert [len(y) for _, y in loader(batch_size=22).epoch()] == [22]
+    assert [len(y) for _, y in loader(batch_size=22, shuffle=False).epoch()] == [22, 1]
+    assert [len(y) for _, y in loader(indices=torch.tensor([3]), batch_size=22).epoch()] == [1]
+
+
 def test_only_the_given_indices_are_used():
-    indices = torch.tensor([3, 5, 8, 13, 21])
+    indices = torch.tensor([3, 5, 8, 13])
     assert order(loader(indices=indices, batch_size=2)).sort().values.tolist() == indices.tolist()
 
 

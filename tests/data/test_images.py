@@ -1,5 +1,7 @@
 """Loading: exactly the pixels that are in the files, or one clear line that says what is wrong."""
 
+import gzip
+import hashlib
 import json
 import struct
 from urllib.error import URLError
@@ -10,8 +12,8 @@ import torch
 from helpers import tiny_idx, write_idx
 from torchvision import datasets
 
-from data import DATASETS, DataError, load
-from data.images import CLASSES, IDX_FILES
+from data import DATASETS, DataError, check_classes, load
+from data.images import CHECKSUMS, CLASSES, IDX_FILES
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES
 
@@ -65,7 +67,7 @@ def test_normalise_subtracts_the_mean_and_divides_by_the_deviation(digits):
 
 
 def test_missing_files_are_downloaded(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.MNIST, "download", lambda self: tiny_idx(tmp_path))
+    monkeypatch.setattr(datasets.MNIST, "download", lambda self: tiny_idx(self.root))
     train, test = load("mnist", tmp_path)
     assert (len(train.labels), len(test.labels)) == (200, 100)
 
@@ -90,8 +92,10 @@ def test_missing_files_without_network_are_named_with_a_way_out(
     tiny_idx(tmp_path)
     for file in missing:
         (tmp_path / "MNIST" / "raw" / file).unlink()
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DataError) as caught:
         load("mnist", tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
     folder = str(tmp_path / "MNIST" / "raw")
     for part in (reason, folder, *IDX_FILES, "--data-dir", "--dataset mnist-5k"):
         assert part in str(caught.value)
@@ -139,6 +143,33 @@ def test_count_mismatch_between_images_and_labels_is_an_error(tmp_path, short, m
     with pytest.raises(DataError, match=message) as caught:
         load("mnist", tmp_path)
     assert str(tmp_path / "MNIST" / "raw") in str(caught.value)
+
+
+def test_files_are_compared_with_the_published_checksums(tmp_path, monkeypatch):
+    raw = tiny_idx(tmp_path) / "MNIST" / "raw"
+    published = [hashlib.md5((raw / file).read_bytes()).hexdigest() for file in IDX_FILES]
+    monkeypatch.setitem(CHECKSUMS, "mnist", published)
+    load("mnist", tmp_path)
+    (raw / f"{TEST_IMAGES}.gz").write_bytes(gzip.compress((raw / TEST_IMAGES).read_bytes()))
+    (raw / TEST_IMAGES).unlink()
+    load("mnist", tmp_path)
+    content = bytearray((raw / TRAIN_IMAGES).read_bytes())
+    content[-1] ^= 1  # one pixel
+    (raw / TRAIN_IMAGES).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{TRAIN_IMAGES}: not the published file .*--unverified"):
+        load("mnist", tmp_path)
+    assert len(load("mnist", tmp_path, verify=False)[0].labels) == 200
+
+
+def test_every_class_has_two_training_images_and_one_test_image(digits):
+    check_classes(digits, digits)
+    lacking = digits._replace(labels=digits.labels.clone())
+    lacking.labels[lacking.labels == 4] = 5
+    with pytest.raises(DataError, match="class 4 has 0 test images; each needs at least 1"):
+        check_classes(digits, lacking)
+    lacking.labels[0] = 4
+    with pytest.raises(DataError, match="class 4 has 1 training images; each needs at least 2"):
+        check_classes(lacking, digits)
 
 
 def test_unknown_name_lists_the_choices():

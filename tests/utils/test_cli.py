@@ -102,7 +102,7 @@ def test_ranks_above_the_first_are_silent_and_a_dry_run_is_one_epoch(monkeypatch
 
 
 def test_a_dry_run_loads_a_thousand_images(monkeypatch):
-    many = ImageSet(torch.zeros(1100, 1, 28, 28, dtype=torch.uint8), torch.zeros(1100), 0.1, 0.3)
+    many = ImageSet(torch.zeros(1100, 1, 28, 28, dtype=torch.uint8), torch.arange(1100) % 10, 0.1, 0.3)
     monkeypatch.setattr("utils.cli.load", lambda *args: (many, many))
     for more, count in (([], 1100), (["--dry-run"], 1000)):
         sets = load_data(train_cnn.make_parser().parse_args(["--device", "cpu", *more]))

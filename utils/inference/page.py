@@ -47,22 +47,23 @@ def encode(digit: np.ndarray) -> str:
 class Page:
     """The models behind the page.
 
-    predictors: by the names that the page shows. encoder, labelled: for the nearest digits and for one-shot
-    recognition. mil, target: a network for bags, and the name of the class that it looks for.
+    predictors: by the names that the page shows. encoder, labelled: for the nearest digits. symbols: an
+    encoder for one-shot recognition. mil, target: a network for bags, and the class that it looks for.
     """
 
     predictors: dict[str, Predictor]
     encoder: nn.Module
     labelled: ImageSet
+    symbols: nn.Module
     mil: MIL
     target: str
 
     def __post_init__(self):
         self.features = forward_all(self.encoder, in_order(self.labelled))[0]
 
-    def embed(self, digits: np.ndarray) -> torch.Tensor:
-        """Return the features (N, D) of digits (N, 28, 28)."""
-        return forward_all(self.encoder, in_order(self.image_set(digits)))[0]
+    def embed(self, encoder: nn.Module, digits: np.ndarray) -> torch.Tensor:
+        """Return an encoder's features (N, D) of digits (N, 28, 28)."""
+        return forward_all(encoder, in_order(self.image_set(digits)))[0]
 
     def image_set(self, digits: np.ndarray) -> ImageSet:
         pixels = torch.from_numpy(np.ascontiguousarray(digits)).unsqueeze(1)
@@ -77,7 +78,7 @@ class Page:
         drawing = read_drawing(decode(request["picture"]))
         scores = {name: predictor.scores(drawing.digits) for name, predictor in self.predictors.items()}
         answers = {name: predictor.judge(scores[name]) for name, predictor in self.predictors.items()}
-        nearest = neighbours(self.embed(drawing.digits), self.features, NEIGHBOURS)[1].tolist()
+        nearest = neighbours(self.embed(self.encoder, drawing.digits), self.features, NEIGHBOURS)[1].tolist()
         digits = [
             {
                 "seen": encode(digit),
@@ -127,7 +128,7 @@ class Page:
             raise DataError("draw an example of at least two classes first")
         pictures = [*request["examples"].values(), request["picture"]]
         digits = np.stack([read_drawing(decode(picture), single=True).digits[0] for picture in pictures])
-        features = F.normalize(self.embed(digits), dim=1)
+        features = F.normalize(self.embed(self.symbols, digits), dim=1)
         cosines = features[:-1] @ features[-1]
         shares = (cosines / ONE_SHOT_TEMPERATURE).softmax(0).tolist()
         return {"label": names[int(cosines.argmax())], "shares": dict(zip(names, shares, strict=True))}

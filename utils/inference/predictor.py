@@ -15,17 +15,18 @@ from data.drawing import Drawing, find_ink, grey, read_drawing
 from data.images import CENTRED
 from data.own import to_square
 from models import CheckpointError, Classifier, SavedModel, read_model
-from utils.errors import UserError, value_errors_as
+from utils.errors import UserError
 from utils.evaluation.features import knn, neighbours
 from utils.metrics.classification import DOUBTFUL, evidence, fit_temperature, scale, softmax, surprise
 from utils.metrics.selection import combine
 from utils.runs.folder import RunFolder
-from utils.runs.library import part_folders, read_library
+from utils.runs.library import check_predictions, part_folders, read_library
 from utils.training.forward import forward_all, predict
 
 BUNDLED = Path(__file__).resolve().parents[2] / "weights"
 CLASSIFIER = BUNDLED / "classifier.safetensors"
 ENCODER = BUNDLED / "simclr.safetensors"
+SYMBOLS = BUNDLED / "triplet.safetensors"  # for one-shot recognition
 # k-NN is calibrated on this share of the labelled images.
 HELD_OUT = 0.2
 # A class that none of the neighbours has is unlikely, not impossible.
@@ -193,6 +194,7 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
         temperature = record[f"{name}_temperature"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not a finished run of ensemble.py with its predictions") from error
+    check_predictions(saved, folder)
     members = library_members(run, arguments, record)
     networks = [[read_classifier(part / "best.pt", device) for part in member] for member in members]
     shifts = arguments.get("shifts") or 0
@@ -237,8 +239,7 @@ def knn_predictor(
     network: nn.Module = getattr(saved.model, "encoder", saved.model).to(device).eval()
     classes = len(labelled.classes)
     features, labels = forward_all(network, in_order(labelled))
-    with value_errors_as("too few labelled images"):
-        known, held = split(labels, HELD_OUT, 0)
+    known, held = split(labels, HELD_OUT, 0)
     votes = knn(features[known], labels[known], features[held], classes=classes).clamp(NO_VOTE).cpu().numpy()
     temperature = fit_temperature(-surprise(votes), labels[held].cpu().numpy())
     near = neighbours(features[held], features[known], 1)[0].cpu().numpy()

@@ -122,9 +122,10 @@ def pair_histograms(
     axes[0].legend(loc="upper left")
     for group, (_, _, curve) in pairs.items():
         axes[-1].plot(*curve, color=GROUP_COLORS[group], label=GROUP_NAMES[group])
-    axes[-1].set(xscale="log", xlim=(1e-3, 1), ylim=(0, 1.01), title="verification: ROC")
+    axes[-1].set(xscale="log", xlim=(1e-3, 1), ylim=(0, 1.4), title="verification: ROC")  # room, too
+    axes[-1].set_yticks(np.linspace(0, 1, 6))
     axes[-1].set(xlabel="false-accept rate (log scale)", ylabel="accept rate")
-    axes[-1].legend(loc="lower right" if len(pairs) > 1 else "lower left")
+    axes[-1].legend(loc="upper left")
     save(fig, path)
 
 

@@ -64,6 +64,9 @@ class Library(NamedTuple):
 def read_library(folders: Sequence[Path], dataset: str) -> Library:
     """Read all members in the folders of these runs; UserError when their images differ."""
     members = [member for folder in folders for member in read_members(Path(folder), dataset)]
+    places = [folder.resolve() for member in members for folder in member.folders]
+    if twice := [place for place in places if places.count(place) > 1]:
+        raise UserError(f"{twice[0]}: named twice: a member counts once")
     first = members[0]
     for member in members[1:]:
         for name in ("val_indices", "val_labels", "test_labels"):
@@ -121,10 +124,39 @@ def read_part(folder: Path, dataset: str) -> Member:
         raise UserError(
             f"{folder}: predictions.npz lacks {', '.join(missing)}: was it trained with a validation split?"
         )
+    check_predictions(arrays, folder)
+    if lacking := [
+        key for key in ("seconds", "train_images") if not isinstance(record.get(key), int | float)
+    ]:
+        raise UserError(f"{folder}: metrics.json lacks {', '.join(lacking)}; train it again with --overwrite")
     if (other := arguments["dataset"]) != dataset:
         raise UserError(f"{folder}: a run on {other}, not on {dataset}: say --dataset {other}")
     model = record.get("model") or arguments.get("model") or run_name
     return Member([folder], f"{model} {record.get('seed', '')}".strip(), record, arrays)
+
+
+def check_predictions(arrays: dict[str, np.ndarray], where: Path | str) -> None:
+    """Raise UserError unless arrays named ARRAYS are probabilities and labels of the same images."""
+
+    def fault(name, expected):
+        found = arrays[name]
+        return UserError(
+            f"{where}: predictions.npz is damaged or not of a classifier: {name} must be {expected}, "
+            f"found {found.dtype} of shape {found.shape}; train the run again with --overwrite"
+        )
+
+    for part in ("val", "test"):
+        p, y = arrays[f"{part}_probabilities"], arrays[f"{part}_labels"]
+        if p.dtype.kind != "f" or p.ndim != 2 or 0 in p.shape:
+            raise fault(f"{part}_probabilities", "(N, classes) floats")
+        if not (np.isfinite(p).all() and (p >= 0).all() and (np.abs(p.sum(1) - 1) < 1e-3).all()):
+            raise fault(f"{part}_probabilities", "finite, not negative, and of sum 1 for every image")
+        if y.dtype.kind not in "iu" or y.shape != p.shape[:1] or y.min() < 0 or y.max() >= p.shape[1]:
+            raise fault(f"{part}_labels", f"{len(p)} whole numbers from 0 to {p.shape[1] - 1}")
+    indices, labels = arrays["val_indices"], arrays["val_labels"]
+    different = len(np.unique(indices)) == indices.size
+    if indices.dtype.kind not in "iu" or indices.shape != labels.shape or not different:
+        raise fault("val_indices", "different whole numbers, one for each of val_labels")
 
 
 def out_of_fold(folds: list[Member]) -> Member:

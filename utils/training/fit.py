@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import nn
@@ -61,7 +61,8 @@ def fit(
     epoch whose criterion is within `tolerance` of the lowest so far; without a criterion, the last ones.
     With config.ema the averaged weights are validated and kept.
 
-    Raises UserError at the first non-finite loss, CheckpointError for the checkpoint of another model.
+    Raises UserError when a loss, a weight or a metric is not finite, CheckpointError for the checkpoint of
+    another model.
     """
     if validate is None and config.needs_validation:
         raise ValueError("early stopping and the plateau schedule need `validate`")
@@ -84,6 +85,7 @@ def fit(
             if validate:
                 metrics = validate(training.averaged or model, training.epoch)
                 values.update(metrics)
+                training.check_finite(values)
                 validated = "".join(f", {key} {value:.4f}" for key, value in metrics.items()) or validated
             training.end_epoch(values)
             training.seconds = time.perf_counter() - start
@@ -186,8 +188,11 @@ class Training:
             if bar.update():  # true when the bar was redrawn, a few times a second
                 shown = dict(zip(["loss", *metrics], rows[-1].tolist(), strict=True))
                 bar.set_postfix({k: f"{v:.4f}" for k, v in shown.items()}, refresh=False)
-        table = torch.stack(rows).cpu().double()
-        self._check_finite(table[:, 0])
+        found = torch.cat([*rows, self._spoilt_values()]).cpu().double()
+        table = found[:-1].view(len(rows), -1)
+        self._check_losses(table[:, 0])
+        if found[-1]:
+            self._fail(f"weights are not finite after step {self.step}")
         weights = torch.tensor(sizes, dtype=torch.float64)
         means = (weights @ table / weights.sum()).tolist()
         names = ["train_loss", *(f"train_{name}" for name in metrics)]
@@ -196,14 +201,25 @@ class Training:
             self.within_epoch = {"steps": curve}
         return {**dict(zip(names, means, strict=True)), "lr": rates[-1]}
 
-    def _check_finite(self, losses: torch.Tensor) -> None:
+    def _spoilt_values(self) -> torch.Tensor:
+        """Count weights and statistics that are not finite, (1,) float32: the last step may spoil them."""
+        counts = [(~value.isfinite()).sum() for value in self.model.state_dict().values()]
+        return torch.stack(counts).sum().float().view(1)
+
+    def _check_losses(self, losses: torch.Tensor) -> None:
         bad = (~losses.isfinite()).nonzero().flatten().tolist()
         if bad:
-            at = self.step - len(losses) + bad[0] + 1
-            raise UserError(
-                f"the loss is {losses[bad[0]]} at step {at} (epoch {self.epoch}); the checkpoint of "
-                f"epoch {self.epoch - 1} is kept; try a lower --lr or --precision fp32"
-            )
+            self._fail(f"the loss is {losses[bad[0]]} at step {self.step - len(losses) + bad[0] + 1}")
+
+    def check_finite(self, values: dict[str, float]) -> None:
+        """Raise UserError for a metric of the epoch that is not finite."""
+        for key, value in values.items():
+            if not math.isfinite(value):
+                self._fail(f"{key} is {value}")
+
+    def _fail(self, what: str) -> NoReturn:
+        kept = f"; the checkpoint of epoch {self.epoch - 1} is kept" if self.epoch > 1 else ""
+        raise UserError(f"{what} (epoch {self.epoch}){kept}; try a lower --lr or --precision fp32")
 
     def end_epoch(self, values: dict[str, float]) -> None:
         """Choose the best weights, move a schedule that goes by epochs, decide on an early stop."""

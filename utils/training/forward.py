@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from data import BatchLoader, ImageSet, in_order
+from utils.errors import UserError
 
 
 @contextlib.contextmanager
@@ -47,14 +48,16 @@ def predict(
     """Return class probabilities (N, classes) and labels (N,) as NumPy arrays, in order, in float32.
 
     shifts: test-time augmentation. The probabilities are averaged over all shifts of the image by up to
-    this many pixels in each direction.
+    this many pixels in each direction. Raises UserError for outputs that are not finite.
     """
     if indices is not None:
         indices = indices.to(images.images.device)
         images = images._replace(images=images.images[indices], labels=images.labels[indices])
     outputs = [forward_all(model, in_order(part)) for part in shifted(images, shifts)]
-    probabilities = torch.stack([F.softmax(logits, 1) for logits, _ in outputs]).mean(0)
-    return probabilities.cpu().numpy(), outputs[0][1].cpu().numpy()
+    probabilities = torch.stack([F.softmax(logits, 1) for logits, _ in outputs]).mean(0).cpu().numpy()
+    if not np.isfinite(probabilities).all():
+        raise UserError("the network's outputs are not finite: it has diverged; try a lower --lr")
+    return probabilities, outputs[0][1].cpu().numpy()
 
 
 def shifted(images: ImageSet, most: int) -> Iterator[ImageSet]:

@@ -11,7 +11,6 @@ from torch.nn.functional import cross_entropy
 
 from data import ImageSet, SideBySide, bootstrap, folds, split
 from models import Fusion, create, load_model, stack, unstack
-from utils.errors import value_errors_as
 from utils.runs.folder import RunFolder
 from utils.runs.repeat import train_part
 from utils.training.classifier import (
@@ -66,11 +65,10 @@ def member_config(args: Namespace, model: str) -> ClassifierConfig:
 
 def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> Images:
     """Return (training, validation) indices of one member; all members share the validation images."""
-    with value_errors_as(f"cannot split {len(labels)} training images"):
-        if args.member_folds:
-            train, val = folds(labels, args.member_folds, args.split_seed)[job["fold"]]
-        else:
-            train, val = split(labels, args.val_fraction, args.split_seed)
+    if args.member_folds:
+        train, val = folds(labels, args.member_folds, args.split_seed)[job["fold"]]
+    else:
+        train, val = split(labels, args.val_fraction, args.split_seed)
     return (bootstrap(train, job["seed"]) if args.mode == "bagging" else train), val
 
 

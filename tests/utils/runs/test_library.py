@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from utils.errors import UserError
 from utils.metrics.classification import cross_entropy
-from utils.runs.library import Library, Member, out_of_fold, part_folders
+from utils.runs.library import Library, Member, check_predictions, out_of_fold, part_folders
 
 
 def probabilities(labels, strength, seed):
@@ -51,6 +52,61 @@ def test_folds_become_one_member_whose_validation_predictions_are_out_of_fold():
     assert member.arrays["test_probabilities"] == pytest.approx(np.mean(tests, 0))
     assert (member.record["seconds"], member.record["train_images"]) == (3.0, 100.5)
     assert member.folders == ["fold-0", "fold-1"]
+
+
+def predictions():
+    y = np.arange(12) % 3
+    return {
+        "val_probabilities": probabilities(y, 1, 0),
+        "val_labels": y,
+        "val_indices": np.arange(12) * 2,
+        "test_probabilities": probabilities(y, 1, 1),
+        "test_labels": y.copy(),
+    }
+
+
+def one(name, value):
+    """A change of the first value of an array."""
+
+    def change(arrays):
+        arrays[name].flat[0] = value
+
+    return change
+
+
+def logits(arrays):
+    arrays["test_probabilities"] = np.log(arrays["test_probabilities"])
+
+
+def as_text(name):
+    return lambda arrays: arrays.update({name: arrays[name].astype(str)})
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (one("val_probabilities", np.nan), "val_probabilities"),
+        (one("test_probabilities", np.inf), "test_probabilities"),
+        (one("test_probabilities", -0.1), "test_probabilities"),
+        (one("val_probabilities", 0.9), "val_probabilities"),
+        (logits, "test_probabilities"),
+        (as_text("val_probabilities"), "val_probabilities"),
+        (as_text("test_labels"), "test_labels"),
+        (as_text("val_indices"), "val_indices"),
+        (one("test_labels", 3), "test_labels"),
+        (one("val_labels", -1), "val_labels"),
+        (one("val_indices", 2), "val_indices"),
+        (lambda arrays: arrays.update(val_labels=np.arange(11) % 3), "val_labels"),
+        (lambda arrays: arrays.update(val_indices=np.arange(11)), "val_indices"),
+        (lambda arrays: arrays.update(val_probabilities=np.zeros((0, 3))), "val_probabilities"),
+    ],
+)
+def test_predictions_of_another_kind_are_refused(change, name):
+    arrays = predictions()
+    check_predictions(arrays, "run")
+    change(arrays)
+    with pytest.raises(UserError, match=f"^run: predictions.npz .*: {name} must be "):
+        check_predictions(arrays, "run")
 
 
 @pytest.fixture

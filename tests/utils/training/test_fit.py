@@ -184,6 +184,28 @@ def test_a_non_finite_loss_names_its_step_and_keeps_the_last_good_checkpoint(tmp
     assert len(run.history()) == 1
 
 
+def test_weights_that_the_last_step_spoils_are_a_fault_and_not_saved(tmp_path, digits):
+    model, run = network(), make_run(tmp_path / "run")
+
+    def step(images, labels):
+        for parameter in model.parameters():
+            parameter.register_hook(lambda gradient: gradient * torch.inf)
+        return cross_entropy(model(images), labels), {}
+
+    with pytest.raises(UserError, match=r"weights are not finite after step 1 \(epoch 1\); try"):
+        fit(model, step, BatchLoader(digits, torch.arange(200), 200), settings(), run)
+    assert not run.path("last.pt").exists()
+    assert run.history() == []
+
+
+def test_a_metric_that_is_not_finite_is_a_fault(tmp_path, digits):
+    def validate(model, epoch):
+        return {"val_loss": 1.0 if epoch == 1 else float("inf")}
+
+    with pytest.raises(UserError, match=r"val_loss is inf \(epoch 2\); the checkpoint of epoch 1 is kept"):
+        train(tmp_path / "run", digits, validate=validate)
+
+
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize("schedule", ["one-cycle", "step"])
 def test_four_epochs_are_two_epochs_and_resume_two_bit_for_bit(tmp_path, digits, ema, schedule):
