@@ -135,7 +135,8 @@ def _content(path):
         return [without_seconds(cell) for cell in cells]
     if path.suffix == ".jsonl":
         lines, torn = read_lines(path)
-        return [{k: v for k, v in line.items() if "seconds" not in k} for line in lines], torn
+        kept = [{k: v for k, v in line.items() if "seconds" not in k} for line in lines]
+        return kept, torn if path.name == "history.jsonl" else []  # a sweep leaves its torn lines
     if path.name in ("best.pt", "encoder.pt"):
         saved = torch.load(path, weights_only=True)
         return {key: value.tolist() for key, value in saved["weights"].items()}
