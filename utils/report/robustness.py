@@ -42,7 +42,7 @@ def run_table(result: Result) -> str:
         )
     head = ["model", "clean accuracy, %", "corrupted, %", "mCE, %", "relative mCE, %", *CORRUPTIONS]
     notes = [
-        "n trainings, their mean ± standard deviation",
+        "±: standard deviation over n trainings",
         "corrupted: mean accuracy over all corruptions and strengths",
         f"mCE: relative to {result.arguments['baseline']}",
         "right of it: mean error (%) over the five strengths",

@@ -143,7 +143,8 @@ class Place:
             self.read_config()
         except UserError:
             return False
-        return not self.folder.is_symlink() and not foreign(self.folder)
+        linked = self.folder.is_symlink() or self.folder.parent.is_symlink()
+        return not linked and not foreign(self.folder)
 
     def _delete(self, folder):
         if stranger := foreign(folder):

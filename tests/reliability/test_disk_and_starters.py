@@ -1,0 +1,176 @@
+"""A full disk, a deleted folder, several starters at once, damaged files: one line, and nothing is lost."""
+
+import errno
+import os
+import resource
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import trials
+from test_crashes import cnn, one_figure
+from trials import content
+
+import train_cnn
+from utils.runs.folder import RunFolder
+
+pytestmark = pytest.mark.reliability
+__all__ = ["one_figure"]
+
+RUN = ("--name", "run", "--resume", "--runs", "2", "--epochs", "1")
+
+
+@pytest.fixture
+def whole(tmp_path, tiny_dir):
+    """The content of an undisturbed run."""
+    trial = trials.run(lambda: cnn(*RUN)(tiny_dir, tmp_path / "whole"))
+    assert trial.code == 0, trial.err
+    return content(tmp_path / "whole")
+
+
+def assert_one_line(trial, *words):
+    assert trial.code == 2, trial.err
+    assert len(trial.lines) == 1, trial.err
+    assert all(word in trial.err for word in words), trial.err
+
+
+@pytest.mark.parametrize("size", [0, 200, 1000, 5000, 20_000])
+def test_a_write_that_fails_is_one_line_and_the_run_resumes(tmp_path, tiny_dir, whole, size):
+    def limited():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        cnn(*RUN)(tiny_dir, tmp_path / "full")
+
+    assert_one_line(trials.run(limited), "train_cnn.py: error: ", str(tmp_path / "full"), "File too large")
+    assert not list(tmp_path.rglob("*.tmp"))
+    again = trials.run(lambda: cnn(*RUN)(tiny_dir, tmp_path / "full"))
+    assert again.code == 0, again.err
+    assert content(tmp_path / "full") == whole
+
+
+@pytest.mark.parametrize("write", range(1, 19, 2))
+def test_a_full_disk_is_one_line_and_the_run_resumes(tmp_path, tiny_dir, whole, write):
+    """Some file systems tell only at the end of a write that the disk is full."""
+
+    def full():
+        sync, calls = os.fsync, []
+
+        def fail(number):
+            calls.append(number)
+            if len(calls) >= write:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            sync(number)
+
+        os.fsync = fail
+        cnn(*RUN)(tiny_dir, tmp_path / "full")
+
+    assert_one_line(
+        trials.run(full), "train_cnn.py: error: ", str(tmp_path / "full"), "No space left on device"
+    )
+    again = trials.run(lambda: cnn(*RUN)(tiny_dir, tmp_path / "full"))
+    assert again.code == 0, again.err
+    assert content(tmp_path / "full") == whole
+
+
+@pytest.mark.parametrize("part", ["cnn/run/seed-0", "cnn/run", "cnn", "."])
+def test_a_folder_that_is_deleted_in_a_training_is_one_line(tmp_path, tiny_dir, monkeypatch, part):
+    save = RunFolder.save_checkpoint
+
+    def delete(self, state):
+        save(self, state)
+        shutil.rmtree(tmp_path / "gone" / part)
+
+    monkeypatch.setattr(RunFolder, "save_checkpoint", delete)
+    trial = trials.run(lambda: cnn(*RUN)(tiny_dir, tmp_path / "gone"))
+    assert_one_line(trial, "train_cnn.py: error: ", "No such file or directory")
+
+
+# --- Several starters ---
+
+
+def start_together(count, function):
+    """Call function(i) in `count` processes that begin at once; return their trials."""
+    ready, go = os.pipe()
+
+    def work(number):
+        os.close(go)
+        os.read(ready, 1)  # until the other end is closed
+        function(number)
+
+    waits = [trials.start(lambda number=number: work(number)) for number in range(count)]
+    os.close(go)
+    os.close(ready)
+    return [wait() for wait in waits]
+
+
+def test_each_of_several_starters_gets_a_folder_of_its_own(tmp_path, tiny_dir):
+    found = start_together(6, lambda number: cnn("--seed", str(number))(tiny_dir, tmp_path))
+    assert [trial.code for trial in found] == [0] * 6, [trial.err for trial in found]
+    names = {"linear", *(f"linear-{number}" for number in range(2, 7))}
+    assert {path.name for path in (tmp_path / "cnn").iterdir()} == names
+    seeds = [RunFolder(tmp_path / "cnn" / name).records()[0]["seed"] for name in names]
+    assert sorted(seeds) == list(range(6))
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
+def test_of_several_starters_of_one_name_one_gets_it(tmp_path, tiny_dir, whole, flag, monkeypatch):
+    """The winner stays until all have tried; the lock itself is what the others meet."""
+    repeat, words = train_cnn.repeat, [word for word in RUN if word != "--resume"]
+    tried, done = os.pipe()
+
+    def wait_for_the_others(*args):
+        os.read(tried, 3)
+        return repeat(*args)
+
+    monkeypatch.setattr(train_cnn, "repeat", wait_for_the_others)
+
+    def work(number):
+        try:
+            cnn(*words, flag)(tiny_dir, tmp_path / "results")
+        finally:
+            os.write(done, b"xxx")
+
+    found = start_together(4, work)
+    os.close(tried)
+    os.close(done)
+    assert sorted(trial.code for trial in found) == [0, 2, 2, 2]
+    for loser in (trial for trial in found if trial.code):
+        assert_one_line(loser, "cnn/run is in use by process")
+    assert content(tmp_path / "results") == whole
+
+
+# --- Damaged files ---
+
+
+def damages(data):
+    """Return {description: bytes}: what may become of a file."""
+    flipped = bytearray(data)
+    for place in np.random.default_rng(len(data)).integers(len(data), size=3):
+        flipped[place] ^= 0x55
+    cut = {f"cut at {share}": data[: int(len(data) * share)] for share in (0.1, 0.5, 0.97)}
+    return {"empty": b"", "zeros": bytes(len(data)), "flipped": bytes(flipped), "list": b"[]", **cut}
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "history.jsonl", "last.pt", "metrics.json", "predictions.npz"]
+)
+def test_a_damaged_file_is_one_line_or_no_matter(tmp_path, tiny_dir, whole, name):
+    """In an unfinished and in a finished part of a run; never a traceback, and --overwrite helps."""
+    run = tmp_path / "whole" / "cnn" / "run"
+    if name != "config.json":
+        run = run / "seed-0"
+    data = (run / name).read_bytes()
+    for kind, damaged in damages(data).items():
+        for unfinished in (False, True):
+            results = tmp_path / f"{kind} {unfinished}"
+            shutil.copytree(tmp_path / "whole", results)
+            if unfinished and name != "metrics.json":
+                for path in results.rglob("metrics.json"):
+                    path.unlink()
+            (results / run.relative_to(tmp_path / "whole") / name).write_bytes(damaged)
+            trial = trials.run(lambda results=results: cnn(*RUN)(tiny_dir, results))
+            if trial.code:
+                assert_one_line(trial, "train_cnn.py: error: ", name)
+                assert trial.err.count(": ") >= 3, trial.err  # the script, "error", the file: what and how
+            shutil.rmtree(results)

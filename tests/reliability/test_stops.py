@@ -1,0 +1,190 @@
+"""Ctrl-C and SIGTERM at any moment of a real process, and a dead rank under torchrun."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import trials
+from helpers import ROOT, free_port, tiny_idx, without_seconds
+from test_crashes import cnn, one_figure, where
+
+import reproduce
+import train_cnn
+from utils import stopping
+from utils.runs.folder import RunFolder
+
+pytestmark = pytest.mark.reliability
+__all__ = ["one_figure"]
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+def stop_itself(number):
+    """Send a signal to this process, as another one would."""
+    os.kill(os.getpid(), number)
+    time.sleep(0.01)  # Python handles it between two of its own steps
+
+
+@pytest.fixture
+def handled(monkeypatch):
+    """What makes a trial, a process of its own, handle signals as a script does."""
+    monkeypatch.setattr(stopping, "_message", stopping._message)
+    return lambda: [signal.signal(number, stopping._handle) for number in (*CODES, signal.SIGALRM)]
+
+
+@pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize("place", ["data", "training", "saving", "evaluation", "drawing", "printing"])
+def test_a_signal_keeps_the_work_and_tells_how_to_resume(
+    tmp_path, tiny_dir, monkeypatch, handled, number, place
+):
+    module, name = {
+        "data": ("utils.cli", "load"),
+        "training": ("utils.training.fit", "update_average"),
+        "saving": ("utils.runs.files", "_sync"),
+        "evaluation": ("train_cnn", "predict_and_score"),
+        "drawing": ("utils.plots.style", "save"),
+        "printing": ("train_cnn", "report"),
+    }[place]
+    function, calls = getattr(sys.modules[module], name), []
+
+    def stop(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == {"training": 5, "saving": 8}.get(place, 1):
+            stop_itself(number)
+        return function(*args, **kwargs)
+
+    command = cnn("--name", "run", "--ema", "0.9")
+    whole = trials.run(lambda: command(tiny_dir, tmp_path / "whole"))
+    assert whole.code == 0, whole.err
+    monkeypatch.setattr(sys.modules[module], name, stop)
+    stopped = trials.run(lambda: (handled(), command(tiny_dir, tmp_path / "results")))
+    assert stopped.code == CODES[number], stopped.err
+    assert "Traceback" not in stopped.err
+    told = re.fullmatch(r"stopped.*:\n  python train_cnn\.py (.*)", stopped.err.strip())
+    assert told, stopped.err
+    monkeypatch.undo()
+    resumed = trials.run(lambda: train_cnn.main(shlex.split(told[1])))
+    assert resumed.code == 0, resumed.err
+    found = [RunFolder(tmp_path / x / "cnn/run").read_json("metrics.json") for x in ("whole", "results")]
+    assert without_seconds(found[0]) == without_seconds(found[1])
+
+
+def test_a_signal_that_gets_lost_in_a_destructor_ends_the_process_all_the_same(
+    tmp_path, tiny_dir, monkeypatch, handled
+):
+    class Swallows:
+        def __del__(self):
+            stop_itself(signal.SIGINT)
+
+    def wait(*args):
+        Swallows()
+        time.sleep(60)
+
+    monkeypatch.setattr(stopping, "GRACE", 1)
+    monkeypatch.setattr(train_cnn, "repeat", wait)
+    start = time.monotonic()
+    stopped = trials.run(lambda: (handled(), cnn()(tiny_dir, tmp_path)))
+    assert stopped.code == 130, stopped.err
+    assert stopped.err.endswith("stopped; finished work is kept\n")
+    assert time.monotonic() - start < 30
+
+
+def test_a_signal_while_pytorch_loads_is_one_line():
+    """As soon as the first import is done; before it, Python itself has not begun to run the script."""
+    script = ROOT / "train_cnn.py"
+    code = (
+        f"import os, runpy, signal, sys; sys.argv = [{str(script)!r}]; sys.path.insert(0, {str(ROOT)!r}); "
+        "import builtins; load = builtins.__import__\n"
+        "def stop(name, *args, **kwargs):\n"
+        "    if name == 'numpy': os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return load(name, *args, **kwargs)\n"
+        f"builtins.__import__ = stop; sys.modules['__main__'].__file__ = {str(script)!r}\n"
+        f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 143
+    assert done.stderr.strip() == "stopped while loading; the same command starts again"
+
+
+def test_reproduce_ends_its_training_with_itself(tmp_path, monkeypatch, handled):
+    script = "import pathlib, time\npathlib.Path('{}').write_text('x')\ntime.sleep(600)\n"
+    started = tmp_path / "started"
+    (tmp_path / "train_cnn.py").write_text(script.format(started))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "experiments.json").write_text(
+        '{"format": 1, "experiments": [{"name": "a", "command": "python train_cnn.py"}]}'
+    )
+    monkeypatch.setattr(reproduce, "__file__", str(tmp_path / "reproduce.py"))
+    children = []
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda words: children.append(start(words)) or children[0])
+
+    def work():
+        handled()
+        signal.signal(signal.SIGALRM, lambda *args: None)
+        if (child := os.fork()) == 0:
+            while not started.exists():
+                time.sleep(0.01)
+            os.kill(os.getppid(), signal.SIGTERM)
+            os._exit(0)
+        try:
+            reproduce.main(["--results-dir", str(tmp_path / "results")])
+        finally:
+            os.waitpid(child, 0)
+            (tmp_path / "code").write_text(str(children[0].poll()))
+
+    stopped = trials.run(work)
+    assert stopped.code == 143, stopped.err
+    assert (tmp_path / "code").read_text() == str(-signal.SIGTERM)
+
+
+# --- A dead rank ---
+
+DRIVER = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+import train_simclr
+from utils.errors import UserError
+from utils.training import fit
+
+save = fit.Training.end_epoch
+
+def end_epoch(self, values):
+    save(self, values)
+    if os.environ["RANK"] == "1" and self.epoch == 2 and not os.path.exists({mark!r}):
+        open({mark!r}, "w").close()
+        if {how!r} == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise UserError("rank 1 has met a fault")
+
+fit.Training.end_epoch = end_epoch
+if __name__ == "__main__":
+    train_simclr.main()
+"""
+
+
+@pytest.mark.parametrize("how", ["killed", "fault"])
+def test_a_dead_rank_ends_the_others_and_its_line_is_the_last(tmp_path, how):
+    data = tiny_idx(tmp_path / "data")
+    small = ("--encoder", "fast", "--epochs", "3", "--batch-size", "90", "--draws", "1", "--name", "run")
+    driver = tmp_path / "driver.py"
+    driver.write_text(DRIVER.format(root=str(ROOT), mark=str(tmp_path / "mark"), how=how))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    words = [*launcher, "--master-port", free_port(), str(driver), *where(data, tmp_path / "results"), *small]
+    start = time.monotonic()
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=240)
+    assert done.returncode == 1
+    assert time.monotonic() - start < 200
+    *_, last, border = done.stderr.strip().splitlines()
+    assert set(border) == {"="}
+    if how == "fault":
+        assert last.strip() == "traceback : train_simclr.py: error: rank 1 has met a fault"
+    else:
+        assert re.search(r"Signal 9 \(SIGKILL\) received by PID \d+", last)
+    assert done.stderr.count("Traceback") == 1  # that of torchrun itself
+    assert RunFolder(tmp_path / "results/simclr/run").resumable

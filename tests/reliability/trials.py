@@ -1,0 +1,143 @@
+"""Trials in processes of their own: forked from the test, so that one costs a fraction of a second.
+
+A trial may be ended before any change of a file, as by kill -9 or a power failure.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from helpers import without_seconds
+
+from utils.runs.files import read_lines
+
+CRASH = 137
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate")
+
+
+class Trial(NamedTuple):
+    """What a process left: its exit code, the text on its stderr, and the changes of files it began."""
+
+    code: int
+    err: str
+    changes: int
+
+    @property
+    def lines(self) -> list[str]:
+        return self.err.strip().splitlines()
+
+
+class Crash:
+    """Counts the changes of files below `folder`, and ends the process before number `at`.
+
+    A change is an opening for writing, the end of a write, a rename, a deletion or a new folder. At the end
+    of a write the last bytes are missing, as after a power failure.
+    """
+
+    def __init__(self, folder: Path, at: int | None = None):
+        self.folder, self.at, self.count = os.path.realpath(folder), at, 0
+
+    def start(self):
+        sys.addaudithook(self.hook)  # there is no way to remove it, and none is needed in a forked process
+        sync = os.fsync
+
+        def torn(number):
+            self.change(lambda: os.ftruncate(number, max(os.fstat(number).st_size - 7, 0)))
+            sync(number)
+
+        os.fsync = torn
+
+    def hook(self, event, arguments):
+        path = arguments[0] if arguments else None
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
+        if not (writes or event in CHANGES) or not isinstance(path, str | os.PathLike):
+            return
+        if os.path.abspath(path).startswith(self.folder) or event in ("os.remove", "os.rmdir"):
+            self.change()
+
+    def change(self, tear: Callable | None = None):
+        self.count += 1
+        if self.count == self.at:
+            if tear:
+                tear()
+            os._exit(CRASH)
+
+
+def run(function: Callable, crash: Crash | None = None) -> Trial:
+    """Call a function in a forked process and wait for its end."""
+    return start(function, crash)()
+
+
+def start(function: Callable, crash: Crash | None = None) -> Callable[[], Trial]:
+    """Start a forked process that calls a function; return what waits for its end."""
+    (err, err_in), (count, count_in) = os.pipe(), os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        _child(function, crash, err_in, count_in)
+    os.close(err_in)
+    os.close(count_in)
+
+    def wait():
+        with os.fdopen(err, "rb") as told, os.fdopen(count, "rb") as counted:
+            text, changes = told.read().decode(errors="replace"), counted.read()
+        _, status = os.waitpid(child, 0)
+        return Trial(os.waitstatus_to_exitcode(status), text, int(changes or 0))
+
+    return wait
+
+
+def _child(function, crash, err, count):
+    """Call the function and leave with its exit code; 99 for a traceback."""
+    code = 99
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(err, 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
+        if crash:
+            crash.start()
+        function()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stderr.flush()
+            os.write(count, str(crash.count if crash else 0).encode())
+        os._exit(code)
+
+
+def content(results: Path) -> dict:
+    """Return what counts of all files below a results folder: times and figures aside, bit for bit."""
+    return {p.relative_to(results).as_posix(): _content(p) for p in sorted(results.rglob("*")) if p.is_file()}
+
+
+def _content(path):
+    if path.suffix == ".png":
+        return "a figure"
+    if path.name == "metrics.json":
+        return without_seconds(json.loads(path.read_text()))
+    if path.name == "config.json":
+        config = json.loads(path.read_text())
+        return {key: config[key] for key in ("script", "name", "arguments", "command")}
+    if path.name == "sweep.json":
+        cells = json.loads(path.read_text())["cells"]
+        return [without_seconds(cell) for cell in cells]
+    if path.suffix == ".jsonl":
+        lines, torn = read_lines(path)
+        kept = [{k: v for k, v in line.items() if "seconds" not in k} for line in lines]
+        return kept, torn if path.name == "history.jsonl" else []  # a sweep leaves its torn lines
+    if path.name in ("best.pt", "encoder.pt"):
+        saved = torch.load(path, weights_only=True)
+        return {key: value.tolist() for key, value in saved["weights"].items()}
+    return "a file"
