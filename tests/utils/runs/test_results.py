@@ -151,7 +151,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content, said):
     if content is not None:
         write_file(path, content)
     with pytest.raises(UserError, match=said) as caught:
-        read_json(path, "a", "b", "c")
+        read_json(path, dict.fromkeys("abc", object))
     assert str(path) in str(caught.value)
 
 
