@@ -17,7 +17,6 @@ from utils.runs.files import read_object
 from utils.runs.folder import FORMAT
 from utils.runs.sweep import RESULT as SWEEP
 
-ROOT = Path(__file__).parents[2]
 NUMBER, SPREAD = int | float, int | float | None
 # The forms of the files, as deep as every reader relies on them: see `check_form`.
 FORMS: dict[str, dict] = {
@@ -209,7 +208,7 @@ def read_json(path: Path, form: dict) -> dict:
 
 def check_form(path: Path, content: Any, form: Any, name: str = "") -> None:
     """Raise UserError unless the content has the form: a type, [form of each] or {key: form}, "*" for all."""
-    kind = type(form) if isinstance(form, dict | list) else form
+    kind: Any = type(form) if isinstance(form, dict | list) else form
     if not isinstance(content, kind):
         words = getattr(kind, "__name__", kind)
         raise UserError(f"{path}: {name} must be of type {words}, not {type(content).__name__}")
@@ -246,7 +245,7 @@ def check_command(path: Path, entry: dict) -> None:
         python, script, *_ = shlex.split(entry["command"])
     except ValueError:
         python, script = "", ""
-    if python != "python" or "/" in script or not (ROOT / script).is_file() or not script.endswith(".py"):
+    if python != "python" or not re.fullmatch(r"(train_\w+|ensemble|robustness)\.py", script):
         raise UserError(f"{path}: {entry['name']} must run a script of this repository: {entry['command']!r}")
 
 
