@@ -163,7 +163,7 @@ def read_collection(results_dir: Path) -> Collection:
     for path in sorted((results_dir / "benchmarks").glob("*.json")):
         if content := found.attempt(read_benchmark, path):
             found.benchmarks[path.stem] = content
-    found.notes += notes_on(found)
+    found.notes += found.attempt(notes_on, found) or []
     return found
 
 
@@ -191,7 +191,7 @@ def notes_on(found: Collection) -> list[str]:
 
 
 def is_clean(commit: str | None) -> bool:
-    return commit is not None and not commit.endswith("-dirty")
+    return isinstance(commit, str) and not commit.endswith("-dirty")
 
 
 def read_json(path: Path, form: dict) -> dict:
