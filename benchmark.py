@@ -49,7 +49,7 @@ from utils.arguments import Number, any_path
 from utils.cli import Parser, choice, command, command_line, resolve_device
 from utils.errors import UserError
 from utils.runs.folder import FORMAT, RunFolder, device_name, git_commit
-from utils.runs.results import read_experiments, read_json
+from utils.runs.results import FORMS, read_experiments, read_json
 
 BENCHMARKS = {f.__name__: f for f in (fast, augment, simclr, moco, mil, roofline, ensemble, triplet, layers)}
 # What is different on a GPU. Everywhere the clock is read when the GPU has finished, and ours trains in bf16.
@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name}: all values in {results.path(f'{name}.json')}", flush=True)
     if "epochs" in args.only:
         parent = RunFolder(results.folder.parent)
-        content = read_json(parent.path("times.json"), "times")
+        content = read_json(parent.path("times.json"), FORMS["times"])
         experiments = read_experiments(parent.folder)
         content["times"] = epochs(args.data_dir, experiments, device, content["times"])
         parent.write_json("times.json", content)

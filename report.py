@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         found.faults += [f"{path}: stale; renew it with python report.py" for path in stale]
     else:
         for path, output in outputs.items():
-            write(path, output)
+            found.attempt(write, path, output)
         print(f"wrote {', '.join(map(str, outputs))}")
     for note in found.notes:
         print(f"note: {note}")

@@ -15,6 +15,7 @@ set, queries from the test set), by retrieval and by verification, on seen and o
 from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
 
 # isort: split
+import re
 from argparse import Namespace
 from dataclasses import replace
 
@@ -74,7 +75,7 @@ Data = tuple[ImageSet, ImageSet]
 ALL = {
     "encoder": "cnn", "head": "none", "loss": "supcon", "temperature": 0.1,
     "mining": "semi-hard", "margin": 0.2, "distance": "unit-squared",
-    "class_augment": "none", "glyphs": 28, "batch_classes": 10, "batch_images": 26,
+    "class_augment": "none", "glyphs": 28, "batch_classes": 0, "batch_images": 26,
     "views": "affine", "strength": 0.6, "epochs": 12, "steps": 0,
     "optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.02, "schedule": "warm-up-cosine",
     "ema": 0.998, "clip_norm": 0.0, "copies": 0,
@@ -86,7 +87,7 @@ FEW = {
 }
 ORIGINAL = {
     **ALL, "encoder": "siamese", "loss": "triplet", "mining": "random", "margin": 1.0, "distance": "squared",
-    "batch_classes": 3, "batch_images": 32, "strength": 0.0, "epochs": 50, "steps": 1,
+    "batch_images": 32, "strength": 0.0, "epochs": 50, "steps": 1,
     "optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "none", "ema": 0.0,
 }
 # fmt: on
@@ -114,7 +115,7 @@ def make_parser() -> Parser:
     choice(add, "--recipe", RECIPES, "defaults (default: few with --images-per-class, else all)")
     choice(add, "--class-augment", CLASS_AUGMENTS, "classes made from the given ones")
     add("--glyphs", type=Number(int, 1, 1000), metavar="G", help="synthetic classes per batch, with glyphs")
-    add("--batch-classes", type=Number(int, 2, 1000), metavar="P", help="classes per batch")
+    add("--batch-classes", type=Number(int, 0, 1000), metavar="P", help="classes per batch, 0: all")
     add("--batch-images", type=Number(int, 2, 1000), metavar="K", help="images per class and batch")
     add(
         "--steps",
@@ -155,7 +156,7 @@ def make_parser() -> Parser:
 
 def choose_images(args: Namespace, labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the (training, validation) indices that the flags ask for; DataError if there are none."""
-    wanted = [int(word) for word in args.classes.split(",")] if args.classes else range(10)
+    wanted = [int(word) for word in args.classes.split(",")] if args.classes else labels.unique().tolist()
     chosen, _ = hold_out(labels, wanted)
     if args.images_per_class:
         chosen = chosen[few_labels(labels[chosen], args.images_per_class, seed)]
@@ -166,7 +167,8 @@ def choose_images(args: Namespace, labels: torch.Tensor, seed: int) -> tuple[tor
 def make_batches(args: Namespace, images: ImageSet, indices: torch.Tensor, seed: int) -> ClassBatches:
     """Return P x K batches, with the classes that --class-augment adds; DataError for a wrong P or K."""
     augment = view_augment(args.views.split(","), args.strength) if args.strength else None
-    shape = args.batch_classes, args.batch_images, args.class_augment, args.glyphs
+    given = len(images.labels[indices].unique())
+    shape = args.batch_classes or given, args.batch_images, args.class_augment, args.glyphs
     steps = args.steps or None
     return class_batches(images, indices, *shape, batches_per_epoch=steps, seed=seed, augment=augment)
 
@@ -218,7 +220,8 @@ def train(args: Namespace, data: Data, job: dict, run: RunFolder) -> dict:
 def sweep(args: Namespace, data: Data, run: RunFolder) -> dict:
     """Train on more and more digits, and on more and more images of three; write sweep.json."""
     config = replace(FitConfig.from_args(args), quiet=True, track="none")
-    cells = [(digits, args.images_per_class) for digits in SWEEP_DIGITS]
+    classes = len(data[0].classes)
+    cells = [(digits, args.images_per_class) for digits in SWEEP_DIGITS if digits <= classes]
     cells += [(3, images) for images in SWEEP_IMAGES if images != args.images_per_class]
     seeds = range(args.seed, args.seed + args.runs)
     todo = [{"digits": d, "images": i, "seed": seed} for seed in seeds for d, i in cells]
@@ -269,7 +272,7 @@ def main(argv: list[str] | None = None) -> dict:
     if args.sweep:
         content = sweep(args, data, run)
         if distributed.rank() == 0:
-            draw_sweep(run, content)
+            draw_sweep(run, content, len(data[0].classes))
         return content
     metrics = repeat(lambda job, part: train(args, data, job, part), args, run)
     if distributed.rank() == 0:
@@ -280,9 +283,7 @@ def main(argv: list[str] | None = None) -> dict:
 
 def report(metrics: dict, run: RunFolder) -> None:
     mean = metrics["mean"]
-    names = [
-        name for name in mean if name.endswith("shot_accuracy") and name.startswith(("test_10", "test_un"))
-    ]
+    names = [name for name in mean if re.fullmatch(r"test_(unseen_)?\d+way_\d+shot_accuracy", name)]
     shown = ", ".join(f"{name[5:-9].replace('_', ' ')} {mean[name]:.2%}" for name in names)
     print(
         f"test accuracy over episodes: {shown}; P@1 {mean['test_precision_at_1']:.2%}; "

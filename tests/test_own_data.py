@@ -14,8 +14,9 @@ import train_few_labels
 import train_mil
 import train_moco
 import train_simclr
+import train_triplet
 from models import read_model
-from utils.evaluation import few_labels
+from utils.evaluation import few_labels, retrieval
 
 SHAPES = ("circle", "line", "star")
 LETTERS = tuple(string.ascii_lowercase)
@@ -139,8 +140,20 @@ def test_train_moco_and_few_labels_on_its_encoder(tmp_path, own, monkeypatch):
     assert cells["pixels-knn", 4 * len(names)] > 0.9
 
 
+def test_train_triplet(tmp_path, own, monkeypatch, capsys):
+    path, names = own
+    monkeypatch.setattr(retrieval, "PAIRS", 100)
+    if len(names) == 3:
+        monkeypatch.setattr(train_triplet, "draw_retrieval", lambda *args: None)
+    small = ("--encoder", "fast", "--epochs", "2", "--batch-images", "4", "--episodes", "5", "--quiet")
+    metrics = train_triplet.main(flags(path, tmp_path, *small))
+    assert f"{len(names)}way 1shot" in capsys.readouterr().out
+    assert 0 <= metrics["mean"][f"test_{len(names)}way_1shot_accuracy"] <= 1
+    assert (tmp_path / "triplet" / "own" / "support.png").exists() == (len(names) == 26)
+
+
 def test_an_unknown_data_set_is_one_line(tmp_path, capsys):
-    for script in (train_cnn, train_few_labels, train_mil, train_moco, train_simclr, ensemble):
+    for script in (train_cnn, train_few_labels, train_mil, train_moco, train_simclr, train_triplet, ensemble):
         with pytest.raises(SystemExit) as stop:
             script.main(["--dataset", str(tmp_path / "nowhere")])
         assert stop.value.code == 2

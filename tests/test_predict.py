@@ -196,8 +196,9 @@ def test_drawn_digits_are_read_as_well_as_those_of_the_data_set(model, draw):
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
 def test_on_drawn_test_digits_the_accuracy_falls_by_less_than_0_3_points(mnist_dir, draw):
     _, test = load("mnist", mnist_dir)
-    images, labels = test.images[:4000, 0].numpy(), test.labels[:4000].tolist()
-    assert fall(load_predictor(), images, labels, draw) < 0.003 * 4000
+    # How pictures are read was tuned on the first 2,000 test images, and looked at on the first 4,000.
+    images, labels = test.images[4000:, 0].numpy(), test.labels[4000:].tolist()
+    assert fall(load_predictor(), images, labels, draw) < 0.003 * 6000
 
 
 BAD = {

@@ -171,7 +171,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", ["killed", "fault"])
 def test_a_dead_rank_ends_the_others_and_its_line_is_the_last(tmp_path, how):
     data = tiny_idx(tmp_path / "data")
-    small = ("--encoder", "fast", "--epochs", "3", "--batch-size", "90", "--draws", "1", "--name", "run")
+    small = ("--encoder", "fast", "--epochs", "3", "--batch-size", "90", "--draws", "1", "--unverified")
     driver = tmp_path / "driver.py"
     driver.write_text(DRIVER.format(root=str(ROOT), mark=str(tmp_path / "mark"), how=how))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
@@ -187,4 +187,4 @@ def test_a_dead_rank_ends_the_others_and_its_line_is_the_last(tmp_path, how):
     else:
         assert re.search(r"Signal 9 \(SIGKILL\) received by PID \d+", last)
     assert done.stderr.count("Traceback") == 1  # that of torchrun itself
-    assert RunFolder(tmp_path / "results/simclr/run").resumable
+    assert RunFolder(tmp_path / "results/simclr/simclr").resumable

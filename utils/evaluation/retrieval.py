@@ -426,8 +426,11 @@ def draw_support(run: RunFolder, saved: dict[str, np.ndarray], data: tuple[Image
     plots.support_rows(*found, unseen, run.path("support.png"))
 
 
-def draw_sweep(run: RunFolder, content: dict) -> None:
-    """Draw accuracy.png of a sweep: episodes against the number of digits, and of images of three digits."""
+def draw_sweep(run: RunFolder, content: dict, ways: int) -> None:
+    """Draw accuracy.png of a sweep: episodes against the number of digits, and of images of three digits.
+
+    ways: the number of classes in an episode, which is that of the data set.
+    """
     base = content["cells"][0]["images"]
     series = (
         ("digits", "digits trained on", f"{base:,} images of each", lambda c: c["images"] == base),
@@ -438,8 +441,8 @@ def draw_sweep(run: RunFolder, content: dict) -> None:
         cells = sorted((c for c in content["cells"] if chosen(c)), key=lambda c: c[key])
         curves = []
         for shots in SHOTS:
-            name = f"test_10way_{shots}shot_accuracy"
+            name = f"test_{ways}way_{shots}shot_accuracy"
             points = [[c[key], [line[name] for line in c["runs"]]] for c in cells]
-            curves.append({"label": f"10-way {shots}-shot", "points": points})
+            curves.append({"label": f"{ways}-way {shots}-shot", "points": points})
         panels.append({"xlabel": xlabel, "title": title, "log": key == "images", "curves": curves})
     plots.accuracy_against_data(panels, run.path("accuracy.png"))

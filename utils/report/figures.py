@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from utils.errors import UserError
 from utils.evaluation.few_labels import LABELS_PER_CLASS
 from utils.plots import few_labels as few_label_plots
 from utils.plots import overview as plots
@@ -142,9 +143,13 @@ def read_map(folder: Path) -> dict[str, list[float]] | None:
     path = folder / "map.csv"
     if not path.exists():
         return None
-    head, *lines = path.read_text().splitlines()
-    columns = zip(*(map(float, line.split(",")) for line in lines), strict=True)
-    return dict(zip(head.split(","), map(list, columns), strict=True))
+    try:
+        head, *lines = path.read_text().splitlines()
+        columns = zip(*(map(float, line.split(",")) for line in lines), strict=True)
+        table = dict(zip(head.split(","), map(list, columns), strict=True))
+        return {name: table[name] for name in ("digit", "x", "y", "pixels_x", "pixels_y")}
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: not a map ({error}); half-written?") from error
 
 
 def feature_map(title: str, table: dict, x: str, y: str) -> dict:

@@ -38,14 +38,15 @@ def render(found: Collection, readme: Path) -> Outputs:
     pages = []
     check_folders(found)
     for script, paradigm in PARADIGMS.items():
-        page = make_page(found, script, paradigm)
-        pages.append(page)
-        outputs |= render_page(found, page, paradigm)
+        if page := found.attempt(make_page, found, script, paradigm):
+            pages.append(page)
+            outputs |= found.attempt(render_page, found, page, paradigm) or {}
     path = found.folder / "benchmarks" / "README.md"
     if found.benchmarks or path.exists():
-        text = fill(found, path, {"benchmarks": benchmarks_section(found)}, new=BENCHMARKS_PAGE + "\n")
+        section = found.attempt(benchmarks_section, found) or EMPTY
+        text = fill(found, path, {"benchmarks": section}, new=BENCHMARKS_PAGE + "\n")
         outputs |= {path: text.encode()} if text else {}
-    text, pictures = render_front(found, pages, readme)
+    text, pictures = found.attempt(render_front, found, pages, readme) or (None, {})
     return {**({readme: text.encode()} if text else {}), **outputs, **pictures}
 
 

@@ -288,7 +288,8 @@ def _open_for_rescoring(place, config, needs):
 
 def _check_same_arguments(run, old, config, ignore=frozenset()):
     before, now = old["arguments"], json.loads(json.dumps(config["arguments"]))
-    changed = [key for key in now if before.get(key) != now[key] and key not in ignore]
+    younger = {key for key in now if key not in before and not now[key]}  # flags added since, left out
+    changed = [key for key in now if before.get(key) != now[key] and key not in ignore | younger]
     if changed:
         details = ", ".join(f"--{k.replace('_', '-')} was {before.get(k)}, now {now[k]}" for k in changed)
         raise UserError(f"{run.folder} was started with other arguments: {details}")

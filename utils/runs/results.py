@@ -5,6 +5,7 @@ Every reader raises UserError with one line that names the file when it is missi
 """
 
 import json
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,8 +13,34 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from utils.errors import UserError
+from utils.runs.files import read_object
 from utils.runs.folder import FORMAT
 from utils.runs.sweep import RESULT as SWEEP
+
+NUMBER, SPREAD = int | float, int | float | None
+# The forms of the files, as deep as every reader relies on them: see `check_form`.
+FORMS: dict[str, dict] = {
+    "config": {"script": str, "command": str, "arguments": dict},
+    "metrics": {
+        "dataset": str,
+        "device": str,
+        "seconds": NUMBER,
+        "runs": [dict],
+        "mean": {"*": NUMBER},
+        "std": {"*": SPREAD},
+    },
+    "sweep": {
+        "command": str,
+        "device": str,
+        "seconds": NUMBER,
+        "trainings": [int],
+        "cells": [{"runs": [dict], "mean": {"*": NUMBER}, "std": {"*": SPREAD}}],
+    },
+    "benchmark": {"benchmark": str, "what": str, "device": str, "rows": [dict], "ratios": [dict]},
+    "experiments": {"experiments": [{"name": str, "command": str}]},
+    "references": {"references": {"*": dict}},
+    "times": {"times": {"*": {"seconds_per_epoch": NUMBER, "threads": int, "cpu": str}}},
+}
 
 
 class RowSpec(NamedTuple):
@@ -99,12 +126,18 @@ class Collection:
     notes: list[str] = field(default_factory=list)
 
     def attempt(self, function: Callable, *args) -> Any:
-        """Return function(*args), or None after a UserError, whose line is kept in `faults`."""
+        """Return function(*args), or None after an error, whose line is kept in `faults`.
+
+        A UserError names its file. Other errors come from contents of another form deep in a file.
+        """
         try:
             return function(*args)
         except UserError as fault:
             self.faults.append(str(fault))
-            return None
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            name = getattr(function, "__name__", "")
+            self.faults.append(f"{self.folder}: a damaged result ({name}: {type(error).__name__}: {error})")
+        return None
 
     def experiment(self, key: str) -> Experiment | None:
         """Return the experiment of a run's folder, or None for a run of no experiment."""
@@ -130,7 +163,7 @@ def read_collection(results_dir: Path) -> Collection:
     for path in sorted((results_dir / "benchmarks").glob("*.json")):
         if content := found.attempt(read_benchmark, path):
             found.benchmarks[path.stem] = content
-    found.notes += notes_on(found)
+    found.notes += found.attempt(notes_on, found) or []
     return found
 
 
@@ -158,62 +191,85 @@ def notes_on(found: Collection) -> list[str]:
 
 
 def is_clean(commit: str | None) -> bool:
-    return commit is not None and not commit.endswith("-dirty")
+    return isinstance(commit, str) and not commit.endswith("-dirty")
 
 
-def read_json(path: Path, *keys: str) -> dict:
-    """Return the JSON object in `path`, which must have this repository's format and the given keys."""
+def read_json(path: Path, form: dict) -> dict:
+    """Return the JSON object in `path`, which must have this repository's format and the form, see FORMS."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing") from None
-    except (OSError, ValueError):
-        raise UserError(f"{path}: not valid JSON; half-written?") from None
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
+        content = read_object(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    if (found := content.get("format")) != FORMAT:
         raise UserError(f"{path}: format {json.dumps(found)}, but this code reads format {FORMAT}")
-    lacking = [key for key in keys if key not in content]
-    if lacking:
-        raise UserError(f"{path}: lacks {', '.join(lacking)}")
+    check_form(path, content, form)
     return content
+
+
+def check_form(path: Path, content: Any, form: Any, name: str = "") -> None:
+    """Raise UserError unless the content has the form: a type, [form of each] or {key: form}, "*" for all."""
+    kind: Any = type(form) if isinstance(form, dict | list) else form
+    if not isinstance(content, kind):
+        words = getattr(kind, "__name__", kind)
+        raise UserError(f"{path}: {name} must be of type {words}, not {type(content).__name__}")
+    if isinstance(form, list):
+        for value in content:
+            check_form(path, value, form[0], f"an entry of {name}")
+    elif isinstance(form, dict):
+        if lacking := [key for key in form if key not in ("*", *content)]:
+            raise UserError(f"{path}: {f'{name} ' if name else ''}lacks {', '.join(lacking)}")
+        for key, value in content.items():
+            if inner := form.get(key, form.get("*")):
+                check_form(path, value, inner, key)
 
 
 def read_experiments(results_dir: Path | str) -> list[Experiment]:
     path = Path(results_dir) / "experiments.json"
+    entries = read_json(path, FORMS["experiments"])["experiments"]
+    for entry in entries:
+        check_command(path, entry)
     try:
         return [
             Experiment(**{**entry, "rows": tuple(RowSpec(**row) for row in entry.get("rows", [{}]))})
-            for entry in read_json(path, "experiments")["experiments"]
+            for entry in entries
         ]
     except TypeError as error:
         raise UserError(f"{path}: {error}") from None
 
 
+def check_command(path: Path, entry: dict) -> None:
+    """Raise UserError unless an experiment has a run's name and runs a script of this repository."""
+    if not re.fullmatch(r"\w[\w.-]*", entry["name"]):
+        raise UserError(f"{path}: {entry['name']!r} is not the name of a run")
+    try:
+        python, script, *_ = shlex.split(entry["command"])
+    except ValueError:
+        python, script = "", ""
+    if python != "python" or not re.fullmatch(r"(train_\w+|ensemble|robustness)\.py", script):
+        raise UserError(f"{path}: {entry['name']} must run a script of this repository: {entry['command']!r}")
+
+
 def read_references(results_dir: Path | str) -> dict[str, dict]:
     """Return {key: {"value", "source", ...}}; the file describes its fields."""
-    return read_json(Path(results_dir) / "references.json", "references")["references"]
+    return read_json(Path(results_dir) / "references.json", FORMS["references"])["references"]
 
 
 def read_times(results_dir: Path | str) -> dict[str, dict]:
     """Return {run: {"seconds_per_epoch", ...}}, empty without times.json; the file describes its fields."""
     path = Path(results_dir) / "times.json"
-    times = read_json(path, "times")["times"] if path.exists() else {}
-    for name, entry in times.items():
-        if missing := [key for key in ("seconds_per_epoch", "threads", "cpu") if key not in entry]:
-            raise UserError(f"{path}: {name} lacks {', '.join(missing)}")
-    return times
+    return read_json(path, FORMS["times"])["times"] if path.exists() else {}
 
 
 def read_benchmark(path: Path) -> dict:
-    return read_json(path, "benchmark", "what", "device", "rows", "ratios")
+    return read_json(path, FORMS["benchmark"])
 
 
 def read_result(folder: Path) -> Result | None:
     """Return the Result in `folder`, or None for a dry run."""
-    config = read_json(folder / "config.json", "script", "command", "arguments")
+    config = read_json(folder / "config.json", FORMS["config"])
     if config["arguments"].get("dry_run"):
         return None
-    metrics = read_json(folder / "metrics.json", "dataset", "device", "seconds", "runs", "mean", "std")
+    metrics = read_json(folder / "metrics.json", FORMS["metrics"])
     if not metrics["runs"]:
         raise UserError(f"{folder / 'metrics.json'}: no runs")
     path = folder / "history.jsonl"
@@ -221,17 +277,18 @@ def read_result(folder: Path) -> Result | None:
         history = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
         raise UserError(f"{path}: missing") from None
-    except (OSError, ValueError):
+    except (OSError, RecursionError, ValueError):
         raise UserError(f"{path}: not valid JSON lines; half-written?") from None
+    check_form(path, history, [dict], "the history")
     return Result(folder, config, metrics, history)
 
 
 def read_sweep(folder: Path) -> Result | None:
     """Return a sweep as a Result without history, whose metrics are sweep.json; None for a dry run."""
-    config = read_json(folder / "config.json", "script", "command", "arguments")
+    config = read_json(folder / "config.json", FORMS["config"])
     if config["arguments"].get("dry_run"):
         return None
-    content = read_json(folder / SWEEP, "command", "device", "seconds", "trainings", "cells")
+    content = read_json(folder / SWEEP, FORMS["sweep"])
     return Result(folder, config, content, [])
 
 

@@ -92,6 +92,13 @@ def test_resume_goes_on_only_with_the_same_arguments(tmp_path):
         start(tmp_path, name="mine", resume=True, lr=0.2)
 
 
+def test_a_flag_that_is_younger_than_the_run_may_be_left_out(tmp_path):
+    finish(start(tmp_path, name="mine"))
+    assert start(tmp_path, name="mine", resume=True, unverified=False).finished
+    with pytest.raises(UserError, match="--unverified was None, now True"):
+        start(tmp_path, name="mine", resume=True, unverified=True)
+
+
 def test_resume_starts_a_run_that_is_not_there_or_has_metrics_only(tmp_path):
     assert not start(tmp_path, name="new", resume=True).finished
     run = start(tmp_path, name="cloned")

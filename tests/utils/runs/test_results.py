@@ -38,8 +38,28 @@ def test_an_experiment_is_a_run_with_rows(tmp_path):
 
 @pytest.mark.parametrize("entry", [{"minutes": 3}, {"rows": [{"minutes": 3}]}])
 def test_an_unknown_field_of_an_experiment_is_named(tmp_path, entry):
-    write_json(tmp_path / "experiments.json", experiments=[{"name": "x", "command": "python x.py", **entry}])
+    write_json(
+        tmp_path / "experiments.json", experiments=[{"name": "x", "command": "python train_cnn.py", **entry}]
+    )
     with pytest.raises(UserError, match=r"experiments.json: .*minutes"):
+        read_experiments(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"command": "rm -rf results"}, "x must run a script of this repository"),
+        ({"command": "python ../other.py"}, "script of this repository"),
+        ({"command": "python"}, "script of this repository"),
+        ({"command": "python 'train_cnn.py"}, "script of this repository"),
+        ({"command": 3}, "command must be of type str, not int"),
+        ({"name": "../x"}, "not the name of a run"),
+    ],
+)
+def test_an_experiment_runs_a_script_of_this_repository(tmp_path, entry, said):
+    entry = {"name": "x", "command": "python train_cnn.py", **entry}
+    write_json(tmp_path / "experiments.json", experiments=[entry])
+    with pytest.raises(UserError, match=said):
         read_experiments(tmp_path)
 
 
@@ -141,7 +161,7 @@ def make_folder(folder, **arguments):
     [
         (None, "missing"),
         ("{", "not valid JSON"),
-        ("[1]", "format null"),
+        ("[1]", "not a JSON object"),
         ({"format": 2}, "format 2, but this code reads format 1"),
         ({"format": 1, "a": 1}, "lacks b, c"),
     ],
@@ -151,7 +171,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content, said):
     if content is not None:
         write_file(path, content)
     with pytest.raises(UserError, match=said) as caught:
-        read_json(path, "a", "b", "c")
+        read_json(path, dict.fromkeys("abc", object))
     assert str(path) in str(caught.value)
 
 
