@@ -81,9 +81,9 @@ def test_losses_are_a_table_of_their_own(page):
 
 
 def test_a_sweep_is_a_table_of_training_data(page, tmp_path):
+    mean = {key: value for key, value in record().items() if isinstance(value, int | float)}
     cells = [
-        {"digits": digits, "images": 100, "runs": [record()], "mean": record(), "std": {}}
-        for digits in (2, 3)
+        {"digits": digits, "images": 100, "runs": [record()], "mean": mean, "std": {}} for digits in (2, 3)
     ]
     command = "python train_triplet.py --sweep --images-per-class 100"
     folder = tmp_path / "triplet" / "sweep"
