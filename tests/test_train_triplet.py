@@ -99,6 +99,14 @@ def test_all_classes_train_and_nothing_is_unseen(tmp_path, tiny_dir):
     assert not any("unseen" in key for key in record)
 
 
+def test_a_single_unseen_class_has_no_pairs_of_two(tmp_path, tiny_dir, figures):
+    words = flags(tiny_dir, tmp_path)
+    words[words.index("--classes") + 1] = "0,1,2,3,4,5,6,7,8"
+    record = train_triplet.main(words)["runs"][0]
+    assert "test_unseen_precision_at_1" in record
+    assert not {"test_unseen_7way_1shot_accuracy", "test_unseen_equal_error_rate"} & record.keys()
+
+
 def test_a_sweep_is_one_file_and_resumes(tmp_path, tiny_dir, monkeypatch):
     monkeypatch.setattr(train_triplet, "SWEEP_DIGITS", (2, 3))
     monkeypatch.setattr(train_triplet, "SWEEP_IMAGES", (10,))

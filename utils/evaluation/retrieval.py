@@ -272,12 +272,15 @@ def verification_scores(
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Return equal error rate, and at the threshold of the validation pairs accuracy and false-accept rate.
 
-    Pairs of one class and of two are equally many. Also returns the distances of the test pairs, by group.
+    Pairs of one class and of two are equally many; a group of one class has none. Also returns the distances
+    of the test pairs, by group.
     """
     seen = sorted(set(val.labels.tolist()))
     threshold = best_threshold(verification_roc(*pair_distances(val, seen, seed)))
     record, arrays = {"val_threshold": threshold}, {}
     for group, classes in groups.items():
+        if len(classes) < 2:
+            continue
         distances, same = pair_distances(test, classes, seed)
         roc = verification_roc(distances, same)
         accepted, falsely = rates_at(distances, same, threshold)
@@ -403,7 +406,7 @@ def draw_retrieval(run: RunFolder, args: Namespace, data: tuple[ImageSet, ImageS
     plots.embedding_map(points, labels[mapped], seen, classes, run.path("map.png"), title)
     groups = class_groups(len(data[1].classes), seen)
     pairs = {}
-    for group in groups:
+    for group in (group for group, members in groups.items() if len(members) > 1):
         distances, same = saved[f"{group}pair_distances"], saved[f"{group}pair_same"]
         roc = verification_roc(distances, same)
         pairs[group] = distances, same, (roc.false_accepts, roc.accepts)
