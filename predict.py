@@ -36,7 +36,7 @@ from utils.arguments import any_path, dataset
 from utils.cli import Parser, choice, command, resolve_device
 from utils.errors import UserError
 from utils.inference import Answer, Predictor, ensemble_predictor, knn_predictor, load_predictor
-from utils.inference.predictor import CLASSIFIER, best_file
+from utils.inference.predictor import CLASSIFIER, ENCODER, best_file
 
 # Pictures that are opened, prepared and predicted together.
 BATCH = 1000
@@ -91,7 +91,7 @@ def make_parser() -> Parser:
         "--encoder",
         nargs="?",
         type=any_path,
-        const="",
+        const=str(ENCODER),
         metavar="FILE",
         help="k-NN on an encoder (default: SimCLR's)",
     )

@@ -171,7 +171,7 @@ def our_training(data_dir: Path | str, device: torch.device, images: int) -> Cal
     step = train_triplet.embedding_step(model, args)
     train = timed_training(model, step, FitConfig.from_args(args), len(batches))
     train(SameBatch(next(batches.epoch()), 1))  # warm-up
-    count = len(batches) * args.batch_classes * args.batch_images
+    count = len(batches) * batches.classes_per_batch * batches.images_per_class
     return lambda repeat: count / train(batches, repeat + 1)
 
 

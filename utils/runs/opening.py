@@ -27,7 +27,9 @@ from utils.runs.files import read_object
 from utils.runs.folder import FORMAT, PARTS, RunFolder, provenance
 
 # Flags that say where and how a run is kept. They change no metric.
-BOOKKEEPING = {"data_dir", "results_dir", "name", "resume", "overwrite", "rescore", "quiet", "track"}
+BOOKKEEPING = {
+    *("data_dir", "results_dir", "name", "resume", "overwrite", "rescore", "quiet", "track", "unverified"),
+}
 # Flags that change how a finished training is evaluated: --rescore may change them.
 EVALUATION = {"draws", "distill", "student", "shifts", "copies", "episodes", "floors", "compare"}
 

@@ -94,9 +94,9 @@ def test_resume_goes_on_only_with_the_same_arguments(tmp_path):
 
 def test_a_flag_that_is_younger_than_the_run_may_be_left_out(tmp_path):
     finish(start(tmp_path, name="mine"))
-    assert start(tmp_path, name="mine", resume=True, unverified=False).finished
-    with pytest.raises(UserError, match="--unverified was None, now True"):
-        start(tmp_path, name="mine", resume=True, unverified=True)
+    assert start(tmp_path, name="mine", resume=True, younger=False).finished
+    with pytest.raises(UserError, match="--younger was None, now True"):
+        start(tmp_path, name="mine", resume=True, younger=True)
 
 
 def test_resume_starts_a_run_that_is_not_there_or_has_metrics_only(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import ensemble
-from utils.errors import UserError
+from data import DataError
 from utils.training.members import choose_images, member_config, member_folder, training_units
 
 
@@ -55,6 +55,6 @@ def test_all_members_share_the_validation_images_and_bagging_draws_again():
         assert torch.isin(drawn, train).all()
 
 
-def test_a_split_that_is_impossible_is_a_user_error():
-    with pytest.raises(UserError, match="cannot split 200 training images"):
+def test_a_split_that_is_impossible_is_a_fault_of_the_data():
+    with pytest.raises(DataError, match="50 folds of a class of 20 images"):
         choose_images(arguments("--folds", "50"), LABELS, {"seed": 0, "fold": 0})
