@@ -18,7 +18,7 @@ pytestmark = pytest.mark.reliability
 SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py") if "def make_parser" in path.read_text())
 NO_TEXT = {"empty": "", "zero byte": "a\0b", "not UTF-8": "\udcff", "long": "x" * 5000, "line": "a\nb/" * 80}
 NO_NUMBER = ("x", "inf", "-inf", "nan", "1e308", "-1e308", "0x10", "1,5", "9" * 5000)
-KINDS = ("folder", "empty", "text", "fifo", "circle", "below a file")
+KINDS = ("folder", "empty", "text", "fifo", "circle", "text/file")
 # Files that a flag writes; all other paths are read.
 WRITTEN = ("--show-bags", "--show", "--export")
 
@@ -117,7 +117,7 @@ def path_cases():
             flag = (action.option_strings or ["IMAGE"])[0]
             if action.metavar not in ("FILE", "RUN", "NAME=FILE", "IMAGE") or flag == "--readme":
                 continue
-            kinds = ("folder", "below a file") if flag in WRITTEN else ("missing", *KINDS)
+            kinds = ("folder", "text/file") if flag in WRITTEN else ("missing", *KINDS)
             for kind in kinds:
                 yield pytest.param(script, flag, kind, id=f"{script} {flag} {kind}")
 
@@ -130,7 +130,6 @@ def things(tmp_path):
     (tmp_path / "text").write_text("no model")
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "circle").symlink_to("circle")
-    (tmp_path / "below a file").symlink_to(tmp_path / "text" / "file")
     return tmp_path
 
 
