@@ -120,11 +120,11 @@ def error_against_time(data: list[dict], path: Path, text: str | None = None) ->
 
 
 def _label_places(data):
-    """Return the offset in points of every label, up or down from a point beside it that is close."""
+    """Return the offset in points of every label; those of close points stand one above the other."""
     places = []
     logs = np.log10([[row["seconds"], float(error_percent(row["mean"]))] for row in data])
     for i, (x, y) in enumerate(logs):
         near = [j for j, (a, b) in enumerate(logs) if j != i and abs(a - x) < 0.6 and abs(b - y) < 0.12]
-        lower = any(logs[j][1] > y or (logs[j][1] == y and j < i) for j in near)
-        places.append((12, 0 if not near else -7 if lower else 7))
+        above = sum(logs[j][1] > y or (logs[j][1] == y and j < i) for j in near)
+        places.append((12, 7 * len(near) - 14 * above))
     return places
