@@ -33,11 +33,15 @@ def test_main_writes_the_file_of_each_chosen_benchmark(small_dir, tmp_path, caps
 
 
 def test_epochs_writes_times_json(small_dir, tmp_path, monkeypatch):
+    machine = {"threads": 1, "cpu": "made up"}
+
     def epochs(data_dir, experiments, device, known):
-        return {**known, **{experiment.folder: {"seconds_per_epoch": 2.0} for experiment in experiments}}
+        new = {experiment.folder: {"seconds_per_epoch": 2.0, **machine} for experiment in experiments}
+        return {**known, **new}
 
     monkeypatch.setattr(benchmark, "epochs", epochs)
-    times = {"format": 1, "fields": "what they mean", "times": {"cnn/wide": {"seconds_per_epoch": 9.0}}}
+    known = {"cnn/wide": {"seconds_per_epoch": 9.0, **machine}}
+    times = {"format": 1, "fields": "what they mean", "times": known}
     (tmp_path / "times.json").write_text(json.dumps(times))
     experiments = {"format": 1, "experiments": [{"name": "linear", "command": "python train_cnn.py"}]}
     (tmp_path / "experiments.json").write_text(json.dumps(experiments))

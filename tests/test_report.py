@@ -166,7 +166,7 @@ def test_check_notices_a_changed_digit(tree, capsys, file, old, new, expected):
     [
         ("cnn/fast/metrics.json", '{"format": 1, "runs": [', "not valid JSON; half-written?"),
         ("cnn/fast/metrics.json", '{"format": 2}', "format 2, but this code reads format 1"),
-        ("cnn/fast/metrics.json", "[]", "format null, but this code reads format 1"),
+        ("cnn/fast/metrics.json", "[]", "not a JSON object; half-written?"),
         ("cnn/fast/metrics.json", '{"format": 1}', "lacks dataset, device, seconds, runs, mean, std"),
         ("cnn/fast/metrics.json", None, "missing"),
         ("cnn/fast/config.json", None, "missing"),
