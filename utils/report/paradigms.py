@@ -82,6 +82,7 @@ PARADIGMS = {
         "Contrastive learning: momentum contrast (MoCo)",
         "test_linear_accuracy",
         encoder_data,
+        sections={"ablations": ablations_section},
     ),
     "train_few_labels": Paradigm(
         "How far do few labels go?",
