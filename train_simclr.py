@@ -21,7 +21,7 @@ from argparse import Namespace
 import torch
 from torch import nn
 
-from data import ImageSet, split, view_batches
+from data import ImageSet, split
 from models import ContrastiveModel, contrastive_metrics, create, nt_xent, supcon
 from models.contrastive import HEADS
 from utils import distributed
@@ -42,7 +42,9 @@ from utils.cli import (
 )
 from utils.evaluation.encoder import (
     draw_encoder,
+    draw_views,
     evaluate_encoder,
+    report_encoder,
     save_encoder,
     save_predictions,
     watch_knn,
@@ -55,6 +57,7 @@ from utils.runs.opening import open_run
 from utils.runs.repeat import parts, repeat
 from utils.training.config import FitConfig
 from utils.training.fit import Step, fit
+from utils.training.views import make_views
 
 # Everything that is a method's default, chosen on validation images.
 SIMCLR = {
@@ -83,7 +86,6 @@ SUPCON = {
 }
 RECIPES = {"simclr": SIMCLR, "supcon": SUPCON}
 VAL_FRACTION = 0.1
-SHOWN_PAIRS = 24  # of views, in the figure
 
 
 def make_parser() -> Parser:
@@ -119,13 +121,6 @@ def contrastive_step(network: nn.Module, method: str, temperature: float) -> Ste
         return loss, contrastive_metrics(features.detach())
 
     return step
-
-
-def make_views(args: Namespace, images: ImageSet, indices: torch.Tensor, seed: int):
-    """Return batches of two augmented views of every image; this rank's piece of each batch."""
-    ranks = {"rank": distributed.rank(), "world": distributed.world()}
-    parts = args.views.split(",")
-    return view_batches(images, indices, args.batch_size, parts, args.strength, seed=seed, **ranks)
 
 
 def pretrain(
@@ -164,10 +159,7 @@ def train(args: Namespace, data: tuple[ImageSet, ImageSet], job: dict, run: RunF
 def draw(run: RunFolder, args: Namespace, data: tuple[ImageSet, ImageSet]) -> None:
     """Draw the figures of a run: curves of all trainings, features of the first."""
     plots.contrastive_curves(run.history(), math.log(2 * args.batch_size - 1), run.path("curves.png"))
-    shown = torch.arange(min(SHOWN_PAIRS, len(data[0].labels)))
-    pairs = view_batches(data[0], shown, SHOWN_PAIRS, args.views.split(","), args.strength, seed=args.seed)
-    views, _ = next(pairs.epoch())
-    plots.view_pairs(views.squeeze(2).cpu().numpy(), run.path("views.png"))
+    draw_views(run, args, data[0])
     draw_encoder(run, parts(run, args)[0], data, f"features of {args.method}")
 
 
@@ -193,17 +185,8 @@ def main(argv: list[str] | None = None) -> dict:
     metrics = repeat(lambda job, part: train(args, data, job, part), args, run, together=True)
     if distributed.rank() == 0:
         draw(run, args, data)
-        report(metrics, run)
+        report_encoder(metrics, run)
     return metrics
-
-
-def report(metrics: dict, run: RunFolder) -> None:
-    mean = metrics["mean"]
-    print(
-        f"test accuracy on frozen features: linear {mean['test_linear_accuracy']:.2%}, k-NN "
-        f"{mean['test_knn_accuracy']:.2%}; {metrics['seconds']:.0f} s of pre-training; figures and metrics "
-        f"in {run.folder}/"
-    )
 
 
 if __name__ == "__main__":

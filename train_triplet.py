@@ -115,7 +115,12 @@ def make_parser() -> Parser:
     choice(add, "--recipe", RECIPES, "defaults (default: few with --images-per-class, else all)")
     choice(add, "--class-augment", CLASS_AUGMENTS, "classes made from the given ones")
     add("--glyphs", type=Number(int, 1, 1000), metavar="G", help="synthetic classes per batch, with glyphs")
-    add("--batch-classes", type=Number(int, 0, 1000), metavar="P", help="classes per batch, 0: all")
+    add(
+        "--batch-classes",
+        type=Number(int, 0, 1000),
+        metavar="P",
+        help="classes per batch, 0: one per digit",
+    )
     add("--batch-images", type=Number(int, 2, 1000), metavar="K", help="images per class and batch")
     add(
         "--steps",

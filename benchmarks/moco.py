@@ -24,6 +24,7 @@ from benchmarks.simclr import STANDARD_VIEWS, VIEWS, TwoViews, standard_views
 from data import BatchLoader, load
 from models import ContrastiveModel, MoCo, create
 from utils.training.config import FitConfig
+from utils.training.views import make_views
 
 STANDARD = (
     "the same networks with AdamW in float32, without shuffling, one parameter at a time in the momentum "
@@ -42,7 +43,7 @@ def moco(data_dir, device, repeats, images=4096):
     train_set, _ = load("mnist", data_dir, device)
     images = min(images, len(train_set.labels))
     args.batch_size = min(args.batch_size, images // 2)
-    loader = train_moco.make_views(args, train_set, torch.arange(images), seed=0)
+    loader = make_views(args, train_set, torch.arange(images), seed=0)
     dataset = Subset(TwoViews(standard_dataset(data_dir, True, *standard_views())), range(images))
     their_loader = standard_loader(dataset, args.batch_size, device)
     standard = StandardTraining(args)

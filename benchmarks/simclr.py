@@ -32,6 +32,7 @@ from benchmarks.measure import (
 from data import BatchLoader, load, view_augment
 from models import ContrastiveModel, create, nt_xent
 from utils.training.config import FitConfig
+from utils.training.views import make_views
 
 # torchvision has no fast elastic deformation of PIL images: both sides go without.
 VIEWS = "affine,blur"
@@ -56,7 +57,7 @@ def simclr(data_dir, device, repeats, images=4096, loss_shape=LOSS_SHAPE):
     train_set, _ = load("mnist", data_dir, device)
     images = min(images, len(train_set.labels))
     args.batch_size = min(args.batch_size, images // 2)
-    loader = train_simclr.make_views(args, train_set, torch.arange(images), seed=0)
+    loader = make_views(args, train_set, torch.arange(images), seed=0)
     dataset = Subset(TwoViews(standard_dataset(data_dir, True, *standard_views())), range(images))
     their_loader = standard_loader(dataset, args.batch_size, device)
     standard = StandardTraining(args)

@@ -1,12 +1,13 @@
 """What a frozen encoder is worth: every score of it, the files it leaves, and what its figures show."""
 
+from argparse import Namespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from data import ImageSet, generator, in_order
+from data import ImageSet, generator, in_order, view_batches
 from models import create, load_encoder
 from utils.evaluation.clustering import cluster, clustering_scores, neighbour_graph, tsne_map
 from utils.evaluation.features import (
@@ -28,8 +29,8 @@ from utils.training.forward import forward_all
 
 # The k-NN accuracy that is watched during training has this many training images as reference.
 WATCHED_REFERENCE = 10_000
-# What the figures show: test images on the map, neighbours of a query.
-MAPPED, SHOWN_NEIGHBOURS = 2000, 10
+# What the figures show: test images on the map, neighbours of a query, pairs of views.
+MAPPED, SHOWN_NEIGHBOURS, SHOWN_PAIRS = 2000, 10, 24
 MAP_HEADER = "digit,x,y,pixels_x,pixels_y\n"
 
 
@@ -169,6 +170,14 @@ def save_predictions(
     run.save_predictions(**{key: value.cpu().numpy() for key, value in arrays.items()}, **more)
 
 
+def draw_views(run: RunFolder, args: Namespace, images: ImageSet) -> None:
+    """Draw views.png: pairs of views of the first images, as --views and --strength make them."""
+    shown = torch.arange(min(SHOWN_PAIRS, len(images.labels)))
+    pairs = view_batches(images, shown, SHOWN_PAIRS, args.views.split(","), args.strength, seed=args.seed)
+    views, _ = next(pairs.epoch())
+    plots.view_pairs(views.squeeze(2).cpu().numpy(), run.path("views.png"))
+
+
 def draw_encoder(run: RunFolder, first: RunFolder, data: Data, title: str) -> None:
     """Draw neighbours.png and map.png of a run, and write map.csv, from the predictions in folder `first`."""
     train_set, test_set = data
@@ -189,6 +198,16 @@ def draw_encoder(run: RunFolder, first: RunFolder, data: Data, title: str) -> No
     named = (("t-SNE of raw pixels", pixels), (f"t-SNE of {title}", features))
     maps = [{"title": name, "points": points, "labels": labels} for name, points in named]
     plots.feature_maps(maps, run.path("map.png"), classes=test_set.classes)
+
+
+def report_encoder(metrics: dict, run: RunFolder) -> None:
+    """Print the accuracies of a pre-trained encoder, the time and where everything is."""
+    mean = metrics["mean"]
+    print(
+        f"test accuracy on frozen features: linear {mean['test_linear_accuracy']:.2%}, k-NN "
+        f"{mean['test_knn_accuracy']:.2%}; {metrics['seconds']:.0f} s of pre-training; figures and metrics "
+        f"in {run.folder}/"
+    )
 
 
 def map_csv(digits: np.ndarray, features: np.ndarray, pixels: np.ndarray) -> str:

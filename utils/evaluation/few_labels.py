@@ -277,8 +277,15 @@ class FewLabels:
         self, encoder: nn.Module, chosen: torch.Tensor, graph: "csr_array", seed: int
     ) -> dict[str, torch.Tensor]:
         """FixMatch from the encoder of the features, under a probe fitted to the spread labels."""
+        f, (train_set, test_set) = self.features, self.data
         guessed = self._spread(chosen, graph).argmax(1)
-        return {"consistent": self._consistency(encoder, self.data[0], guessed, chosen, seed)}
+        probe = fit_probe(f.train, guessed, self.scale, DECAY, classes=f.classes).rescaled(self.length)
+        torch.manual_seed(seed)
+        model = with_probe(encoder, probe, f.train.device)
+        split = label_split(self.train_idx, chosen)
+        batches = ConsistencyBatches(train_set, *split, CONSISTENCY_BATCH, LABELLED_BATCH, WEAK, STRONG, seed)
+        fit(model, consistency_step(model, THRESHOLD), batches, fit_config(CONSISTENCY, self.options))
+        return {"consistent": forward_all(model, in_order(test_set))[0]}
 
     def clusters(self, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
         """Trained clusters, spread over the graph and named by the training labels; then k-NN."""
@@ -311,21 +318,6 @@ class FewLabels:
         labels = self.features.train_labels.cpu().numpy()
         names = match_clusters(clusters.cpu().numpy(), labels, self.features.classes)
         return torch.from_numpy(names).argsort()
-
-    def _consistency(self, encoder, images, guessed, labelled, seed):
-        """Train a copy of the encoder and a probe by FixMatch; return the test logits.
-
-        images: an ImageSet whose labels at the positions `labelled` are learned. guessed: (N,) classes of
-        the training images, which the probe at the start is fitted to.
-        """
-        f, test_set = self.features, self.data[1]
-        probe = fit_probe(f.train, guessed, self.scale, DECAY, classes=f.classes).rescaled(self.length)
-        torch.manual_seed(seed)
-        model = with_probe(encoder, probe, f.train.device)
-        parts = label_split(self.train_idx, labelled)
-        batches = ConsistencyBatches(images, *parts, CONSISTENCY_BATCH, LABELLED_BATCH, WEAK, STRONG, seed)
-        fit(model, consistency_step(model, THRESHOLD), batches, fit_config(CONSISTENCY, self.options))
-        return forward_all(model, in_order(test_set))[0]
 
     @functools.cached_property
     def _neighbours(self):
