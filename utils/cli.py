@@ -77,7 +77,29 @@ def shared_flags(least_batch: int = 2) -> argparse.ArgumentParser:
     least_batch: of --batch-size. Batch normalisation can't be trained on a batch of one image.
     """
     parser = argparse.ArgumentParser(add_help=False)
-    add = parser.add_argument_group("data and run folder").add_argument
+    _run_flags(parser.add_argument_group("data and run folder").add_argument)
+    _machine_flags(parser.add_argument_group("machine").add_argument)
+    add = parser.add_argument_group("training").add_argument
+    add("--seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N", help="default: 0")
+    add(
+        "--runs",
+        type=Number(int, 1, 1000),
+        default=1,
+        metavar="N",
+        help="trainings, with seeds seed, seed + 1, ... (default: 1)",
+    )
+    add("--epochs", type=Number(int, 1, MOST_EPOCHS), metavar="N", help="default: the recipe's")
+    add("--batch-size", type=Number(int, least_batch, 65536), metavar="N", help="default: the recipe's")
+    add(
+        "--lr",
+        type=Number(float, 0, 100, open_low=True),
+        metavar="X",
+        help="peak learning rate (default: the recipe's)",
+    )
+    return parser
+
+
+def _run_flags(add: Callable) -> None:
     add(
         "--dataset",
         type=dataset,
@@ -112,7 +134,9 @@ def shared_flags(least_batch: int = 2) -> argparse.ArgumentParser:
         help="live tracking (default: none): none, tensorboard, wandb",
     )
     add("--quiet", action="store_true", help="print only the result")
-    add = parser.add_argument_group("machine").add_argument
+
+
+def _machine_flags(add: Callable) -> None:
     choice(add, "--device", ("auto", "cpu", "cuda", "mps"), "device (default: auto)", default="auto")
     choice(
         add,
@@ -123,24 +147,6 @@ def shared_flags(least_batch: int = 2) -> argparse.ArgumentParser:
     )
     add("--compile", action="store_true", help="compile the network with torch.compile")
     add("--dry-run", action="store_true", help="one batch through everything, in the folder dry-run")
-    add = parser.add_argument_group("training").add_argument
-    add("--seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N", help="default: 0")
-    add(
-        "--runs",
-        type=Number(int, 1, 1000),
-        default=1,
-        metavar="N",
-        help="trainings, with seeds seed, seed + 1, ... (default: 1)",
-    )
-    add("--epochs", type=Number(int, 1, MOST_EPOCHS), metavar="N", help="default: the recipe's")
-    add("--batch-size", type=Number(int, least_batch, 65536), metavar="N", help="default: the recipe's")
-    add(
-        "--lr",
-        type=Number(float, 0, 100, open_low=True),
-        metavar="X",
-        help="peak learning rate (default: the recipe's)",
-    )
-    return parser
 
 
 def optimizer_flags() -> argparse.ArgumentParser:
