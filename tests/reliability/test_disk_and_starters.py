@@ -136,7 +136,7 @@ def test_of_several_starters_of_one_name_one_gets_it(tmp_path, tiny_dir, whole, 
     os.close(done)
     assert sorted(trial.code for trial in found) == [0, 2, 2, 2]
     for loser in (trial for trial in found if trial.code):
-        assert_one_line(loser, "cnn/run is in use by process")
+        assert_one_line(loser, "cnn/run is in use by")
     assert content(tmp_path / "results") == whole
 
 
