@@ -3,10 +3,11 @@
     <!-- report:NAME begin -->   a section   <!-- report:NAME end -->
     <!-- value RUN METRIC -->99.77 %<!-- end -->                  a mean in a sentence
     <!-- value RUN METRIC spread -->99.76 ± 0.02 %<!-- end -->    with its spread, as the tables show it
-    <!-- value RUN METRIC all -->0.11 to 0.18<!-- end -->         the range over the trainings of a run
+    <!-- value RUN METRIC all -->0.11 to 0.18<!-- end -->         the range over the trainings or draws of a run
+    <!-- value RUN METRIC count -->10 draws<!-- end -->           how many they are
 
-RUN and METRIC may be several, with commas; the value is their range. No line may begin with a value: Markdown
-would take it for a block of HTML.
+RUN is FOLDER/NAME or, for a cell of a sweep, FOLDER/NAME/METHOD/NUMBER. RUN and METRIC may be several, with
+commas; the value is their range. No line may begin with a value: Markdown would take it for a block of HTML.
 """
 
 import os
@@ -19,14 +20,14 @@ from utils.report.benchmarks import benchmarks_section, speed_section
 from utils.report.figures import Picture, overview_picture
 from utils.report.front import front_rows, front_section, reproduce_section
 from utils.report.paradigms import PARADIGMS, Paradigm
-from utils.report.rows import make_rows, need, other_rows
+from utils.report.rows import make_rows, named_cell, need, other_rows
 from utils.report.sections import EMPTY, Page
 from utils.report.tables import number, number_text, value_text
 from utils.runs.files import write_atomically
-from utils.runs.results import Collection, folder_name
+from utils.runs.results import Collection, Result, folder_name
 
 MARKER = "<!-- report:{} {} -->"
-VALUE = re.compile(r"(<!-- value (\S+) (\S+)( spread| all)? -->).*?(<!-- end -->)", re.S)
+VALUE = re.compile(r"(<!-- value (\S+) (\S+)( spread| all| count)? -->).*?(<!-- end -->)", re.S)
 BENCHMARKS_PAGE = "# Benchmarks\n\n" + "\n".join(MARKER.format("benchmarks", end) for end in ("begin", "end"))
 
 Outputs = dict[Path, bytes | Picture]
@@ -131,16 +132,28 @@ def fill_value(found: Collection, path: Path, match: re.Match) -> str:
 
 def inline_value(found: Collection, path: Path, runs: list[str], metrics: list[str], how: str) -> str:
     """Return a number in words; UserError for a run or metric that is not there."""
-    if missing := [run for run in runs if run not in found.results]:
-        raise UserError(f"{path}: names {missing[0]}, which has no results")
-    for run in runs:
-        need(found.results[run], *metrics)
-    numbers = [number(found.results[run], metric) for run in runs for metric in metrics]
+    results = [named_result(found, path, run) for run in runs]
+    for result in results:
+        need(result, *metrics)
+    numbers = [number(result, metric) for result in results for metric in metrics]
     if how == "spread":
         return number_text(numbers[0])
+    if how == "count":
+        return numbers[0].samples
     if how == "all" or len(numbers) > 1:
         return value_text(metrics[0], [value for n in numbers for value in n.values])
     return value_text(metrics[0], [numbers[0].mean])
+
+
+def named_result(found: Collection, path: Path, name: str) -> Result:
+    """Return the run FOLDER/NAME, or the cell FOLDER/NAME/METHOD/NUMBER of a sweep; UserError for none."""
+    folder, run, *values = name.split("/")
+    key = f"{folder}/{run}"
+    if values and key in found.sweeps:
+        return named_cell(found.sweeps[key], values)
+    if name not in found.results:
+        raise UserError(f"{path}: names {name}, which has no results")
+    return found.results[name]
 
 
 def is_fresh(path: Path, output: bytes | Picture) -> bool:

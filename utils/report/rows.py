@@ -136,6 +136,14 @@ def cell(sweep: Result, selector: dict) -> Result:
     raise UserError(f"{sweep.folder / 'sweep.json'}: no cell with {values}")
 
 
+def named_cell(sweep: Result, values: list[str]) -> Result:
+    """Return the cell with these values, e.g. ["simclr-spread", "100"]; UserError when there is none."""
+    for content, found in zip(sweep.metrics["cells"], cells(sweep), strict=True):
+        if [str(value) for value in content.values() if isinstance(value, int | str)] == values:
+            return found
+    raise UserError(f"{sweep.folder / 'sweep.json'}: no cell {'/'.join(values)}")
+
+
 # --- Prior work ---
 
 

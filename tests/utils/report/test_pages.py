@@ -1,7 +1,7 @@
 """Pages: sections and values between markers, prose left alone, new pages for new scripts."""
 
 import pytest
-from made_up import classifier_records, make_run, write_json
+from made_up import classifier_records, make_run, make_sweep, write_json
 
 from utils.plots import overview as plots
 from utils.report import pages
@@ -22,6 +22,7 @@ README = "\n".join(
 def found(tmp_path):
     make_run(tmp_path / "cnn" / "wide", classifier_records([0.9974, 0.9976]), model="wide")
     make_run(tmp_path / "cnn" / "fast", classifier_records([0.99]), model="fast")
+    make_sweep(tmp_path / "mil" / "sweep", {("mean", 50): 0.8, ("mean", 100): 0.9})
     write_json(tmp_path / "experiments.json", experiments=[EXPERIMENT])
     write_json(tmp_path / "references.json", references={})
     return read_collection(tmp_path)
@@ -60,6 +61,8 @@ def test_markers_must_be_there_once_and_known(found, tmp_path):
         ("cnn/wide test_accuracy all", "99.74 to 99.76 %"),
         ("cnn/wide,cnn/fast test_accuracy", "99.00 to 99.76 %"),
         ("cnn/wide test_accuracy_low,test_accuracy_high", "99.54 to 99.93 %"),
+        ("cnn/wide test_accuracy count", "2 runs"),
+        ("mil/sweep/mean/100 test_auc", "0.9000"),
     ],
 )
 def test_values_in_sentences_are_renewed(found, tmp_path, words, text):
@@ -75,6 +78,8 @@ def test_values_in_sentences_are_renewed(found, tmp_path, words, text):
     [
         ("cnn/gone test_accuracy", "page.md: names cnn/gone, which has no results"),
         ("cnn/wide test_f1", "cnn/wide/metrics.json: lacks test_f1"),
+        ("mil/sweep test_auc", "page.md: names mil/sweep, which has no results"),
+        ("mil/sweep/mean/70 test_auc", "mil/sweep/sweep.json: no cell mean/70"),
     ],
 )
 def test_a_value_that_is_not_there_is_one_line_and_stays(found, tmp_path, words, line):
