@@ -6,11 +6,13 @@
     python ensemble.py --model lenet --folds 5             selection sees all training labels
     python ensemble.py --from results/ensemble/lenet results/cnn/cnn
     python ensemble.py --from ensemble/pool-cnn --members 10 --runs 3     three libraries from one pool
+    python ensemble.py --from cnn/all                      members that train_cnn.py --val-fraction 0 made
     torchrun --nproc-per-node=4 ensemble.py --members 16 --model cnn
 
 Every choice (the best member, weights, temperatures) is made on the validation images, which all members
-share and none is trained on. Results go to results/ensemble/<name>/, one run per library: metrics.json has
-the metrics of every combination, those of --combine under the plain names; member-*/ holds the members.
+share and none is trained on; members that trained on all images can only be averaged or vote. Results go to
+results/ensemble/<name>/, one run per library: metrics.json has the metrics of every combination, those of
+--combine under the plain names; member-*/ holds the members.
 """
 
 from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
@@ -41,11 +43,13 @@ from utils.cli import (
 from utils.errors import UserError
 from utils.evaluation.library import evaluate_library
 from utils.metrics.selection import (
+    CHOICELESS,
     COMBINATIONS,
     METRICS,
     average,
     best_single,
     error_overlap,
+    found_combinations,
     greedy,
     growth,
     oracle,
@@ -165,6 +169,10 @@ def read_pool(args: Namespace, folders: list[Path]) -> Library:
         raise UserError(
             f"an ensemble has at least 2 members, found {count} in {', '.join(map(str, folders))}"
         )
+    if not pool.validated and args.combine not in CHOICELESS:
+        raise UserError(
+            f"the members have no validation images to choose on: --combine {', '.join(CHOICELESS)}"
+        )
     if args.members and args.sources and (args.members > count or args.runs > 1 and args.members == count):
         raise UserError(f"cannot draw {args.runs} libraries of {args.members} from a pool of {count} members")
     return pool
@@ -213,17 +221,18 @@ def draw(run: RunFolder, args: Namespace, pool: Library, metrics: dict, test_set
     job, records = {"seed": args.seed}, metrics["runs"]
     library = draw_members(args, pool, job)
     test_p, test_y = library.test_p, library.test_y
-    calibrated = library.calibrated()
-    selections = {metric: greedy(calibrated.val_p, library.val_y, metric) for metric in METRICS}
-    best = best_single(calibrated.val_p, library.val_y)
     whose = f"{len(library.members)} members"
     if len(records) > 1:
         whose += f", the first of {len(records)} libraries"
 
-    ensemble_plots.combinations(records, COMBINATIONS, run.path("combinations.png"))
+    ensemble_plots.combinations(records, found_combinations(metrics), run.path("combinations.png"))
     ensemble_plots.members(library, run.path("members.png"), whose)
-    ensemble_plots.selection_paths(library, selections, best, run.path("selection.png"), whose)
-    ensemble_plots.selection_weights(library.names, selections, run.path("weights.png"), whose)
+    if library.validated:
+        calibrated = library.calibrated()
+        selections = {metric: greedy(calibrated.val_p, library.val_y, metric) for metric in METRICS}
+        best = best_single(calibrated.val_p, library.val_y)
+        ensemble_plots.selection_paths(library, selections, best, run.path("selection.png"), whose)
+        ensemble_plots.selection_weights(library.names, selections, run.path("weights.png"), whose)
     ensemble_plots.growth(growth(test_p, test_y), run.path("size.png"), whose)
     overlap = error_overlap(test_p, test_y)
     ensemble_plots.agreement(overlap, library.names, run.path("agreement.png"), whose)
@@ -245,14 +254,13 @@ def report(metrics: dict, run: RunFolder) -> None:
     """Print the combinations side by side."""
     mean, std, runs = metrics["mean"], metrics["std"], metrics["runs"]
     print("combination          test accuracy       loss     ECE   scaled   gain of accuracy over average")
-    for name in COMBINATIONS:
+    for name in found_combinations(metrics):
         accuracy = f"{mean[f'{name}_test_accuracy']:.2%}"
         if len(runs) > 1:
             accuracy += f" +- {std[f'{name}_test_accuracy']:.2%}"
-        loss, ece, scaled, gain = (
-            mean[f"{name}_test_{key}"] for key in ("loss", "ece", "scaled_ece", "gain")
-        )
-        print(f"{name:19}  {accuracy:17}  {loss:.4f}  {ece:.4f}  {scaled:.4f}   {100 * gain:+.3f} points")
+        loss, ece, gain = (mean[f"{name}_test_{key}"] for key in ("loss", "ece", "gain"))
+        scaled = f"{mean[key]:.4f}" if (key := f"{name}_test_scaled_ece") in mean else "     -"
+        print(f"{name:19}  {accuracy:17}  {loss:.4f}  {ece:.4f}  {scaled}   {100 * gain:+.3f} points")
     print(f"mean single member   {mean['mean_single_test_accuracy']:.2%}")
     print(f"any member right     {mean['oracle_test_accuracy']:.2%}")
     libraries = f"{len(runs)} libraries" if len(runs) > 1 else "library"

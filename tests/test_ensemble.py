@@ -16,7 +16,7 @@ from models import load_model
 from utils.metrics.classification import cross_entropy
 from utils.metrics.selection import COMBINATIONS, average, choose, log_average
 from utils.runs.folder import RunFolder, summarise
-from utils.runs.library import read_library
+from utils.runs.library import VALIDATION, read_library
 from utils.training.members import member_config
 
 FIGURES = {"combinations", "members", "selection", "weights", "size", "agreement", "mistakes"}
@@ -319,6 +319,22 @@ def test_finished_runs_of_any_script_are_members_by_folder_or_by_name(tmp_path, 
     assert record["library"] == ["linear 0", "from-1-2 0"]
 
 
+def test_members_that_trained_on_all_images_are_averaged_and_nothing_is_chosen(tmp_path, tiny_dir, figures):
+    pool = make_runs(tmp_path / "cnn" / "all", tiny_dir, 3, **dict.fromkeys(VALIDATION))
+    metrics = run(tiny_dir, tmp_path, "--from", "cnn/all", "--name", "all")
+    folder, (record,) = tmp_path / "ensemble" / "all", metrics["runs"]
+    parts = [saved(f"{pool}/member-{seed}") for seed in range(3)]
+    mean = average(np.stack([part["test_probabilities"] for part in parts]))
+    assert np.array_equal(saved(folder)["test_probabilities"], mean)
+    assert record["test_accuracy"] == (mean.argmax(1) == parts[0]["test_labels"]).mean()
+    assert (record["train_images"], record["val_images"]) == (180, 0)
+    chosen = ("best_single", "greedy", "bagged")
+    assert not [key for key in record if key.startswith(chosen) or "val_acc" in key or "temperature" in key]
+    assert {"average_test_loss", "log_average_test_loss", "vote_test_loss"} <= record.keys()
+    made = {path.stem for path in folder.glob("*.png")}
+    assert made == FIGURES - {"selection", "weights"}
+
+
 # --- Bad input ------------------------------------------------------------------------------------------
 
 
@@ -350,6 +366,8 @@ def test_finished_runs_of_any_script_are_members_by_folder_or_by_name(tmp_path, 
         (["--from", "{pool}", "{pool}/../pool/member-1"], "named twice"),
         (["--from", "{pool}", "--dry-run"], "leave out --dry-run"),
         (["--from", "{pool}", "{lacking}"], "lacks val_probabilities"),
+        (["--from", "{all}", "--combine", "greedy_loss"], "--combine average, log_average, vote"),
+        (["--from", "{pool}", "{all}"], "share one validation split"),
         (["--from", "{pool}", "{wide}"], "unequal shapes"),
         (["--from", "{pool}", "{foreign}"], "--dataset kmnist"),
         (["--from", "{pool}", "{unfinished}"], "train it here first"),
@@ -375,6 +393,7 @@ def pools(tmp_path_factory, tiny_dir):
         "other": make_runs(root / "other", tiny_dir, 1, val_seed=1),
         "unequal": make_runs(root / "unequal", tiny_dir, 2, test_labels=np.zeros(100, int)),
         "lacking": make_runs(root / "lacking", tiny_dir, 1, val_probabilities=None),
+        "all": make_runs(root / "all", tiny_dir, 2, **dict.fromkeys(VALIDATION)),
         "wide": make_runs(root / "wide", tiny_dir, 1, test_probabilities=wide),
         "unfinished": make_runs(root / "unfinished", tiny_dir, 1),
         "foreign": make_runs(root / "foreign", tiny_dir, 1),

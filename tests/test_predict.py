@@ -282,6 +282,21 @@ def test_an_ensemble_gives_the_probabilities_that_its_run_saved(results):
     np.testing.assert_allclose(p, expected, atol=1e-5)
 
 
+def test_an_ensemble_without_validation_images_is_not_calibrated(tmp_path, results):
+    folder = tmp_path / "ensemble" / "pair"
+    shutil.copytree(results / "ensemble" / "pair", folder)
+    run = RunFolder(folder)
+    record = run.read_json("metrics.json")["runs"][0]
+    del record["average_temperature"]
+    run.write_json("metrics.json", {"runs": [record]})
+    saved = run.predictions()
+    run.save_predictions(**{key: values for key, values in saved.items() if key.startswith("test")})
+    predictor = ensemble_predictor(folder)
+    p, _ = predictor.scores(DIGITS.images[:, 0].numpy())
+    np.testing.assert_allclose(p, saved["test_probabilities"], atol=1e-5)
+    assert predictor.least_confidence == 0
+
+
 def test_an_ensemble_with_several_libraries_answers_by_the_first(tmp_path, results):
     folder = tmp_path / "ensemble" / "pair"
     shutil.copytree(results / "ensemble" / "pair", folder)

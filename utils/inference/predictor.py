@@ -191,7 +191,7 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
         name, library = arguments["combine"], run.path(f"seed-{record['seed']}")
         saved = (RunFolder(library) if library.is_dir() else run).predictions()
         weights = np.array(record.get(f"{name}_weights", [1 / record["members"]] * record["members"]))
-        temperature = record[f"{name}_temperature"]
+        temperature = record.get(f"{name}_temperature", 1.0)  # without validation images there is none
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not a finished run of ensemble.py with its predictions") from error
     check_predictions(saved, folder)
@@ -204,8 +204,9 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
         scaled = scale(combine(name, np.stack(p), {name: weights}), temperature)
         return Scores(scaled, np.zeros(len(scaled), bool))
 
-    confidence = scale(saved["val_probabilities"], temperature).max(1)
-    least = float(np.quantile(confidence, DOUBTFUL))
+    least = 0.0
+    if "val_probabilities" in saved:
+        least = float(np.quantile(scale(saved["val_probabilities"], temperature).max(1), DOUBTFUL))
     return Predictor(str(folder), empty_set(networks[0][0].data, device), score, least)
 
 

@@ -17,6 +17,8 @@ CHUNK = 16
 
 # The combinations that `combine` knows, in the order of the tables.
 COMBINATIONS = ("best_single", "average", "log_average", "vote", "greedy_loss", "greedy_accuracy", "bagged")
+# Those that choose nothing and so need no validation images.
+CHOICELESS = ("average", "log_average", "vote")
 METRICS = ("loss", "accuracy")
 
 
@@ -81,6 +83,11 @@ def combine(name: str, p: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndar
     return average(p, weights[name])
 
 
+def found_combinations(metrics: dict) -> list[str]:
+    """Return the COMBINATIONS whose accuracy is in the metrics of a run, {"mean": {...}, ...}."""
+    return [name for name in COMBINATIONS if f"{name}_test_accuracy" in metrics["mean"]]
+
+
 def oracle(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return whether any member is right, (N,) bool: an upper bound for choosing a member per image."""
     return np.any([member.argmax(1) == y for member in p], 0)
@@ -90,10 +97,16 @@ def oracle(p: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def choose(p: np.ndarray, y: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """Return {name: weights} for the COMBINATIONS that have weights: everything that is learned from data."""
+    """Return {name: weights} for the COMBINATIONS that have weights: everything that is learned from data.
+
+    Without images (N = 0) only the average has weights.
+    """
+    equal = {"average": np.full(len(p), 1 / len(p))}
+    if len(y) == 0:
+        return equal
     return {
         "best_single": np.eye(len(p))[best_single(p, y)],
-        "average": np.full(len(p), 1 / len(p)),
+        **equal,
         **{f"greedy_{metric}": greedy(p, y, metric).weights for metric in METRICS},
         "bagged": bagged(p, y, seed=seed),
     }

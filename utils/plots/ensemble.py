@@ -37,7 +37,8 @@ def combinations(records: Sequence[dict], names: Sequence[str], path: Path | str
     """Draw test error, loss and calibration error of every combination: means, and a dot per library.
 
     The test error has its 95 % interval, the mean of those of the libraries. records: of one library each,
-    as in metrics.json. names: of utils.metrics.selection.COMBINATIONS.
+    as in metrics.json. names: of utils.metrics.selection.COMBINATIONS. What is temperature-scaled is drawn
+    where there were validation images to scale by.
     """
     fig, axes = figure(1, 3, size=(WIDTH, 0.4 * len(names) + 1.5), sharey=True, width_ratios=(2, 1, 1))
     fig.set_layout_engine("constrained", w_pad=0.1)
@@ -48,13 +49,17 @@ def combinations(records: Sequence[dict], names: Sequence[str], path: Path | str
 
     low, high = 100 - 100 * values("accuracy_high").mean(0), 100 - 100 * values("accuracy_low").mean(0)
     interval_bars(axes[0], rows, low, high, TEST, horizontal=True, label="95 % interval")
-    for ax, found, color, label in (
+    drawn = [
         (axes[0], 100 - 100 * values("accuracy"), TEST, None),
         (axes[1], values("loss"), UNSCALED, "as they are"),
-        (axes[1], values("scaled_loss"), SCALED, "temperature-scaled"),
         (axes[2], 100 * values("ece"), UNSCALED, None),
-        (axes[2], 100 * values("scaled_ece"), SCALED, None),
-    ):
+    ]
+    if f"{names[0]}_test_scaled_loss" in records[0]:
+        drawn += [
+            (axes[1], values("scaled_loss"), SCALED, "temperature-scaled"),
+            (axes[2], 100 * values("scaled_ece"), SCALED, None),
+        ]
+    for ax, found, color, label in drawn:
         if len(found) > 1:
             for row in found:
                 ax.plot(row, rows + 0.22, "o", color=color, alpha=0.5, ms=3.5, mew=0)
@@ -84,11 +89,13 @@ def combinations(records: Sequence[dict], names: Sequence[str], path: Path | str
 def members(library: Library, path: Path | str, whose: str) -> None:
     """Draw error and loss of every member on validation and test images, with the plain average as lines.
 
-    whose: the library in words, for the title; so in all figures below.
+    Members that trained on all images have test images alone. whose: the library in words, for the title; so
+    in all figures below.
     """
     fig, axes = figure(2, 1, size=(WIDTH, 5.4), sharex=True)
     at = np.arange(len(library.members))
-    for (name, color, p, y), shift in zip(_sides(library), (-0.12, 0.12), strict=True):
+    sides = _sides(library)
+    for (name, color, p, y), shift in zip(sides, (-0.12, 0.12)[-len(sides) :], strict=True):
         losses, accuracies = member_metrics(p, y)
         (loss,), (accuracy,) = member_metrics(average(p)[None], y)
         pairs = ((100 - 100 * accuracies, 100 - 100 * accuracy), (losses, loss))
@@ -109,10 +116,8 @@ def members(library: Library, path: Path | str, whose: str) -> None:
 
 
 def _sides(library):
-    return (
-        ("validation", VALIDATION, library.val_p, library.val_y),
-        ("test", TEST, library.test_p, library.test_y),
-    )
+    validation = [("validation", VALIDATION, library.val_p, library.val_y)] if library.validated else []
+    return [*validation, ("test", TEST, library.test_p, library.test_y)]
 
 
 def selection_paths(

@@ -3,7 +3,7 @@
     <!-- report:NAME begin -->   a section   <!-- report:NAME end -->
     <!-- value RUN METRIC -->99.77 %<!-- end -->                  a mean in a sentence
     <!-- value RUN METRIC spread -->99.76 ± 0.02 %<!-- end -->    with its spread, as the tables show it
-    <!-- value RUN METRIC all -->0.11 to 0.18<!-- end -->         the range over the trainings or draws of a run
+    <!-- value RUN METRIC all -->0.11 to 0.18<!-- end -->         the range over the runs or draws
     <!-- value RUN METRIC count -->10 draws<!-- end -->           how many they are
 
 RUN is FOLDER/NAME or, for a cell of a sweep, FOLDER/NAME/METHOD/NUMBER. RUN and METRIC may be several, with

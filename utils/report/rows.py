@@ -192,6 +192,8 @@ def image_data(found: Collection, result: Result, metric: str) -> str:
         return ""
     if folds := arguments.get("folds") or arguments.get("member_folds"):
         return f"{round(images * folds / (folds - 1)):,} labelled"
+    if "val_images" in result.metrics["mean"]:
+        return f"{round(images + result.metrics['mean']['val_images']):,} labelled"
     return f"{round(images / (1 - (arguments.get('val_fraction') or 0))):,} labelled"
 
 

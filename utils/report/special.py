@@ -1,6 +1,6 @@
 """Sections and details that only one script's page has: ablations, combinations of members, sweeps."""
 
-from utils.metrics.selection import COMBINATIONS
+from utils.metrics.selection import COMBINATIONS, found_combinations
 from utils.plots.ensemble import LABELS as COMBINATION_LABELS
 from utils.plots.mil import SHORTCUT_TESTS
 from utils.report.rows import Row, cells, mark_legend, need, reference_link, reference_value
@@ -37,32 +37,38 @@ def commands(lines: list[str]) -> str:
 
 # --- Ensembles ---
 
-COMBINATION_LOSSES = ("test_loss", "test_scaled_loss", "test_ece", "test_scaled_ece")
+# The last two need a temperature, which is fitted on validation images.
+COMBINATION_LOSSES = {
+    "test_loss": "loss",
+    "test_ece": "ECE",
+    "test_scaled_loss": "loss, scaled",
+    "test_scaled_ece": "ECE, scaled",
+}
 
 
 def combinations_table(row: Row) -> str:
     """Return every way to combine the members of an ensemble, with the paired test against the average."""
     result, mean = row.result, row.result.metrics["mean"]
-    keys = ("test_accuracy", "test_gain", "test_mcnemar_p", *COMBINATION_LOSSES)
-    need(result, *(f"{name}_{key}" for name in COMBINATIONS for key in keys))
+    names = found_combinations(result.metrics) or COMBINATIONS
+    shown = list(COMBINATION_LOSSES) if "best_single" in names else ["test_loss", "test_ece"]
+    keys = ("test_accuracy", "test_gain", "test_mcnemar_p", *shown)
+    need(result, *(f"{name}_{key}" for name in names for key in keys))
     need(result, "mean_single_test_accuracy", "oracle_test_accuracy")
     lines = []
-    for name in COMBINATIONS:
+    for name in names:
         accuracy = number_text(number(result, f"{name}_test_accuracy")).partition(" (")[0]
         p = ", ".join(f"{record[f'{name}_test_mcnemar_p']:.2g}" for record in result.records)
         test = ["", ""] if name == "average" else [points(mean[f"{name}_test_gain"]), p]
-        losses = [f"{mean[f'{name}_{key}']:.4f}" for key in COMBINATION_LOSSES]
+        losses = [f"{mean[f'{name}_{key}']:.4f}" for key in shown]
         lines.append([COMBINATION_LABELS[name], accuracy, *test, *losses])
     for label, key in (("mean single", "mean_single"), ("any member right", "oracle")):
         value = mean[f"{key}_test_accuracy"]
         gain = points(value - mean["average_test_accuracy"])
-        lines.append([label, f"{percent(value)} %", gain, *[""] * 5])
-    head = ["combination", "accuracy", "gain", "p", "loss", "loss, scaled", "ECE", "ECE, scaled"]
-    note = (
-        "Gain: points above the average; p: McNemar's exact test of the gain, for each library; scaled: by a "
-        "temperature from the validation images."
-    )
-    return f"{table(head, lines)}\n\n{note}"
+        lines.append([label, f"{percent(value)} %", gain, "", *[""] * len(shown)])
+    head = ["combination", "accuracy", "gain", "p", *(COMBINATION_LOSSES[key] for key in shown)]
+    note = ["gain: points above the average", "p: McNemar's exact test of the gain, for each library"]
+    note += ["scaled: by a temperature from the validation images"] * (len(shown) > 2)
+    return f"{table(head, lines)}\n\n{sentence(note)}"
 
 
 def points(difference: float) -> str:

@@ -12,7 +12,8 @@ from utils.errors import UserError
 from utils.metrics.classification import fit_temperature, scale, surprise
 from utils.runs.folder import RunFolder
 
-ARRAYS = ("val_probabilities", "val_labels", "val_indices", "test_probabilities", "test_labels")
+VALIDATION, TEST = ("val_probabilities", "val_labels", "val_indices"), ("test_probabilities", "test_labels")
+ARRAYS = (*VALIDATION, *TEST)
 
 
 class Member(NamedTuple):
@@ -25,7 +26,10 @@ class Member(NamedTuple):
 
 
 class Library(NamedTuple):
-    """M members evaluated on the same N images: probabilities (M, N, classes) float32 and labels (N,)."""
+    """M members evaluated on the same N images: probabilities (M, N, classes) float32 and labels (N,).
+
+    Members that were trained on all training images have no validation images: N is 0.
+    """
 
     members: list[Member]
     val_p: np.ndarray
@@ -43,14 +47,22 @@ class Library(NamedTuple):
         """Scale every member by its own temperature, fitted on the validation images.
 
         Members trained with smoothed labels are underconfident, and their average even more so. A selection
-        by loss would otherwise choose a single member only because it is the most confident.
+        by loss would otherwise choose a single member only because it is the most confident. Without
+        validation images the members stay as they are.
         """
+        if not self.validated:
+            return self
         temperatures = [fit_temperature(-surprise(p), self.val_y) for p in self.val_p]
         val_p, test_p = (
             np.stack([scale(p, temperature) for p, temperature in zip(members, temperatures, strict=True)])
             for members in (self.val_p, self.test_p)
         )
         return self._replace(val_p=val_p, test_p=test_p)
+
+    @property
+    def validated(self) -> bool:
+        """Whether there are validation images to choose on."""
+        return len(self.val_y) > 0
 
     @property
     def names(self) -> list[str]:
@@ -119,10 +131,9 @@ def read_part(folder: Path, dataset: str) -> Member:
         arguments, run_name = config["arguments"], config["name"]
     except Exception as error:  # NumPy, zipfile and json raise half a dozen types for a damaged file
         raise UserError(f"{folder}: damaged ({error}); train it again with --overwrite") from error
-    missing = [name for name in ARRAYS if name not in arrays]
-    if missing:
+    if missing := [name for name in expected_arrays(arrays) if name not in arrays]:
         raise UserError(
-            f"{folder}: predictions.npz lacks {', '.join(missing)}: was it trained with a validation split?"
+            f"{folder}: predictions.npz lacks {', '.join(missing)}; train it again with --overwrite"
         )
     check_predictions(arrays, folder)
     if lacking := [
@@ -132,11 +143,22 @@ def read_part(folder: Path, dataset: str) -> Member:
     if (other := arguments["dataset"]) != dataset:
         raise UserError(f"{folder}: a run on {other}, not on {dataset}: say --dataset {other}")
     model = record.get("model") or arguments.get("model") or run_name
+    arrays = {**no_validation(arrays["test_probabilities"]), **arrays}
     return Member([folder], f"{model} {record.get('seed', '')}".strip(), record, arrays)
 
 
+def expected_arrays(arrays: dict[str, np.ndarray]) -> tuple[str, ...]:
+    """Return the names that predictions must have: all, or TEST of a training on all images."""
+    return TEST if arrays.keys().isdisjoint(VALIDATION) else ARRAYS
+
+
+def no_validation(test_p: np.ndarray) -> dict[str, np.ndarray]:
+    """Return arrays named VALIDATION of no images, with the classes of test_p (N, classes)."""
+    return dict(zip(VALIDATION, (test_p[:0], np.empty(0, np.int64), np.empty(0, np.int64)), strict=True))
+
+
 def check_predictions(arrays: dict[str, np.ndarray], where: Path | str) -> None:
-    """Raise UserError unless arrays named ARRAYS are probabilities and labels of the same images."""
+    """Raise UserError unless arrays named `expected_arrays` are probabilities and labels of shared images."""
 
     def fault(name, expected):
         found = arrays[name]
@@ -145,7 +167,8 @@ def check_predictions(arrays: dict[str, np.ndarray], where: Path | str) -> None:
             f"found {found.dtype} of shape {found.shape}; train the run again with --overwrite"
         )
 
-    for part in ("val", "test"):
+    validated = expected_arrays(arrays) == ARRAYS
+    for part in ("val", "test") if validated else ("test",):
         p, y = arrays[f"{part}_probabilities"], arrays[f"{part}_labels"]
         if p.dtype.kind != "f" or p.ndim != 2 or 0 in p.shape:
             raise fault(f"{part}_probabilities", "(N, classes) floats")
@@ -153,10 +176,11 @@ def check_predictions(arrays: dict[str, np.ndarray], where: Path | str) -> None:
             raise fault(f"{part}_probabilities", "finite, not negative, and of sum 1 for every image")
         if y.dtype.kind not in "iu" or y.shape != p.shape[:1] or y.min() < 0 or y.max() >= p.shape[1]:
             raise fault(f"{part}_labels", f"{len(p)} whole numbers from 0 to {p.shape[1] - 1}")
-    indices, labels = arrays["val_indices"], arrays["val_labels"]
-    different = len(np.unique(indices)) == indices.size
-    if indices.dtype.kind not in "iu" or indices.shape != labels.shape or not different:
-        raise fault("val_indices", "different whole numbers, one for each of val_labels")
+    if validated:
+        indices, labels = arrays["val_indices"], arrays["val_labels"]
+        different = len(np.unique(indices)) == indices.size
+        if indices.dtype.kind not in "iu" or indices.shape != labels.shape or not different:
+            raise fault("val_indices", "different whole numbers, one for each of val_labels")
 
 
 def out_of_fold(folds: list[Member]) -> Member:

@@ -86,11 +86,27 @@ def test_combinations_show_ranges_gains_and_the_paired_test(page, tmp_path):
     make_run(tmp_path / "ensemble" / "ten", records, "ensemble", sources=["a"], val_fraction=0.1)
     (row,) = page("ensemble", EXPERIMENT).rows
     lines = combinations_table(row).splitlines()
-    greedy = "| greedy by loss | 99.10 to 99.20 % | +0.150 | 0.04, 0.5 | 0.0300 | 0.0200 | 0.0100 | 0.0050 |"
+    greedy = "| greedy by loss | 99.10 to 99.20 % | +0.150 | 0.04, 0.5 | 0.0300 | 0.0100 | 0.0200 | 0.0050 |"
     assert greedy in lines
-    assert "| plain average | 99.00 % |  |  | 0.0300 | 0.0200 | 0.0100 | 0.0050 |" in lines
+    assert "| plain average | 99.00 % |  |  | 0.0300 | 0.0100 | 0.0200 | 0.0050 |" in lines
     assert "| mean single | 98.00 % | -1.000 |  |  |  |  |  |" in lines
     assert "| any member right | 99.90 % | +0.900 |  |  |  |  |  |" in lines
+
+
+def test_a_library_without_validation_images_shows_what_chooses_nothing(page, tmp_path):
+    choosing = ("best_single", "greedy", "bagged")
+    whole = library_record(0, 1).items()
+    record = {key: v for key, v in whole if not key.startswith(choosing) and "scaled" not in key}
+    record |= {"train_images": 60000, "val_images": 0}
+    make_run(tmp_path / "ensemble" / "ten", [record], "ensemble", sources=["a"], val_fraction=0.1)
+    (row,) = page("ensemble", EXPERIMENT).rows
+    assert row.data == "60,000 labelled"
+    head, _, *lines = combinations_table(row).splitlines()
+    assert head == "| combination | accuracy | gain | p | loss | ECE |"
+    names = [line.split(" | ")[0] for line in lines[:5]]
+    assert names[:3] == ["| plain average", "| average of logits", "| majority vote"]
+    assert names[3:] == ["| mean single", "| any member right"]
+    assert "temperature" not in lines[-1]
 
 
 def test_a_combination_without_its_metric_is_one_line(page, tmp_path):
