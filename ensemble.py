@@ -228,9 +228,9 @@ def draw(run: RunFolder, args: Namespace, pool: Library, metrics: dict, test_set
     ensemble_plots.combinations(records, found_combinations(metrics), run.path("combinations.png"))
     ensemble_plots.members(library, run.path("members.png"), whose)
     if library.validated:
-        calibrated = library.calibrated()
-        selections = {metric: greedy(calibrated.val_p, library.val_y, metric) for metric in METRICS}
-        best = best_single(calibrated.val_p, library.val_y)
+        calibrated, val_y = library.calibrated(), library.val_y
+        selections = {metric: greedy(calibrated, val_y, metric) for metric in METRICS}
+        best = best_single(calibrated, val_y)
         ensemble_plots.selection_paths(library, selections, best, run.path("selection.png"), whose)
         ensemble_plots.selection_weights(library.names, selections, run.path("weights.png"), whose)
     ensemble_plots.growth(growth(test_p, test_y), run.path("size.png"), whose)

@@ -70,6 +70,9 @@ def parse(argv: list[str] | None = None) -> tuple:
     names = [text.partition("=")[0] for text in args.models]
     if doubles := [name for name in names if names.count(name) > 1]:
         parser.error(f"--models names {doubles[0]} twice")
+    taken = {f"{name}_{word}" for name in names for word in ("corrupted", "relative")}
+    if clashes := taken.intersection(names):
+        parser.error(f"--models: rename {min(clashes)}: a metric of another model would have the same name")
     if args.baseline is not None and args.baseline not in names:
         parser.error(f"--baseline {args.baseline}: choose from {', '.join(names)}")
     shown = command_line(parser, args)
@@ -96,7 +99,8 @@ def choose_images(args: Namespace, labels: torch.Tensor) -> np.ndarray:
         return np.arange(len(labels))
     if args.images > len(labels):
         raise UserError(f"--images {args.images}: there are {len(labels)} test images")
-    return split(labels, args.images / len(labels), args.seed)[1].numpy()
+    share = (args.images - 0.5) / len(labels)  # of which the split takes the ceiling
+    return split(labels, share, args.seed)[1].numpy()
 
 
 def evaluate(args: Namespace, test_set: ImageSet, models: dict, run: RunFolder) -> dict:
@@ -126,7 +130,8 @@ def draw(run: RunFolder, args: Namespace, test_set: ImageSet, metrics: dict) -> 
     shape = (len(CORRUPTIONS), LEVELS)
     errors = {name.replace("_", " "): np.reshape(record[f"{name}_errors"], shape) for name in names}
     plots.error_maps(errors, run.path("errors.png"))
-    one = test_set.images.cpu()[[int((test_set.labels == SHOWN_DIGIT).nonzero()[0])]]
+    shown = (test_set.labels == SHOWN_DIGIT).int().argmax()  # the first image where there is none
+    one = test_set.images.cpu()[[int(shown)]]
     rows = [[one, *(corrupt(one, name, i + 1, args.seed) for i in range(LEVELS))] for name in CORRUPTIONS]
     examples = torch.stack([torch.cat(row).squeeze(1) for row in rows]).numpy()
     plots.corruption_examples(examples, run.path("examples.png"))
@@ -154,13 +159,9 @@ def label_parts(verdicts: Verdicts, test_set: ImageSet) -> list[tuple[str, list[
         text = f"{i}: label {labels[i]}\nmodels {answer}, {sure:.0%}"
         bottom.append((images[i], text, bool(i in reviewed)))
     shown = f", the {len(shared)} most confident" if len(shared) < len(verdicts.shared) else ""
-    return [
-        (f"Labels that reviewers did not confirm; framed: {many} get them wrong, too", top),
-        (
-            f"What {many} get wrong{shown}; above: index, label, their answer; framed: not confirmed, either",
-            bottom,
-        ),
-    ]
+    title = f"What {many} get wrong{shown}; above: index, label, their answer; framed: not confirmed, either"
+    parts = [(f"Labels that reviewers did not confirm; framed: {many} get them wrong, too", top)]
+    return parts + [(title, bottom)] * bool(bottom)
 
 
 @command

@@ -15,7 +15,6 @@ of the training images, with other draws. Results go to results/few_labels/<name
 from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
 
 # isort: split
-import time
 from argparse import Namespace
 
 import numpy as np
@@ -36,7 +35,7 @@ from utils.cli import (
     shared_flags,
 )
 from utils.errors import UserError
-from utils.evaluation.options import EncoderOptions
+from utils.evaluation.options import EncoderOptions, stopwatch
 from utils.evaluation.study import (
     OWN_SOURCES,
     JoinedEncoders,
@@ -109,7 +108,7 @@ def load_encoders(args: Namespace) -> dict[str, nn.Module]:
 def choose_methods(args: Namespace, encoders: dict[str, nn.Module]) -> list[str]:
     """Return the methods to compare; UserError for an unknown one."""
     known = method_names([name for name in encoders if name != "pixels"])
-    wanted = args.methods.split(",") if args.methods is not None else known
+    wanted = list(dict.fromkeys(args.methods.split(","))) if args.methods is not None else known
     if unknown := [name for name in wanted if name not in known]:
         raise UserError(f"no method {unknown[0]!r}: choose from {', '.join(known)}; others need --encoders")
     return wanted
@@ -158,16 +157,16 @@ def run_job(args: Namespace, study: Study, job: dict) -> dict:
     """Run one method on one draw; the record lists every wrong answer as "image:answer"."""
     chosen = draw_labels(args, study, job)
     shared = study.prepare(job["method"])
-    start = time.perf_counter()
-    answers = study(job["method"], chosen, job["seed"]).argmax(1)
-    seconds = time.perf_counter() - start
+    times: dict[str, float] = {}
+    with stopwatch(times, "own"):
+        answers = study(job["method"], chosen, job["seed"]).argmax(1)
     labels = study.data[1].labels
     wrong = [f"{i}:{int(answers[i])}" for i in (answers != labels).nonzero().squeeze(1).tolist()]
     accuracy = float((answers == labels).float().mean())
     name = "val_accuracy" if args.tune else "test_accuracy"
-    times = {"seconds": round(seconds, 2), "shared_seconds": round(shared, 2)}
+    seconds = {"seconds": times["own_seconds"], "shared_seconds": round(shared, 3)}
     seen = len(study.splits[0]) if uses_unlabelled(job["method"]) else job["labels"]
-    return {**job, name: accuracy, "train_images": seen, **times, "wrong": " ".join(wrong)}
+    return {**job, name: accuracy, "train_images": seen, **seconds, "wrong": " ".join(wrong)}
 
 
 def draw(run: RunFolder, args: Namespace, study: Study, content: dict) -> None:
@@ -208,8 +207,6 @@ def parse(argv: list[str] | None = None) -> tuple:
     if taken := [name for i, name in enumerate(names) if name in (*OWN_SOURCES, *names[:i])]:
         parser.error(f"--encoders: the name {taken[0]!r} is taken")
     shown = command_line(parser, args)
-    if args.dry_run:
-        args.labels, args.draws = "0,10", 1
     resolve_machine(args)
     return args, shown
 
@@ -217,7 +214,10 @@ def parse(argv: list[str] | None = None) -> tuple:
 @command
 def main(argv: list[str] | None = None) -> dict:
     args, shown = parse(argv)
-    study = make_study(args, load_data(args))
+    data = load_data(args)
+    if args.dry_run:
+        args.labels, args.draws = f"0,{len(data[0].classes)}", 1
+    study = make_study(args, data)
     jobs = make_jobs(args, choose_methods(args, study.encoders))
     for job in {job["labels"]: job for job in jobs}.values():
         draw_labels(args, study, job)  # fail now, before a folder is made or replaced

@@ -57,7 +57,7 @@ class BatchLoader:
     batch normalisation has no statistics of one.
 
     With world > 1 every rank gets its piece of each batch; together the ranks see what one process sees. A
-    last batch with fewer images than ranks is then dropped.
+    last batch without two images for every rank is then dropped.
 
     plain_from: epochs from this number on are not augmented. views: with more than one, x is
     (B, views, 1, 28, 28), and every view of an image has its own augmentation.
@@ -90,7 +90,7 @@ class BatchLoader:
     def __len__(self) -> int:
         whole, rest = divmod(len(self.indices), self.batch_size)
         least = 2 if self.shuffle and whole else 1
-        return whole + (rest >= max(least, self.world))
+        return whole + (rest >= least * self.world)
 
     def epoch(self, number: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the batches of epoch `number` (from 0)."""

@@ -202,10 +202,10 @@ def test_selection_sees_calibrated_members_the_average_plain_ones(tmp_path, tiny
     (record,) = train(tiny_dir, tmp_path, "--members", "3", "--label-smoothing", "0.3")["runs"]
     library = read_library([tmp_path / "ensemble" / "run"], "mnist")
     calibrated = library.calibrated()
-    for plain, scaled in zip(library.val_p, calibrated.val_p, strict=True):
+    for plain, scaled in zip(library.val_p, calibrated, strict=True):
         assert scaled.argmax(1).tolist() == plain.argmax(1).tolist()
         assert cross_entropy(scaled, library.val_y) < cross_entropy(plain, library.val_y)
-    weights = choose(calibrated.val_p, library.val_y, 0)
+    weights = choose(calibrated, library.val_y, 0)
     for name, expected in weights.items():
         assert record[f"{name}_weights"] == pytest.approx(expected, abs=1e-6)
     mean = average(library.test_p)
@@ -314,6 +314,10 @@ def test_finished_runs_of_any_script_are_members_by_folder_or_by_name(tmp_path, 
     train_cnn.main([*flags, "--epochs", "1", "--folds", "3", "--name", "folds"])
     with pytest.raises(SystemExit):
         run(tiny_dir, tmp_path, "--from", "cnn/folds", "--name", "b")
+    more = ("cnn/folds", "--members", "2", "--name", "more")
+    train_cnn.main([*flags, "--epochs", "1", "--folds", "3", "--seed", "1", "--name", "folds-1"])
+    (record,) = run(tiny_dir, tmp_path, "--from", "cnn/folds-1", *more)["runs"]
+    assert (record["train_images"], record["val_images"]) == (133, 67)  # each image does both
     (record,) = run(tiny_dir, tmp_path, "--from", "cnn/1", "ensemble/from-1-2", "--name", "c")["runs"]
     assert record["members"] == 2
     assert record["library"] == ["linear 0", "from-1-2 0"]

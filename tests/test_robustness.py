@@ -100,6 +100,7 @@ def test_the_disputed_labels_are_described(tmp_path):
         (["--models", "a=DAMAGED"], "not a model file"),
         (["--models", "a=EMPTY"], "no best.pt or encoder.pt"),
         (["--models", "a=ONE", "a=ONE"], "names a twice"),
+        (["--models", "a=ONE", "a_corrupted=ONE"], "rename a_corrupted"),
         (["--models", "a=ONE", "--baseline", "b"], "choose from a"),
         (["--models", "a=ONE", "--images", "101"], "there are 100 test images"),
         (["--models", "a=ONE", "--images", "9"], "must be in [10"),

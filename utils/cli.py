@@ -296,6 +296,8 @@ def command(main: Callable) -> Callable:
             reason = error.strerror or str(error)
             text = f"{error.filename}: {reason}" if error.filename else reason
             fail(script, f"{text}; finished work is kept, --resume continues" if kept else text)
+        except torch.OutOfMemoryError:
+            fail(script, "the GPU is out of memory: try a smaller --batch-size")
         except RuntimeError as error:
             if not distributed.is_lost_rank(error):
                 raise

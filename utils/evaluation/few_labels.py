@@ -3,8 +3,9 @@
 import copy
 import functools
 from collections.abc import Callable
+from dataclasses import fields
 from statistics import fmean
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from data import POLICIES, BatchLoader, ImageSet, few_labels, in_order, view_augment
 from models import Classifier, create
+from utils.errors import UserError
 from utils.evaluation.clustering import (
     cluster,
     cluster_head,
@@ -85,19 +87,11 @@ def train_classifier(
 
 
 def fit_config(recipe: dict, options: EncoderOptions) -> FitConfig:
-    """Return the settings of a silent training by one of the recipes above."""
-    return FitConfig(
-        epochs=recipe["epochs"],
-        lr=recipe["lr"],
-        weight_decay=recipe["weight_decay"],
-        ema=recipe["ema"],
-        optimizer="adamw",
-        schedule="one-cycle",
-        precision=options.precision,
-        compile=options.compile,
-        max_steps=options.max_steps,
-        quiet=True,
-    )
+    """Return the settings of a silent training by a recipe, whose other keys are left out."""
+    names = {field.name for field in fields(FitConfig)}
+    chosen: dict[str, Any] = {key: value for key, value in recipe.items() if key in names}
+    how = {"precision": options.precision, "compile": options.compile, "max_steps": options.max_steps}
+    return FitConfig(**{"schedule": "one-cycle", **chosen, **how}, quiet=True)
 
 
 def finetune(
@@ -283,6 +277,8 @@ class FewLabels:
         torch.manual_seed(seed)
         model = with_probe(encoder, probe, f.train.device)
         split = label_split(self.train_idx, chosen)
+        if not len(split[1]):
+            raise UserError("FixMatch needs unlabelled images: use fewer --labels")
         batches = ConsistencyBatches(train_set, *split, CONSISTENCY_BATCH, LABELLED_BATCH, WEAK, STRONG, seed)
         fit(model, consistency_step(model, THRESHOLD), batches, fit_config(CONSISTENCY, self.options))
         return {"consistent": forward_all(model, in_order(test_set))[0]}
@@ -320,14 +316,14 @@ class FewLabels:
         return torch.from_numpy(names).argsort()
 
     @functools.cached_property
-    def _neighbours(self):
+    def test_neighbours(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The neighbours of the test images, which all draws share: most of the time of a spread."""
         f = self.features
         return neighbours(f.test, f.train, min(NEIGHBOURS, len(f.train)))
 
     def _vote(self, probabilities):
         """Return the k-NN outputs of the test images from probabilities (N, classes) of the training ones."""
-        cosine, nearest = self._neighbours
+        cosine, nearest = self.test_neighbours
         return vote(cosine, nearest, probabilities)
 
     def _spread(self, chosen, graph):

@@ -23,7 +23,7 @@ def evaluate_library(library: Library, headline: str, job: dict, part: RunFolder
     names; those of the others start with the name of the combination. Without validation images only those
     of CHOICELESS are there, and nothing is calibrated.
     """
-    weights = choose(library.calibrated().val_p, library.val_y, job["seed"])
+    weights = choose(library.calibrated(), library.val_y, job["seed"])
     combined = {
         name: (combine(name, library.val_p, weights), combine(name, library.test_p, weights))
         for name in (COMBINATIONS if library.validated else CHOICELESS)

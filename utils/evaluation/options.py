@@ -6,6 +6,8 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
+
 
 @dataclass(frozen=True)
 class EncoderOptions:
@@ -40,8 +42,11 @@ class EncoderOptions:
 
 @contextlib.contextmanager
 def stopwatch(record: dict, name: str) -> Iterator[None]:
-    """Add the seconds that the block takes to record["<name>_seconds"]."""
+    """Add the seconds that the block takes, work on a GPU included, to record["<name>_seconds"]."""
+    wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None
+    wait()
     start = time.perf_counter()
     yield
+    wait()
     key = f"{name}_seconds"
     record[key] = round(record.get(key, 0.0) + time.perf_counter() - start, 3)

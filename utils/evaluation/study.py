@@ -1,7 +1,5 @@
 """The methods of the few-label study: each gets labelled images and returns outputs for the scored images."""
 
-import time
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,10 +20,10 @@ from data import (
 from models import ContrastiveModel, create, supcon
 from utils.evaluation.clustering import neighbour_graph
 from utils.evaluation.features import encode
-from utils.evaluation.few_labels import Data, FewLabels
-from utils.evaluation.options import EncoderOptions
+from utils.evaluation.few_labels import Data, FewLabels, fit_config
+from utils.evaluation.options import EncoderOptions, stopwatch
 from utils.training.classifier import validate_classifier
-from utils.training.config import FEW_LABELS_VALIDATION, RECIPES, FitConfig, few_labels_recipe
+from utils.training.config import FEW_LABELS_VALIDATION, RECIPES, few_labels_recipe
 from utils.training.fit import classification_step, fit
 from utils.training.forward import forward_all
 
@@ -50,7 +48,8 @@ SCRATCH = {
 SMALLEST_VALIDATED = 4
 # SupCon on the labelled images alone; an epoch has this many of them, with repeats.
 SUPCON_ENCODER, SUPCON_TEMPERATURE, SUPCON_STRENGTH = "fast", 0.1, 0.6
-SUPCON_EPOCHS, SUPCON_IMAGES, SUPCON_BATCH = 20, 2048, 128
+SUPCON = {"epochs": 20, "lr": 3e-3, "weight_decay": 0.02, "schedule": "warm-up-cosine"}
+SUPCON_IMAGES, SUPCON_BATCH = 2048, 128
 
 
 def needs_labels(method: str) -> bool:
@@ -88,7 +87,7 @@ class Study:
 
     data: (training, scored) ImageSets. splits: (training, validation) indices; all training images at the
     former are the pool, labelled or not, and the latter are left out. encoders: {name: pre-trained encoder}.
-    shared_seconds: {name: time spent on an encoder's features and graph}, once for all draws.
+    times: {"<encoder>-<part>_seconds": time}, of what all draws share: features, graph and neighbours.
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class Study:
         self.encoders = {"pixels": nn.Flatten(), **encoders}
         self.scorers: dict[str, FewLabels] = {}
         self.graphs: dict[str, csr_array] = {}
-        self.shared_seconds: dict[str, float] = {}
+        self.times: dict[str, float] = {}
 
     @property
     def pool_labels(self) -> torch.Tensor:
@@ -115,8 +114,9 @@ class Study:
             return self._from_scratch(*SCRATCH[method], chosen, seed)
         source, _, what = method.rpartition("-")
         if source == "supcon":
-            encoder = train_supcon(self.data[0], self.splits[0][chosen], self.options, seed)
-            return self._scorer(encoder).frozen(chosen)[what]
+            labelled = self.splits[0][chosen]
+            scorer = self._scorer(train_supcon(self.data[0], labelled, self.options, seed), labelled)
+            return scorer.frozen(torch.arange(len(labelled)))[what]
         scorer, encoder, graph = self.scorers[source], self.encoders[source], self.graphs.get(source)
         run: Callable[[], dict[str, torch.Tensor]] = {
             "finetuned": lambda: scorer.finetuned(encoder, chosen, seed),
@@ -130,22 +130,30 @@ class Study:
         return run()[what]
 
     def prepare(self, method: str) -> float:
-        """Compute what all draws of a method share; return the seconds that it took, once."""
+        """Compute what all draws of a method share, unless it is there; return the seconds that it took."""
         source, _, what = method.rpartition("-")
         if not uses_unlabelled(method):
             return 0.0
-        start = time.perf_counter()
-        if source not in self.scorers:
-            self.scorers[source] = self._scorer(self.encoders[source])
-        if what not in (*ON_FEATURES, "finetuned") and source not in self.graphs:
-            self.graphs[source] = neighbour_graph(self.scorers[source].features.train)
-        seconds = self.shared_seconds.get(source, 0.0) + time.perf_counter() - start
-        self.shared_seconds[source] = seconds
-        return seconds
+        parts: dict[str, Callable[[], object]] = {"features": lambda: self._add_scorer(source)}
+        if what not in (*ON_FEATURES, "finetuned"):
+            parts["graph"] = lambda: self._add_graph(source)
+        if what in ("spread", "clusters"):
+            parts["neighbours"] = lambda: self.scorers[source].test_neighbours
+        for part, compute in parts.items():
+            if f"{source}-{part}_seconds" not in self.times:
+                with stopwatch(self.times, f"{source}-{part}"):
+                    compute()
+        return sum(self.times[f"{source}-{part}_seconds"] for part in parts)
 
-    def _scorer(self, encoder):
-        features = encode(encoder, self.data, *self.splits, self.options.precision)
-        return FewLabels(features, self.data, self.splits[0], self.options)
+    def _add_scorer(self, source):
+        self.scorers[source] = self._scorer(self.encoders[source], self.splits[0])
+
+    def _add_graph(self, source):
+        self.graphs[source] = neighbour_graph(self.scorers[source].features.train)
+
+    def _scorer(self, encoder, train_idx):
+        features = encode(encoder, self.data, train_idx, self.splits[1], self.options.precision)
+        return FewLabels(features, self.data, train_idx, self.options)
 
     def _from_scratch(self, name, augment, chosen, seed):
         train_set, scored = self.data
@@ -179,15 +187,13 @@ def train_from_scratch(
     recipe = few_labels_recipe(RECIPES[name], len(train_idx))
     if options.max_steps:  # a dry run, whose epochs are a step each
         recipe["epochs"] = 1
-    args = Namespace(precision=options.precision, quiet=True, dry_run=bool(options.max_steps))
-    config = FitConfig.from_args(args, recipe)
     batches = BatchLoader(images, train_idx, recipe["batch_size"], seed=seed, augment=augment)
     torch.manual_seed(seed)
     model = create(name, len(images.classes))
     model = model.to(images.images.device).to(memory_format=torch.channels_last)
     smoothing = recipe["label_smoothing"]
     validate = validate_classifier(images, val_idx, smoothing) if len(val_idx) else None
-    fit(model, classification_step(model, smoothing), batches, config, validate=validate)
+    fit(model, classification_step(model, smoothing), batches, fit_config(recipe, options), validate=validate)
     return model
 
 
@@ -198,19 +204,10 @@ def train_supcon(images: ImageSet, labelled: torch.Tensor, options: EncoderOptio
     torch.manual_seed(seed)
     model = ContrastiveModel(create(SUPCON_ENCODER, 0))
     model = model.to(images.images.device).to(memory_format=torch.channels_last)
-    config = FitConfig(
-        epochs=SUPCON_EPOCHS,
-        lr=3e-3,
-        weight_decay=0.02,
-        schedule="warm-up-cosine",
-        precision=options.precision,
-        max_steps=options.max_steps,
-        quiet=True,
-    )
 
     def step(views, labels):
         features = model(views.flatten(0, 1)).unflatten(0, views.shape[:2])
         return supcon(features, labels, SUPCON_TEMPERATURE), {}
 
-    fit(model, step, batches, config)
+    fit(model, step, batches, fit_config(SUPCON, options))
     return model.encoder.eval()

@@ -1,21 +1,18 @@
 """Functions from images to class probabilities, for whatever has been trained and saved."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
 from data import ImageSet, in_order
 from models import CheckpointError, Classifier
 from utils.evaluation.features import DECAY, fit_probe, statistics
+from utils.evaluation.robustness import Score
 from utils.inference.export import read_any
 from utils.inference.predictor import ensemble_predictor
 from utils.runs.library import part_folders
 from utils.training.forward import forward_all, predict
-
-Score = Callable[[ImageSet], np.ndarray]  # images to probabilities (N, classes) float32
 
 
 def load_scorers(path: Path | str, labelled: ImageSet, trainings: int | None = None) -> list[Score]:
@@ -24,14 +21,15 @@ def load_scorers(path: Path | str, labelled: ImageSet, trainings: int | None = N
     path: a model file, or the folder of a run; of the latter the first `trainings`, by default all. A
     classifier answers itself. An encoder and the encoder of a MIL network answer by a linear probe that is
     fitted to all `labelled` images. A run of ensemble.py is one function, its headline combination. The
-    functions work on the device of `labelled`.
+    functions work on the device of `labelled` and normalise images as the model's training did.
 
     Raises CheckpointError for a path without a model, and UserError for an ensemble without its members.
     """
     path = Path(path)
     if is_ensemble(path):
         predictor = ensemble_predictor(path, labelled.images.device)
-        return [lambda images: predictor.score(images).probabilities]
+        facts = {"mean": predictor.images.mean, "std": predictor.images.std}
+        return [lambda images: predictor.score(images._replace(**facts)).probabilities]
     return [file_scorer(file, labelled) for file in model_files(path)[:trainings]]
 
 
@@ -63,10 +61,12 @@ def file_scorer(path: Path, labelled: ImageSet) -> Score:
         raise CheckpointError(
             f"{path}: trained on the classes {', '.join(classes)}, not on those of the data"
         )
+    facts = {key: saved.data[key] for key in ("mean", "std") if key in saved.data}
+    labelled = labelled._replace(**facts)
     network: nn.Module = saved.model.to(labelled.images.device).eval()
     if not isinstance(saved.model, Classifier):
         encoder = getattr(network, "encoder", network)
         features, labels = forward_all(encoder, in_order(labelled))
         probe = fit_probe(features, labels, statistics(features), DECAY, classes=len(classes))
         network = nn.Sequential(encoder, probe)
-    return lambda images: predict(network, images)[0]
+    return lambda images: predict(network, images._replace(**facts))[0]

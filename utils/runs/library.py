@@ -43,21 +43,15 @@ class Library(NamedTuple):
         members = [self.members[i] for i in indices]
         return self._replace(members=members, val_p=self.val_p[indices], test_p=self.test_p[indices])
 
-    def calibrated(self) -> "Library":
-        """Scale every member by its own temperature, fitted on the validation images.
+    def calibrated(self) -> np.ndarray:
+        """Return the validation probabilities, those of every member scaled by its own temperature.
 
         Members trained with smoothed labels are underconfident, and their average even more so. A selection
-        by loss would otherwise choose a single member only because it is the most confident. Without
-        validation images the members stay as they are.
+        by loss would otherwise choose a single member only because it is the most confident.
         """
         if not self.validated:
-            return self
-        temperatures = [fit_temperature(-surprise(p), self.val_y) for p in self.val_p]
-        val_p, test_p = (
-            np.stack([scale(p, temperature) for p, temperature in zip(members, temperatures, strict=True)])
-            for members in (self.val_p, self.test_p)
-        )
-        return self._replace(val_p=val_p, test_p=test_p)
+            return self.val_p
+        return np.stack([scale(p, fit_temperature(-surprise(p), self.val_y)) for p in self.val_p])
 
     @property
     def validated(self) -> bool:

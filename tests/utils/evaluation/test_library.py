@@ -31,7 +31,7 @@ def library():
 def test_every_combination_is_scored_with_weights_chosen_on_validation(library, tmp_path):
     run = RunFolder(tmp_path)
     record = evaluate_library(library, "vote", {"seed": 4}, run)
-    weights = choose(library.calibrated().val_p, library.val_y, 4)
+    weights = choose(library.calibrated(), library.val_y, 4)
     for name in COMBINATIONS:
         p = combine(name, library.test_p, weights)
         assert record[f"{name}_test_accuracy"] == (p.argmax(1) == library.test_y).mean()

@@ -5,6 +5,7 @@ import torch
 
 from data import POLICIES, few_labels, load, split
 from models import create
+from utils.errors import UserError
 from utils.evaluation import clustering
 from utils.evaluation import few_labels as few
 from utils.evaluation import study as module
@@ -29,7 +30,7 @@ def short(monkeypatch):
     monkeypatch.setattr(few, "DISTIL", few.DISTIL | {"epochs": 1})
     monkeypatch.setattr(few, "CONSISTENCY", few.CONSISTENCY | {"epochs": 1})
     monkeypatch.setattr(few, "CONSISTENCY_BATCH", 90)
-    monkeypatch.setattr(module, "SUPCON_EPOCHS", 1)
+    monkeypatch.setattr(module, "SUPCON", module.SUPCON | {"epochs": 1})
     monkeypatch.setattr(module, "SUPCON_IMAGES", 64)
     monkeypatch.setattr(config, "FEW_LABELS_STEPS", 20)
     monkeypatch.setattr(clustering, "HEAD_STEPS", 30)
@@ -110,6 +111,32 @@ def test_no_label_but_the_drawn_ones_is_used(tiny_dir, short):
         outputs.append([study(name, chosen, 0) for name in names])
     for a, b in zip(*outputs, strict=True):
         assert torch.equal(a, b)
+
+
+def test_supcon_sees_the_labelled_images_alone(study, short):
+    chosen = few_labels(study.pool_labels, 4, 1)
+    train_set, test_set = study.data
+    hidden = torch.ones(len(train_set.labels), dtype=torch.bool)
+    hidden[study.splits[0][chosen]] = False
+    black = torch.where(hidden[:, None, None, None], 0, train_set.images)
+    other = Study((train_set._replace(images=black), test_set), study.splits, {}, study.options)
+    for name in ("supcon-knn", "supcon-linear"):
+        assert torch.equal(study(name, chosen, 0), other(name, chosen, 0))
+
+
+def test_the_time_of_what_draws_share_is_that_of_its_parts(study):
+    """The graph costs those nothing that don't need it, whoever comes first."""
+    spread, knn = study.prepare("simclr-spread"), study.prepare("simclr-knn")
+    parts = [study.times[f"simclr-{part}_seconds"] for part in ("features", "graph", "neighbours")]
+    assert spread == pytest.approx(sum(parts))
+    assert knn == study.prepare("simclr-linear") == parts[0]
+    assert study.prepare("simclr-refined") == pytest.approx(sum(parts[:2]))
+
+
+def test_consistency_training_needs_unlabelled_images(study, short):
+    study.prepare("simclr-consistent")
+    with pytest.raises(UserError, match="use fewer --labels"):
+        study("simclr-consistent", torch.arange(len(study.splits[0])), 0)
 
 
 def test_clusters_are_named_by_training_labels_and_change_with_no_other_label(study, short):
