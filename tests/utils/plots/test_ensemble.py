@@ -40,8 +40,8 @@ def judged():
     """A library, its selections and its record in metrics.json."""
     found = library()
     calibrated = found.calibrated()
-    selections = {metric: greedy(calibrated.val_p, found.val_y, metric) for metric in METRICS}
-    best = best_single(calibrated.val_p, found.val_y)
+    selections = {metric: greedy(calibrated, found.val_y, metric) for metric in METRICS}
+    best = best_single(calibrated, found.val_y)
     return found, selections, best, evaluate_library(found, "average", {"seed": 0}, Nowhere())
 
 
