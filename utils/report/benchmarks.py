@@ -25,7 +25,7 @@ def benchmark_part(name: str, content: dict) -> str:
         ratios = [
             [r["name"], ratio_value(r), ratio_range(r) or "one repeat", goal(r)] for r in content["ratios"]
         ]
-        standard = dict.fromkeys(r["standard"] for r in content["ratios"] if r.get("standard"))
+        standard = [f"{r['name']}: {r['standard']}" for r in content["ratios"] if r.get("standard")]
         medians = [[row["name"], median_text(row)] for row in content["rows"]]
         bounds = [f"{model}: {facts['bound']}." for model, facts in content.get("models", {}).items()]
         repeats = content.get("repeats") or max(len(row["values"]) for row in content["rows"])
@@ -37,7 +37,7 @@ def benchmark_part(name: str, content: dict) -> str:
         [
             f"### {name}",
             " ".join([content["what"], *bounds]),
-            *(f"The standard way: {line}" for line in standard),
+            *(["\n".join(f"- {line}" for line in standard)] if standard else []),
             *([table(head, ratios)] if ratios else []),
             collapsed("Medians", table(["measured", "median"], medians)),
             f"{devices}; {origin(content)}.",
@@ -46,7 +46,11 @@ def benchmark_part(name: str, content: dict) -> str:
 
 
 def median_text(row: dict) -> str:
-    return "not reached" if row["median"] is None else f"{significant(row['median'])} {row['unit']}"
+    if row["median"] is None:
+        return "not reached"
+    if row["unit"].startswith("of the "):  # a share
+        return f"{100 * row['median']:.1f} % {row['unit']}"
+    return f"{significant(row['median'])} {row['unit']}"
 
 
 def ratio_value(ratio: dict) -> str:

@@ -25,7 +25,7 @@ def front_section(found: Collection, rows: list[Row]) -> str:
         result = f"{row.text}, n = {row.number.samples}"
         names = [row.spec.front[key] for key in ("task", "method")]
         lines.append([*names, result, *(others or ["none with a source"]), row.data, row.time.text])
-    head = ["task", "method", "test accuracy or AUC", "best comparable prior work", "data", "time"]
+    head = ["task", "method", "test accuracy or AUC", "best prior work", "data", "time"]
     return f"{table(head, lines)}\n\n{time_legend(found, rows)}"
 
 

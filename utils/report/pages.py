@@ -4,6 +4,7 @@
     <!-- value RUN METRIC -->99.77 %<!-- end -->                  a mean in a sentence
     <!-- value RUN METRIC spread -->99.76 ± 0.02 %<!-- end -->    with its spread, as the tables show it
     <!-- value RUN METRIC all -->0.11 to 0.18<!-- end -->         the range over the runs or draws
+    <!-- value RUN METRIC worst -->99.74 %<!-- end -->           the smallest of them
     <!-- value RUN METRIC count -->10 draws<!-- end -->           how many they are
 
 RUN is FOLDER/NAME or, for a cell of a sweep, FOLDER/NAME/METHOD/NUMBER. RUN and METRIC may be several, with
@@ -27,7 +28,7 @@ from utils.runs.files import write_atomically
 from utils.runs.results import Collection, Result, folder_name
 
 MARKER = "<!-- report:{} {} -->"
-VALUE = re.compile(r"(<!-- value (\S+) (\S+)( spread| all| count)? -->).*?(<!-- end -->)", re.S)
+VALUE = re.compile(r"(<!-- value (\S+) (\S+)( spread| all| worst| count)? -->).*?(<!-- end -->)", re.S)
 BENCHMARKS_PAGE = "# Benchmarks\n\n" + "\n".join(MARKER.format("benchmarks", end) for end in ("begin", "end"))
 
 Outputs = dict[Path, bytes | Picture]
@@ -138,6 +139,8 @@ def inline_value(found: Collection, path: Path, runs: list[str], metrics: list[s
     numbers = [number(result, metric) for result in results for metric in metrics]
     if how == "spread":
         return number_text(numbers[0])
+    if how == "worst":
+        return value_text(metrics[0], [min(numbers[0].values)])
     if how == "count":
         return numbers[0].samples
     if how == "all" or len(numbers) > 1:

@@ -77,10 +77,11 @@ def label_part(result: Result) -> str:
     need(result, *COUNTS)
     models, mistakes, both, kept, agreed = (result.records[0][key] for key in COUNTS)
     settled = sum(review.verdict is not None for review in LABEL_ERRORS.values())
+    count = len(LABEL_ERRORS)
     return (
-        f"All {models} models with a clean accuracy of at least {GOOD:.0%} get {mistakes} test digits wrong; "
-        f"{both} of these are among the {len(LABEL_ERRORS)} labels that reviewers did not confirm. Of those "
-        f"{len(LABEL_ERRORS)} the models together answer {kept} with the given label, and "
-        f"{agreed} with the label on which reviewers agreed, which they did for {settled}.\n\n"
+        f"{mistakes} test digits are misread by all {models} models with a clean accuracy of at least "
+        f"{GOOD:.0%}; {both} of these are among the {count} whose label reviewers did not confirm. For {kept} of "
+        f"those {count} the models' joint answer is the given label. For {settled} the reviewers agreed on "
+        f"another label, which is the models' answer for {agreed}.\n\n"
         f"![Disputed labels]({result.folder.name}/labels.png)"
     )

@@ -17,7 +17,7 @@ def collection(**contents):
 def test_a_benchmark_shows_its_ratio_range_goal_and_the_standard_way():
     text = benchmarks_section(collection(fast=benchmark(cpu="Intel(R) Xeon(R) 8481C", repeats=5)))
     assert text == (
-        "### fast\n\nSeconds to 99 %.\n\nThe standard way: a DataLoader and Adam\n\n"
+        "### fast\n\nSeconds to 99 %.\n\n- standard way / ours: a DataLoader and Adam\n\n"
         "| comparison | ratio | range of 5 repeats | goal |\n| --- | --- | --- | --- |\n"
         "| standard way / ours | 47.3 | 40.5 to 187 | at least 30: reached |\n\n"
         "<details>\n<summary>Medians</summary>\n\n| measured | median |\n| --- | --- |\n"

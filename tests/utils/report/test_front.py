@@ -36,7 +36,7 @@ def pages(tmp_path):
 
 def test_the_table_has_one_row_per_task_that_has_results(pages):
     assert front_section(pages[0].found, front_rows(pages)) == (
-        "| task | method | test accuracy or AUC | best comparable prior work | data | time |\n"
+        "| task | method | test accuracy or AUC | best prior work | data | time |\n"
         "| --- | --- | --- | --- | --- | --- |\n"
         "| one network | `wide` | 99.75 ± 0.01 %, n = 2 runs | 99.83 % [best/cnn](u) | 54,000 labelled | "
         "≤ 20 min |\n"

@@ -62,6 +62,7 @@ def test_markers_must_be_there_once_and_known(found, tmp_path):
         ("cnn/wide,cnn/fast test_accuracy", "99.00 to 99.76 %"),
         ("cnn/wide test_accuracy_low,test_accuracy_high", "99.54 to 99.93 %"),
         ("cnn/wide test_accuracy count", "2 runs"),
+        ("cnn/wide test_accuracy worst", "99.74 %"),
         ("mil/sweep/mean/100 test_auc", "0.9000"),
     ],
 )

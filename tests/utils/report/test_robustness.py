@@ -56,9 +56,11 @@ def test_a_model_is_a_line_with_its_spread_and_its_errors_by_corruption(page):
 
 def test_labels_are_counted_in_words(page):
     text = labels_section(page())
-    assert "All 4 models with a clean accuracy of at least 99% get 9 test digits wrong; 3 of these" in text
-    assert "answer 5 with the given label, and 8 with the label on which reviewers agreed" in text
-    assert "for 10." in text
+    assert (
+        "9 test digits are misread by all 4 models with a clean accuracy of at least 99%; 3 of these" in text
+    )
+    assert "For 5 of those 15 the models' joint answer is the given label." in text
+    assert "For 10 the reviewers agreed on another label, which is the models' answer for 8." in text
     assert "(models/labels.png)" in text
     assert labels_section(page(good_models=None)) == EMPTY
 
