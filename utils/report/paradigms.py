@@ -30,6 +30,8 @@ from utils.report.sections import Page, references_section, results_section, run
 from utils.report.special import (
     ablations_section,
     combinations_table,
+    found_digits_section,
+    models_section,
     shortcut_section,
     study_section,
     sweeps_section,
@@ -68,7 +70,11 @@ class Paradigm(NamedTuple):
 
 PARADIGMS = {
     "train_cnn": Paradigm(
-        "Supervised classifiers", "test_accuracy", image_data, pictures=classifier_pictures
+        "Supervised classifiers",
+        "test_accuracy",
+        image_data,
+        sections={"models": models_section},
+        pictures=classifier_pictures,
     ),
     "ensemble": Paradigm("Ensembles", "test_accuracy", image_data, details=combinations_table),
     "train_simclr": Paradigm(
@@ -107,7 +113,7 @@ PARADIGMS = {
         "Multiple instance learning",
         "test_auc",
         bag_data,
-        sections={"sweeps": sweeps_section, "shortcut": shortcut_section},
+        sections={"sweeps": sweeps_section, "shortcut": shortcut_section, "digits": found_digits_section},
     ),
     "robustness": Paradigm(
         "Robustness: what is left of the accuracy on corrupted digits?",

@@ -80,8 +80,8 @@ def label_part(result: Result) -> str:
     count = len(LABEL_ERRORS)
     return (
         f"{mistakes} test digits are misread by all {models} models with a clean accuracy of at least "
-        f"{GOOD:.0%}; {both} of these are among the {count} whose label reviewers did not confirm. For {kept} of "
-        f"those {count} the models' joint answer is the given label. For {settled} the reviewers agreed on "
-        f"another label, which is the models' answer for {agreed}.\n\n"
+        f"{GOOD:.0%}; {both} of these are among the {count} whose label reviewers did not confirm. For "
+        f"{kept} of those {count} the models' joint answer is the given label. For {settled} the reviewers "
+        f"agreed on another label, which is the models' answer for {agreed}.\n\n"
         f"![Disputed labels]({result.folder.name}/labels.png)"
     )

@@ -1,5 +1,6 @@
 """Sections and details that only one script's page has: ablations, combinations of members, sweeps."""
 
+from models import ENCODERS, create
 from utils.metrics.selection import COMBINATIONS, found_combinations
 from utils.plots.ensemble import LABELS as COMBINATION_LABELS
 from utils.plots.mil import SHORTCUT_TESTS
@@ -8,6 +9,7 @@ from utils.report.sections import EMPTY, Page, command_of, sentence
 from utils.report.tables import collapsed, number, number_text, percent, table, value_text
 from utils.report.times import number_time
 from utils.runs.results import Collection, Experiment, Result
+from utils.training.config import RECIPES
 
 ABLATION_METRICS = {"val_knn_accuracy": "k-NN", "val_linear_accuracy": "linear probe"}
 
@@ -33,6 +35,25 @@ def ablations_section(page: Page) -> str:
 
 def commands(lines: list[str]) -> str:
     return collapsed("Commands", "```\n" + "\n".join(lines) + "\n```")
+
+
+# --- Classifiers ---
+
+RECIPE_COLUMNS = {"epochs": "epochs", "batch_size": "batch", "lr": "peak rate", "augment": "augmentation"}
+
+
+def models_section(page: Page) -> str:
+    """Return what the classifiers with results are, their parameters and their recipes."""
+    names = dict.fromkeys(row.result.arguments.get("model") for row in page.rows)
+    lines = []
+    for name in (name for name in ENCODERS if name in names):
+        network = create(name)
+        count = sum(parameter.numel() for parameter in network.parameters())
+        summary = (ENCODERS[name].__doc__ or "").partition("\n")[0].rstrip(".")
+        recipe = (str(RECIPES[name][key]) for key in RECIPE_COLUMNS)
+        lines.append([f"`{name}`", summary, f"{count:,}", *recipe])
+    head = ["model", "", "parameters", *RECIPE_COLUMNS.values()]
+    return table(head, lines) if lines else EMPTY
 
 
 # --- Ensembles ---
@@ -89,6 +110,22 @@ def sweeps_section(page: Page) -> str:
             kind = (sweep.arguments[key] for key in ("target", "builder", "mean_length", "std_length"))
             groups.setdefault(tuple(kind), []).append((experiment, sweep))
     return "\n\n".join(sweep_part(page.found, *group) for group in groups.items()) or EMPTY
+
+
+def found_digits_section(page: Page) -> str:
+    """Return how well the runs find the digits that make a bag positive."""
+    titles = {
+        "test_key_auc": "by attention (key_auc)",
+        "test_instance_auc": "by its own logit (instance_auc)",
+    }
+    runs = {row.result.key: row.result for row in page.rows if not row.spec.cell}
+    lines = []
+    for key, result in runs.items():
+        need(result, *titles)
+        method = result.arguments["method"]
+        label = f"{key.partition('/')[2]}: {method}, n = {len(result.records)}"
+        lines.append([label, *(number_text(number(result, metric)) for metric in titles)])
+    return table(["run", *titles.values()], lines) if lines else EMPTY
 
 
 def shortcut_section(page: Page) -> str:

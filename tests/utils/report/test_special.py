@@ -13,6 +13,8 @@ from utils.report.sections import EMPTY, results_section
 from utils.report.special import (
     ablations_section,
     combinations_table,
+    found_digits_section,
+    models_section,
     shortcut_section,
     study_section,
     sweeps_section,
@@ -62,6 +64,18 @@ def test_an_ablation_without_its_metric_is_one_line(page, tmp_path):
     with pytest.raises(UserError, match=r"metrics.json: lacks val_knn_accuracy$"):
         ablations_section(page("train_simclr", experiment))
     assert ablations_section(page("train_simclr")) == EMPTY
+
+
+# --- Classifiers ---
+
+
+def test_classifiers_are_shown_with_their_parameters_and_recipes(page, tmp_path):
+    make_run(tmp_path / "cnn" / "linear", [{"seed": 0, "test_accuracy": 0.9, "seconds": 1.0}], model="linear")
+    text = models_section(page("train_cnn", {"name": "linear", "command": "python train_cnn.py"}))
+    head, _, line = text.splitlines()
+    assert head == "| model |  | parameters | epochs | batch | peak rate | augmentation |"
+    assert line.startswith("| `linear` | A single layer: the encoder only flattens | 7,850 | 15 | 128 |")
+    assert models_section(page("train_cnn")) == EMPTY
 
 
 # --- Ensembles ---
@@ -161,6 +175,15 @@ def test_sweeps_of_the_same_bags_share_a_table_and_other_bags_have_their_own(pag
     assert "| mean, n = 2 | 0.8000 ± 0.0014 |  |\n| mean, last epoch, n = 2 |  | 0.8500 ± 0.0014 |" in short
     assert "Last epoch: without validation bags; the epoch is chosen on 200 validation bags" in short
     assert "recipe: 8 bags a step, 1,800 an epoch" in long
+
+
+def test_runs_show_how_well_they_find_the_digits_that_count(page, tmp_path):
+    record = {"seed": 0, "test_auc": 0.98, "test_key_auc": 0.9, "test_instance_auc": 0.95, "seconds": 1.0}
+    arguments = {"method": "max", "train_bags": 50, "builder": "balanced"}
+    make_run(tmp_path / "mil" / "few", [record], "train_mil", **arguments)
+    made = page("train_mil", {"name": "few", "command": "python train_mil.py"})
+    assert found_digits_section(made).endswith("| few: max, n = 1 | 0.9000 | 0.9500 |")
+    assert found_digits_section(page("train_mil")) == EMPTY
 
 
 def test_a_shortcut_sweep_has_a_table_of_its_own(page, tmp_path):
