@@ -4,7 +4,6 @@ from statistics import fmean
 
 from utils.report.rows import Row, cells
 from utils.report.sections import EMPTY, Page
-from utils.report.special import commands
 from utils.report.tables import number, number_text, percent, table
 from utils.runs.results import Result
 
@@ -104,10 +103,7 @@ def losses_section(page: Page) -> str:
         return EMPTY
     lines = [[row.label, *(shown(row.result, f"test_{metric}") for metric in EPISODES)] for row in rows]
     runs = " or ".join(sorted({row.number.samples for row in rows}))
-    names = list(
-        dict.fromkeys(f"{row.result.config['command']} --name {row.experiment.name}" for row in rows)
-    )
-    return f"{table(['', *EPISODES.values()], lines)}\n\nn = {runs}.\n\n{commands(names)}"
+    return f"{table(['', *EPISODES.values()], lines)}\n\nn = {runs}."
 
 
 def training_data_section(page: Page) -> str:
@@ -130,5 +126,4 @@ def training_data_section(page: Page) -> str:
         parts += [f"![Accuracy against training data]({experiment.name}/accuracy.png)", table(head, lines)]
         done, wanted = sweep.metrics["trainings"]
         parts += [f"Not finished: {done} of {wanted} trainings."] if done < wanted else []
-        parts.append(commands([f"{sweep.config['command']} --name {experiment.name}"]))
     return "\n\n".join(parts) or EMPTY

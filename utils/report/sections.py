@@ -7,7 +7,7 @@ from typing import NamedTuple
 from utils.report.rows import Row, mark_legend, method_of, reference_link, reference_value, rivals
 from utils.report.tables import collapsed, devices_text, table, value_text
 from utils.report.times import timed
-from utils.runs.results import Collection, Result, is_clean
+from utils.runs.results import Collection, Experiment, Result, is_clean
 
 EMPTY = "No results yet."
 
@@ -146,29 +146,51 @@ def reference_note(references: list[dict]) -> str:
 
 
 def runs_section(page: Page) -> str:
-    """Return a collapsed part for every run: command, values, origin, figures."""
+    """Return a collapsed part for every run: command, values, origin, figures; then one for every sweep."""
     first: dict[str, Row] = {}
     for row in (*page.rows, *page.others):
         if not row.spec.cell:
             first.setdefault(row.result.key, row)
     parts = [run_part(row, page.found.attempt(page.details, row)) for row in first.values()]
+    parts += [
+        sweep_runs(experiment, page.found.sweeps[experiment.folder])
+        for experiment in page.found.experiments
+        if experiment.script == page.script and experiment.folder in page.found.sweeps
+    ]
     return "\n\n".join(parts) or EMPTY
 
 
 def run_part(row: Row, details: str | None = None) -> str:
     """Return everything about one run. details: more of it, in Markdown."""
-    config, folder = row.result.config, row.result.folder
+    folder = row.result.folder
     metric, values = row.number.metric.replace("_", " "), row.number.values
-    versions = ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())
     lines = [
         f"```\n{command_of(row)}\n```",
         f"{metric}: {', '.join(value_text(row.number.metric, [value]) for value in values)}. "
         f"Everything else: [{folder.name}/metrics.json]({folder.name}/metrics.json).",
-        f"{devices_text([row.result.metrics['device']])}; {origin(config)}; {versions}.",
+        made_with(row.result),
         *([details] if details else []),
         *run_pictures(folder),
     ]
     return collapsed(f"<b>{row.experiment.name}</b>: {row.label}, {row.text}", "\n\n".join(lines))
+
+
+def sweep_runs(experiment: Experiment, sweep: Result) -> str:
+    """Return where a sweep comes from; its numbers and figures are above."""
+    name, (done, wanted) = experiment.name, sweep.metrics["trainings"]
+    lines = [
+        f"```\n{sweep.config['command']} --name {name}\n```",
+        f"Everything: [{name}/sweep.json]({name}/sweep.json).",
+        made_with(sweep),
+    ]
+    trainings = f"{done} of {wanted} trainings" if done < wanted else f"{done} trainings"
+    return collapsed(f"<b>{name}</b>: {trainings}", "\n\n".join(lines))
+
+
+def made_with(result: Result) -> str:
+    """ "AMD EPYC, 1 thread; commit 0123456789ab; python 3.12.1, torch 2.11." """
+    versions = ", ".join(f"{name} {version}" for name, version in result.config.get("versions", {}).items())
+    return f"{devices_text([result.metrics['device']])}; {origin(result.config)}; {versions}."
 
 
 def origin(content: dict) -> str:

@@ -5,8 +5,8 @@ from utils.metrics.selection import COMBINATIONS, found_combinations
 from utils.plots.ensemble import LABELS as COMBINATION_LABELS
 from utils.plots.mil import SHORTCUT_TESTS
 from utils.report.rows import Row, cells, mark_legend, need, reference_link, reference_value
-from utils.report.sections import EMPTY, Page, command_of, sentence
-from utils.report.tables import collapsed, number, number_text, percent, table, value_text
+from utils.report.sections import EMPTY, Page, sentence
+from utils.report.tables import number, number_text, percent, table, value_text
 from utils.report.times import number_time
 from utils.runs.results import Collection, Experiment, Result
 from utils.training.config import RECIPES
@@ -28,13 +28,8 @@ def ablations_section(page: Page) -> str:
     parts = [
         table(["", *ABLATION_METRICS.values()], lines),
         f"Accuracy on the validation images; trainings each: {runs}.",
-        commands([command_of(row) for row in rows]),
     ]
     return "\n\n".join(parts)
-
-
-def commands(lines: list[str]) -> str:
-    return collapsed("Commands", "```\n" + "\n".join(lines) + "\n```")
 
 
 # --- Classifiers ---
@@ -158,7 +153,6 @@ def shortcut_part(experiment: Experiment, sweep: Result) -> str:
             f"**Is there a {target}? One more {digit} in:** test AUC",
             table(["method", *(title for title, *_ in SHORTCUT_TESTS.values())], lines),
             note,
-            commands([f"{sweep.config['command']} --name {experiment.name}"]),
             f"![AUC by the bags that carry the digit]({sweep.folder.name}/auc.png)",
         ]
     )
@@ -174,7 +168,6 @@ def sweep_part(found: Collection, kind: tuple, sweeps: Sweeps) -> str:
         f"**Is there a {target}? {builder.capitalize()} bags of {length:g} ± {std:g} digits**: test AUC",
         sweep_table(sweeps, given),
         sentence([*mark_legend(given), *sweep_notes(sweeps)]),
-        commands([f"{sweep.config['command']} --name {experiment.name}" for experiment, sweep in sweeps]),
         *([f"![AUC, {folder.name}]({folder.name}/auc.png)"] if (folder / "auc.png").exists() else []),
     ]
     return "\n\n".join(parts)
@@ -241,7 +234,6 @@ def study_section(page: Page) -> str:
         sentence(["test accuracy, mean ± SD over draws of the labels (n)", *unfinished]),
         f"With {FEW_LABELS} labels, draw by draw:",
         draws_table(page.found, [cell for cell in made if cell.arguments["labels"] == FEW_LABELS]),
-        commands([f"{sweep.config['command']} --name {experiment.name}" for experiment, sweep in sweeps]),
     ]
     return "\n\n".join(parts)
 

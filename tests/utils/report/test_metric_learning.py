@@ -76,7 +76,6 @@ def test_the_page_of_a_run(page, tmp_path):
 def test_losses_are_a_table_of_their_own(page):
     made = page({"name": "few", "command": COMMAND, "section": "losses", "rows": [{"label": "triplet"}]})
     assert "| triplet | 80.50 ± 0.71 % |" in losses_section(made)
-    assert f"{COMMAND} --name few" in losses_section(made)
     assert results_section(made) == floors_section(made) == EMPTY
 
 

@@ -1,7 +1,7 @@
 """Sections of every script's page: the table with its legend, prior work, runs one by one."""
 
 import pytest
-from made_up import PNG, classifier_records, make_run, write_json
+from made_up import PNG, classifier_records, make_run, make_sweep, write_json
 
 from utils.report.pages import make_page
 from utils.report.paradigms import PARADIGMS
@@ -127,6 +127,17 @@ def test_every_run_has_a_part_with_command_values_origin_and_figures(page, tmp_p
     assert "--name" not in fast
     assert "python train_cnn.py --model fast --name tried" in tried
     assert "commit 0123-dirty, not a clean one" in tried
+
+
+def test_a_sweep_has_a_part_with_command_and_origin(page, tmp_path):
+    folder = tmp_path / "cnn" / "sweep"
+    make_sweep(folder, {("mean", 50): 0.8})
+    text = runs_section(page({"name": "sweep", "command": "python train_cnn.py"}))
+    part = text.split("\n\n<details>")[-1]
+    assert "<b>sweep</b>: 2 trainings" in part
+    assert "--name sweep\n```" in part
+    assert "Everything: [sweep/sweep.json](sweep/sweep.json)." in part
+    assert "commit " in part
 
 
 def test_a_run_with_several_rows_has_one_part(page):
