@@ -10,7 +10,7 @@ from utils.plots.style import PALETTE, WIDTH, error_percent, figure, mosaic, pla
 # The colour says where the features come from, line and marker what was done with them.
 SOURCES = ("pixels", "mlp1", "mlp", "cnn", "supcon", "simclr", "moco")
 STYLES = {
-    "": ("--", "o"),
+    "": ("--", "X"),
     "augmented": ("-", "o"),
     "knn": (":", "s"),
     "linear": ("--", "D"),
@@ -38,7 +38,7 @@ def values_of(cell: dict, metric: str) -> np.ndarray:
 def error_against_labels(
     cells: Sequence[dict], path: Path | str, text: str | None = None, metric: str = "test_accuracy"
 ) -> None:
-    """Draw error against the number of labels on log scales, with a band of one SD over draws.
+    """Draw mean error against labels on log scales, with a band from the best to the worst draw.
 
     cells: of sweep.json, {"method", "labels", "runs": [{metric: accuracy}, ...]}. Methods are listed from
     the worst to the best with the most labels. Cells without labels have no place on a log scale.
@@ -54,11 +54,9 @@ def error_against_labels(
         points = sorted(methods[name], key=lambda point: point[0])
         x = [labels for labels, _ in points]
         mean = np.array([values.mean() for _, values in points])
-        std = np.array([values.std(ddof=1) if len(values) > 1 else 0 for _, values in points])
+        worst, best = (np.array([end(values) for _, values in points]) for end in (np.min, np.max))
         color, line, marker = look(name)
-        ax.fill_between(
-            x, error_percent(mean + std), error_percent(mean - std), color=color, alpha=0.12, linewidth=0
-        )
+        ax.fill_between(x, error_percent(worst), error_percent(best), color=color, alpha=0.12, linewidth=0)
         ax.plot(x, error_percent(mean), line, color=color, marker=marker, ms=6, lw=1.5, label=shown(name))
     ticks = sorted({cell["labels"] for cell in cells})
     ax.set(xscale="log", yscale="log", xlabel="labelled images in all (log scale)")
@@ -66,7 +64,7 @@ def error_against_labels(
     ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     ax.xaxis.minorticks_off()
     plain_numbers(ax.yaxis)
-    ax.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5), title="band: SD over draws")
+    ax.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5), title="band: all draws")
     save(fig, path, text)
 
 

@@ -4,7 +4,6 @@ import hashlib
 import inspect
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -115,8 +114,7 @@ def few_label_pictures(rows: list[Row]) -> Pictures:
             key = cell["method"], cell["labels"]
             found[key] = max(found.get(key, drawn), drawn, key=lambda cell: len(cell["runs"]))
     cells = list(found.values())  # where sweeps overlap, the cell with the most draws
-    counts = Counter(cell["method"] for cell in cells if cell["labels"])
-    curves = [cell for cell in cells if counts[cell["method"]] > 1]
+    curves = [cell for cell in cells if cell["labels"]]
     pictures = {"labels.png": Picture(few_label_plots.error_against_labels, curves)} if curves else {}
     if shown := [cell for cell in cells if cell["labels"] == SHOWN_LABELS]:
         pictures["draws.png"] = Picture(few_label_plots.single_draws, shown)

@@ -99,7 +99,7 @@ def test_the_curves_of_a_study_join_its_sweeps(tmp_path):
     make_study(tmp_path / "ten", {("pixels-knn", 10): 0.5, ("simclr-clusters", 0): 0.9})
     found = few_label_pictures([row("hundred", tmp_path), row("ten", tmp_path), row("ten", tmp_path)])
     curves = [(cell["method"], cell["labels"]) for cell in found["labels.png"].data]
-    assert curves == [("pixels-knn", 100), ("pixels-knn", 10)]
+    assert curves == [("pixels-knn", 100), ("mlp1", 100), ("pixels-knn", 10)]
     assert [cell["method"] for cell in found["draws.png"].data] == ["pixels-knn", "mlp1"]
     for name, picture in found.items():
         picture.draw(picture.data, tmp_path / name, picture.digest)
