@@ -156,7 +156,7 @@ def make_study(args: Namespace, data: tuple[ImageSet, ImageSet]) -> Study:
 def run_job(args: Namespace, study: Study, job: dict) -> dict:
     """Run one method on one draw; the record lists every wrong answer as "image:answer"."""
     chosen = draw_labels(args, study, job)
-    shared = study.prepare(job["method"])
+    shared = study.prepare(job["method"], job["seed"])
     times: dict[str, float] = {}
     with stopwatch(times, "own"):
         answers = study(job["method"], chosen, job["seed"]).argmax(1)

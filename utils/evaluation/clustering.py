@@ -34,13 +34,14 @@ def cluster(
 def match_clusters(clusters: np.ndarray, labels: np.ndarray, classes: int = 10) -> np.ndarray:
     """Name the clusters: return the one-to-one class of each cluster that makes most labels right.
 
-    It is the assignment problem (Kuhn, 1955). clusters, labels: (N,). Returns (classes,).
+    It is the assignment problem (Kuhn, 1955). clusters: (N,), or their probabilities (N, classes), which
+    break ties where labels are few. labels: (N,). Returns (classes,).
     """
     from scipy.optimize import linear_sum_assignment
 
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (clusters, labels), 1)
-    return linear_sum_assignment(counts, maximize=True)[1]
+    one_hot = np.eye(classes)
+    shares = one_hot[clusters] if clusters.ndim == 1 else clusters
+    return linear_sum_assignment(shares.T @ one_hot[labels], maximize=True)[1]
 
 
 def neighbour_graph(

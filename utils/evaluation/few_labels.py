@@ -231,6 +231,7 @@ class FewLabels:
         self.features = on_sphere(features)
         self.scale = common_scale(self.features.train)
         self.data, self.train_idx, self.options = data, train_idx, options
+        self._refined_clusters: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def frozen(self, chosen: torch.Tensor) -> dict[str, torch.Tensor]:
         """k-NN and linear probe."""
@@ -290,8 +291,19 @@ class FewLabels:
 
     def self_labelled(self, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
         """`refined` from clusters. The training labels name them; nothing else here looks at those."""
-        train, test = self._refine(self._cluster(graph, seed), seed)
+        train, test = self.refined_clusters(graph, seed)
         return {"self_labelled": test[:, self._names(train.argmax(1))]}
+
+    def named(self, chosen: torch.Tensor, graph: "csr_array", seed: int) -> dict[str, torch.Tensor]:
+        """The clusters of `self_labelled`, named by the labelled images alone."""
+        train, test = self.refined_clusters(graph, seed)
+        return {"named": test[:, self._names(train[chosen], chosen)]}
+
+    def refined_clusters(self, graph: "csr_array", seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the training and test probabilities of `refined` from clusters; computed once for a seed."""
+        if seed not in self._refined_clusters:
+            self._refined_clusters[seed] = self._refine(self._cluster(graph, seed), seed)
+        return self._refined_clusters[seed]
 
     def _refine(self, spread, seed):
         """Return the training and test probabilities of self-training in which all spread labels spread."""
@@ -309,9 +321,9 @@ class FewLabels:
         assigned = head(f.train).argmax(1).cpu().numpy()
         return spread_clusters(assigned, graph, f.train.device, f.classes)
 
-    def _names(self, clusters):
-        """Return the cluster of each class, matched on the training labels."""
-        labels = self.features.train_labels.cpu().numpy()
+    def _names(self, clusters, chosen=slice(None)):
+        """Return the cluster of each class, matched on the labels of the chosen training images."""
+        labels = self.features.train_labels[chosen].cpu().numpy()
         names = match_clusters(clusters.cpu().numpy(), labels, self.features.classes)
         return torch.from_numpy(names).argsort()
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 OWN_SOURCES = ("pixels", "supcon")
 # What can be done with features, by the name of the output in FewLabels.
 ON_FEATURES = ("knn", "linear")
-ON_ENCODER = (*ON_FEATURES, "finetuned", "spread", "self_trained", "refined", "consistent")
+ON_ENCODER = (*ON_FEATURES, "finetuned", "spread", "self_trained", "refined", "named", "consistent")
 # Without any label; a "draw" is a training with another seed.
 UNLABELLED = ("clusters", "self_labelled")
 # Trained from scratch on the labelled images alone, without and with augmentation. The latter is that of
@@ -87,7 +87,7 @@ class Study:
 
     data: (training, scored) ImageSets. splits: (training, validation) indices; all training images at the
     former are the pool, labelled or not, and the latter are left out. encoders: {name: pre-trained encoder}.
-    times: {"<encoder>-<part>_seconds": time}, of what all draws share: features, graph and neighbours.
+    times: {"<encoder>-<part>_seconds": time}, of what is shared: features, graph, neighbours, clusters.
     """
 
     def __init__(
@@ -123,14 +123,18 @@ class Study:
             "spread": lambda: scorer.spread(chosen, graph),
             "self_trained": lambda: scorer.self_trained(chosen, graph, seed),
             "refined": lambda: scorer.refined(chosen, graph, seed),
+            "named": lambda: scorer.named(chosen, graph, seed),
             "consistent": lambda: scorer.consistent(encoder, chosen, graph, seed),
             "clusters": lambda: scorer.clusters(graph, seed),
             "self_labelled": lambda: scorer.self_labelled(graph, seed),
         }.get(what, lambda: scorer.frozen(chosen))
         return run()[what]
 
-    def prepare(self, method: str) -> float:
-        """Compute what all draws of a method share, unless it is there; return the seconds that it took."""
+    def prepare(self, method: str, seed: int) -> float:
+        """Compute what all draws of a method share, unless it is there; return the seconds that it took.
+
+        What only the numbers of labels of one draw share, the clusters of its seed, counts, too.
+        """
         source, _, what = method.rpartition("-")
         if not uses_unlabelled(method):
             return 0.0
@@ -139,6 +143,9 @@ class Study:
             parts["graph"] = lambda: self._add_graph(source)
         if what in ("spread", "clusters"):
             parts["neighbours"] = lambda: self.scorers[source].test_neighbours
+        if what in ("self_labelled", "named"):
+            clustered = f"clusters-{seed}"
+            parts[clustered] = lambda: self.scorers[source].refined_clusters(self.graphs[source], seed)
         for part, compute in parts.items():
             if f"{source}-{part}_seconds" not in self.times:
                 with stopwatch(self.times, f"{source}-{part}"):
