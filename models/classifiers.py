@@ -96,7 +96,7 @@ def fast() -> EncoderParts:
 
 
 def wide() -> EncoderParts:
-    """The most accurate: a small residual network on a 14x14 grid with global max and mean pooling."""
+    """A small residual network on a 14x14 grid with global max and mean pooling."""
     encoder = nn.Sequential(
         conv(1, 32, kernel=5, stride=2),
         conv(32, 64),
