@@ -77,11 +77,13 @@ def drawn(row: Row) -> dict:
 
 
 def classifier_pictures(rows: list[Row]) -> Pictures:
-    """Return test error against training time, of the rows that have all labels."""
-    chosen = [row for row in rows if not row.result.arguments.get("labels_per_class")]
+    """Return test error against training time with all labels: of each model the row with most trainings."""
+    most: dict[str, Row] = {}
+    for row in (row for row in rows if not row.result.arguments.get("labels_per_class")):
+        most[row.method] = max(most.get(row.method, row), row, key=lambda row: len(row.number.values))
     data = [
         {**drawn(row), "label": row.label, "seconds": row.time.seconds, "bound": row.time.bound}
-        for row in chosen
+        for row in most.values()
     ]
     return {"comparison.png": Picture(plots.error_against_time, data)} if data else {}
 

@@ -68,6 +68,10 @@ def test_error_against_time_leaves_out_rows_with_few_labels():
     found = classifier_pictures([row(model="wide"), row("few", model="cnn", labels_per_class=10)])
     (data,) = found["comparison.png"].data
     assert (data["label"], data["seconds"], data["bound"]) == ("wide", 60.0, True)
+    more = row("wide", model="wide")
+    more = more._replace(number=more.number._replace(values=[0.9] * 5), spec=RowSpec(label="five"))
+    found = classifier_pictures([row(model="wide"), more, row("shifts", model="wide")])
+    assert [data["label"] for data in found["comparison.png"].data] == ["five"]
     assert classifier_pictures([]) == {}
 
 
