@@ -238,7 +238,7 @@ def quick(monkeypatch):
     """One epoch of each training, and L-BFGS without its line search, which runs on the host."""
     for name in ("FINETUNE", "DISTIL", "CONSISTENCY"):
         monkeypatch.setattr(few_labels, name, getattr(few_labels, name) | {"epochs": 1})
-    monkeypatch.setattr(study, "SUPCON_EPOCHS", 1)
+    monkeypatch.setattr(study, "SUPCON", study.SUPCON | {"epochs": 1})
     monkeypatch.setattr(torch.optim.LBFGS, "step", lambda optimizer, closure: closure())
 
 
