@@ -154,13 +154,14 @@ from utils.training import fit
 
 save = fit.Training.end_epoch
 
-def end_epoch(self, values):
-    save(self, values)
+def end_epoch(self, values, seconds):
+    line = save(self, values, seconds)
     if os.environ["RANK"] == "1" and self.epoch == 2 and not os.path.exists({mark!r}):
         open({mark!r}, "w").close()
         if {how!r} == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         raise UserError("rank 1 has met a fault")
+    return line
 
 fit.Training.end_epoch = end_epoch
 if __name__ == "__main__":

@@ -3,9 +3,8 @@
 import copy
 import functools
 from collections.abc import Callable
-from dataclasses import fields
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -87,11 +86,9 @@ def train_classifier(
 
 
 def fit_config(recipe: dict, options: EncoderOptions) -> FitConfig:
-    """Return the settings of a silent training by a recipe, whose other keys are left out."""
-    names = {field.name for field in fields(FitConfig)}
-    chosen: dict[str, Any] = {key: value for key, value in recipe.items() if key in names}
+    """Return the settings of a silent training by a recipe; its schedule is one-cycle unless it names one."""
     how = {"precision": options.precision, "compile": options.compile, "max_steps": options.max_steps}
-    return FitConfig(**{"schedule": "one-cycle", **chosen, **how}, quiet=True)
+    return FitConfig.from_values({"schedule": "one-cycle", **recipe, **how, "quiet": True})
 
 
 def finetune(
@@ -300,7 +297,7 @@ class FewLabels:
         return {"named": test[:, self._names(train[chosen], chosen)]}
 
     def refined_clusters(self, graph: "csr_array", seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the training and test probabilities of `refined` from clusters; computed once for a seed."""
+        """Refine the clusters of a seed, once; return training and test probabilities (N, classes)."""
         if seed not in self._refined_clusters:
             self._refined_clusters[seed] = self._refine(self._cluster(graph, seed), seed)
         return self._refined_clusters[seed]

@@ -38,10 +38,14 @@ class FitConfig:
 
         --dry-run means one step per epoch.
         """
+        given = {key: value for key, value in vars(args).items() if value is not None}
+        return cls.from_values({**(recipe or {}), **given, "max_steps": 1 if args.dry_run else None})
+
+    @classmethod
+    def from_values(cls, values: dict) -> "FitConfig":
+        """Take the fields from a dict, which may hold more."""
         names = {field.name for field in fields(cls)}
-        given = {key: value for key, value in vars(args).items() if key in names and value is not None}
-        defaults = {key: value for key, value in (recipe or {}).items() if key in names}
-        return cls(**{**defaults, **given}, max_steps=1 if args.dry_run else None)
+        return cls(**{key: value for key, value in values.items() if key in names})
 
     @property
     def needs_validation(self) -> bool:

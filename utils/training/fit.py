@@ -84,12 +84,9 @@ def fit(
             values = training.train_epoch(step, batches, steps, bar)
             if validate:
                 metrics = validate(training.averaged or model, training.epoch)
-                values.update(metrics)
-                training.check_finite(values)
+                values = training.check_finite({**values, **metrics})
                 validated = "".join(f", {key} {value:.4f}" for key, value in metrics.items()) or validated
-            training.end_epoch(values)
-            training.seconds = time.perf_counter() - start
-            values = {"epoch": training.epoch, **values, "seconds": round(training.seconds, 3)}
+            values = training.end_epoch(values, time.perf_counter() - start)
             if run and tracker:
                 run.log(**values, **training.within_epoch)
                 run.save_checkpoint(training.state())
@@ -98,13 +95,7 @@ def fit(
                 print(_line(values, config.epochs), flush=True)
     if tracker:
         tracker.close()
-    best_epoch, weights = training.best["epoch"], training.best["weights"]
-    model.load_state_dict(weights or training.last_weights())
-    return {
-        "epochs": training.epoch,
-        "best_epoch": best_epoch if weights else training.epoch,
-        "train_seconds": round(training.seconds, 3),
-    }
+    return training.finish()
 
 
 def step_means(
@@ -211,18 +202,22 @@ class Training:
         if bad:
             self._fail(f"the loss is {losses[bad[0]]} at step {self.step - len(losses) + bad[0] + 1}")
 
-    def check_finite(self, values: dict[str, float]) -> None:
-        """Raise UserError for a metric of the epoch that is not finite."""
+    def check_finite(self, values: dict[str, float]) -> dict[str, float]:
+        """Return the metrics of the epoch; UserError for one that is not finite."""
         for key, value in values.items():
             if not math.isfinite(value):
                 self._fail(f"{key} is {value}")
+        return values
 
     def _fail(self, what: str) -> NoReturn:
         kept = f"; the checkpoint of epoch {self.epoch - 1} is kept" if self.epoch > 1 else ""
         raise UserError(f"{what} (epoch {self.epoch}){kept}; try a lower --lr or --precision fp32")
 
-    def end_epoch(self, values: dict[str, float]) -> None:
-        """Choose the best weights, move a schedule that goes by epochs, decide on an early stop."""
+    def end_epoch(self, values: dict[str, float], seconds: float) -> dict[str, float]:
+        """Choose the best weights, move a schedule that goes by epochs, decide on an early stop.
+
+        values: metrics of the epoch. seconds: of the training so far. Returns its line of the history.
+        """
         loss = values.get(self.criterion)
         if loss is not None and loss < self.best["loss"] + self.tolerance:
             lowest, weights = min(loss, self.best["loss"]), copy.deepcopy(self.last_weights())
@@ -231,6 +226,18 @@ class Training:
             self.schedule.step(*([loss] if self.config.schedule == "plateau" else []))
         patience = self.config.patience
         self.stopped = bool(patience) and self.epoch - self.best["epoch"] >= patience
+        self.seconds = seconds
+        return {"epoch": self.epoch, **values, "seconds": round(seconds, 3)}
+
+    def finish(self) -> dict:
+        """Give the model its best weights; return the facts of the training."""
+        best_epoch, weights = self.best["epoch"], self.best["weights"]
+        self.model.load_state_dict(weights or self.last_weights())
+        return {
+            "epochs": self.epoch,
+            "best_epoch": best_epoch if weights else self.epoch,
+            "train_seconds": round(self.seconds, 3),
+        }
 
     def last_weights(self) -> dict:
         return (self.averaged or self.model).state_dict()
