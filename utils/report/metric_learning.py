@@ -109,10 +109,7 @@ def losses_section(page: Page) -> str:
 def training_data_section(page: Page) -> str:
     """Return the accuracy against the number of digits trained on, and against images of three digits."""
     parts = []
-    for experiment in page.found.experiments:
-        sweep = page.found.sweeps.get(experiment.folder)
-        if sweep is None or experiment.script != page.script:
-            continue
+    for experiment, sweep in page.sweeps:
         lines = [
             [
                 *(f"{cell.arguments[key]:,}" for key in ("digits", "images")),

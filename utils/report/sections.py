@@ -41,6 +41,9 @@ BOUND = "≤: an upper bound, because the machine did other work, too"
 PARTIAL = "evaluation: its time was not taken"
 
 
+Sweeps = list[tuple[Experiment, Result]]
+
+
 class Page(NamedTuple):
     """What the sections of one script's page are made of.
 
@@ -56,6 +59,13 @@ class Page(NamedTuple):
 
     def of_section(self, name: str) -> list[Row]:
         return [row for row in self.rows if row.experiment.section == name]
+
+    @property
+    def sweeps(self) -> Sweeps:
+        """The sweeps of the script, in the order of experiments.json."""
+        found = self.found.sweeps
+        own = (experiment for experiment in self.found.experiments if experiment.script == self.script)
+        return [(experiment, found[experiment.folder]) for experiment in own if experiment.folder in found]
 
 
 def results_section(page: Page) -> str:
@@ -152,11 +162,7 @@ def runs_section(page: Page) -> str:
         if not row.spec.cell:
             first.setdefault(row.result.key, row)
     parts = [run_part(row, page.found.attempt(page.details, row)) for row in first.values()]
-    parts += [
-        sweep_runs(experiment, page.found.sweeps[experiment.folder])
-        for experiment in page.found.experiments
-        if experiment.script == page.script and experiment.folder in page.found.sweeps
-    ]
+    parts += [sweep_runs(*one) for one in page.sweeps]
     return "\n\n".join(parts) or EMPTY
 
 

@@ -5,7 +5,7 @@ from utils.metrics.selection import COMBINATIONS, found_combinations
 from utils.plots.ensemble import LABELS as COMBINATION_LABELS
 from utils.plots.mil import SHORTCUT_TESTS
 from utils.report.rows import Row, cells, mark_legend, need, reference_link, reference_value
-from utils.report.sections import EMPTY, Page, sentence
+from utils.report.sections import EMPTY, Page, Sweeps, sentence
 from utils.report.tables import number, number_text, percent, table, value_text
 from utils.report.times import number_time
 from utils.runs.results import Collection, Experiment, Result
@@ -93,15 +93,12 @@ def points(difference: float) -> str:
 
 # --- Multiple instance learning ---
 
-Sweeps = list[tuple[Experiment, Result]]
-
 
 def sweeps_section(page: Page) -> str:
     """Return a table of methods by training bags for every kind of bags that was swept."""
     groups: dict[tuple, Sweeps] = {}
-    for experiment in page.found.experiments:
-        sweep = page.found.sweeps.get(experiment.folder)
-        if sweep and experiment.script == page.script and sweep.arguments["builder"] != "shortcut":
+    for experiment, sweep in page.sweeps:
+        if sweep.arguments["builder"] != "shortcut":
             kind = (sweep.arguments[key] for key in ("target", "builder", "mean_length", "std_length"))
             groups.setdefault(tuple(kind), []).append((experiment, sweep))
     return "\n\n".join(sweep_part(page.found, *group) for group in groups.items()) or EMPTY
@@ -125,13 +122,8 @@ def found_digits_section(page: Page) -> str:
 
 def shortcut_section(page: Page) -> str:
     """Return a table of methods by test bags for every sweep of the builder shortcut."""
-    sweeps = [
-        (experiment, sweep)
-        for experiment in page.found.experiments
-        if (sweep := page.found.sweeps.get(experiment.folder))
-        and sweep.arguments.get("builder") == "shortcut"
-    ]
-    return "\n\n".join(shortcut_part(*one) for one in sweeps) or EMPTY
+    parts = [shortcut_part(*one) for one in page.sweeps if one[1].arguments["builder"] == "shortcut"]
+    return "\n\n".join(parts) or EMPTY
 
 
 def shortcut_part(experiment: Experiment, sweep: Result) -> str:
@@ -201,11 +193,17 @@ def sweep_notes(sweeps: Sweeps) -> list[str]:
     notes = ["last epoch: without validation bags"] if 0 in val else []
     notes += [f"the epoch is chosen on {count} validation bags" for count in val if count]
     notes += [f"recipe: {batch} bags a step, {bags:,} an epoch" for batch, bags in recipes]
-    for experiment, sweep in sweeps:
-        done, wanted = sweep.metrics["trainings"]
-        if done < wanted:
-            notes.append(f"{experiment.name} is not finished: {done} of {wanted} trainings")
-    return notes
+    return notes + unfinished(sweeps)
+
+
+def unfinished(sweeps: Sweeps) -> list[str]:
+    """Return a note for every sweep that has trainings left to do."""
+    counts = [(experiment.name, *sweep.metrics["trainings"]) for experiment, sweep in sweeps]
+    return [
+        f"{name} is not finished: {done} of {wanted} trainings"
+        for name, done, wanted in counts
+        if done < wanted
+    ]
 
 
 # --- Few labels ---
@@ -215,23 +213,12 @@ FEW_LABELS = 100  # of the table with the worst draws
 
 def study_section(page: Page) -> str:
     """Return methods by numbers of labels, with n, and for 100 labels also the worst draw and the time."""
-    sweeps = [
-        (experiment, page.found.sweeps[experiment.folder])
-        for experiment in page.found.experiments
-        if experiment.script == page.script and experiment.folder in page.found.sweeps
-    ]
-    made = largest_cells([cell for _, sweep in sweeps for cell in cells(sweep)])
+    made = largest_cells([cell for _, sweep in page.sweeps for cell in cells(sweep)])
     if not made:
         return EMPTY
-    unfinished = [
-        f"{experiment.name} is not finished: {done} of {wanted} trainings"
-        for experiment, sweep in sweeps
-        for done, wanted in [sweep.metrics["trainings"]]
-        if done < wanted
-    ]
     parts = [
         labels_table(made),
-        sentence(["test accuracy, mean ± SD over draws of the labels (n)", *unfinished]),
+        sentence(["test accuracy, mean ± SD over draws of the labels (n)", *unfinished(page.sweeps)]),
         f"With {FEW_LABELS} labels, draw by draw:",
         draws_table(page.found, [cell for cell in made if cell.arguments["labels"] == FEW_LABELS]),
     ]
