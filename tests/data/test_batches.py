@@ -139,7 +139,7 @@ def test_the_ranks_together_see_what_one_process_sees(few, name, world):
         torch.testing.assert_close(torch.cat([piece[0] for piece in pieces]), x, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("world", "count"), [(1, 4), (2, 3), (3, 3)])
+@pytest.mark.parametrize(("world", "count"), [(1, 4), (2, 3), (3, 3), (4, 3)])
 def test_a_last_batch_with_less_than_two_images_for_every_rank_is_dropped(world, count):
     # 23 images in batches of 7: the last batch has 2.
     for rank in range(world):

@@ -25,6 +25,14 @@ def test_clusters_are_named_so_that_most_labels_are_right():
     assert sorted(names) == list(range(10))
 
 
+def test_probabilities_of_clusters_break_ties_between_few_labels():
+    """Both labelled images are in cluster 0, and the second leans to cluster 1 more than the first."""
+    for first, second in ((0.9, 0.6), (0.6, 0.9)):
+        p = np.array([[first, 1 - first], [second, 1 - second]])
+        assert match_clusters(p.argmax(1), np.array([0, 1]), 2).tolist() in ([0, 1], [1, 0])
+        assert match_clusters(p, np.array([0, 1]), 2).tolist() == ([0, 1] if first > second else [1, 0])
+
+
 def test_clustering_of_ten_clear_blobs_is_perfect():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(200) % 10
