@@ -43,8 +43,8 @@ from utils.cli import (
 from utils.errors import UserError
 from utils.evaluation.library import evaluate_library
 from utils.metrics.selection import (
-    CHOICELESS,
     COMBINATIONS,
+    FIXED,
     METRICS,
     average,
     best_single,
@@ -169,10 +169,8 @@ def read_pool(args: Namespace, folders: list[Path]) -> Library:
         raise UserError(
             f"an ensemble has at least 2 members, found {count} in {', '.join(map(str, folders))}"
         )
-    if not pool.validated and args.combine not in CHOICELESS:
-        raise UserError(
-            f"the members have no validation images to choose on: --combine {', '.join(CHOICELESS)}"
-        )
+    if not pool.validated and args.combine not in FIXED:
+        raise UserError(f"the members have no validation images to choose on: --combine {', '.join(FIXED)}")
     if args.members and args.sources and (args.members > count or args.runs > 1 and args.members == count):
         raise UserError(f"cannot draw {args.runs} libraries of {args.members} from a pool of {count} members")
     return pool

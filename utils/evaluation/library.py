@@ -11,7 +11,7 @@ from utils.metrics.classification import (
     score,
     surprise,
 )
-from utils.metrics.selection import CHOICELESS, COMBINATIONS, choose, combine, oracle
+from utils.metrics.selection import COMBINATIONS, FIXED, choose, combine, oracle
 from utils.runs.folder import RunFolder
 from utils.runs.library import Library
 
@@ -21,12 +21,12 @@ def evaluate_library(library: Library, headline: str, job: dict, part: RunFolder
 
     headline: one of COMBINATIONS, whose probabilities are saved in `part` and whose metrics get the plain
     names; those of the others start with the name of the combination. Without validation images only those
-    of CHOICELESS are there, and nothing is calibrated.
+    of FIXED are scored, and nothing is calibrated.
     """
     weights = choose(library.calibrated(), library.val_y, job["seed"])
     combined = {
         name: (combine(name, library.val_p, weights), combine(name, library.test_p, weights))
-        for name in (COMBINATIONS if library.validated else CHOICELESS)
+        for name in (COMBINATIONS if library.validated else FIXED)
     }
     val_y, test_y = library.val_y, library.test_y
     val_p, test_p = combined[headline]

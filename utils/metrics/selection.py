@@ -17,8 +17,8 @@ CHUNK = 16
 
 # The combinations that `combine` knows, in the order of the tables.
 COMBINATIONS = ("best_single", "average", "log_average", "vote", "greedy_loss", "greedy_accuracy", "bagged")
-# Those that choose nothing and so need no validation images.
-CHOICELESS = ("average", "log_average", "vote")
+# The fixed ones: they learn nothing and so need no validation images.
+FIXED = ("average", "log_average", "vote")
 METRICS = ("loss", "accuracy")
 
 
