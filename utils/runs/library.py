@@ -152,7 +152,7 @@ def no_validation(test_p: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def check_predictions(arrays: dict[str, np.ndarray], where: Path | str) -> None:
-    """Raise UserError unless predictions are complete, valid, and as many as their labels and indices."""
+    """Raise UserError unless predictions are valid, and as many as their labels and indices."""
 
     def fault(name, expected):
         found = arrays[name]
