@@ -46,7 +46,7 @@ def overview(data: dict, path: Path, text: str | None = None) -> None:
     notes = _interval_notes(rows)
     ax.set(ylim=(len(rows) - 0.4, -0.7), xscale="log")
     ax.set_xlabel("test error, or 1 − AUC (%, log scale)", size=9)
-    fig.supxlabel("; ".join([*notes, "◇ best comparable prior work"]), size=8, color=REFERENCE)
+    fig.supxlabel("; ".join([*notes, "◇ best prior work"]), size=8, color=REFERENCE)
     ax.margins(x=0.05)
     ax.set_yticks(range(len(rows)), [f"{row['task']}\n{row['label']}" for row in rows], size=8)
     ax.tick_params(axis="x", labelsize=9)
