@@ -1,0 +1,31 @@
+"""Every script computes, bit for bit, what it computed when tests/fingerprint.json was written."""
+
+import subprocess
+import sys
+
+import fingerprint
+import pytest
+from helpers import ROOT
+
+
+def test_every_script_computes_what_the_table_says():
+    done = subprocess.run([sys.executable, "tests/fingerprint.py"], cwd=ROOT, capture_output=True, text=True)
+    if "the table is from another machine" in done.stdout:
+        pytest.skip(f"{done.stdout.splitlines()[-1]}; compare with one written here at a trusted commit")
+    assert (done.returncode, done.stdout) == (0, "the same\n"), done.stdout + done.stderr
+
+
+def test_a_changed_and_a_missing_hash_are_named():
+    expected = {"cnn": {"weights": "a", "history": "b"}, "mil": {"weights": "c"}}
+    found = {"cnn": {"weights": "a", "history": "x"}, "moco": {"weights": "d"}}
+    assert fingerprint.differences(expected, found) == ["cnn: history", "mil: weights", "moco: weights"]
+
+
+def test_seconds_and_devices_are_not_compared():
+    record = {
+        "test_accuracy": 0.5,
+        "train_seconds": 1.0,
+        "runs": [{"seconds": 3, "seed": 0}],
+        "device": "cpu",
+    }
+    assert fingerprint.comparable(record) == {"runs": [{"seed": 0}], "test_accuracy": 0.5}
