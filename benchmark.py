@@ -45,11 +45,11 @@ from benchmarks.moco import moco
 from benchmarks.roofline import SIZES, roofline
 from benchmarks.simclr import simclr
 from benchmarks.triplet import triplet
+from report.results import FORMS, read_experiments, read_json
 from utils.arguments import Number, any_path
 from utils.cli import Parser, choice, command, command_line, resolve_device
 from utils.errors import UserError
 from utils.runs.folder import FORMAT, RunFolder, device_name, git_commit
-from utils.runs.results import FORMS, read_experiments, read_json
 
 BENCHMARKS = {f.__name__: f for f in (fast, augment, simclr, moco, mil, roofline, ensemble, triplet, layers)}
 # What is different on a GPU. Everywhere the clock is read when the GPU has finished, and ours trains in bf16.

@@ -23,13 +23,13 @@ import torch
 
 import train_mil
 from data import DataError, load
+from inference import ensemble_predictor, knn_predictor, load_predictor
+from inference.page import Page
+from inference.predictor import ENCODER, SYMBOLS
 from models import load_encoder
 from utils.arguments import Number, any_path
 from utils.cli import Parser, command
 from utils.errors import UserError
-from utils.inference import ensemble_predictor, knn_predictor, load_predictor
-from utils.inference.page import Page
-from utils.inference.predictor import ENCODER, SYMBOLS
 from utils.training.config import FitConfig
 
 HOST = "127.0.0.1"

@@ -25,6 +25,20 @@ import numpy as np
 
 import train_cnn
 from data import ImageSet
+from evaluation.ensemble.evaluate import evaluate_library
+from evaluation.ensemble.library import Library, member_history, read_library
+from evaluation.ensemble.selection import (
+    COMBINATIONS,
+    FIXED,
+    METRICS,
+    average,
+    best_single,
+    error_overlap,
+    found_combinations,
+    greedy,
+    growth,
+    oracle,
+)
 from models import ENCODERS
 from utils import distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, name_list
@@ -41,28 +55,14 @@ from utils.cli import (
     shared_flags,
 )
 from utils.errors import UserError
-from utils.evaluation.library import evaluate_library
-from utils.metrics.selection import (
-    COMBINATIONS,
-    FIXED,
-    METRICS,
-    average,
-    best_single,
-    error_overlap,
-    found_combinations,
-    greedy,
-    growth,
-    oracle,
-)
-from utils.plots import classification as plots
+from utils.plots import cnn as plots
 from utils.plots import ensemble as ensemble_plots
 from utils.runs import tracking
 from utils.runs.folder import RunFolder
-from utils.runs.library import Library, member_history, read_library
 from utils.runs.opening import open_run
 from utils.runs.repeat import repeat, share_out
 from utils.training.config import COLUMNS, RECIPES
-from utils.training.members import MODES, choose_images, member_config, train_unit, training_units
+from utils.training.ensemble import MODES, choose_images, member_config, train_unit, training_units
 
 MEMBERS, VAL_FRACTION = 10, 0.1
 MOST_TRAININGS = 10_000

@@ -32,11 +32,11 @@ import numpy as np
 
 from data import DataError, load
 from data.drawing import PICTURES, Drawing, open_picture
+from inference import Answer, Predictor, ensemble_predictor, knn_predictor, load_predictor
+from inference.predictor import CLASSIFIER, ENCODER, best_file
 from utils.arguments import any_path, dataset
 from utils.cli import Parser, choice, command, resolve_device
 from utils.errors import UserError
-from utils.inference import Answer, Predictor, ensemble_predictor, knn_predictor, load_predictor
-from utils.inference.predictor import CLASSIFIER, ENCODER, best_file
 
 # Pictures that are opened, prepared and predicted together.
 BATCH = 1000
@@ -246,7 +246,7 @@ def choose_predictor(args: Namespace) -> Predictor:
 
 def export(args: Namespace) -> None:
     """Write a classifier, an encoder or a MIL network for other programs."""
-    from utils.inference.export import export_model, read_any  # here, because few need it
+    from inference.export import export_model, read_any  # here, because few need it
 
     source, path = best_file(Path(args.model or CLASSIFIER)), Path(args.export)
     try:

@@ -16,10 +16,10 @@ from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while P
 import sys
 from pathlib import Path
 
+from report.pages import is_fresh, render, write
+from report.results import read_collection
 from utils.arguments import any_path
 from utils.cli import Parser, command
-from utils.report.pages import is_fresh, render, write
-from utils.runs.results import read_collection
 
 
 def make_parser() -> Parser:

@@ -19,12 +19,12 @@ from argparse import Namespace
 from pathlib import Path
 
 import report
+from report.front import experiment_time
+from report.results import Collection, Experiment, read_collection, read_experiments
+from report.times import Time, total
 from utils.arguments import any_path
 from utils.cli import Parser, command
 from utils.errors import UserError
-from utils.report.front import experiment_time
-from utils.report.times import Time, total
-from utils.runs.results import Collection, Experiment, read_collection, read_experiments
 
 GRACE = 10  # seconds that a stopped training has to end
 

@@ -4,9 +4,9 @@
     python robustness.py --models lenet=results/cnn/lenet ten_lenet=results/ensemble/lenet-10
     python robustness.py --models cnn=results/cnn/cnn --images 1000 --trainings 1
 
-Nine corruptions at five strengths, see data/corruptions.py, in the manner of MNIST-C. A model is a file, or
-the folder of a run with its weights: a classifier, an ensemble, or an encoder, which gets a linear probe on
-all training images. Nothing else is trained, and nothing is chosen. Results go to
+Nine corruptions at five strengths, see data/robustness/corruptions.py, in the manner of MNIST-C. A model is a
+file, or the folder of a run with its weights: a classifier, an ensemble, or an encoder, which gets a linear
+probe on all training images. Nothing else is trained, and nothing is chosen. Results go to
 results/robustness/<name>/: metrics.json, predictions.npz of the clean images, and figures.
 """
 
@@ -20,13 +20,9 @@ import numpy as np
 import torch
 
 from data import ImageSet, split
-from data.corruptions import CORRUPTIONS, LEVELS, corrupt
-from data.label_errors import LABEL_ERRORS
-from utils import distributed
-from utils.arguments import Number, named_path
-from utils.cli import Parser, command, command_line, load_data, resolve_machine, shared_flags
-from utils.errors import UserError
-from utils.evaluation.robustness import (
+from data.robustness.corruptions import CORRUPTIONS, LEVELS, corrupt
+from data.robustness.label_errors import LABEL_ERRORS
+from evaluation.robustness.evaluate import (
     Verdicts,
     has_reviews,
     judge_labels,
@@ -34,7 +30,11 @@ from utils.evaluation.robustness import (
     robustness_record,
     score_models,
 )
-from utils.inference.scorers import Score, load_scorers
+from inference.scorers import Score, load_scorers
+from utils import distributed
+from utils.arguments import Number, named_path
+from utils.cli import Parser, command, command_line, load_data, resolve_machine, shared_flags
+from utils.errors import UserError
 from utils.plots import robustness as plots
 from utils.runs.folder import RunFolder
 from utils.runs.opening import open_run

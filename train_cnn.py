@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from data import ImageSet, few_labels, folds, split
+from evaluation.cnn import confusion
 from models import ENCODERS, create, read_model
 from utils import distributed
 from utils.arguments import Number
@@ -36,13 +37,12 @@ from utils.cli import (
     resolve_machine,
     shared_flags,
 )
-from utils.metrics.classification import confusion
-from utils.plots import classification as plots
+from utils.plots import cnn as plots
 from utils.runs import tracking
 from utils.runs.folder import RunFolder
 from utils.runs.opening import open_run
 from utils.runs.repeat import jobs, parts, repeat
-from utils.training.classifier import (
+from utils.training.cnn import (
     ClassifierConfig,
     classifier_batches,
     predict_and_score,

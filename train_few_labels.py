@@ -22,6 +22,15 @@ import torch
 from torch import nn
 
 from data import ImageSet, few_labels, split
+from evaluation.contrastive.options import EncoderOptions, stopwatch
+from evaluation.few_labels.study import (
+    OWN_SOURCES,
+    JoinedEncoders,
+    Study,
+    method_names,
+    needs_labels,
+    uses_unlabelled,
+)
 from models import load_encoder
 from utils import distributed
 from utils.arguments import Number, named_path, number_list
@@ -35,15 +44,6 @@ from utils.cli import (
     shared_flags,
 )
 from utils.errors import UserError
-from utils.evaluation.options import EncoderOptions, stopwatch
-from utils.evaluation.study import (
-    OWN_SOURCES,
-    JoinedEncoders,
-    Study,
-    method_names,
-    needs_labels,
-    uses_unlabelled,
-)
 from utils.plots import few_labels as plots
 from utils.runs.folder import RunFolder
 from utils.runs.opening import open_run

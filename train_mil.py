@@ -32,10 +32,18 @@ from dataclasses import replace
 
 import torch
 
-from data import POLICIES, ImageSet, split
-from data.bags import BUILDERS, BagLoader, Bags, build, build_shortcut, statistics
+from data import POLICIES, Data, ImageSet, split
+from data.mil import BUILDERS, BagLoader, Bags, build, build_shortcut, statistics
+from evaluation.mil import (
+    area_scores,
+    evaluate_bags,
+    roc_points,
+    save_bag_predictions,
+    validate_bags,
+)
 from models import load_encoder
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil, mil_loss
+from report.results import published_bags
 from utils import distributed
 from utils.arguments import Number, any_path, number_list
 from utils.cli import (
@@ -51,20 +59,12 @@ from utils.cli import (
     shared_flags,
 )
 from utils.errors import UserError
-from utils.evaluation.mil import (
-    area_scores,
-    evaluate_bags,
-    roc_points,
-    save_bag_predictions,
-    validate_bags,
-)
-from utils.plots import classification as plots
+from utils.plots import cnn as plots
 from utils.plots import mil as mil_plots
 from utils.runs import tracking
 from utils.runs.folder import RunFolder
 from utils.runs.opening import open_run
 from utils.runs.repeat import jobs, parts, repeat
-from utils.runs.results import published_bags
 from utils.runs.sweep import collect
 from utils.training.config import FitConfig
 from utils.training.fit import Step, fit
@@ -92,10 +92,8 @@ SWEEP_BAGS = "50,100,150,200,500"
 MOST_BAGS = 10_000
 # The published metrics in the figure hold only for these bags.
 PUBLISHED_BAGS = {"target": 9, "mean_length": 10, "std_length": 2, "builder": "balanced"}
-# Which test bags carry the shortcut, see data.bags.CARRIERS, by the name of their metric.
+# Which test bags carry the shortcut, see data.mil.CARRIERS, by the name of their metric.
 SHORTCUT_TESTS = {"clean": "none", "both": "both", "poisoned": "positive"}
-
-Data = tuple[ImageSet, ImageSet]
 
 
 def make_parser() -> Parser:

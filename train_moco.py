@@ -21,6 +21,16 @@ import torch
 from torch import nn
 
 from data import ImageSet, split
+from evaluation.contrastive.encoder import (
+    draw_encoder,
+    draw_views,
+    evaluate_encoder,
+    report_encoder,
+    save_encoder,
+    save_predictions,
+    watch_knn,
+)
+from evaluation.contrastive.options import EncoderOptions
 from models import MoCo, across, contrastive_metrics, create, info_nce
 from models.contrastive import HEADS
 from utils import distributed
@@ -39,24 +49,14 @@ from utils.cli import (
     shared_flags,
     view_flags,
 )
-from utils.evaluation.encoder import (
-    draw_encoder,
-    draw_views,
-    evaluate_encoder,
-    report_encoder,
-    save_encoder,
-    save_predictions,
-    watch_knn,
-)
-from utils.evaluation.options import EncoderOptions
 from utils.plots.moco import moco_curves
 from utils.runs import tracking
 from utils.runs.folder import RunFolder
 from utils.runs.opening import open_run
 from utils.runs.repeat import parts, repeat
 from utils.training.config import FitConfig
+from utils.training.contrastive import make_views
 from utils.training.fit import Step, fit
-from utils.training.views import make_views
 
 # MoCo v2's head, stronger views and cosine schedule, with a warm-up; momentum, temperature and schedule were
 # compared on validation images, with the encoder `fast`.

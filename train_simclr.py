@@ -22,6 +22,16 @@ import torch
 from torch import nn
 
 from data import ImageSet, split
+from evaluation.contrastive.encoder import (
+    draw_encoder,
+    draw_views,
+    evaluate_encoder,
+    report_encoder,
+    save_encoder,
+    save_predictions,
+    watch_knn,
+)
+from evaluation.contrastive.options import EncoderOptions
 from models import ContrastiveModel, contrastive_metrics, create, nt_xent, supcon
 from models.contrastive import HEADS
 from utils import distributed
@@ -40,24 +50,14 @@ from utils.cli import (
     shared_flags,
     view_flags,
 )
-from utils.evaluation.encoder import (
-    draw_encoder,
-    draw_views,
-    evaluate_encoder,
-    report_encoder,
-    save_encoder,
-    save_predictions,
-    watch_knn,
-)
-from utils.evaluation.options import EncoderOptions
-from utils.plots import representation as plots
+from utils.plots import contrastive as plots
 from utils.runs import tracking
 from utils.runs.folder import RunFolder
 from utils.runs.opening import open_run
 from utils.runs.repeat import parts, repeat
 from utils.training.config import FitConfig
+from utils.training.contrastive import make_views
 from utils.training.fit import Step, fit
-from utils.training.views import make_views
 
 # Everything that is a method's default, chosen on validation images.
 SIMCLR = {

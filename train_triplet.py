@@ -22,8 +22,17 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from data import ClassBatches, ImageSet, few_labels, hold_out, split, view_augment
-from data.glyphs import CLASS_AUGMENTS, class_batches
+from data import ClassBatches, Data, ImageSet, few_labels, hold_out, split, view_augment
+from data.triplet.glyphs import CLASS_AUGMENTS, class_batches
+from evaluation.contrastive.encoder import save_encoder
+from evaluation.triplet.retrieval import (
+    RetrievalOptions,
+    draw_retrieval,
+    draw_sweep,
+    evaluate_retrieval,
+    floor_scores,
+    watch_precision,
+)
 from models import ContrastiveModel, create, load_encoder, supcon
 from models.contrastive import HEADS
 from models.triplet import (
@@ -50,15 +59,6 @@ from utils.cli import (
     shared_flags,
     view_flags,
 )
-from utils.evaluation.encoder import save_encoder
-from utils.evaluation.retrieval import (
-    RetrievalOptions,
-    draw_retrieval,
-    draw_sweep,
-    evaluate_retrieval,
-    floor_scores,
-    watch_precision,
-)
 from utils.runs import tracking
 from utils.runs.folder import RunFolder
 from utils.runs.opening import open_run
@@ -67,10 +67,8 @@ from utils.runs.sweep import collect
 from utils.training.config import FitConfig
 from utils.training.fit import Step, fit
 
-Data = tuple[ImageSet, ImageSet]
-
-# Everything that is a recipe's default. "few" was tuned by the accuracy on printed letters, data/letters.py,
-# after training on 0, 1, 2; "all" by P@1 on validation images.
+# Everything that is a recipe's default. "few" was tuned by the accuracy on printed letters,
+# data/triplet/letters.py, after training on 0, 1, 2; "all" by P@1 on validation images.
 # fmt: off
 ALL = {
     "encoder": "cnn", "head": "none", "loss": "supcon", "temperature": 0.1,

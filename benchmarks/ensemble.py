@@ -16,14 +16,12 @@ import ensemble as script
 import train_cnn
 from benchmarks import measure
 from benchmarks.measure import alternate, clock, ratio, row, standard_dataset, standard_loader
-from data import ImageSet, load
+from data import Data, load
+from evaluation.ensemble.library import read_library
+from evaluation.ensemble.selection import METRICS, average, greedy
 from models import create
-from utils.metrics.selection import METRICS, average, greedy
-from utils.runs.library import read_library
 from utils.runs.opening import open_run
-from utils.training.members import choose_images, member_config, train_unit, training_units
-
-Data = tuple[ImageSet, ImageSet]
+from utils.training.ensemble import choose_images, member_config, train_unit, training_units
 
 # One network and as many epochs on both sides, no augmentation: the work is the same.
 FLAGS = ["--epochs", "1", "--augment", "none", "--plain-epochs", "0", "--ema", "0", "--label-smoothing", "0"]

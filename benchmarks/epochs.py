@@ -11,12 +11,10 @@ import train_cnn
 import train_mil
 import train_simclr
 from benchmarks.measure import digits, one_thread
-from data import ImageSet, load, split
+from data import Data, load, split
+from report.results import Experiment
 from utils.runs.folder import RunFolder, device_name, git_commit
-from utils.runs.results import Experiment
 from utils.training.config import FitConfig
-
-Data = tuple[ImageSet, ImageSet]
 
 # Epochs shorter than this many seconds are timed again, as the mean of several.
 SHORT, SEVERAL = 5, 10

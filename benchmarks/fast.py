@@ -25,14 +25,12 @@ from benchmarks.measure import (
     standard_loader,
     timed_training,
 )
-from data import ImageSet, load
+from data import Data, ImageSet, load
 from models import create
 from utils.runs.folder import RunFolder
-from utils.training.classifier import ClassifierConfig, classifier_batches
+from utils.training.cnn import ClassifierConfig, classifier_batches
 from utils.training.config import RECIPES
 from utils.training.fit import classification_step
-
-Data = tuple[ImageSet, ImageSet]
 
 STANDARD_BATCH, STANDARD_EPOCHS = 64, 14
 OUR_EPOCHS = (1, 2)

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader
 import train_mil
 from benchmarks.measure import alternate, clock, ratio, row, timed_training
 from data import ImageSet, load
-from data.bags import BagLoader, Bags
 from data.batches import prepare
+from data.mil import BagLoader, Bags
 from models.mil import create_mil
 from utils.training.config import FitConfig
 

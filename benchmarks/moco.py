@@ -24,7 +24,7 @@ from benchmarks.simclr import STANDARD_VIEWS, VIEWS, TwoViews, standard_views
 from data import BatchLoader, load
 from models import ContrastiveModel, MoCo, create
 from utils.training.config import FitConfig
-from utils.training.views import make_views
+from utils.training.contrastive import make_views
 
 STANDARD = (
     "the same networks with AdamW in float32, without shuffling, one parameter at a time in the momentum "

@@ -32,7 +32,7 @@ from benchmarks.measure import (
 from data import BatchLoader, load, view_augment
 from models import ContrastiveModel, create, nt_xent
 from utils.training.config import FitConfig
-from utils.training.views import make_views
+from utils.training.contrastive import make_views
 
 # torchvision has no fast elastic deformation of PIL images: both sides go without.
 VIEWS = "affine,blur"

@@ -3,7 +3,7 @@
 from data.augment import POLICIES, Augment
 from data.batches import BatchLoader, ClassBatches, SideBySide, generator, in_order
 from data.errors import DataError
-from data.images import DATASETS, ImageSet, check_classes, load
+from data.images import DATASETS, Data, ImageSet, check_classes, load
 from data.splits import bootstrap, few_labels, folds, hold_out, split
 from data.views import VIEW_PARTS, view_augment, view_batches
 
@@ -14,6 +14,7 @@ __all__ = [
     "Augment",
     "BatchLoader",
     "ClassBatches",
+    "Data",
     "DataError",
     "ImageSet",
     "SideBySide",

@@ -86,6 +86,9 @@ class ImageSet(NamedTuple):
         }
 
 
+Data = tuple[ImageSet, ImageSet]  # training and test images
+
+
 def load(
     name: str | Path, root: Path | str, device: torch.device | str = "cpu", verify: bool = True
 ) -> tuple[ImageSet, ImageSet]:

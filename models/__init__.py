@@ -1,7 +1,7 @@
 """What is learned: networks, heads, losses and their files. Knows no device, no flag and no script."""
 
 from models.checkpoint import CheckpointError, SavedModel, load_encoder, load_model, read_model, save_model
-from models.classifiers import ENCODERS, Classifier, create
+from models.cnn import ENCODERS, Classifier, create
 from models.contrastive import ContrastiveModel, contrastive_metrics, nt_xent, supcon
 from models.grouped import Fusion, stack, unstack
 from models.moco import MoCo, across, info_nce

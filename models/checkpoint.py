@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from models.classifiers import create
+from models.cnn import create
 from models.triplet import TRIPLET_ENCODERS
 
 FORMAT = 1
@@ -32,7 +32,7 @@ class SavedModel(NamedTuple):
 
     data: what it was trained on, {"dataset", "classes", "image_size", "mean", "std"}: name of the data set,
     class names, (height, width) in pixels, and the statistics of pixels in [0, 1] that normalise its input.
-    A classifier's has "calibration", see utils/training/classifier.py. Empty for files from before these
+    A classifier's has "calibration", see utils/training/cnn.py. Empty for files from before these
     facts were saved.
     """
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.classifiers import ENCODERS, EncoderParts, create
+from models.cnn import ENCODERS, EncoderParts, create
 from models.layers import Dropout
 
 BagLogits = tuple[torch.Tensor, torch.Tensor]  # logits (B, classes) and attention (B, N)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.classifiers import ENCODERS, EncoderParts
+from models.cnn import ENCODERS, EncoderParts
 
 MINERS = ("random", "batch-all", "batch-hard", "semi-hard")
 LOSSES = ("triplet", "contrastive", "supcon")

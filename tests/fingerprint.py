@@ -134,7 +134,8 @@ def run_digests(folder):
 
 def page_digests():
     """Hashes of every page as report.py renders it from the committed results."""
-    from report import read_collection, render
+    from report.pages import render
+    from report.results import read_collection
 
     os.chdir(ROOT)
     outputs = render(read_collection(Path("results")), Path("README.md"))
@@ -151,7 +152,8 @@ def compute(folder, only=()):
 
     import data.images
     import train_triplet
-    from utils.evaluation import clustering, few_labels
+    from evaluation.contrastive import clustering
+    from evaluation.few_labels import scorers as few_labels
 
     torch.set_num_threads(1)
     FigureCanvasAgg.draw = lambda self: self.get_renderer()  # an empty figure: pixels are not compared

@@ -1,6 +1,6 @@
 """What several test files need: where things are, small digit-like IDX files, one-line helpers."""
 
-import importlib
+import importlib.util
 import os
 import socket
 import struct
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from data.images import IDX_FILES
-from utils.evaluation import few_labels
+from evaluation.few_labels import scorers as few_labels
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -113,6 +113,14 @@ def shorten_evaluation(monkeypatch):
     for name in ("FINETUNE", "FINETUNE_ALL", "DISTIL"):
         monkeypatch.setattr(few_labels, name, getattr(few_labels, name) | {"epochs": 1})
     monkeypatch.setattr(few_labels, "FINETUNE_IMAGES", 64)
+
+
+def load_script(name):
+    """The module of a script, also where a package has the same name."""
+    spec = importlib.util.spec_from_file_location(f"{name}_script", ROOT / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def optional(*packages):

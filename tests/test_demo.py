@@ -14,7 +14,7 @@ from helpers import optional
 
 import demo
 from data import load
-from utils.inference.page import encode
+from inference.page import encode
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from helpers import without_seconds
 import ensemble
 import train_cnn
 from data import load, split
+from evaluation.cnn import cross_entropy
+from evaluation.ensemble.library import VALIDATION, read_library
+from evaluation.ensemble.selection import COMBINATIONS, average, choose, log_average
 from models import load_model
-from utils.metrics.classification import cross_entropy
-from utils.metrics.selection import COMBINATIONS, average, choose, log_average
 from utils.runs.folder import RunFolder, summarise
-from utils.runs.library import VALIDATION, read_library
-from utils.training.members import member_config
+from utils.training.ensemble import member_config
 
 FIGURES = {"combinations", "members", "selection", "weights", "size", "agreement", "mistakes"}
 

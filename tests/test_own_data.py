@@ -15,8 +15,9 @@ import train_mil
 import train_moco
 import train_simclr
 import train_triplet
+from evaluation.few_labels import scorers as few_labels
+from evaluation.triplet import retrieval
 from models import read_model
-from utils.evaluation import few_labels, retrieval
 
 SHAPES = ("circle", "line", "star")
 LETTERS = tuple(string.ascii_lowercase)

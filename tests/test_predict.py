@@ -15,10 +15,10 @@ import ensemble
 import predict
 import train_cnn
 from data import load
+from evaluation.cnn import scale
+from inference import Predictor, ensemble_predictor, load_predictor
+from inference.predictor import BUNDLED, Scores
 from models import create, read_model, save_model
-from utils.inference import Predictor, ensemble_predictor, load_predictor
-from utils.inference.predictor import BUNDLED, Scores
-from utils.metrics.classification import scale
 from utils.runs.folder import RunFolder
 
 DIGITS = load("mnist-5k", "")[1]

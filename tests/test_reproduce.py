@@ -4,7 +4,7 @@ import pytest
 from made_up import classifier_records, make_run, write_json
 
 import reproduce
-from utils.runs.results import Experiment
+from report.results import Experiment
 
 EXPERIMENTS = [
     {"name": "wide", "command": "python train_cnn.py --runs 3 --model wide"},

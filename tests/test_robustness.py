@@ -9,10 +9,10 @@ import torch
 from helpers import FACTS
 
 import robustness
-from data.corruptions import CORRUPTIONS, LEVELS
-from data.label_errors import LABEL_ERRORS
+from data.robustness.corruptions import CORRUPTIONS, LEVELS
+from data.robustness.label_errors import LABEL_ERRORS
+from evaluation.robustness.evaluate import judge_labels
 from models import create, save_model
-from utils.evaluation.robustness import judge_labels
 from utils.runs.folder import RunFolder
 
 

@@ -232,7 +232,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_prints_the_command_that_resumes(
         return predict(*args, **kwargs)
 
     predict = forward.predict
-    monkeypatch.setattr("utils.training.classifier.predict", interrupted)
+    monkeypatch.setattr("utils.training.cnn.predict", interrupted)
     given = flags(tiny_dir, tmp_path, "--seed", "3")
     with pytest.raises(SystemExit) as stop:
         train_cnn.main(given)

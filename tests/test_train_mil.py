@@ -11,9 +11,9 @@ from helpers import FACTS, no_network, run_two_ranks, without_seconds
 
 import train_mil
 from data import load
+from evaluation.mil import predict_bags
 from models import create, load_model, read_model, save_model
 from models.mil import POOLINGS, create_mil
-from utils.evaluation.mil import predict_bags
 from utils.runs.folder import RunFolder
 
 FILES = {

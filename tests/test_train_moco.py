@@ -10,8 +10,8 @@ from helpers import ROOT
 
 import train_moco
 from data import load, split
+from evaluation.few_labels import scorers as few_labels
 from models import load_encoder
-from utils.evaluation import few_labels
 from utils.runs.folder import RunFolder
 
 FILES = {

@@ -10,8 +10,8 @@ from helpers import FACTS, run_two_ranks, shorten_evaluation, without_seconds
 
 import train_simclr
 from data import load, split
+from evaluation.contrastive import encoder
 from models import CheckpointError, create, load_encoder, read_model, save_model
-from utils.evaluation import encoder
 from utils.runs.folder import RunFolder
 
 FILES = {

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import train_triplet
+from evaluation.triplet import retrieval
 from models import load_encoder
-from utils.evaluation import retrieval
 from utils.runs.folder import RunFolder
 
 FILES = {

@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.epochs import SEVERAL, epochs
-from utils.runs.results import Experiment
+from report.results import Experiment
 
 
 def test_epochs_times_every_experiment_with_a_recipe_of_its_own_on_one_thread(small_dir, capsys):

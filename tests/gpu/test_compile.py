@@ -17,7 +17,7 @@ import train_moco
 import train_simclr
 import train_triplet
 from data import BatchLoader, ImageSet, view_batches
-from data.bags import BagLoader, build
+from data.mil import BagLoader, build
 from models import ContrastiveModel, MoCo, create, stack
 from models.mil import create_mil
 from utils.training.config import FitConfig

@@ -9,18 +9,21 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from data import POLICIES, ImageSet, in_order
-from data.bags import build
-from data.episodes import draw_episodes
+from data.mil import build
+from data.triplet.episodes import draw_episodes
+from evaluation.contrastive import clustering
+from evaluation.contrastive.features import Features, Probe, augmented_features, encode, knn, probe_loss
+from evaluation.contrastive.options import EncoderOptions
+from evaluation.few_labels import scorers as few_labels
+from evaluation.few_labels import study
+from evaluation.few_labels.scorers import FewLabels
+from evaluation.mil import predict_bags
+from evaluation.triplet import retrieval
+from evaluation.triplet.retrieval import RetrievalOptions
+from inference import knn_predictor, load_predictor
 from models import create
 from models.mil import POOLINGS, create_mil
-from utils.evaluation import clustering, few_labels, retrieval, study
-from utils.evaluation.features import Features, Probe, augmented_features, encode, knn, probe_loss
-from utils.evaluation.few_labels import FewLabels
-from utils.evaluation.mil import predict_bags
-from utils.evaluation.options import EncoderOptions
-from utils.evaluation.retrieval import RetrievalOptions
-from utils.inference import knn_predictor, load_predictor
-from utils.training.classifier import validate_classifier
+from utils.training.cnn import validate_classifier
 from utils.training.config import FitConfig
 from utils.training.fit import classification_step, fit
 from utils.training.forward import forward_all, predict

@@ -16,16 +16,16 @@ import train_moco
 import train_simclr
 import train_triplet
 from data import POLICIES, VIEW_PARTS, BatchLoader, ImageSet, view_augment, view_batches
-from data.bags import BagLoader, build
-from data.glyphs import CLASS_AUGMENTS, class_batches
+from data.mil import BagLoader, build
+from data.triplet.glyphs import CLASS_AUGMENTS, class_batches
 from models import ENCODERS, ContrastiveModel, MoCo, create
 from models.contrastive import HEADS
 from models.mil import POOLINGS, create_mil
 from models.triplet import DISTANCES, LOSSES, MINERS, TRIPLET_ENCODERS
 from utils.training.config import FitConfig
-from utils.training.consistency import ConsistencyBatches, consistency_step
+from utils.training.ensemble import fusion_training, member_config, stacked_training
+from utils.training.few_labels import ConsistencyBatches, consistency_step
 from utils.training.fit import classification_step, fit
-from utils.training.members import fusion_training, member_config, stacked_training
 
 GPU = "cuda"
 COUNT, BATCH = 70, 64  # the last batch is small

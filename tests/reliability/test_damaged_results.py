@@ -5,10 +5,10 @@ import json
 import random
 
 import pytest
+from helpers import load_script
 from made_up import benchmark, classifier_records, make_run, make_sweep, write_json
 
-import report
-
+report = load_script("report")
 pytestmark = pytest.mark.reliability
 
 WRONG = (None, True, -1, 1e308, "text", "", [], {}, [[]], {"a": {}}, ["x"], "../../x")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.metrics.selection import Selection, average, member_metrics
+from evaluation.ensemble.library import Library
+from evaluation.ensemble.selection import Selection, average, member_metrics
 from utils.plots.style import (
     PALETTE,
     TEST,
@@ -19,7 +20,6 @@ from utils.plots.style import (
     save,
     whole_numbers,
 )
-from utils.runs.library import Library
 
 LABELS = {
     "best_single": "best single (by validation)",
@@ -37,7 +37,7 @@ def combinations(records: Sequence[dict], names: Sequence[str], path: Path | str
     """Draw test error, loss and calibration error of every combination: means, and a dot per library.
 
     The test error has its 95 % interval, the mean of those of the libraries. records: of one library each,
-    as in metrics.json. names: of utils.metrics.selection.COMBINATIONS. What is temperature-scaled is drawn
+    as in metrics.json. names: of COMBINATIONS. What is temperature-scaled is drawn
     where there were validation images to scale by.
     """
     fig, axes = figure(1, 3, size=(WIDTH, 0.4 * len(names) + 1.5), sharey=True, width_ratios=(2, 1, 1))
@@ -230,7 +230,7 @@ def growth(accuracies: np.ndarray, path: Path | str, whose: str) -> None:
 def agreement(overlap: np.ndarray, names: Sequence[str], path: Path | str, whose: str) -> None:
     """Draw the share of errors that two members have in common, on the same scale for every library.
 
-    overlap: (M, M), of utils.metrics.selection.error_overlap. The members of one model stand together.
+    overlap: (M, M), of evaluation.ensemble.selection.error_overlap. The members of one model stand together.
     """
     order = sorted(range(len(names)), key=lambda i: names[i].rpartition(" ")[0])
     overlap, names = overlap[np.ix_(order, order)], [names[i] for i in order]

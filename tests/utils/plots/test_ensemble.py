@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.evaluation.library import evaluate_library
-from utils.metrics.selection import COMBINATIONS, METRICS, best_single, greedy, growth
+from evaluation.ensemble.evaluate import evaluate_library
+from evaluation.ensemble.library import Library, Member
+from evaluation.ensemble.selection import COMBINATIONS, METRICS, best_single, greedy, growth
 from utils.plots import ensemble as plots
-from utils.runs.library import Library, Member
 
 MEMBERS, IMAGES, CLASSES = 6, 80, 4
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data.corruptions import CORRUPTIONS, LEVELS
+from data.robustness.corruptions import CORRUPTIONS, LEVELS
 from utils.plots import robustness as plots
 
 

@@ -1,0 +1,1 @@
+"""Corrupted digits and disputed labels."""

@@ -1,0 +1,1 @@
+"""Synthetic classes, episodes and letters for metric learning."""

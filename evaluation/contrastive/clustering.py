@@ -1,0 +1,176 @@
+"""Without labels: k-means, trained clusters, the graph of neighbours, labels spread over it, t-SNE."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from data import generator
+from evaluation.contrastive.features import KNN_TEMPERATURE, Features, Probe, common_scale, neighbours
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+# scipy and scikit-learn are imported where they are used: loading them takes seconds that --help needn't.
+
+# Chosen on validation images.
+GRAPH_NEIGHBOURS = 10
+# Of the cluster heads: as in SCAN, but on frozen features, where a head takes seconds.
+HEADS, HEAD_STEPS, HEAD_BATCH, HEAD_RATE, ENTROPY_WEIGHT = 5, 1000, 2048, 0.01, 5.0
+
+
+def cluster(
+    features: torch.Tensor, queries: torch.Tensor, clusters: int = 10, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit k-means on the unit sphere to (N, D) features; return the cluster of each feature and query."""
+    from sklearn.cluster import KMeans
+
+    means = KMeans(clusters, n_init=10, random_state=seed)
+    assigned = means.fit_predict(F.normalize(features, dim=1).cpu().numpy())
+    return assigned, means.predict(F.normalize(queries, dim=1).cpu().numpy())
+
+
+def match_clusters(clusters: np.ndarray, labels: np.ndarray, classes: int = 10) -> np.ndarray:
+    """Name the clusters: return the one-to-one class of each cluster that makes most labels right.
+
+    It is the assignment problem (Kuhn, 1955). clusters: (N,), or their probabilities (N, classes), which
+    break ties where labels are few. labels: (N,). Returns (classes,).
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    one_hot = np.eye(classes)
+    shares = one_hot[clusters] if clusters.ndim == 1 else clusters
+    return linear_sum_assignment(shares.T @ one_hot[labels], maximize=True)[1]
+
+
+def neighbour_graph(
+    features: torch.Tensor, k: int = GRAPH_NEIGHBOURS, temperature: float = KNN_TEMPERATURE
+) -> "csr_array":
+    """Build the symmetric k-NN graph of (N, D) features as a normalised matrix D^-1/2 W D^-1/2.
+
+    W holds exp((cosine - 1) / temperature), averaged over both directions. No image is its own neighbour.
+    """
+    from scipy import sparse
+
+    k = min(k, len(features) - 1)
+    cosine, nearest = neighbours(features, features, k + 1)
+    # The image itself goes last, then away. Of many equal images it may not be among the first k + 1.
+    itself = nearest == torch.arange(len(nearest), device=nearest.device).unsqueeze(1)
+    others = itself.byte().argsort(dim=1, stable=True)[:, :k]
+    rows = np.repeat(np.arange(len(features)), k)
+    weights = ((cosine.gather(1, others) - 1) / temperature).exp().cpu().numpy().ravel()
+    columns = nearest.gather(1, others).cpu().numpy().ravel()
+    graph = sparse.csr_array((weights, (rows, columns)), (len(features), len(features)))
+    graph = (graph + graph.T) / 2
+    scale = sparse.diags_array(np.maximum(graph.sum(1), 1e-12) ** -0.5)
+    return scale @ graph @ scale
+
+
+def spread_labels(
+    graph: "csr_array",
+    labelled: torch.Tensor,
+    labels: torch.Tensor,
+    classes: int = 10,
+    alpha: float = 0.99,
+    steps: int = 200,
+) -> torch.Tensor:
+    """Spread labels over a neighbour_graph (Zhou et al., 2004): class probabilities (N, classes) float32.
+
+    labelled: (L,) indices of the nodes with labels (L,); the result is on the device of the labels. The
+    columns are scaled to equal mass, as for equally frequent classes (class mass normalisation, Zhu et al.,
+    2003).
+    """
+    known = np.zeros((graph.shape[0], classes), np.float32)
+    known[labelled.cpu().numpy(), labels.cpu().numpy()] = 1
+    spread = known
+    for _ in range(steps):
+        spread = alpha * (graph @ spread) + (1 - alpha) * known
+    spread = spread / np.maximum(spread.sum(0), 1e-12)
+    spread = spread / np.maximum(spread.sum(1, keepdims=True), 1e-12)
+    return torch.from_numpy(spread.astype(np.float32)).to(labels.device)
+
+
+def spread_clusters(
+    clusters: np.ndarray, graph: "csr_array", device: torch.device, classes: int = 10
+) -> torch.Tensor:
+    """Spread the clusters (N,) of all nodes over the graph: probabilities (N, classes) on the device.
+
+    A node at the edge of a cluster moves to the cluster of its neighbours.
+    """
+    labels = torch.from_numpy(clusters).long().to(device)
+    return spread_labels(graph, torch.arange(len(clusters)), labels, classes)
+
+
+def neighbour_loss(first: torch.Tensor, second: torch.Tensor, entropy_weight: float) -> torch.Tensor:
+    """Return the loss of neighbour-consistent clusters, equation 2 of Van Gansbeke et al. (2020), in nats.
+
+    first, second: logits (B, clusters) of images and of a neighbour of each. The loss is
+    -log <p, q>, which is small where both are sure of the same cluster, less entropy_weight times the entropy
+    of the mean p, which keeps all clusters in use.
+    """
+    p, q = first.softmax(1), second.softmax(1)
+    agreement = (p * q).sum(1).clamp(min=1e-12).log().mean()
+    mean = p.mean(0)
+    entropy = -(mean * mean.clamp(min=1e-12).log()).sum()
+    return -agreement - entropy_weight * entropy
+
+
+def cluster_head(features: torch.Tensor, graph: "csr_array", clusters: int = 10, seed: int = 0) -> Probe:
+    """Fit linear heads on features (N, D) by `neighbour_loss` over the edges of their graph; return the best.
+
+    The best of HEADS heads has the lowest loss over all edges: no label is needed to choose it.
+    """
+    gen, statistics = generator(seed), common_scale(features)
+    edges = graph.tocoo()
+    rows, columns = (torch.from_numpy(x).long().to(features.device) for x in (edges.row, edges.col))
+    heads, losses = [], []
+    for _ in range(HEADS):
+        head = Probe(*statistics, clusters)
+        weight = torch.randn(head.linear.weight.shape, generator=gen) / len(head.mean) ** 0.5
+        head.linear.weight.data.copy_(weight)
+        optimizer = torch.optim.Adam(head.linear.parameters(), HEAD_RATE)
+        for _ in range(HEAD_STEPS):
+            batch = torch.randint(len(rows), (HEAD_BATCH,), generator=gen)
+            batch = batch.to(features.device, non_blocking=True)
+            loss = neighbour_loss(head(features[rows[batch]]), head(features[columns[batch]]), ENTROPY_WEIGHT)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        logits = head.requires_grad_(False)(features)
+        heads.append(head)
+        losses.append(neighbour_loss(logits[rows], logits[columns], ENTROPY_WEIGHT))
+    return heads[int(torch.stack(losses).cpu().argmin())]
+
+
+def clustering_scores(f: Features, clusters: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+    """Score clusters of the training and test features by accuracy and normalised mutual information (NMI).
+
+    The clusters are fitted to training features without labels and named by the training labels, so that
+    the test labels are used only for the score.
+    """
+    from sklearn.metrics import normalized_mutual_info_score
+
+    train, test = clusters
+    known, labels = f.train_labels.cpu().numpy(), f.test_labels.cpu().numpy()
+    names = match_clusters(train, known, f.classes)
+    return {
+        "train_kmeans_accuracy": float((names[train] == known).mean()),
+        "test_kmeans_accuracy": float((names[test] == labels).mean()),
+        "test_kmeans_nmi": float(normalized_mutual_info_score(labels, test)),
+    }
+
+
+def named_accuracy(train: torch.Tensor, test: torch.Tensor, f: Features) -> float:
+    """Return the test accuracy of cluster probabilities (N, classes), named by the training labels."""
+    names = match_clusters(train.argmax(1).cpu().numpy(), f.train_labels.cpu().numpy(), f.classes)
+    return float((names[test.argmax(1).cpu().numpy()] == f.test_labels.cpu().numpy()).mean())
+
+
+def tsne_map(features: torch.Tensor, seed: int = 0) -> np.ndarray:
+    """Map (N, D) features to two dimensions, (N, 2), by t-SNE on cosine distances."""
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, metric="cosine", init="pca", random_state=seed)
+    return tsne.fit_transform(features.cpu().numpy())

@@ -1,0 +1,1 @@
+"""Combinations of finished members: reading, selecting, scoring them."""

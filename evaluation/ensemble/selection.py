@@ -1,0 +1,276 @@
+"""Combining classifiers: pure NumPy functions of their probabilities.
+
+Shapes: p (M, N, C), float32, the probabilities of M members for N images and C classes; y (N,), the true
+classes; weights (M,), not negative, with sum 1. Functions that choose (best_single, greedy, bagged) must be
+given validation data.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from evaluation.cnn import SMALLEST, surprise
+
+# Members whose candidates are scored at once: their sums fit in the processor's cache.
+CHUNK = 16
+
+# The combinations that `combine` knows, in the order of the tables.
+COMBINATIONS = ("best_single", "average", "log_average", "vote", "greedy_loss", "greedy_accuracy", "bagged")
+# The fixed ones: they learn nothing and so need no validation images.
+FIXED = ("average", "log_average", "vote")
+METRICS = ("loss", "accuracy")
+
+
+class Selection(NamedTuple):
+    """The result of `greedy`.
+
+    path: members in the order in which they were added; the first `initial` are the sorted initialisation.
+    The best prefix of the path, of length `size`, gives the weights. losses, accuracies: of every prefix, on
+    the data that the selection saw.
+    """
+
+    weights: np.ndarray
+    path: list[int]
+    initial: int
+    size: int
+    losses: list[float]
+    accuracies: list[float]
+
+
+# --- Combining ------------------------------------------------------------------------------------------
+
+
+def average(p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the weighted mean of the probabilities (N, C), soft voting; by default with equal weights.
+
+    Raises ValueError for weights that are negative or don't sum to 1.
+    """
+    weights = np.full(len(p), 1 / len(p)) if weights is None else np.asarray(weights)
+    if weights.shape != (len(p),) or weights.min() < 0 or not np.isclose(weights.sum(), 1):
+        raise ValueError(f"expected {len(p)} weights of sum 1, none negative, not {weights}")
+    return np.tensordot(weights.astype(p.dtype), p, 1)
+
+
+def log_average(p: np.ndarray) -> np.ndarray:
+    """Return the softmax of the mean logits (N, C): the normalised geometric mean of the probabilities."""
+    logs = sum(np.log(member.clip(np.finfo(np.float32).tiny)) for member in p) / len(p)
+    powers = np.exp(logs - logs.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def hard_vote(p: np.ndarray) -> np.ndarray:
+    """Return the shares of the votes (N, C); every member votes for its most probable class.
+
+    The mean probability is added as one more vote. It breaks ties and changes nothing else, since it gives
+    no class a whole vote.
+    """
+    votes = average(p)
+    for member in p:
+        votes[np.arange(len(votes)), member.argmax(1)] += 1
+    return votes / (len(p) + 1)
+
+
+def combine(name: str, p: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the probabilities (N, C) of the combination `name`, one of COMBINATIONS.
+
+    weights: as returned by `choose`.
+    """
+    if name == "vote":
+        return hard_vote(p)
+    if name == "log_average":
+        return log_average(p)
+    return average(p, weights[name])
+
+
+def found_combinations(metrics: dict) -> list[str]:
+    """Return the COMBINATIONS whose accuracy is in the metrics of a run, {"mean": {...}, ...}."""
+    return [name for name in COMBINATIONS if f"{name}_test_accuracy" in metrics["mean"]]
+
+
+def oracle(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return whether any member is right, (N,) bool: an upper bound for choosing a member per image."""
+    return np.any([member.argmax(1) == y for member in p], 0)
+
+
+# --- Choosing -------------------------------------------------------------------------------------------
+
+
+def choose(p: np.ndarray, y: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return {name: weights} for the COMBINATIONS that have weights: everything that is learned from data.
+
+    Without images (N = 0) only the average has weights.
+    """
+    equal = {"average": np.full(len(p), 1 / len(p))}
+    if len(y) == 0:
+        return equal
+    return {
+        "best_single": np.eye(len(p))[best_single(p, y)],
+        **equal,
+        **{f"greedy_{metric}": greedy(p, y, metric).weights for metric in METRICS},
+        "bagged": bagged(p, y, seed=seed),
+    }
+
+
+def best_single(p: np.ndarray, y: np.ndarray) -> int:
+    """Return the index of the most accurate member; ties go to the lower loss, then to the first."""
+    return int(_order(*member_metrics(p, y), "accuracy")[0])
+
+
+def member_metrics(p: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the losses (M,) in nats and the accuracies (M,) of the members."""
+    _check(p, y)
+    each = np.array([_loss_and_accuracy(member, y) for member in p])
+    return each[:, 0], each[:, 1]
+
+
+def greedy(
+    p: np.ndarray,
+    y: np.ndarray,
+    metric: str = "loss",
+    steps: int = 50,
+    patience: int = 10,
+    members: np.ndarray | None = None,
+) -> Selection:
+    """Select by greedy forward steps with replacement (Caruana et al., ICML 2004, sections 2.1 and 2.2).
+
+    Starts with the k best members, for the k whose plain average is best. Then adds the member that makes
+    the average best, up to `steps` times, until `patience` steps brought no better average. The weights are
+    those of the best average on the whole path; of equally good ones, the shortest.
+
+    metric: "loss" (mean negative log-likelihood) or "accuracy", whose ties go to the lower loss. A last tie
+    goes to the first member. members: indices to choose from, by default all.
+
+    A step costs O(M N): the loss of a candidate needs only the probabilities of the true classes, and its
+    accuracy only the images whose decision one more member can change.
+    """
+    _check(p, y)
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}: choose from {', '.join(METRICS)}")
+    members = np.arange(len(p)) if members is None else np.asarray(members)
+    true = p[members[:, None], np.arange(len(y)), y]
+    own = np.array([_loss_and_accuracy(p[m], y) for m in members])
+    order = members[_order(own[:, 0], own[:, 1], metric)]
+
+    total = np.zeros(p.shape[1:])
+    path: list[int] = []
+    scores: list[tuple[float, float]] = []
+    for member in order:
+        path.append(int(member))
+        total += p[member]
+        scores.append(_loss_and_accuracy(total / len(path), y))
+    initial = _best(scores, metric) + 1
+    path, scores = path[:initial], scores[:initial]
+    total = np.zeros(p.shape[1:])
+    for member in path:
+        total += p[member]
+
+    while len(path) < initial + steps and len(path) - _best(scores, metric) <= patience:
+        path.append(int(members[_next_member(p, y, members, true, total, len(path) + 1, metric)]))
+        total += p[path[-1]]
+        scores.append(_loss_and_accuracy(total / len(path), y))
+    size = _best(scores, metric) + 1
+    weights = np.bincount(path[:size], minlength=len(p)) / size
+    return Selection(weights, path, initial, size, *map(list, zip(*scores, strict=True)))
+
+
+def bagged(
+    p: np.ndarray,
+    y: np.ndarray,
+    metric: str = "loss",
+    bags: int = 20,
+    share: float = 0.5,
+    seed: int = 0,
+    **options,
+) -> np.ndarray:
+    """Average the weights of greedy selections from random subsets, against overfitting (section 2.3).
+
+    bags: number of selections. share: the share of the members that each may choose from, in (0, 1].
+    options: of `greedy`.
+    """
+    if bags < 1 or not 0 < share <= 1:
+        raise ValueError(f"expected at least 1 bag and a share in (0, 1], not {bags} and {share}")
+    rng = np.random.default_rng(seed)
+    count = max(1, round(share * len(p)))
+    subsets = (np.sort(rng.choice(len(p), count, replace=False)) for _ in range(bags))
+    return np.mean([greedy(p, y, metric, members=subset, **options).weights for subset in subsets], 0)
+
+
+def _check(p, y):
+    if p.ndim != 3 or len(p) == 0 or p.shape[1] != len(y) or len(y) == 0:
+        raise ValueError(f"expected probabilities (M, N, C) and N labels, not {p.shape} and {y.shape}")
+
+
+def _loss_and_accuracy(probabilities: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    loss = surprise(probabilities[np.arange(len(y)), y]).mean()
+    return float(loss), float((probabilities.argmax(1) == y).mean())
+
+
+def _order(losses, accuracies, metric):
+    """Return indices from the best to the worst; ties keep their order."""
+    return np.lexsort((losses, -accuracies)) if metric == "accuracy" else np.argsort(losses, kind="stable")
+
+
+def _best(scores: Sequence[tuple[float, float]], metric: str) -> int:
+    """Return the index of the best (loss, accuracy); of equal ones, the first."""
+    losses, accuracies = np.array(scores).T
+    return int(_order(losses, accuracies, metric)[0])
+
+
+def _next_member(p, y, members, true, total, size, metric):
+    """Return the position in `members` of the one whose addition gives the best average of `size`."""
+    candidates = np.arange(len(members))
+    if metric == "accuracy":
+        right = _right_after(p, y, members, total)
+        candidates = np.flatnonzero(right == right.max())
+    start = total[np.arange(len(y)), y].astype(p.dtype)
+    losses = np.empty(len(candidates))
+    for at in range(0, len(candidates), CHUNK):
+        sums = true[candidates[at : at + CHUNK]] + start
+        np.maximum(sums, SMALLEST * size, out=sums)
+        losses[at : at + CHUNK] = -np.log(sums, out=sums).mean(1, dtype=np.float64)
+    return candidates[losses.argmin()]
+
+
+def _right_after(p, y, members, total):
+    """Count, for every member, the undecided images that are right when it is added to `total`.
+
+    One more member moves the lead of the true class by at most 1. Images whose lead is larger are decided:
+    they are the same for all members.
+    """
+    rows = np.arange(len(y))
+    others = total.copy()
+    others[rows, y] = -np.inf
+    lead = total[rows, y] - others.max(1)
+    open_rows = np.flatnonzero(np.abs(lead) <= 1.001)  # a little more, for float32
+    start, labels = total[open_rows].astype(p.dtype), y[open_rows]
+    right = np.empty(len(members), np.int64)
+    for i, member in enumerate(members):
+        right[i] = np.count_nonzero((p[member, open_rows] + start).argmax(1) == labels)
+    return right
+
+
+# --- Diagnosis -----------------------------------------------------------------------------------------
+
+
+def growth(p: np.ndarray, y: np.ndarray, draws: int = 50, seed: int = 0) -> np.ndarray:
+    """Return the accuracies (draws, M) of plain averages of 1, 2, ..., M members, in random orders."""
+    rng = np.random.default_rng(seed)
+    accuracies = np.empty((draws, len(p)))
+    for row in accuracies:
+        total = np.zeros(p.shape[1:], p.dtype)
+        for k, member in enumerate(rng.permutation(len(p))):
+            total += p[member]
+            row[k] = (total.argmax(1) == y).mean()
+    return accuracies
+
+
+def error_overlap(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the overlap of errors (M, M): images both members get wrong, as a share of those either does.
+
+    This is the Jaccard index: 1 on the diagonal, and for two members without an error.
+    """
+    wrong = np.array([member.argmax(1) != y for member in p], dtype=np.float64)
+    both = wrong @ wrong.T
+    either = wrong.sum(1)[:, None] + wrong.sum(1) - both
+    return np.divide(both, either, out=np.ones_like(both), where=either > 0)

@@ -1,0 +1,1 @@
+"""What few labels are worth on top of an encoder."""

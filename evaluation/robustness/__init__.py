@@ -1,0 +1,1 @@
+"""Errors on corrupted images, and labels that all models dispute."""

@@ -1,0 +1,148 @@
+"""Accuracy of several models under corruptions of the test images."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from data import ImageSet
+from data.robustness.corruptions import CORRUPTIONS, LEVELS, corrupt
+from data.robustness.label_errors import LABEL_ERRORS
+from evaluation.cnn import wilson_interval
+from evaluation.robustness.metrics import mean_corruption_error, relative_corruption_error, shared_mistakes
+
+Score = Callable[[ImageSet], np.ndarray]
+# Models with at least this accuracy have a say about labels.
+GOOD = 0.99
+
+
+class Scored(NamedTuple):
+    """A model of T trainings. clean: (T, N, classes) probabilities on N clean images.
+
+    errors: (T, C, LEVELS) error rates on corrupted images, corruptions in the order of CORRUPTIONS.
+    clean_errors: (T,) error rates on the same images without corruption.
+    """
+
+    clean: np.ndarray
+    errors: np.ndarray
+    clean_errors: np.ndarray
+
+
+def score_models(
+    models: dict[str, list[Score]], images: ImageSet, subset: np.ndarray, seed: int, quiet: bool = False
+) -> dict[str, Scored]:
+    """Score every training of every model on clean images, and on the corrupted images at `subset`.
+
+    models: {name: functions from images to probabilities (N, classes), one per training}. Every model sees
+    the same corrupted images.
+    """
+    labels = images.labels.cpu().numpy()
+    clean = {name: np.stack([score(images) for score in scores]) for name, scores in models.items()}
+    some = images._replace(images=images.images[subset], labels=images.labels[subset])
+    shape = (len(CORRUPTIONS), LEVELS)
+    errors = {name: np.zeros((len(scores), *shape)) for name, scores in models.items()}
+    for c, level, corrupted in tqdm(corruptions(some, seed), total=np.prod(shape), disable=quiet):
+        for name, scores in models.items():
+            wrong = [(score(corrupted).argmax(1) != labels[subset]).mean() for score in scores]
+            errors[name][:, c, level - 1] = wrong
+    return {
+        name: Scored(p, errors[name], (p[:, subset].argmax(2) != labels[subset]).mean(1))
+        for name, p in clean.items()
+    }
+
+
+def corruptions(images: ImageSet, seed: int) -> Iterator[tuple[int, int, ImageSet]]:
+    """Yield (number of the corruption, level, corrupted images)."""
+    for c, name in enumerate(CORRUPTIONS):
+        for level in range(1, LEVELS + 1):
+            yield c, level, images._replace(images=corrupt(images.images, name, level, seed))
+
+
+def robustness_record(scored: dict[str, Scored], labels: np.ndarray, baseline: str) -> dict:
+    """Return all metrics as a flat dict, named <model>_<metric>; undefined ones are left out.
+
+    accuracy: on clean images, with its 95 % interval for a single training. corrupted_accuracy: mean over
+    corruptions and levels. mce, relative_mce: against the mean errors of the model `baseline`. The values of
+    all trainings are in lists with a plural name; errors: C * LEVELS mean error rates, level after level.
+    """
+    base = scored[baseline]
+    reference, reference_clean = base.errors.mean(0), float(base.clean_errors.mean())
+    record: dict = {}
+    for name, one in scored.items():
+        accuracies = (one.clean.argmax(2) == labels).mean(1)
+        lists = {
+            "accuracies": accuracies,
+            "corrupted_accuracies": 1 - one.errors.mean((1, 2)),
+            "mces": [mean_corruption_error(e, reference) for e in one.errors],
+            "relative_mces": [
+                relative_corruption_error(e, clean, reference, reference_clean)
+                for e, clean in zip(one.errors, one.clean_errors, strict=True)
+            ],
+        }
+        for key, values in lists.items():
+            if None not in list(values):
+                singular = {"accuracies": "accuracy", "corrupted_accuracies": "corrupted_accuracy"}
+                record[f"{name}_{singular.get(key, key[:-1])}"] = float(np.mean(values))
+                record[f"{name}_{key}"] = [round(float(value), 6) for value in values]
+        if len(accuracies) == 1:
+            low, high = wilson_interval(round(accuracies[0] * len(labels)), len(labels))
+            record |= {f"{name}_accuracy_low": low, f"{name}_accuracy_high": high}
+        record[f"{name}_errors"] = one.errors.mean(0).flatten().round(6).tolist()
+    return record
+
+
+class Verdicts(NamedTuple):
+    """What the good models say about the labels.
+
+    names: of the good models. probabilities: (M, N, classes), the mean over the trainings of each. shared:
+    the images that all of them get wrong, the most confident first.
+    """
+
+    names: list[str]
+    probabilities: np.ndarray
+    shared: np.ndarray
+
+    def confidence(self, indices: np.ndarray) -> np.ndarray:
+        """Return the mean probability of the class that the models favour together, (K,)."""
+        return self.probabilities[:, indices].mean(0).max(1)
+
+    def answer(self, indices: np.ndarray) -> np.ndarray:
+        """Return the class that the models favour together, (K,)."""
+        return self.probabilities[:, indices].mean(0).argmax(1)
+
+
+def judge_labels(clean: dict[str, np.ndarray], labels: np.ndarray) -> Verdicts | None:
+    """Return what the models with an accuracy of at least GOOD say of the labels; None without one.
+
+    clean: {name: (T, N, classes) probabilities}.
+    """
+    means = {name: p.mean(0) for name, p in clean.items() if (p.argmax(2) == labels).mean() >= GOOD}
+    if not means:
+        return None
+    p = np.stack(list(means.values()))
+    return Verdicts(list(means), p, shared_mistakes(p, labels))
+
+
+def has_reviews(labels: np.ndarray) -> bool:
+    """Whether these are the labels of MNIST's test set, on which LABEL_ERRORS has reviews."""
+    return len(labels) == 10000 and all(labels[i] == review.given for i, review in LABEL_ERRORS.items())
+
+
+def label_record(verdicts: Verdicts, labels: np.ndarray) -> dict[str, int]:
+    """Count what models and reviewers agree on.
+
+    good_models: how many have a say. shared_mistakes: images that all of them get wrong. Of the reviewed
+    labels: shared_reviewed, those among the shared mistakes; kept_reviewed, those that the models together
+    answer with the given label; agreed_reviewed, those that they answer with the reviewers' label.
+    """
+    reviewed = np.array(list(LABEL_ERRORS))
+    answers = verdicts.answer(reviewed)
+    verdict = np.array([-1 if r.verdict is None else r.verdict for r in LABEL_ERRORS.values()])
+    return {
+        "good_models": len(verdicts.names),
+        "shared_mistakes": len(verdicts.shared),
+        "shared_reviewed": int(np.isin(verdicts.shared, reviewed).sum()),
+        "kept_reviewed": int((answers == labels[reviewed]).sum()),
+        "agreed_reviewed": int((answers == verdict).sum()),
+    }

@@ -1,0 +1,1 @@
+"""Embeddings: retrieval, verification, few-shot episodes."""

@@ -1,0 +1,136 @@
+"""Corruptions: each against its definition, at every level, with equal seeds and on every size."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from data.robustness.corruptions import CORRUPTIONS, LEVELS, corrupt
+
+# A bar of ink, off the centre, on black.
+BAR = torch.zeros(40, 1, 28, 28, dtype=torch.uint8)
+BAR[:, :, 6:16, 12:15] = 255
+GREY = torch.full((200, 1, 28, 28), 100, dtype=torch.uint8)
+
+
+def centre(images):
+    """Centre of mass (N, 2) in pixels, x before y."""
+    weights = images.squeeze(1).double()
+    total = weights.sum((1, 2))
+    places = torch.arange(images.shape[-1], dtype=torch.double)
+    x, y = (weights.sum(1) * places).sum(1) / total, (weights.sum(2) * places).sum(1) / total
+    return torch.stack([x, y], 1)
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("level", [1, LEVELS])
+def test_equal_seeds_give_equal_images_of_the_same_form(name, level):
+    found = corrupt(BAR, name, level, seed=3)
+    assert found.dtype == torch.uint8
+    assert found.shape == BAR.shape
+    assert torch.equal(found, corrupt(BAR, name, level, seed=3))
+    assert not torch.equal(found, BAR)
+    if name not in ("blur", "inversion", "brightness"):  # these three have no chance in them
+        assert not torch.equal(found, corrupt(BAR, name, level, seed=4))
+    assert corrupt(BAR[..., :20, :20], name, level).shape == (40, 1, 20, 20)
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_the_image_changes_more_from_level_to_level(name):
+    gaps = [
+        float((corrupt(BAR, name, level).float() - BAR.float()).abs().mean())
+        for level in range(1, LEVELS + 1)
+    ]
+    assert gaps == sorted(gaps)
+    assert gaps[0] > 0
+
+
+def test_rotation_turns_the_centre_of_mass_by_its_angle_to_either_side():
+    middle = torch.tensor([13.5, 13.5], dtype=torch.double)
+    before = centre(BAR)[0] - middle
+    for level, degrees in enumerate(CORRUPTIONS["rotation"].strengths, 1):
+        after = centre(corrupt(BAR, "rotation", level)) - middle
+        turned = torch.atan2(after[:, 1], after[:, 0]) - torch.atan2(before[1], before[0])
+        turned = torch.rad2deg(turned)
+        torch.testing.assert_close(turned.abs(), torch.full_like(turned, degrees), atol=1.0, rtol=0)
+        assert (turned > 0).any()
+        assert (turned < 0).any()
+
+
+def test_shift_moves_by_its_distance_in_all_directions():
+    moved = centre(corrupt(BAR, "shift", 3)) - centre(BAR)
+    torch.testing.assert_close(
+        moved.norm(dim=1), torch.full((40,), 4.0, dtype=torch.double), atol=0.1, rtol=0
+    )
+    assert ((moved > 0).sum(0) > 5).all()
+    assert ((moved < 0).sum(0) > 5).all()
+
+
+def test_scale_multiplies_the_area_by_the_square_of_its_factor_or_divides():
+    areas = corrupt(BAR, "scale", 5).double().sum((1, 2, 3)) / BAR[0].double().sum()
+    large, small = areas[areas > 1], areas[areas < 1]
+    assert len(large) > 5
+    assert len(small) > 5
+    np.testing.assert_allclose(large, 1.5**2, rtol=0.03)
+    np.testing.assert_allclose(small, 1.5**-2, rtol=0.03)
+
+
+def test_shear_moves_rows_sideways_in_proportion_to_their_height():
+    for level, degrees in enumerate(CORRUPTIONS["shear"].strengths, 1):
+        found = corrupt(BAR, "shear", level)
+        np.testing.assert_allclose(found.double().sum((1, 2, 3)) / BAR[0].double().sum(), 1, rtol=0.03)
+        shift = centre(found)[:, 0] - centre(BAR)[:, 0]
+        height = float(centre(BAR)[0, 1]) - 13.5
+        np.testing.assert_allclose(shift.abs(), abs(height) * math.tan(math.radians(degrees)), atol=0.1)
+
+
+def test_noise_has_its_standard_deviation_and_no_bias():
+    found = corrupt(GREY, "noise", 1).double() / 255
+    assert float(found.mean()) == pytest.approx(100 / 255, abs=0.001)
+    assert float(found.std()) == pytest.approx(0.1, rel=0.02)
+    assert not torch.equal(found[0], found[1])
+
+
+def test_blur_spreads_a_point_by_its_standard_deviation_and_loses_no_ink():
+    point = torch.zeros(1, 1, 61, 61, dtype=torch.uint8)
+    point[..., 30, 30] = 255
+    for level in (2, 4):
+        # One point is too faint for 8 bits: the corruption itself is applied to floats.
+        sigma = CORRUPTIONS["blur"].strengths[level - 1]
+        found = CORRUPTIONS["blur"].apply(point.double() / 255, sigma, None)[0, 0]
+        assert float(found.sum()) == pytest.approx(1, abs=1e-6)
+        places = torch.arange(61) - 30
+        assert float((found.sum(0) * places**2).sum()) == pytest.approx(sigma**2, rel=0.05)
+
+
+def test_occlusion_blackens_a_square_of_its_side_within_the_middle():
+    white = torch.full((300, 1, 28, 28), 255, dtype=torch.uint8)
+    for level, side in enumerate(CORRUPTIONS["occlusion"].strengths, 1):
+        dark = corrupt(white, "occlusion", level).squeeze(1) == 0
+        assert (dark.sum((1, 2)) == side**2).all()
+        assert (dark.any(1).sum(1) == side).all()
+        rows = dark.any(2).any(0).nonzero()
+        assert (int(rows.min()), int(rows.max())) == (4, 23)  # everywhere in the middle 20 pixels
+
+
+@pytest.mark.parametrize(("level", "black", "white"), [(1, 51, 204), (3, 153, 102), (5, 255, 0)])
+def test_inversion_mixes_with_the_negative(level, black, white):
+    found = corrupt(BAR, "inversion", level)
+    assert set(found[BAR == 0].tolist()) == {black}
+    assert set(found[BAR == 255].tolist()) == {white}
+
+
+def test_brightness_adds_to_every_pixel_and_white_stays_white():
+    found = corrupt(BAR, "brightness", 2)
+    assert set(found[BAR == 0].tolist()) == {round(0.3 * 255)}
+    assert set(found[BAR == 255].tolist()) == {255}
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "said"),
+    [("fog", 1, "choose from rotation, "), ("blur", 0, "from 1 to 5, not 0"), ("blur", 6, "not 6")],
+)
+def test_unknown_corruptions_are_refused(name, level, said):
+    with pytest.raises(ValueError, match=said):
+        corrupt(BAR, name, level)

@@ -1,0 +1,237 @@
+"""Bags: labels, lengths, balance of both builders, disjoint pools, batches of them, their statistics."""
+
+import numpy as np
+import pytest
+import torch
+
+from data import POLICIES, ImageSet
+from data.mil import CARRIERS, BagLoader, Bags, build, build_shortcut, statistics
+
+# Image i is flat grey of value i % 256, its label i % 10: a batch tells which images it holds.
+COUNT = 4000
+LABELS = torch.arange(COUNT) % 10
+FLAT = ImageSet(
+    (torch.arange(COUNT) % 256).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 28, 28).contiguous(),
+    LABELS,
+    mean=0.0,
+    std=1.0,
+)
+EVERY = torch.arange(COUNT)
+
+
+def bags_of(count=400, pool=EVERY, **kind):
+    return build(LABELS, pool, count, **kind)
+
+
+def targets(bags):
+    return np.array([part.sum() for part in bags.keys.split(bags.lengths.tolist())])
+
+
+def test_a_bag_is_positive_if_any_instance_is_the_target():
+    bags = Bags(
+        torch.tensor([9, 1, 2, 19, 29, 3]), torch.tensor([1, 2, 3]), LABELS[[9, 1, 2, 19, 29, 3]] == 9
+    )
+    assert bags.labels.tolist() == [True, False, True]
+    assert bags.owners.tolist() == [0, 1, 1, 2, 2, 2]
+    assert bags.mask.tolist() == [[True, False, False], [True, True, False], [True, True, True]]
+
+
+def test_selected_bags_keep_their_instances():
+    bags = bags_of(20)
+    parts = bags.indices.split(bags.lengths.tolist())
+    chosen = torch.tensor([7, 0, 7, 19])
+    found = bags.select(chosen)
+    assert found.indices.tolist() == torch.cat([parts[i] for i in chosen]).tolist()
+    assert found.lengths.tolist() == bags.lengths[chosen].tolist()
+    assert found.labels.tolist() == bags.labels[chosen].tolist()
+    assert torch.equal(found.keys, LABELS[found.indices] == 9)
+
+
+@pytest.mark.parametrize("length", [10, 50, 100])
+def test_balanced_is_half_positive_whatever_the_length(length):
+    bags = bags_of(mean_length=length)
+    assert bags.labels.float().mean() == 0.5
+    assert (targets(bags)[~bags.labels.numpy()] == 0).all()
+    assert (targets(bags)[bags.labels.numpy()] >= 1).all()
+
+
+@pytest.mark.parametrize(("length", "low", "high"), [(10, 0.58, 0.72), (50, 0.98, 1.0), (100, 1.0, 1.0)])
+def test_natural_bags_are_positive_as_chance_has_it(length, low, high):
+    # 1 - 0.9^10 = 0.651, 1 - 0.9^50 = 0.995, 1 - 0.9^100 = 0.99997
+    share = float(bags_of(mean_length=length, builder="natural").labels.float().mean())
+    assert low <= share <= high
+
+
+def test_positive_balanced_bags_are_natural_bags_given_that_the_target_is_there():
+    bags = bags_of(4000, mean_length=10, std_length=0)
+    found = np.bincount(targets(bags)[1::2], minlength=4)[:4] / 2000
+    # Binomial(10, 0.1), none left out: 0.3874, 0.1937, 0.0574 over 0.6513.
+    np.testing.assert_allclose(found, [0, 0.5949, 0.2974, 0.0881], atol=0.035)
+    instances = LABELS[bags.indices[(~bags.labels)[bags.owners]]]
+    assert np.bincount(instances, minlength=10)[:9].min() > 0.09 * len(instances)  # of nine digits
+
+
+def test_lengths_are_rounded_normals_of_at_least_one():
+    lengths = bags_of(4000, mean_length=10, std_length=2).lengths.float()
+    assert float(lengths.mean()) == pytest.approx(10, abs=0.15)
+    assert float(lengths.std()) == pytest.approx(2, abs=0.1)  # a standard deviation, not a variance
+    assert set(bags_of(mean_length=7.4, std_length=0).lengths.tolist()) == {7}
+    short = bags_of(mean_length=1, std_length=3)
+    assert int(short.lengths.min()) == 1
+    assert short.labels.float().mean() == 0.5
+
+
+def test_bags_come_from_their_pool_only():
+    pool = EVERY[::3]
+    assert set(bags_of(pool=pool).indices.tolist()) <= set(pool.tolist())
+    assert set(bags_of(pool=pool, builder="natural").indices.tolist()) <= set(pool.tolist())
+
+
+def test_equal_seeds_equal_bags():
+    a, b, c = (bags_of(seed=seed) for seed in (3, 3, 4))
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    assert not torch.equal(a.lengths, c.lengths)
+    assert not torch.equal(bags_of(seed=(0, 1)).lengths, bags_of(seed=(0, 2)).lengths)
+
+
+def test_another_target_is_looked_for():
+    bags = bags_of(target=0)
+    assert torch.equal(bags.keys, LABELS[bags.indices] == 0)
+    assert bags.labels.float().mean() == 0.5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"target": 10}, "images of class 10"),
+        ({"target": -1}, "counted from 0"),
+        ({"mean_length": 0.5}, "at least 1"),
+        ({"mean_length": float("nan")}, "at least 1"),
+        ({"std_length": -1}, "at least 0"),
+        ({"count": 0}, "at least 1 bag"),
+        ({"builder": "loaded"}, "choose from balanced, natural"),
+        ({"pool": EVERY[9::10]}, "of others"),
+        ({"pool": EVERY[8::10]}, "class 9"),
+    ],
+)
+def test_bags_that_cannot_be_made_are_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        bags_of(**wrong)
+
+
+def test_an_added_instance_goes_to_the_end_of_its_bag():
+    bags = Bags(
+        torch.tensor([9, 1, 2, 19]), torch.tensor([1, 2, 1]), torch.tensor([True, False, False, True])
+    )
+    found = bags.add(torch.tensor([2, 0]), torch.tensor([30, 40]))
+    assert found.indices.tolist() == [9, 40, 1, 2, 19, 30]
+    assert found.lengths.tolist() == [2, 2, 2]
+    assert found.keys.tolist() == [True, False, False, False, True, False]
+    assert bags.lengths.tolist() == [1, 2, 1]  # the original stays as it is
+
+
+def shortcuts(count=200, shortcut=4, **kind):
+    return build_shortcut(LABELS, EVERY, count, shortcut=shortcut, **kind)
+
+
+@pytest.mark.parametrize(
+    ("carriers", "negative", "positive"),
+    [("negative", 1, 0), ("none", 0, 0), ("both", 1, 1), ("positive", 0, 1)],
+)
+def test_only_the_named_bags_carry_one_image_of_the_shortcut(carriers, negative, positive):
+    bags = shortcuts(carriers=carriers)
+    parts = [LABELS[part] for part in bags.indices.split(bags.lengths.tolist())]
+    counts = np.array([int((part == 4).sum()) for part in parts])
+    assert bags.labels.tolist() == [False, True] * 100
+    assert set(counts[::2]) == {negative}
+    assert set(counts[1::2]) == {positive}
+    assert all((part == 9).any() == label for part, label in zip(parts, bags.labels, strict=True))
+    assert torch.equal(bags.keys, LABELS[bags.indices] == 9)
+
+
+def test_equal_seeds_differ_in_the_added_image_only():
+    plain, *others = (shortcuts(carriers=c, seed=(3, 2)) for c in ("none", *(set(CARRIERS) - {"none"})))
+    for bags in others:
+        kept = LABELS[bags.indices] != 4
+        assert torch.equal(bags.indices[kept], plain.indices)
+        assert torch.equal(bags.labels, plain.labels)
+    again = shortcuts(carriers="both", seed=(3, 2))
+    assert torch.equal(again.indices, shortcuts(carriers="both", seed=(3, 2)).indices)
+    assert not torch.equal(again.indices[:50], shortcuts(carriers="both", seed=(3, 1)).indices[:50])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"carriers": "some"}, "choose from negative, none, both, positive"),
+        ({"shortcut": 9}, "other than the target, not 9"),
+        ({"shortcut": 10}, "a class with images"),
+        ({"target": 4}, "other than the target, not 4"),
+        ({"mean_length": 0}, "at least 1"),
+    ],
+)
+def test_a_shortcut_that_cannot_be_built_is_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        shortcuts(**wrong)
+
+
+def taken(batches, epoch=0):
+    return [(mask, images, labels) for mask, images, labels in batches.epoch(epoch)]
+
+
+def test_an_epoch_goes_through_every_bag_once():
+    bags = bags_of(23, mean_length=4)
+    batches = BagLoader(FLAT, bags, 5)
+    found = taken(batches)
+    assert [len(mask) for mask, _, _ in found] == [5, 5, 5, 5, 3]
+    assert len(batches) == 5
+    seen = sorted(tuple((x[:, 0, 0, 0] * 255).round().int().tolist()) for x in bag_images(found))
+    there = sorted(tuple((part % 256).tolist()) for part in bags.indices.split(bags.lengths.tolist()))
+    assert seen == there
+
+
+def bag_images(found):
+    return [part for mask, images, _ in found for part in images.split(mask.sum(1).tolist())]
+
+
+def test_a_batch_has_the_labels_and_the_mask_of_its_bags():
+    for mask, images, labels in taken(BagLoader(FLAT, bags_of(40, mean_length=5), 7)):
+        assert mask.dtype == torch.bool
+        assert images.shape == (int(mask.sum()), 1, 28, 28)
+        assert labels.dtype == torch.float32
+        grey = (images[:, 0, 0, 0] * 255).round().long().split(mask.sum(1).tolist())
+        assert len(grey) == len(labels)
+        longest = mask.sum(1).max()
+        assert mask.shape[1] == longest
+        assert all(row[: int(row.sum())].all() for row in mask)  # the padding is at the end
+
+
+def test_an_epoch_can_have_a_number_of_bags_of_its_own():
+    bags = bags_of(10, mean_length=3)
+    for count, sizes in ((25, [8, 8, 8, 1]), (6, [6])):
+        batches = BagLoader(FLAT, bags, 8, bags_per_epoch=count)
+        assert [len(mask) for mask, _, _ in taken(batches)] == sizes
+        assert len(batches) == len(sizes)
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(digits):
+    bags = build(digits.labels, torch.arange(200), 20, mean_length=4)
+
+    def pixels(seed, epoch):
+        batches = BagLoader(digits, bags, 6, seed=seed, augment=POLICIES["affine"])
+        return torch.cat([images for _, images, _ in batches.epoch(epoch)])
+
+    assert torch.equal(pixels(0, 1), pixels(0, 1))
+    assert not torch.equal(pixels(0, 1), pixels(0, 2))
+    assert not torch.equal(pixels(0, 1), pixels(1, 1))
+
+
+def test_statistics_of_a_few_bags():
+    indices = torch.tensor([9, 1, 2, 19, 29, 3, 3])
+    bags = Bags(indices, torch.tensor([1, 2, 4]), LABELS[indices] == 9)
+    found = statistics(bags)
+    assert (found["bags"], found["instances"], found["different images"]) == (3, 7, 6)
+    assert (found["length, least"], found["length, greatest"]) == (1, 4)
+    assert found["length, mean"] == pytest.approx(7 / 3)
+    assert found["positive bags"] == pytest.approx(2 / 3)
+    assert found["targets in a positive bag, mean"] == pytest.approx(1.5)

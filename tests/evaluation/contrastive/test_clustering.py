@@ -1,0 +1,107 @@
+"""Clusters and labels that spread: against scikit-learn and features whose answer is known."""
+
+import numpy as np
+import torch
+from helpers import blobs
+from sklearn.semi_supervised import LabelSpreading
+
+from evaluation.contrastive.clustering import (
+    cluster,
+    clustering_scores,
+    match_clusters,
+    named_accuracy,
+    neighbour_graph,
+    spread_clusters,
+    spread_labels,
+    tsne_map,
+)
+from evaluation.contrastive.features import Features
+
+
+def test_clusters_are_named_so_that_most_labels_are_right():
+    clusters, labels = np.array([2, 2, 0, 0, 1, 1, 1]), np.array([5, 5, 3, 3, 9, 9, 3])
+    names = match_clusters(clusters, labels)
+    assert (names[:3] == [3, 9, 5]).all()
+    assert sorted(names) == list(range(10))
+
+
+def test_probabilities_of_clusters_break_ties_between_few_labels():
+    """Both labelled images are in cluster 0, and the second leans to cluster 1 more than the first."""
+    for first, second in ((0.9, 0.6), (0.6, 0.9)):
+        p = np.array([[first, 1 - first], [second, 1 - second]])
+        assert match_clusters(p.argmax(1), np.array([0, 1]), 2).tolist() in ([0, 1], [1, 0])
+        assert match_clusters(p, np.array([0, 1]), 2).tolist() == ([0, 1] if first > second else [1, 0])
+
+
+def test_clustering_of_ten_clear_blobs_is_perfect():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 10
+    features = torch.eye(10)[(labels + 3) % 10] + 0.02 * torch.randn(200, 10, generator=generator)
+    f = Features(
+        features[:120], labels[:120], features[120:150], labels[120:150], features[150:], labels[150:]
+    )
+    assert clustering_scores(f, cluster(f.train, f.test)) == {
+        "train_kmeans_accuracy": 1.0,
+        "test_kmeans_accuracy": 1.0,
+        "test_kmeans_nmi": 1.0,
+    }
+
+
+def test_images_in_the_wrong_cluster_are_mended_by_their_neighbours():
+    labels = torch.arange(200) % 10
+    generator = torch.Generator().manual_seed(0)
+    features = torch.eye(10)[labels] + 0.05 * torch.randn(200, 10, generator=generator)
+    clusters = (labels.numpy() + 3) % 10
+    clusters[:30] = (clusters[:30] + 1) % 10  # three of twenty, in every class
+    spread = spread_clusters(clusters, neighbour_graph(features), "cpu")
+    torch.testing.assert_close(spread.sum(1), torch.ones(200))
+    assert (spread.argmax(1) == (labels + 3) % 10).all()
+    f = Features(features, labels, features, labels, features, labels)
+    assert named_accuracy(spread, spread, f) == 1
+    assert named_accuracy(spread, spread.roll(1, 1), f) == 0
+
+
+def test_labels_spread_like_scikit_learn_s_over_the_same_graph():
+    features, labels = blobs(60, spread=1.0)
+    graph = neighbour_graph(features, k=5)
+    assert abs(graph - graph.T).max() < 1e-6
+    labelled = torch.tensor([0, 1, 2, 3])
+    found = spread_labels(graph, labelled, labels[labelled], classes=3, alpha=0.8)
+    known = np.full(60, -1)
+    known[labelled] = labels[labelled]
+    theirs = LabelSpreading(kernel=lambda a, b: _affinity(features), alpha=0.8, max_iter=500, tol=1e-9)
+    theirs.fit(features, known)
+    mass = theirs.label_distributions_
+    raw = _spread(graph, labelled, labels[labelled])
+    np.testing.assert_allclose(raw / raw.sum(1, keepdims=True), mass, atol=1e-4)
+    balanced = raw / raw.sum(0)
+    np.testing.assert_allclose(found, balanced / balanced.sum(1, keepdims=True), atol=1e-4)
+    assert (found.argmax(1) == labels).float().mean() > 0.9
+
+
+def test_equal_images_are_neighbours_of_one_another_and_none_of_itself():
+    distinct = torch.randn(12, 8, generator=torch.Generator().manual_seed(0))
+    graph = neighbour_graph(torch.cat([distinct, distinct[:1].repeat(6, 1), distinct[1:3]]), k=3)
+    assert not graph.diagonal().any()
+    assert graph[1, 18] > 0
+    copies = [0, *range(12, 18)]  # more of them than an image has neighbours
+    assert (graph[copies][:, copies].toarray() > 0).sum(1).min() >= 3
+
+
+def _affinity(features, k=5, temperature=0.1):
+    z = features / features.norm(dim=1, keepdim=True)
+    weights = ((z @ z.T - 1) / temperature).exp().fill_diagonal_(0)
+    kept = torch.zeros_like(weights).scatter_(1, weights.topk(k).indices, 1) * weights
+    return ((kept + kept.T) / 2).numpy()
+
+
+def _spread(graph, labelled, labels, alpha=0.8):
+    """The limit of the iteration: (1 - alpha) (I - alpha S)^-1 Y."""
+    known = np.zeros((graph.shape[0], 3))
+    known[labelled, labels] = 1
+    return (1 - alpha) * np.linalg.solve(np.eye(len(known)) - alpha * graph.toarray(), known)
+
+
+def test_the_map_has_a_point_for_every_feature():
+    features, _ = blobs(60)
+    assert tsne_map(features).shape == (60, 2)

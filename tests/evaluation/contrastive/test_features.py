@@ -1,0 +1,152 @@
+"""k-NN and probes on features: against slow versions, scikit-learn and features whose answer is known."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import blobs
+from sklearn.linear_model import LogisticRegression
+from torch.nn.functional import cross_entropy
+
+from data import few_labels, split
+from evaluation.contrastive.features import (
+    Features,
+    Probe,
+    augmented_features,
+    common_scale,
+    encode,
+    few_label_probe,
+    fit_probe,
+    frozen_scores,
+    knn,
+    neighbours,
+    on_sphere,
+    statistics,
+)
+from models import create
+
+
+def slow_knn(reference, labels, query, k, temperature):
+    cosine = [float(query @ r / query.norm() / r.norm()) for r in reference]
+    votes = np.zeros(10)
+    for i in sorted(range(len(cosine)), key=lambda i: -cosine[i])[:k]:
+        votes[labels[i]] += np.exp(cosine[i] / temperature)
+    return votes / votes.sum()
+
+
+def test_knn_is_the_weighted_vote_of_the_nearest():
+    reference, labels = blobs(30, spread=2.0)
+    queries, _ = blobs(7, spread=2.0, seed=1)
+    found = knn(reference, labels, queries, k=5, temperature=0.2)
+    for row, query in zip(found, queries, strict=True):
+        np.testing.assert_allclose(row, slow_knn(reference, labels, query, 5, 0.2), atol=1e-5)
+
+
+def test_knn_takes_probabilities_for_labels_and_all_of_a_small_reference():
+    reference, labels = blobs(6)
+    one_hot = torch.eye(10)[labels]
+    torch.testing.assert_close(knn(reference, one_hot, reference), knn(reference, labels, reference))
+    assert knn(reference, labels, reference, k=100).shape == (6, 10)
+
+
+def test_neighbours_do_not_depend_on_the_chunks():
+    reference, _ = blobs(50, spread=1.0)
+    for whole, parts in zip(
+        neighbours(reference, reference, 4), neighbours(reference, reference, 4, 7), strict=True
+    ):
+        torch.testing.assert_close(whole, parts)
+
+
+def test_the_probe_is_scikit_learn_s_logistic_regression():
+    features, labels = blobs(60, spread=1.5)
+    mean, std = statistics(features)
+    decay = 0.05
+    probe = fit_probe(features, labels, (mean, std), decay)
+    expected = LogisticRegression(C=1 / (decay * len(features)), tol=1e-8, max_iter=2000)
+    expected.fit((features - mean) / std, labels)
+    np.testing.assert_allclose(
+        probe(features).softmax(1)[:, :3], expected.predict_proba((features - mean) / std), atol=0.02
+    )
+    assert (probe(features).argmax(1).numpy() == expected.predict((features - mean) / std)).all()
+    assert not any(p.requires_grad for p in probe.parameters())
+
+
+def test_a_constant_feature_does_no_harm():
+    features, labels = blobs(30)
+    features[:, 5] = 4.0
+    for scale in (statistics, common_scale):
+        probe = fit_probe(features, labels, scale(features), 1e-2)
+        assert probe(features).isfinite().all()
+
+
+def test_a_common_scale_is_the_root_of_the_mean_variance():
+    features = torch.tensor([[0.0, 1.0], [6.0, 1.0], [0.0, 9.0], [6.0, 9.0]])
+    mean, std = common_scale(features)
+    assert mean.tolist() == [3, 5]
+    torch.testing.assert_close(std, torch.tensor(((12 + 64 / 3) / 2) ** 0.5).expand(2))
+
+
+def test_a_rescaled_probe_gives_longer_features_the_same_logits():
+    features, labels = blobs(30)
+    probe = fit_probe(features, labels, common_scale(features), 1e-2)
+    torch.testing.assert_close(probe.rescaled(3.0)(3 * features), probe(features))
+
+
+def test_features_on_the_sphere_have_length_one_and_their_direction():
+    rows = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
+    f = on_sphere(Features(rows, None, rows[:1], None, 10 * rows, None))
+    torch.testing.assert_close(f.train, torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
+    torch.testing.assert_close(f.test, f.train)
+
+
+def test_a_probe_is_linear_in_standardised_features():
+    mean, std = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0])
+    probe = Probe(mean, std, classes=3)
+    probe.linear.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    torch.testing.assert_close(probe(torch.tensor([[3.0, 6.0]])), torch.tensor([[1.0, 1.0, 2.0]]))
+
+
+@pytest.fixture(scope="module")
+def case(digits):
+    """An encoder whose batch statistics are those of no batch; the data and a split."""
+    torch.manual_seed(0)
+    encoder = create("fast", 0)
+    encoder(digits.normalise(digits.images[:64] / 255))
+    data = (digits, digits._replace(images=digits.images[:50], labels=digits.labels[:50]))
+    return encoder, data, split(digits.labels, 0.2, 0)
+
+
+def test_features_are_the_encoder_s_of_the_named_images(case):
+    encoder, (train_set, test_set), (train_idx, val_idx) = case
+    f = encode(encoder, (train_set, test_set), train_idx, val_idx, "fp32")
+    with torch.no_grad():
+        expected = encoder.eval()(train_set.normalise(train_set.images[val_idx] / 255))
+    torch.testing.assert_close(f.val, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(f.train_labels, train_set.labels[train_idx])
+    assert f.test.shape == (50, 64)
+    doubled = f.map(lambda rows: 2 * rows)
+    torch.testing.assert_close(doubled.test, 2 * f.test)
+    assert torch.equal(doubled.test_labels, f.test_labels)
+
+
+def test_a_probe_changes_no_parameter_and_no_statistic_of_the_encoder(case):
+    encoder, data, (train_idx, val_idx) = case
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    f = encode(encoder.train(), data, train_idx, val_idx, "fp32")
+    scores, _ = frozen_scores(f)
+    augmented_features(encoder, data[0], train_idx, 2, "fp32")
+    few_label_probe(f, few_labels(f.train_labels, 2, 0), statistics(f.train))
+    assert set(scores) == {f"{s}_{w}_accuracy" for s in ("val", "test") for w in ("knn", "linear")}
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+    assert encoder.training
+    assert all(p.grad is None for p in encoder.parameters())
+
+
+def test_the_probe_of_random_features_converges():
+    noise = torch.Generator().manual_seed(0)
+    latent = torch.randn(600, 20, generator=noise)
+    labels = (latent[:, :3] > 0).long() @ torch.tensor([1, 2, 4])
+    features = (latent @ torch.randn(20, 300, generator=noise)).relu()
+    probe = fit_probe(features, labels, statistics(features), 1e-3).requires_grad_()
+    loss = cross_entropy(probe(features), labels) + 5e-4 * probe.linear.weight.square().sum()
+    gradient = torch.autograd.grad(loss, probe.linear.parameters())
+    assert max(g.abs().max() for g in gradient) < 2e-5  # after 100 steps it is 5e-5 or more

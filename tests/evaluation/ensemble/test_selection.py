@@ -1,0 +1,228 @@
+"""Combining probabilities: against slow, obvious formulas, exhaustive search and closed forms."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from evaluation.cnn import cross_entropy
+from evaluation.ensemble.selection import (
+    COMBINATIONS,
+    METRICS,
+    average,
+    bagged,
+    best_single,
+    choose,
+    combine,
+    error_overlap,
+    greedy,
+    growth,
+    hard_vote,
+    log_average,
+    member_metrics,
+    oracle,
+)
+
+
+def library(members=5, images=200, classes=4, strength=2.0, seed=0):
+    """Probabilities (M, N, C) of members of unequal quality, and labels."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, classes, images)
+    logits = rng.normal(size=(members, images, classes))
+    logits[:, np.arange(images), y] += strength * rng.uniform(0.2, 1, (members, 1))
+    powers = np.exp(logits)
+    return (powers / powers.sum(2, keepdims=True)).astype(np.float32), y
+
+
+def accuracy(p, y):
+    return (p.argmax(1) == y).mean()
+
+
+def value_of(p, y, metric):
+    """What a selection makes small: loss, or error with the loss behind it."""
+    loss = cross_entropy(p, y)
+    return (loss,) if metric == "loss" else (1 - accuracy(p, y), loss)
+
+
+def slow_greedy(p, y, metric, steps, patience):
+    """Caruana et al., word by word: every candidate's whole average, again and again."""
+
+    def value(bag):
+        return value_of(np.mean([p[m].astype(float) for m in bag], 0), y, metric)
+
+    order = sorted(range(len(p)), key=lambda m: value([m]))
+    path = min((order[: k + 1] for k in range(len(order))), key=value)
+    values = [value(path[: k + 1]) for k in range(len(path))]
+    for _ in range(steps):
+        if len(path) - values.index(min(values)) > patience:
+            break
+        path = path + [min(range(len(p)), key=lambda m: value([*path, m]))]
+        values.append(value(path))
+    best = values.index(min(values)) + 1
+    return np.bincount(path[:best], minlength=len(p)) / best, path
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("seed", range(4))
+def test_greedy_is_the_slow_formula(metric, seed):
+    p, y = library(seed=seed)
+    weights, path = slow_greedy(p, y, metric, steps=12, patience=10)
+    found = greedy(p, y, metric, steps=12)
+    assert found.path == path
+    assert found.weights == pytest.approx(weights)
+    # The recorded metrics are those of the prefixes.
+    for size, loss, right in zip(range(1, 99), found.losses, found.accuracies, strict=False):
+        prefix = p[found.path[:size]].mean(0, dtype=float)
+        assert loss == pytest.approx(cross_entropy(prefix, y), rel=1e-5)
+        assert right == accuracy(prefix, y)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_greedy_is_near_the_best_of_all_small_bags(metric):
+    p, y = library(members=3, images=60, seed=3)
+    every = [
+        value_of(p[list(bag)].mean(0), y, metric)[0]
+        for size in range(1, 7)
+        for bag in itertools.combinations_with_replacement(range(3), size)
+    ]
+    found = value_of(average(p, greedy(p, y, metric, steps=40).weights), y, metric)[0]
+    if metric == "loss":  # a convex function of the weights: forward steps come close to its minimum
+        assert found <= min(every) + 2e-4
+    else:
+        assert found <= min(every) + 1 / 60
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_greedy_is_no_worse_than_the_best_single_and_the_plain_average_on_its_own_data(metric):
+    p, y = library(members=6, seed=5)
+    found = value_of(average(p, greedy(p, y, metric).weights).astype(float), y, metric)
+    singles = [value_of(member, y, metric) for member in p]
+    assert found[0] <= min(singles)[0] + 1e-6
+    assert found[0] <= value_of(average(p), y, metric)[0] + 1e-6
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_member_that_is_always_right_gets_all_the_weight(metric):
+    p, y = library(members=4, strength=0.5)
+    p[2] = 1e-6
+    p[2, np.arange(len(y)), y] = 1 - 3e-6
+    for weights in (greedy(p, y, metric).weights, bagged(p, y, metric, share=1.0, bags=2)):
+        assert weights.tolist() == [0, 0, 1, 0]
+
+
+def test_greedy_takes_a_member_more_than_once_where_that_helps():
+    p, y = library(members=3, seed=1)
+    counts = np.bincount(greedy(p, y, steps=30).path)
+    assert counts.max() > 1
+
+
+def test_the_selection_stops_after_so_many_steps_without_a_better_average():
+    p, y = library(members=4, strength=0.5)
+    p[2] = 1e-6
+    p[2, np.arange(len(y)), y] = 1 - 3e-6
+    found = greedy(p, y, steps=50, patience=3)
+    assert (found.initial, found.size, len(found.path)) == (1, 1, 4)
+
+
+def test_a_tie_in_accuracy_goes_to_the_lower_loss_and_then_to_the_first():
+    y = np.array([0, 0, 1])
+    sure, unsure = ([[[q, 1 - q], [q, 1 - q], [1 - q, q]]] for q in (0.9, 0.6))
+    p = np.concatenate([unsure, sure, sure]).astype(np.float32)
+    assert best_single(p, y) == 1
+    assert greedy(p, y, "accuracy").path[0] == 1
+
+
+def test_members_outside_of_the_subset_get_no_weight():
+    p, y = library(members=6)
+    weights = greedy(p, y, members=[1, 4]).weights
+    assert weights[[0, 2, 3, 5]].sum() == 0
+    assert np.array_equal(weights[[1, 4]], greedy(p[[1, 4]], y).weights)
+
+
+def test_bagged_weights_are_the_mean_over_seeded_subsets():
+    p, y = library(members=6)
+    weights = bagged(p, y, bags=5, seed=3)
+    assert weights.sum() == pytest.approx(1)
+    assert np.array_equal(weights, bagged(p, y, bags=5, seed=3))
+    assert not np.array_equal(weights, bagged(p, y, bags=5, seed=4))
+    assert np.array_equal(bagged(p, y, bags=2, share=1.0), greedy(p, y).weights)
+    # A bag of one member can only take that one: with enough bags every member has its turn.
+    singles = bagged(p, y, bags=200, share=1 / 6)
+    assert singles == pytest.approx(np.full(6, 1 / 6), abs=0.1)
+
+
+def test_all_weights_sum_to_one_and_every_combination_is_a_distribution():
+    p, y = library()
+    weights = choose(p, y)
+    assert all(w.sum() == pytest.approx(1) and w.min() >= 0 for w in weights.values())
+    assert np.array_equal(weights["greedy_loss"], greedy(p, y).weights)
+    for name in COMBINATIONS:
+        combined = combine(name, p, weights)
+        assert combined.shape == p.shape[1:]
+        assert combined.sum(1) == pytest.approx(np.ones(len(y)), abs=1e-5)
+    assert np.array_equal(combine("best_single", p, weights), p[best_single(p, y)])
+
+
+def test_averages_against_the_formula():
+    p, _ = library()
+    assert average(p) == pytest.approx(p.mean(0), abs=1e-6)
+    weights = np.array([0.5, 0, 0.25, 0.25, 0])
+    assert average(p, weights) == pytest.approx((weights[:, None, None] * p).sum(0), abs=1e-6)
+    logits = np.log(p.astype(float)).mean(0)
+    softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert log_average(p) == pytest.approx(softmax, abs=1e-6)
+
+
+def test_the_majority_wins_and_the_mean_probability_breaks_ties():
+    p = np.array(
+        [
+            [[0.6, 0.4, 0.0], [0.5, 0.4, 0.1]],
+            [[0.6, 0.4, 0.0], [0.1, 0.8, 0.1]],
+            [[0.0, 1.0, 0.0], [0.3, 0.3, 0.4]],
+        ]
+    )
+    found = hard_vote(p)
+    assert found.argmax(1).tolist() == [0, 1]  # 2 to 1 against the mean; 1 to 1 to 1, by the mean
+    assert average(p).argmax(1).tolist() == [1, 1]
+    assert found[0] == pytest.approx((np.array([2, 1, 0]) + p[:, 0].mean(0)) / 4)
+
+
+def test_the_oracle_is_right_where_any_member_is():
+    p, y = library(members=3, strength=1)
+    expected = [any(p[m, i].argmax() == y[i] for m in range(3)) for i in range(len(y))]
+    assert oracle(p, y).tolist() == expected
+
+
+def test_member_metrics_and_growth_end_at_the_single_and_at_the_whole():
+    p, y = library(members=4)
+    losses, accuracies = member_metrics(p, y)
+    assert losses == pytest.approx([cross_entropy(m, y) for m in p])
+    assert accuracies == pytest.approx([accuracy(m, y) for m in p])
+    curves = growth(p, y, draws=8)
+    assert curves.shape == (8, 4)
+    assert set(curves[:, 0]) <= set(accuracies)
+    assert curves[:, -1] == pytest.approx(np.full(8, accuracy(average(p), y)))
+
+
+def test_overlap_of_errors():
+    y = np.zeros(4, int)
+    right, wrong = [0.9, 0.1], [0.1, 0.9]
+    p = np.array([[wrong, wrong, right, right], [wrong, right, wrong, right], [right] * 4])
+    assert error_overlap(p, y) == pytest.approx(np.array([[1, 1 / 3, 0], [1 / 3, 1, 0], [0, 0, 1]]))
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda p, y: greedy(p[0], y), "expected probabilities"),
+        (lambda p, y: greedy(p, y[:-1]), "expected probabilities"),
+        (lambda p, y: greedy(p, y, "auc"), "unknown metric"),
+        (lambda p, y: average(p, [1.0]), "expected 5 weights"),
+        (lambda p, y: average(p, [1, 1, 1, -1, -1]), "expected 5 weights"),
+        (lambda p, y: bagged(p, y, bags=0), "at least 1 bag"),
+        (lambda p, y: bagged(p, y, share=1.5), "a share in"),
+    ],
+)
+def test_bad_arguments_are_errors(call, said):
+    with pytest.raises(ValueError, match=said):
+        call(*library())

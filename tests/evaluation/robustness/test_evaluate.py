@@ -1,0 +1,103 @@
+"""Scores of several models under corruption, against recomputed ones; what models say of labels."""
+
+import numpy as np
+import pytest
+
+from data.robustness.corruptions import CORRUPTIONS, LEVELS, corrupt
+from data.robustness.label_errors import LABEL_ERRORS
+from evaluation.robustness.evaluate import (
+    Scored,
+    has_reviews,
+    judge_labels,
+    label_record,
+    robustness_record,
+    score_models,
+)
+
+
+def by_mean(images):
+    """A "classifier" that answers 0 for dark images and 1 for bright ones."""
+    bright = images.images.float().mean((1, 2, 3)).numpy() > 60
+    return np.eye(10)[bright.astype(int)]
+
+
+def always(answer):
+    return lambda images: np.tile(np.eye(10)[answer], (len(images.labels), 1))
+
+
+def test_errors_are_those_of_the_corrupted_images(digits):
+    subset = np.arange(0, 200, 4)
+    scored = score_models({"mean": [by_mean], "two": [always(3), always(4)]}, digits, subset, 7, True)
+    labels = digits.labels.numpy()
+    assert scored["mean"].clean.shape == (1, 200, 10)
+    assert scored["two"].errors.shape == (2, len(CORRUPTIONS), LEVELS)
+    for c, name in enumerate(CORRUPTIONS):
+        changed = digits._replace(images=corrupt(digits.images[subset], name, 4, 7))
+        wrong = by_mean(changed).argmax(1) != labels[subset]
+        assert scored["mean"].errors[0, c, 3] == wrong.mean()
+    share = [(labels[subset] != answer).mean() for answer in (3, 4)]
+    assert np.allclose(scored["two"].errors, np.reshape(share, (2, 1, 1)))
+    assert scored["two"].clean_errors.tolist() == share
+
+
+def scored(accuracies, level_errors, clean_errors):
+    """Scored of models that answer 0 for all images but the wrong ones, which they answer with 1."""
+    clean = np.zeros((len(accuracies), 100, 2))
+    for p, accuracy in zip(clean, accuracies, strict=True):
+        p[:, 0] = np.arange(100) < round(100 * accuracy)
+        p[:, 1] = 1 - p[:, 0]
+    errors = np.broadcast_to(np.reshape(level_errors, (-1, 1, 1)), (len(accuracies), 9, 5))
+    return Scored(clean, errors, np.array(clean_errors))
+
+
+def test_a_record_has_means_lists_and_intervals():
+    models = {"a": scored([0.9, 0.8], [0.2, 0.4], [0.1, 0.2]), "b": scored([0.95], [0.15], [0.05])}
+    record = robustness_record(models, np.zeros(100, int), "a")
+    assert record["a_accuracies"] == [0.9, 0.8]
+    assert record["a_accuracy"] == pytest.approx(0.85)
+    assert record["a_corrupted_accuracy"] == pytest.approx(0.7)
+    assert record["a_mces"] == pytest.approx([0.2 / 0.3, 0.4 / 0.3], abs=1e-6)
+    assert record["a_mce"] == pytest.approx(1)
+    assert record["b_mce"] == pytest.approx(0.5)
+    assert record["b_relative_mce"] == pytest.approx((0.15 - 0.05) / (0.3 - 0.15))
+    assert record["b_errors"] == [0.15] * 45
+    assert record["b_accuracy_low"] < 0.95 < record["b_accuracy_high"]
+    assert "a_accuracy_low" not in record  # two trainings have a standard deviation
+
+
+def test_an_undefined_metric_is_left_out():
+    models = {"a": scored([1.0], [0.0], [0.0]), "b": scored([0.9], [0.2], [0.1])}
+    record = robustness_record(models, np.zeros(100, int), "a")
+    assert "b_corrupted_accuracy" in record
+    assert not any(key.endswith("mce") for key in record)
+
+
+def test_only_good_models_have_a_say_on_labels():
+    clean = {name: scored([share], [0], [0]).clean for name, share in (("good", 0.99), ("poor", 0.98))}
+    verdicts = judge_labels(clean, np.zeros(100, int))
+    assert verdicts.names == ["good"]
+    assert verdicts.shared.tolist() == [99]  # not 98, which only the other gets wrong
+    assert verdicts.answer(np.array([99, 0])).tolist() == [1, 0]
+    assert verdicts.confidence(np.array([99, 0])).tolist() == [1, 1]
+    assert judge_labels({"poor": clean["poor"]}, np.zeros(100, int)) is None
+
+
+def test_models_and_reviewers_are_counted():
+    labels = np.zeros(10000, int)
+    for index, review in LABEL_ERRORS.items():
+        labels[index] = review.given
+    assert has_reviews(labels)
+    assert not has_reviews(labels[:9999])
+    assert not has_reviews(np.zeros(10000, int))
+    p = np.eye(10)[labels]
+    answers = {947: 9, 2130: 9, 5: 1}  # agreed with reviewers; no label agreed on; not reviewed at all
+    for index, answer in answers.items():
+        p[index] = np.eye(10)[answer]
+    verdicts = judge_labels({"one": p[None], "two": p[None]}, labels)
+    assert label_record(verdicts, labels) == {
+        "good_models": 2,
+        "shared_mistakes": 3,
+        "shared_reviewed": 2,
+        "kept_reviewed": 13,
+        "agreed_reviewed": 1,
+    }

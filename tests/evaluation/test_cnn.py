@@ -1,0 +1,199 @@
+"""Classification metrics: every one against a slow, obvious version of it."""
+
+import math
+
+import numpy as np
+import pytest
+
+from evaluation.cnn import (
+    SMALLEST,
+    calibration,
+    calibration_error,
+    confusion,
+    cross_entropy,
+    evidence,
+    fit_temperature,
+    mcnemar,
+    scale,
+    score,
+    softmax,
+)
+
+
+def one_hot(predicted, confidence=1.0, classes=10):
+    """Probabilities with `confidence` at the predicted class and the rest shared by the others."""
+    found = np.full((len(predicted), classes), (1 - confidence) / (classes - 1))
+    found[np.arange(len(predicted)), predicted] = confidence
+    return found
+
+
+def random_case(count=400, seed=0):
+    """Probabilities that are right about half of the time, at all confidences."""
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.full(10, 0.2), count)
+    guess = rng.integers(0, 10, count)
+    labels = np.where(rng.random(count) < 0.5, probabilities.argmax(1), guess)
+    return probabilities.astype(np.float32), labels
+
+
+def test_accuracy_is_of_the_ten_classes_not_of_one_against_the_rest():
+    labels = np.array([1, 3, 5, 7])
+    probabilities = one_hot([1, 3, 3, 8], 0.9)
+    # Asking only "is it a 1?" would find all four right.
+    assert ((probabilities.argmax(1) == 1) == (labels == 1)).all()
+    assert score(probabilities, labels, "test")["test_accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 10), (7, 10), (10, 10), (9951, 10000)])
+def test_accuracy_interval_is_wilsons(right, count):
+    labels = np.zeros(count, int)
+    found = score(one_hot(np.where(np.arange(count) < right, 0, 1)), labels, "val")
+    z, share = 1.959963984540054, right / count
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    assert found["val_accuracy"] == share
+    assert found["val_accuracy_low"] == pytest.approx(centre - half, abs=1e-9)
+    assert found["val_accuracy_high"] == pytest.approx(centre + half, abs=1e-9)
+
+
+def test_loss_is_the_mean_negative_log_likelihood():
+    probabilities, labels = random_case()
+    expected = np.mean(
+        [-math.log(max(row[label], SMALLEST)) for row, label in zip(probabilities, labels, strict=True)]
+    )
+    assert score(probabilities, labels, "x")["x_loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_loss_of_a_probability_that_underflowed_is_finite():
+    found = score(one_hot([0, 1]).astype(np.float32), np.array([0, 2]), "x")
+    assert found["x_loss"] == pytest.approx(-math.log(SMALLEST) / 2)
+
+
+def test_very_small_probabilities_differ():
+    # In float32, of two networks that are wrong for sure, one more than the other.
+    p = np.array([[1 - 1e-20, 1e-20], [1 - 1e-30, 1e-30]], np.float32)
+    assert score(p, np.array([1, 1]), "x")["x_loss"] == pytest.approx(25 * math.log(10), rel=1e-6)
+
+
+def slow_calibration_error(probabilities, labels, bins):
+    total = 0.0
+    for b in range(bins):
+        members = []
+        for row, label in zip(probabilities, labels, strict=True):
+            confidence = max(float(v) for v in row)
+            if b / bins < confidence <= (b + 1) / bins:
+                members.append((confidence, int(row.argmax() == label)))
+        if members:
+            confidence, accuracy = np.mean(members, axis=0)
+            total += len(members) / len(labels) * abs(accuracy - confidence)
+    return total
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_calibration_error_equals_the_definition(bins):
+    probabilities, labels = random_case(seed=bins)
+    expected = slow_calibration_error(probabilities, labels, bins)
+    assert expected > 0.01
+    assert calibration_error(probabilities, labels, bins) == pytest.approx(expected, abs=1e-9)
+    if bins == 15:
+        assert score(probabilities, labels, "x")["x_ece"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_calibration_error_of_perfect_calibration_is_zero():
+    # Three quarters of the predictions at confidence 0.75 are right, and half of those at 0.5.
+    probabilities = np.concatenate([one_hot([0] * 8, 0.75), one_hot([0] * 4, 0.5)])
+    labels = np.array([0] * 6 + [1] * 2 + [0] * 2 + [1] * 2)
+    assert calibration_error(probabilities, labels) == pytest.approx(0, abs=1e-12)
+
+
+def test_calibration_error_does_not_cancel_between_bins():
+    # Too sure in one bin by 0.75, too unsure in another by 0.5; on average, a gap of only 0.125.
+    probabilities = np.concatenate([one_hot([0] * 2, 0.75), one_hot([0] * 2, 0.5)])
+    labels = np.array([1, 1, 0, 0])
+    assert calibration_error(probabilities, labels) == pytest.approx((0.75 + 0.5) / 2)
+
+
+@pytest.mark.parametrize(("predicted", "expected"), [(0, 0.0), (1, 1.0)])
+def test_calibration_error_of_full_confidence_is_the_error_rate(predicted, expected):
+    assert calibration_error(one_hot([predicted] * 5), np.zeros(5, int)) == expected
+
+
+# True and predicted classes: of three zeros one is called 1; of two ones one is called 2; two is right.
+TRUE, PREDICTED = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2])
+
+
+def test_precision_and_recall_by_hand():
+    found = score(one_hot(PREDICTED, 0.8, classes=4), TRUE, "test")
+    assert found["test_precision"] == [1.0, 0.5, 0.5, 0.0]  # nothing is called 3, and no warning is given
+    assert found["test_recall"] == [0.66667, 0.5, 1.0, 0.0]
+
+
+def test_confusion_has_the_true_class_in_rows():
+    expected = [[2, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert confusion(one_hot(PREDICTED, classes=4), TRUE).tolist() == expected
+
+
+def test_score_names_carry_the_prefix_and_hold_plain_numbers():
+    found = score(*random_case(), "val")
+    names = ["accuracy", "accuracy_low", "accuracy_high", "loss", "ece", "precision", "recall"]
+    assert list(found) == [f"val_{name}" for name in names]
+    for value in found.values():  # json can write them
+        assert isinstance(value, float) or all(type(v) is float for v in value)
+
+
+def test_score_is_perfect_for_perfect_predictions():
+    labels = np.arange(10).repeat(3)
+    found = score(one_hot(labels), labels, "x")
+    assert (found["x_accuracy"], found["x_loss"], found["x_ece"]) == (1.0, 0.0, 0.0)
+    assert found["x_precision"] == found["x_recall"] == [1.0] * 10
+
+
+def test_temperature_scaling_is_the_softmax_of_divided_logits():
+    logits = np.random.default_rng(0).normal(size=(20, 10))
+    p, half = (np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in (logits, logits / 2))
+    assert scale(p, 2.0) == pytest.approx(half, abs=1e-6)
+    assert scale(p, 1.0) == pytest.approx(p, abs=1e-6)
+
+
+def test_the_fitted_temperature_is_that_of_a_grid_and_mends_overconfidence():
+    rng = np.random.default_rng(0)
+    true = rng.dirichlet(np.full(10, 0.3), 2000)
+    labels = (true.cumsum(1) > rng.random((2000, 1))).argmax(1)
+    p = scale(true, 1 / 3)  # as if the logits were three times too large
+    grid = np.exp(np.linspace(-1, 2.5, 141))
+    losses = [cross_entropy(scale(p, t), labels) for t in grid]
+    found = fit_temperature(np.log(p), labels)
+    assert found == pytest.approx(grid[np.argmin(losses)], rel=0.03)
+    assert found == pytest.approx(3, rel=0.1)
+    assert calibration_error(scale(p, found), labels) < 0.3 * calibration_error(p, labels)
+
+
+def test_the_temperature_of_very_sure_logits_is_not_clipped():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 500)
+    logits = rng.normal(0, 1, (500, 5)) + 2 * np.eye(5)[labels]
+    found = [fit_temperature(factor * logits, labels) / factor for factor in (0.5, 1, 3)]
+    assert found == pytest.approx(found[:1] * 3, rel=1e-3)
+    sure = np.zeros((100, 2), np.float32)
+    sure[:, 0] = 200.0  # the probabilities are 1 and 0; one image in ten is wrong
+    wrong = (np.arange(100) % 10 == 0).astype(int)
+    assert fit_temperature(sure / 10, wrong) == pytest.approx(20 / math.log(9), rel=1e-2)
+
+
+def test_mcnemar_counts_only_the_images_on_which_two_classifiers_differ():
+    a = np.array([True] * 90 + [True] * 8 + [False] * 2)
+    b = np.array([True] * 90 + [False] * 8 + [True] * 2)
+    both_tails = 2 * sum(math.comb(10, k) for k in range(3)) / 2**10
+    assert mcnemar(a, b) == mcnemar(b, a) == pytest.approx(both_tails)
+    assert mcnemar(a, a) == 1.0
+
+
+def test_calibration_bounds_leave_out_one_in_two_hundred():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 2000)
+    logits = rng.normal(0, 1, (2000, 5)) + 4 * np.eye(5)[labels]
+    found = calibration(logits, labels)
+    p = softmax(logits / found["temperature"])
+    assert (p.max(1) < found["least_confidence"]).mean() == pytest.approx(0.005, abs=0.001)
+    assert (evidence(logits) < found["least_evidence"]).mean() == pytest.approx(0.005, abs=0.001)
+    assert calibration(3 * logits, labels)["temperature"] == pytest.approx(3 * found["temperature"], rel=1e-2)

@@ -1,1 +1,0 @@
-"""Pure functions of NumPy arrays: what a prediction is worth."""
