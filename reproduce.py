@@ -18,7 +18,6 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-import report
 from report.front import experiment_time
 from report.results import Collection, Experiment, read_collection, read_experiments
 from report.times import Time, total
@@ -121,7 +120,8 @@ def main(argv: list[str] | None = None) -> int:
     for experiment in experiments:
         run(experiment, args)
     print()
-    return report.main(["--results-dir", args.results_dir, "--readme", args.readme])
+    command = [sys.executable, "report.py", "--results-dir", args.results_dir, "--readme", args.readme]
+    return subprocess.run(command).returncode
 
 
 if __name__ == "__main__":
