@@ -37,7 +37,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 LENET = "--model lenet --epochs 2 --batch-size 32"
 PRETRAIN = "--encoder fast --epochs 2 --batch-size 45"
 TRIPLET = "--encoder fast --episodes 20 --copies 1 --steps 2 --epochs 2 --batch-images 3"
-BAGS = "--mean-length 4 --std-length 1 --train-bags 12 --val-bags 8 --test-bags 12 --epochs 2 --batch-size 4"
+BAGS = "--mean-length 4 --std-length 1 --train-bags 12 --val-bags 8 --test-bags 12 --epochs 2 --batch-size 4 "
+BAGS += "--bags-per-epoch 0"
 ENCODER = "{results}/simclr/simclr/encoder.pt"
 # What is run, in this order: a run may use what an earlier one saved.
 MODES = {
@@ -61,8 +62,8 @@ MODES = {
     "triplet-semi-hard": f"train_triplet {TRIPLET} --loss triplet --compare {ENCODER} --floors",
     "triplet-original": f"train_triplet {TRIPLET} --recipe original --classes 0,1,2",
     "triplet-sweep": f"train_triplet {TRIPLET} --sweep --images-per-class 10 --steps 1 --epochs 1",
-    "mil": f"train_mil {BAGS} --bags-per-epoch 0 --runs 2",
-    "mil-natural": f"train_mil {BAGS} --builder natural --model linear --val-bags 0",
+    "mil": f"train_mil {BAGS} --runs 2",
+    "mil-natural": f"train_mil {BAGS} --builder natural --model linear --val-bags 0 --bags-per-epoch 30",
     "mil-frozen": f"train_mil {BAGS} --method instance-max --encoder {ENCODER} --freeze",
     "mil-tuned": f"train_mil {BAGS} --method loss-attention --encoder {ENCODER}",
     "mil-sweep": f"train_mil {BAGS} --builder shortcut --model linear --sweep 10 --epochs 1",
