@@ -24,9 +24,6 @@ medians, and ratios of medians with the range of the ratios of each repeat. Ours
 turns, so that a slower hour of the machine meets both. Close other programs first.
 """
 
-from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
-
-# isort: split
 import sys
 import tempfile
 from collections.abc import Sequence

@@ -9,11 +9,7 @@ to this machine, and uses the weights that come with the repository and 4,000 di
 The page is plain HTML and the server Python's own: nothing to install, nothing loaded from elsewhere.
 """
 
-from utils import stopping  # first: Ctrl-C ends in one line while PyTorch loads
-
-# isort: split
 import json
-import sys
 from argparse import Namespace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -137,10 +133,7 @@ def main(argv: list[str] | None = None) -> None:
     print("loading the models ...", flush=True)
     server = make_server(make_page(args), args.port)
     print(f"draw on http://{HOST}:{server.server_port}  (Ctrl-C ends it)", flush=True)
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt as stop:
-        sys.exit(stopping.exit_code(stop))
+    server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -15,9 +15,6 @@ results/ensemble/<name>/, one run per library: metrics.json has the metrics of e
 --combine under the plain names; member-*/ holds the members.
 """
 
-from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
-
-# isort: split
 from argparse import Namespace
 from pathlib import Path
 
@@ -111,27 +108,26 @@ def parse(argv: list[str] | None = None) -> tuple:
         if args.runs > 1 and not args.members:
             parser.error("--runs of --from draws libraries: it needs --members")
     shown = command_line(parser, args)
-    fill(args, {"models": "cnn", "mode": "voting"})
-    models = args.models.split(",")
+    fill(args, {"models": ["cnn"], "mode": "voting"})
     if args.member_folds and args.val_fraction:
         parser.error("--folds can't be combined with --val-fraction")
-    if args.stacked and (args.mode not in ("voting", "bagging") or len(models) > 1):
+    if args.stacked and (args.mode not in ("voting", "bagging") or len(args.models) > 1):
         parser.error("--stacked is for one model and --mode voting or bagging")
     if args.stacked:
-        config = member_config(args, models[0]).fit
+        config = member_config(args, args.models[0]).fit
         if config.clip_norm:
             parser.error("--stacked can't clip each member's gradient: use --clip-norm 0")
         if config.optimizer == "lars":
             parser.error("--stacked can't give each member its own LARS rate: use another --optimizer")
-    if args.mode in ("snapshot", "fusion") and len(models) > 1:
+    if args.mode in ("snapshot", "fusion") and len(args.models) > 1:
         parser.error(f"--mode {args.mode} is for one model")
     fill(
         args, {"val_fraction": VAL_FRACTION, "combine": "log_average" if args.mode == "fusion" else "average"}
     )
     if not args.sources:
         fill(args, {"members": MEMBERS})
-        if len(models) > args.members:
-            parser.error(f"--members {args.members} is fewer than the {len(models)} models of --models")
+        if len(args.models) > args.members:
+            parser.error(f"--members {args.members} is fewer than the {len(args.models)} models of --models")
         if (count := args.runs * args.members * (args.member_folds or 1)) > MOST_TRAININGS:
             parser.error(f"--runs, --members and --folds ask for {count:,} trainings: too many")
     resolve_machine(args)
@@ -194,10 +190,8 @@ def main(argv: list[str] | None = None) -> dict:
     else:
         units = training_units(args)
         choose_images(args, data[0].labels, units[0][0])
-        default = args.models.replace(",", "-") + (f"-{args.mode}" if args.mode != "voting" else "")
-    run = distributed.on_rank_zero(
-        lambda: open_run("ensemble", args, default, shown, needs="predictions.npz", reads=folders)
-    )
+        default = "-".join(args.models) + (f"-{args.mode}" if args.mode != "voting" else "")
+    run = distributed.on_rank_zero(lambda: open_run("ensemble", args, default, shown, reads=folders))
     if not args.sources:
         share_out(lambda *jobs: train_unit(train_cnn.train, args, data, run, jobs), units)
         pool = read_pool(args, [run.folder])

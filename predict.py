@@ -14,9 +14,6 @@ probability and the runner-up. "?" marks answers that deserve doubt: the largest
 lower than those of 99.5 % of the validation images. The exit code is 2 when a picture could not be read.
 """
 
-from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
-
-# isort: split
 import csv
 import glob
 import itertools

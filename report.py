@@ -10,9 +10,6 @@ GPU, no weights and no data set. What is missing or damaged is named, the rest i
 that are not from a clean commit and experiments that were not run yet are listed as notes.
 """
 
-from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
-
-# isort: split
 import sys
 from pathlib import Path
 

@@ -9,9 +9,6 @@ After a stop the same command resumes. A run that came with the repository is re
 changed, `git checkout results` brings it back. The report is rewritten at the end.
 """
 
-from utils import stopping  # first: Ctrl-C ends in one line while PyTorch loads
-
-# isort: split
 import shlex
 import subprocess
 import sys
@@ -22,7 +19,7 @@ from report.front import experiment_time
 from report.results import Collection, Experiment, read_collection, read_experiments
 from report.times import Time, total
 from utils.arguments import any_path
-from utils.cli import Parser, command
+from utils.cli import Parser, command, exit_code
 from utils.errors import UserError
 
 GRACE = 10  # seconds that a stopped training has to end
@@ -80,7 +77,7 @@ def run(experiment: Experiment, args: Namespace) -> None:
     try:
         code = process.wait()
     except KeyboardInterrupt as stop:
-        if stopping.exit_code(stop) != 130:  # Ctrl-C in a terminal reaches the training, too
+        if exit_code(stop) != 130:  # Ctrl-C in a terminal reaches the training, too
             process.terminate()
         end(process)
         raise

@@ -10,9 +10,6 @@ probe on all training images. Nothing else is trained, and nothing is chosen. Re
 results/robustness/<name>/: metrics.json, predictions.npz of the clean images, and figures.
 """
 
-from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
-
-# isort: split
 import time
 from argparse import Namespace
 
@@ -40,7 +37,7 @@ from utils.runs.folder import RunFolder
 from utils.runs.opening import open_run
 from utils.runs.repeat import repeat
 
-NOT_USED = ("runs", "epochs", "batch_size", "lr", "track", "compile", "precision", "rescore")
+NOT_USED = ("runs", "epochs", "batch_size", "lr", "track", "compile", "precision")
 SHOWN_DIGIT = 2  # of the figure of examples: its class
 SHOWN_MISTAKES = 24
 

@@ -11,9 +11,6 @@ Results go to results/cnn/<name>/: metrics.json, history.jsonl, predictions.npz,
 The test images are scored once, after the training.
 """
 
-from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
-
-# isort: split
 from argparse import Namespace
 
 import numpy as np

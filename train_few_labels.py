@@ -12,9 +12,6 @@ chooses its epoch, a quarter of the labels validates, and nothing else does. --t
 of the training images, with other draws. Results go to results/few_labels/<name>/: sweep.json and figures.
 """
 
-from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
-
-# isort: split
 from argparse import Namespace
 
 import numpy as np
@@ -33,7 +30,7 @@ from evaluation.few_labels.study import (
 )
 from models import load_encoder
 from utils import distributed
-from utils.arguments import Number, named_path, number_list
+from utils.arguments import Number, name_list, named_path, number_list, with_commas
 from utils.cli import (
     Parser,
     choice,
@@ -50,12 +47,12 @@ from utils.runs.opening import open_run
 from utils.runs.sweep import collect, read_records
 
 VAL_FRACTION = 0.1  # of the training images, which only --tune looks at
-LABELS = "0,10,20,50,100,1000"
+LABELS = [0, 10, 20, 50, 100, 1000]
 # The draws of --tune are numbered from here on, so that no choice is made on the draws that are reported.
 TUNING_DRAWS = 1000
 SHOWN_LABELS = 100  # in the strip plot and the picture of the worst draw
 SHOWN_WRONG = 60
-NOT_USED = ("runs", "epochs", "batch_size", "lr", "rescore", "track", "compile")
+NOT_USED = ("runs", "epochs", "batch_size", "lr", "track", "compile")
 
 
 def make_parser() -> Parser:
@@ -63,6 +60,7 @@ def make_parser() -> Parser:
     add = parser.add_argument_group("study").add_argument
     add(
         "--methods",
+        type=name_list(),
         metavar="A,B,...",
         help=f"default: all; without encoders {', '.join(method_names([]))}, and for each encoder "
         f"{', '.join(method_names(['NAME'])[len(method_names([])) :])}",
@@ -72,7 +70,7 @@ def make_parser() -> Parser:
         type=number_list(0, 1000000),
         default=LABELS,
         metavar="N,N",
-        help=f"in all (default: {LABELS})",
+        help=f"in all (default: {with_commas(LABELS)})",
     )
     add(
         "--draws",
@@ -108,7 +106,7 @@ def load_encoders(args: Namespace) -> dict[str, nn.Module]:
 def choose_methods(args: Namespace, encoders: dict[str, nn.Module]) -> list[str]:
     """Return the methods to compare; UserError for an unknown one."""
     known = method_names([name for name in encoders if name != "pixels"])
-    wanted = list(dict.fromkeys(args.methods.split(","))) if args.methods is not None else known
+    wanted = list(dict.fromkeys(args.methods)) if args.methods is not None else known
     if unknown := [name for name in wanted if name not in known]:
         raise UserError(f"no method {unknown[0]!r}: choose from {', '.join(known)}; others need --encoders")
     return wanted
@@ -120,11 +118,11 @@ def make_jobs(args: Namespace, methods: list[str]) -> list[dict]:
     Methods that need no label run with 0 labels, the others with every other number; UserError for none.
     """
     jobs = [
-        {"method": method, "labels": int(count), "seed": args.seed + draw}
+        {"method": method, "labels": count, "seed": args.seed + draw}
         for draw in range(args.draws)
-        for count in args.labels.split(",")
+        for count in args.labels
         for method in methods
-        if needs_labels(method) == (count != "0")
+        if needs_labels(method) == (count > 0)
     ]
     if not jobs:
         raise UserError("nothing to do: methods without labels need --labels 0, all others more")
@@ -216,7 +214,7 @@ def main(argv: list[str] | None = None) -> dict:
     args, shown = parse(argv)
     data = load_data(args)
     if args.dry_run:
-        args.labels, args.draws = f"0,{len(data[0].classes)}", 1
+        args.labels, args.draws = [0, len(data[0].classes)], 1
     study = make_study(args, data)
     jobs = make_jobs(args, choose_methods(args, study.encoders))
     for job in {job["labels"]: job for job in jobs}.values():

@@ -23,9 +23,6 @@ Results go to results/mil/<name>/: metrics.json, history.jsonl, predictions.npz,
 Those of a sweep go to one file, sweep.json, and its figures.
 """
 
-from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
-
-# isort: split
 import argparse
 import contextlib
 from dataclasses import replace
@@ -45,7 +42,7 @@ from models import load_encoder
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil, mil_loss
 from report.results import published_bags
 from utils import distributed
-from utils.arguments import Number, any_path, number_list
+from utils.arguments import Number, any_path, number_list, with_commas
 from utils.cli import (
     Parser,
     choice,
@@ -88,7 +85,7 @@ VAL_FRACTION = 1 / 6
 # About one standard error of the AUC of 200 bags (Hanley and McNeil, 1982: 0.007 at 0.99, 0.012 at 0.97).
 # Among epochs that validation can't tell apart, the last one is a better choice than the luckiest one.
 AUC_ERROR = 0.01
-SWEEP_BAGS = "50,100,150,200,500"
+SWEEP_BAGS = [50, 100, 150, 200, 500]
 MOST_BAGS = 10_000
 # The published metrics in the figure hold only for these bags.
 PUBLISHED_BAGS = {"target": 9, "mean_length": 10, "std_length": 2, "builder": "balanced"}
@@ -108,7 +105,7 @@ def make_parser() -> Parser:
     add = parser.add_argument_group("repeats and sweeps").add_argument
     add("--repeats", dest="runs", type=Number(int, 1, 1000), metavar="N", help="the same as --runs")
     add("--sweep", nargs="?", const=SWEEP_BAGS, type=number_list(1, MOST_BAGS), metavar="N,N,...",
-        help=f"train every --method with each number of training bags (default: {SWEEP_BAGS})")
+        help=f"train every --method with each number of training bags (default: {with_commas(SWEEP_BAGS)})")
     add = parser.add_argument_group("bags").add_argument
     add("--target", default=9, metavar="CLASS",
         help="name or number of the class that makes a bag positive (default: 9)")
@@ -332,7 +329,7 @@ def sweep_jobs(args: argparse.Namespace) -> list[dict]:
     return [
         {"method": method, "train_bags": count, "seed": args.seed + repeat}
         for repeat in range(args.runs)
-        for count in map(int, args.sweep.split(","))
+        for count in args.sweep
         for method in args.methods
     ]
 
@@ -371,8 +368,6 @@ def parse(argv: list[str] | None = None) -> tuple:
         parser.error("--shortcut needs --builder shortcut")
     if args.val_bags == 1:
         parser.error("--val-bags must be 0 or at least 2: an AUC compares bags")
-    if args.sweep and args.rescore:
-        parser.error("--rescore needs a saved model, and a sweep saves none: repeat it with --overwrite")
     shown = command_line(parser, args)
     args.methods = [args.method] if args.method else list(POOLINGS)  # of a sweep
     fill(args, RECIPE)

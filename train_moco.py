@@ -11,9 +11,6 @@ models.load_encoder opens. Every choice is made on validation images, which are 
 images are scored once, at the end.
 """
 
-from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
-
-# isort: split
 import math
 from argparse import Namespace
 
@@ -67,7 +64,7 @@ RECIPE = {
     "momentum": 0.99,
     "splits": 4,
     "temperature": 0.2,
-    "views": "affine,elastic,blur",
+    "views": ["affine", "elastic", "blur"],
     "strength": 1.0,
     "epochs": 16,
     "batch_size": 256,

@@ -12,9 +12,6 @@ models.load_encoder opens. Every choice is made on validation images, which are 
 images are scored once, at the end.
 """
 
-from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
-
-# isort: split
 import math
 from argparse import Namespace
 
@@ -64,7 +61,7 @@ SIMCLR = {
     "encoder": "compact",
     "head": "mlp",
     "temperature": 0.5,
-    "views": "affine,elastic,blur",
+    "views": ["affine", "elastic", "blur"],
     "strength": 1.0,
     "epochs": 16,
     "batch_size": 256,
@@ -79,7 +76,7 @@ SUPCON = {
     **SIMCLR,
     "encoder": "cnn",
     "temperature": 0.1,
-    "views": "affine",
+    "views": ["affine"],
     "strength": 0.6,
     "epochs": 12,
     "ema": 0.998,

@@ -12,9 +12,6 @@ models.load_encoder opens. The embedding is scored by N-way k-shot episodes (sup
 set, queries from the test set), by retrieval and by verification, on seen and on unseen digits.
 """
 
-from utils import stopping  # noqa: F401 (first: Ctrl-C ends in one line while PyTorch loads)
-
-# isort: split
 import re
 from argparse import Namespace
 from dataclasses import replace
@@ -74,13 +71,13 @@ ALL = {
     "encoder": "cnn", "head": "none", "loss": "supcon", "temperature": 0.1,
     "mining": "semi-hard", "margin": 0.2, "distance": "unit-squared",
     "class_augment": "none", "glyphs": 28, "batch_classes": 0, "batch_images": 26,
-    "views": "affine", "strength": 0.6, "epochs": 12, "steps": 0,
+    "views": ["affine"], "strength": 0.6, "epochs": 12, "steps": 0,
     "optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.02, "schedule": "warm-up-cosine",
     "ema": 0.998, "clip_norm": 0.0, "copies": 0,
 }
 FEW = {
     **ALL, "encoder": "compact", "temperature": 0.05, "class_augment": "glyphs", "batch_classes": 8,
-    "batch_images": 6, "views": "affine,elastic,blur", "strength": 1.0, "epochs": 12, "steps": 50,
+    "batch_images": 6, "views": ["affine", "elastic", "blur"], "strength": 1.0, "epochs": 12, "steps": 50,
     "copies": 4,
 }
 ORIGINAL = {
@@ -159,8 +156,7 @@ def make_parser() -> Parser:
 
 def choose_images(args: Namespace, labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the (training, validation) indices that the flags ask for; DataError if there are none."""
-    wanted = [int(word) for word in args.classes.split(",")] if args.classes else labels.unique().tolist()
-    chosen, _ = hold_out(labels, wanted)
+    chosen, _ = hold_out(labels, args.classes or labels.unique().tolist())
     if args.images_per_class:
         chosen = chosen[few_labels(labels[chosen], args.images_per_class, seed)]
     train, val = split(labels[chosen], VAL_FRACTION, seed)
@@ -169,7 +165,7 @@ def choose_images(args: Namespace, labels: torch.Tensor, seed: int) -> tuple[tor
 
 def make_batches(args: Namespace, images: ImageSet, indices: torch.Tensor, seed: int) -> ClassBatches:
     """Return P x K batches, with the classes that --class-augment adds; DataError for a wrong P or K."""
-    augment = view_augment(args.views.split(","), args.strength) if args.strength else None
+    augment = view_augment(args.views, args.strength) if args.strength else None
     given = len(images.labels[indices].unique())
     shape = args.batch_classes or given, args.batch_images, args.class_augment, args.glyphs
     steps = args.steps or None
@@ -230,7 +226,7 @@ def sweep(args: Namespace, data: Data, run: RunFolder) -> dict:
     todo = [{"digits": d, "images": i, "seed": seed} for seed in seeds for d, i in cells]
 
     def cell(job):
-        classes = ",".join(map(str, range(job["digits"])))
+        classes = list(range(job["digits"]))
         chosen = Namespace(**{**vars(args), "classes": classes, "images_per_class": job["images"]})
         model, options, facts, val_idx = fit_embedding(chosen, data, job["seed"], config)
         return {
@@ -251,8 +247,6 @@ def parse(argv: list[str] | None = None) -> tuple:
         parser.error("the batch size is P x K: use --batch-classes and --batch-images")
     if args.sweep and (args.classes or not args.images_per_class):
         parser.error("--sweep chooses the digits itself: give --images-per-class and no --classes")
-    if args.sweep and args.rescore:
-        parser.error("--rescore needs a saved model, and a sweep saves none: repeat it with --overwrite")
     args.recipe = args.recipe or ("few" if args.images_per_class else "all")
     fill(args, RECIPES[args.recipe])
     if args.schedule == "plateau":

@@ -46,11 +46,8 @@ class Number:
         return value
 
 
-def number_list(low: int, high: int, least: int = 1) -> Callable[[str], str]:
-    """Return the type of `least` or more different whole numbers from low to high, with commas.
-
-    They stay a text, so that they can be shown.
-    """
+def number_list(low: int, high: int, least: int = 1) -> Callable[[str], list[int]]:
+    """Return the type of `least` or more different whole numbers from low to high, with commas."""
 
     def parse(text):
         values = list(map(Number(int, low, high), text.split(",")))
@@ -58,22 +55,28 @@ def number_list(low: int, high: int, least: int = 1) -> Callable[[str], str]:
             raise argparse.ArgumentTypeError(f"expected different numbers with commas, not {text[:80]!r}")
         if len(values) < least:
             raise argparse.ArgumentTypeError(f"expected at least {least} numbers with commas, not {text!r}")
-        return ",".join(map(str, values))
+        return values
 
     return parse
 
 
-def name_list(known: Collection[str]) -> Callable[[str], str]:
-    """Return the type of one or more of the known names, with commas; they stay a text."""
+def name_list(known: Collection[str] = ()) -> Callable[[str], list[str]]:
+    """Return the type of one or more of the known names, or of any, with commas."""
 
     def parse(text):
-        if unknown := [name for name in text.split(",") if name not in known]:
+        names = text.split(",")
+        if unknown := [name for name in names if known and name not in known]:
             raise argparse.ArgumentTypeError(
                 f"unknown name {unknown[0][:80]!r}: choose from {', '.join(known)}"
             )
-        return text
+        return names
 
     return parse
+
+
+def with_commas(value: Any) -> str:
+    """Return a value as it is written on the command line, e.g. "1,2" for [1, 2]."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def any_path(text: str) -> str:

@@ -3,8 +3,11 @@
 import argparse
 import contextlib
 import functools
+import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -13,8 +16,8 @@ import torch
 
 from data import DATASETS, POLICIES, VIEW_PARTS, DataError, ImageSet, check_classes, load
 from models import ENCODERS, CheckpointError
-from utils import distributed, stopping
-from utils.arguments import LARGEST_SEED, Number, any_path, dataset, name_list, run_name
+from utils import distributed
+from utils.arguments import LARGEST_SEED, Number, any_path, dataset, name_list, run_name, with_commas
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.runs.opening import BOOKKEEPING, close_runs, open_runs
@@ -52,7 +55,9 @@ def recipe_table(recipes: dict[str, dict], title: str) -> str:
     """Format recipes as text columns for an epilog: one line per recipe, one column per flag."""
     flags = list(dict.fromkeys(key for recipe in recipes.values() for key in recipe))
     head = ["", *(flag.replace("_", "-") for flag in flags)]
-    rows = [[name, *(str(recipe.get(flag, "")) for flag in flags)] for name, recipe in recipes.items()]
+    rows = [
+        [name, *(with_commas(recipe.get(flag, "")) for flag in flags)] for name, recipe in recipes.items()
+    ]
     if len(recipes) < len(flags):  # few recipes with many flags: one line per flag
         head, *rows = [list(column) for column in zip(head, *rows, strict=True)]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
@@ -125,7 +130,6 @@ def _run_flags(add: Callable) -> None:
     add("--name", type=run_name, metavar="NAME", help="the run's folder (default: the next free name)")
     add("--resume", action="store_true", help="continue the run --name where it stopped")
     add("--overwrite", action="store_true", help="replace the run --name")
-    add("--rescore", action="store_true", help="evaluate the finished run --name again, without training")
     add(
         "--track",
         choices=("none", "tensorboard", "wandb"),
@@ -265,46 +269,82 @@ def command_line(
         seen.add(action.dest)  # two flags may mean the same
         words.append(action.option_strings[-1])
         if action.nargs != 0:
-            values = value if isinstance(value, list) else [value]
-            words += [f"{v:.0f}" if isinstance(v, float) and v.is_integer() else str(v) for v in values]
+            values = value if action.nargs == "+" else [value]
+            words += [
+                f"{v:.0f}" if isinstance(v, float) and v.is_integer() else with_commas(v) for v in values
+            ]
     return shlex.join(["python", parser.prog, *words])
 
 
-def command(main: Callable) -> Callable:
-    """Decorate a script's main: what the user can fix or has caused ends it with one line.
+class Stopped(KeyboardInterrupt):
+    """Raised by SIGINT or SIGTERM; its argument is the exit code, 128 + the number of the signal."""
 
-    Exit code 2 for an error, also of the disk; 130 after Ctrl-C and 143 after SIGTERM, with the command that
-    resumes.
+
+def exit_code(stop: KeyboardInterrupt) -> int:
+    return stop.args[0] if isinstance(stop, Stopped) else 130
+
+
+def command(main: Callable) -> Callable:
+    """Decorate a script's main: an error that the user can fix, or a signal, ends it with one line.
+
+    Exit code 2 for an error, also of the disk; 130 after SIGINT (Ctrl-C) and 143 after SIGTERM, with the
+    command that resumes.
     """
 
     @functools.wraps(main)
     def guarded(argv=None):
         script = Path(main.__code__.co_filename).name
-        words = sys.argv[1:] if argv is None else list(argv)
-        kept: list[RunFolder] = []  # runs with something to resume
-        try:
-            with stopping.raised(), _runs_closed(kept):
-                return main(argv)
-        except KeyboardInterrupt as stop:
-            if distributed.rank() == 0:
-                how = "stopped; finished work is kept. To resume" if kept else "stopped. To start again"
-                print(f"\n{how}:\n  {resume_command(script, words, kept)}", file=sys.stderr)
-            sys.exit(stopping.exit_code(stop))
-        except (UserError, DataError, CheckpointError) as error:
-            fail(script, str(error))
-        except OSError as error:
-            reason = error.strerror or str(error)
-            text = f"{error.filename}: {reason}" if error.filename else reason
-            fail(script, f"{text}; finished work is kept, --resume continues" if kept else text)
-        except torch.OutOfMemoryError:
-            fail(script, "the GPU is out of memory: try a smaller --batch-size")
-        except RuntimeError as error:
-            if not distributed.is_lost_rank(error):
-                raise
-            distributed.wait_for_the_end()
-            fail(script, f"rank {distributed.rank()} ends because another rank has ended or hangs")
+        with _stopped_by_signals(), _ended_by_errors(script, sys.argv[1:] if argv is None else list(argv)):
+            return main(argv)
 
     return guarded
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM within raise Stopped; a second one ends the process at once."""
+
+    def first(number, frame):
+        for each in before:
+            signal.signal(each, lambda number, frame: os._exit(128 + number))
+        raise Stopped(128 + number)
+
+    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {each: signal.getsignal(each) for each in signals}
+    before = {each: handler for each, handler in before.items() if handler != signal.SIG_IGN}  # as nohup does
+    try:
+        for each in before:
+            signal.signal(each, first)
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextlib.contextmanager
+def _ended_by_errors(script: str, words: list[str]) -> Iterator[None]:
+    kept: list[RunFolder] = []  # runs with something to resume
+    try:
+        with _runs_closed(kept):
+            yield
+    except KeyboardInterrupt as stop:
+        if distributed.rank() == 0:
+            told = "stopped; finished work is kept. To resume" if kept else "stopped. To start again"
+            print(f"\n{told}:\n  {resume_command(script, words, kept)}", file=sys.stderr)
+        sys.exit(exit_code(stop))
+    except (UserError, DataError, CheckpointError) as error:
+        fail(script, str(error))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        text = f"{error.filename}: {reason}" if error.filename else reason
+        fail(script, f"{text}; finished work is kept, --resume continues" if kept else text)
+    except torch.OutOfMemoryError:
+        fail(script, "the GPU is out of memory: try a smaller --batch-size")
+    except RuntimeError as error:
+        if not distributed.is_lost_rank(error):
+            raise
+        distributed.wait_for_the_end()
+        fail(script, f"rank {distributed.rank()} ends because another rank has ended or hangs")
 
 
 def fail(script: str, message: str) -> NoReturn:
@@ -330,7 +370,7 @@ def resume_command(script: str, words: list[str], runs: list[RunFolder]) -> str:
 
     runs: the run, or nothing when nothing was kept; then it is the same command.
     """
-    if runs and not {"--rescore", "--dry-run"} & set(words):
+    if runs and "--dry-run" not in words:
         pairs = zip(words, ["", *words], strict=False)  # each word, and the one before it
         words = [word for word, before in pairs if "--name" not in (word, before)]
         words = [w for w in words if w not in ("--resume", "--overwrite") and not w.startswith("--name=")]

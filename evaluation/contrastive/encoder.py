@@ -173,7 +173,7 @@ def save_predictions(
 def draw_views(run: RunFolder, args: Namespace, images: ImageSet) -> None:
     """Draw views.png: pairs of views of the first images, as --views and --strength make them."""
     shown = torch.arange(min(SHOWN_PAIRS, len(images.labels)))
-    pairs = view_batches(images, shown, SHOWN_PAIRS, args.views.split(","), args.strength, seed=args.seed)
+    pairs = view_batches(images, shown, SHOWN_PAIRS, args.views, args.strength, seed=args.seed)
     views, _ = next(pairs.epoch())
     plots.view_pairs(views.squeeze(2).cpu().numpy(), run.path("views.png"))
 

@@ -31,9 +31,9 @@ def test_the_error_and_the_help_name_the_bounds():
     assert "default: all, in (0, 1]" in parser.format_help()
 
 
-def test_a_list_of_numbers_is_brought_to_one_form():
+def test_a_list_has_different_numbers_within_bounds():
     numbers = number_list(0, 99, least=2)
-    assert numbers("5, 07,+1") == "5,7,1"
+    assert numbers("5, 07,+1") == [5, 7, 1]
     for text in ("5", "5,5", "5,,7", "5,100", "", "5;7"):
         with pytest.raises(argparse.ArgumentTypeError):
             numbers(text)
@@ -41,7 +41,7 @@ def test_a_list_of_numbers_is_brought_to_one_form():
 
 def test_a_list_of_names_has_known_names_only():
     names = name_list(("affine", "blur"))
-    assert names("blur,affine") == "blur,affine"
+    assert names("blur,affine") == ["blur", "affine"]
     for text in ("", "blur,", "red"):
         with pytest.raises(argparse.ArgumentTypeError, match="choose from affine, blur"):
             names(text)

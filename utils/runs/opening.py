@@ -28,10 +28,8 @@ from utils.runs.folder import FORMAT, PARTS, RunFolder, provenance
 
 # Flags that say where and how a run is kept. They change no metric.
 BOOKKEEPING = {
-    *("data_dir", "results_dir", "name", "resume", "overwrite", "rescore", "quiet", "track", "unverified"),
+    *("data_dir", "results_dir", "name", "resume", "overwrite", "quiet", "track", "unverified"),
 }
-# Flags that change how a finished training is evaluated: --rescore may change them.
-EVALUATION = {"draws", "distill", "student", "shifts", "copies", "episodes", "floors", "compare"}
 
 # All that a run writes. A folder with anything else in it is never deleted.
 FILES = (
@@ -177,15 +175,13 @@ def open_run(
     args: Namespace,
     default_name: str,
     command: str,
-    needs: str = "last.pt",
     reads: Iterable[str | Path | None] = (),
 ) -> RunFolder:
     """Create or reopen results/<script without "train_">/<name>, for this process alone until `close_runs`.
 
     A dry run has a folder of its own and never touches another. --resume starts a new run where no checkpoint
-    is left, as in a fresh clone, which has only the committed metrics. needs: with --rescore, the file that
-    every training of the run must have left. reads: files and folders that the run reads, which it must not
-    replace.
+    is left, as in a fresh clone, which has only the committed metrics. reads: files and folders that the run
+    reads, which it must not replace.
 
     Raises UserError when --name is taken, when another process works on it, when --resume meets other
     arguments, and for a folder that is not of this script. Call it after all other checks.
@@ -193,8 +189,6 @@ def open_run(
     place = _claim(Path(args.results_dir) / script.removeprefix("train_"), script, default_name, args)
     place.settle()
     config = _config(script, place.folder.name, args, command)
-    if args.rescore:
-        return _open_for_rescoring(place, config, needs)
     if os.path.lexists(place.folder) and (not place.folder.is_dir() or any(place.folder.iterdir())):
         old, run = place.read_config(), RunFolder(place.folder)
         if args.dry_run and not old["arguments"].get("dry_run"):
@@ -229,13 +223,11 @@ def close_runs() -> None:
 
 def _claim(parent, script, base, args):
     """Lock the place that --name says, or the next free one."""
-    if not (args.name or args.dry_run) and (args.resume or args.overwrite or args.rescore):
-        raise UserError("--resume, --overwrite and --rescore need --name")
+    if not (args.name or args.dry_run) and (args.resume or args.overwrite):
+        raise UserError("--resume and --overwrite need --name")
     name = "dry-run" if args.dry_run else args.name  # a dry run never touches a run, whatever --name says
     if name and parent / name in _held:
         return _held[parent / name]
-    if args.rescore and not (parent / name).exists():
-        raise UserError(f"{parent / name} holds no finished run to score again: train it with --resume")
     try:
         parent.mkdir(parents=True, exist_ok=True)
         if name:
@@ -272,26 +264,10 @@ def _config(script, name, args, command):
     }
 
 
-def _open_for_rescoring(place, config, needs):
-    """Check that a finished run can be scored again, and record which code scores it."""
-    run = RunFolder(place.folder)
-    if not run.path("metrics.json").exists():
-        raise UserError(f"{run.folder} holds no finished run to score again: train it with --resume")
-    old = place.read_config()
-    _check_same_arguments(run, old, config, ignore=EVALUATION)
-    trainings = [part for part in run.parts if part.path("metrics.json").exists()] or [run]
-    if missing := [part.path(needs) for part in trainings if not part.path(needs).exists()]:
-        raise UserError(f"--rescore needs {missing[0]}, which is not committed: train the run with --resume")
-    trained = {key: old[key] for key in ("commit", "device", "versions", "resumed") if key in old}
-    scored = {"commit": config["commit"], "versions": config["versions"]}
-    run.write_json("config.json", {**config, **trained, "rescored": scored})
-    return run
-
-
-def _check_same_arguments(run, old, config, ignore=frozenset()):
+def _check_same_arguments(run, old, config):
     before, now = old["arguments"], json.loads(json.dumps(config["arguments"]))
     younger = {key for key in now if key not in before and not now[key]}  # flags added since, left out
-    changed = [key for key in now if before.get(key) != now[key] and key not in ignore | younger]
+    changed = [key for key in now if before.get(key) != now[key] and key not in younger]
     if changed:
         details = ", ".join(f"--{k.replace('_', '-')} was {before.get(k)}, now {now[k]}" for k in changed)
         raise UserError(f"{run.folder} was started with other arguments: {details}")

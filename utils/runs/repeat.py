@@ -37,15 +37,12 @@ def share_out(work: Callable, todo: Sequence[Sequence], together: bool = False) 
     distributed.barrier()
 
 
-def train_part(
-    train: Callable, job: dict, part: RunFolder, run: RunFolder, quiet: bool = False, rescore: bool = False
-) -> None:
+def train_part(train: Callable, job: dict, part: RunFolder, run: RunFolder, quiet: bool = False) -> None:
     """Call train(job, part) unless `part` is finished, and write its record to metrics.json.
 
-    part: `run` itself or a folder below it, which gets a copy of the run's config. rescore: call it for a
-    finished part, too. Its checkpoint is complete, so that it trains no further and is evaluated again.
+    part: `run` itself or a folder below it, which gets a copy of the run's config.
     """
-    if part.finished and not rescore:
+    if part.finished:
         return
     if part is not run and not quiet:
         print(f"{part.folder.name} of {run.folder}", flush=True)
@@ -72,7 +69,7 @@ def repeat(
     todo = list(zip(jobs(args), parts(run, args), strict=True))
 
     def work(job, part):
-        train_part(train, job, part, run, args.quiet, args.rescore)
+        train_part(train, job, part, run, args.quiet)
 
     share_out(work, todo, together)
     records = [record for _, part in todo for record in part.records()]

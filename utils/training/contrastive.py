@@ -14,5 +14,4 @@ def make_views(args: Namespace, images: ImageSet, indices: torch.Tensor, seed: i
     args: views, strength and batch_size, see `cli.view_flags`; batch_size is that of all ranks together.
     """
     ranks = {"rank": distributed.rank(), "world": distributed.world()}
-    parts = args.views.split(",")
-    return view_batches(images, indices, args.batch_size, parts, args.strength, seed=seed, **ranks)
+    return view_batches(images, indices, args.batch_size, args.views, args.strength, seed=seed, **ranks)

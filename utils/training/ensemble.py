@@ -34,7 +34,7 @@ def training_units(args: Namespace) -> list[list[dict]]:
 
     Every member has its own seed, counted from --seed; with several models they take turns in a library.
     """
-    models, together = args.models.split(","), args.stacked or args.mode in ("snapshot", "fusion")
+    models, together = args.models, args.stacked or args.mode in ("snapshot", "fusion")
     units = []
     for first in range(args.seed, args.seed + args.runs * args.members, args.members):
         for fold in range(args.member_folds or 1):
