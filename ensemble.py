@@ -49,7 +49,7 @@ from utils.cli import (
     recipe_flags,
     recipe_table,
     resolve_machine,
-    shared_flags,
+    training_flags,
 )
 from utils.errors import UserError
 from utils.plots import cnn as plots
@@ -71,7 +71,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="ensemble.py",
         description=__doc__,
-        parents=[shared_flags(), recipe_flags()],
+        parents=[training_flags(), recipe_flags()],
         epilog=recipe_table(RECIPES, "recipes"),
     )
     # fmt: off

@@ -30,20 +30,19 @@ from evaluation.robustness.evaluate import (
 from inference.scorers import Score, load_scorers
 from utils import distributed
 from utils.arguments import Number, named_path
-from utils.cli import Parser, command, command_line, load_data, resolve_machine, shared_flags
+from utils.cli import Parser, command, command_line, load_data, resolve_machine, run_flags
 from utils.errors import UserError
 from utils.plots import robustness as plots
 from utils.runs.folder import RunFolder
 from utils.runs.opening import open_run
 from utils.runs.repeat import repeat
 
-NOT_USED = ("runs", "epochs", "batch_size", "lr", "track", "compile", "precision")
 SHOWN_DIGIT = 2  # of the figure of examples: its class
 SHOWN_MISTAKES = 24
 
 
 def make_parser() -> Parser:
-    parser = Parser(prog="robustness.py", description=__doc__, parents=[shared_flags()])
+    parser = Parser(prog="robustness.py", description=__doc__, parents=[run_flags()])
     add = parser.add_argument_group("robustness").add_argument
     add("--models", type=named_path, nargs="+", required=True, metavar="NAME=FILE",
         help="model files or folders of runs")  # fmt: skip
@@ -62,8 +61,6 @@ def parse(argv: list[str] | None = None) -> tuple:
     """Return the checked arguments and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    if unused := [name for name in NOT_USED if getattr(args, name) != parser.get_default(name)]:
-        parser.error(f"--{unused[0].replace('_', '-')} has no use here: nothing is trained")
     names = [text.partition("=")[0] for text in args.models]
     if doubles := [name for name in names if names.count(name) > 1]:
         parser.error(f"--models names {doubles[0]} twice")

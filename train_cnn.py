@@ -32,7 +32,7 @@ from utils.cli import (
     recipe_flags,
     recipe_table,
     resolve_machine,
-    shared_flags,
+    training_flags,
 )
 from utils.plots import cnn as plots
 from utils.runs import tracking
@@ -56,7 +56,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="train_cnn.py",
         description=__doc__,
-        parents=[shared_flags(), recipe_flags()],
+        parents=[training_flags(), recipe_flags()],
         epilog=recipe_table(RECIPES, "recipes"),
     )
     add = parser.add_argument_group("model and labels").add_argument

@@ -37,8 +37,9 @@ from utils.cli import (
     command,
     command_line,
     load_data,
+    precision_flag,
     resolve_machine,
-    shared_flags,
+    run_flags,
 )
 from utils.errors import UserError
 from utils.plots import few_labels as plots
@@ -52,11 +53,10 @@ LABELS = [0, 10, 20, 50, 100, 1000]
 TUNING_DRAWS = 1000
 SHOWN_LABELS = 100  # in the strip plot and the picture of the worst draw
 SHOWN_WRONG = 60
-NOT_USED = ("runs", "epochs", "batch_size", "lr", "track", "compile")
 
 
 def make_parser() -> Parser:
-    parser = Parser(prog="train_few_labels.py", description=__doc__, parents=[shared_flags()])
+    parser = Parser(prog="train_few_labels.py", description=__doc__, parents=[run_flags(), precision_flag()])
     add = parser.add_argument_group("study").add_argument
     add(
         "--methods",
@@ -199,8 +199,6 @@ def parse(argv: list[str] | None = None) -> tuple:
     """Return the checked arguments and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    if unused := [name for name in NOT_USED if getattr(args, name) != parser.get_default(name)]:
-        parser.error(f"--{unused[0].replace('_', '-')} has no use here: every method has its own recipe")
     names = [text.partition("=")[0] for text in args.encoders or ()]
     if taken := [name for i, name in enumerate(names) if name in (*OWN_SOURCES, *names[:i])]:
         parser.error(f"--encoders: the name {taken[0]!r} is taken")

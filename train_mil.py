@@ -53,7 +53,7 @@ from utils.cli import (
     optimizer_flags,
     recipe_table,
     resolve_machine,
-    shared_flags,
+    training_flags,
 )
 from utils.errors import UserError
 from utils.plots import cnn as plots
@@ -97,7 +97,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="train_mil.py",
         description=__doc__,
-        parents=[shared_flags(least_batch=1), optimizer_flags()],
+        parents=[training_flags(least_batch=1), optimizer_flags()],
         epilog=recipe_table({"default": RECIPE}, "recipe"),
     )
     share, bags = Number(float, 0, 1, open_low=True), Number(int, 1, MOST_BAGS)

@@ -43,7 +43,7 @@ from utils.cli import (
     optimizer_flags,
     recipe_table,
     resolve_machine,
-    shared_flags,
+    training_flags,
     view_flags,
 )
 from utils.plots.moco import moco_curves
@@ -82,7 +82,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="train_moco.py",
         description=__doc__,
-        parents=[shared_flags(), optimizer_flags(), view_flags(), evaluation_flags()],
+        parents=[training_flags(), optimizer_flags(), view_flags(), evaluation_flags()],
         epilog=recipe_table({"default": RECIPE}, "recipe"),
     )
     add = parser.add_argument_group("MoCo (defaults: the recipe's)").add_argument

@@ -44,7 +44,7 @@ from utils.cli import (
     optimizer_flags,
     recipe_table,
     resolve_machine,
-    shared_flags,
+    training_flags,
     view_flags,
 )
 from utils.plots import contrastive as plots
@@ -89,7 +89,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="train_simclr.py",
         description=__doc__,
-        parents=[shared_flags(), optimizer_flags(), view_flags(), evaluation_flags()],
+        parents=[training_flags(), optimizer_flags(), view_flags(), evaluation_flags()],
         epilog=recipe_table(RECIPES, "recipes"),
     )
     add = parser.add_argument_group("SimCLR and SupCon").add_argument

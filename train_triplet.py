@@ -53,7 +53,7 @@ from utils.cli import (
     optimizer_flags,
     recipe_table,
     resolve_machine,
-    shared_flags,
+    training_flags,
     view_flags,
 )
 from utils.runs import tracking
@@ -96,7 +96,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="train_triplet.py",
         description=__doc__,
-        parents=[shared_flags(), optimizer_flags(), view_flags(TRIPLET_ENCODERS)],
+        parents=[training_flags(), optimizer_flags(), view_flags(TRIPLET_ENCODERS)],
         epilog=recipe_table(RECIPES, "recipes"),
     )
     add = parser.add_argument_group("images to train on").add_argument

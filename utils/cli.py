@@ -76,35 +76,10 @@ def choice(add: Callable, flag: str, choices: Iterable[str], help: str, **kwargs
 # --- Flags that scripts share ---
 
 
-def shared_flags(least_batch: int = 2) -> argparse.ArgumentParser:
-    """Return the flags of every script, as a parent parser.
-
-    least_batch: of --batch-size. Batch normalisation can't be trained on a batch of one image.
-    """
+def run_flags() -> argparse.ArgumentParser:
+    """Return the flags of every script that leaves a run folder, as a parent parser."""
     parser = argparse.ArgumentParser(add_help=False)
-    _run_flags(parser.add_argument_group("data and run folder").add_argument)
-    _machine_flags(parser.add_argument_group("machine").add_argument)
-    add = parser.add_argument_group("training").add_argument
-    add("--seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N", help="default: 0")
-    add(
-        "--runs",
-        type=Number(int, 1, 1000),
-        default=1,
-        metavar="N",
-        help="trainings, with seeds seed, seed + 1, ... (default: 1)",
-    )
-    add("--epochs", type=Number(int, 1, MOST_EPOCHS), metavar="N", help="default: the recipe's")
-    add("--batch-size", type=Number(int, least_batch, 65536), metavar="N", help="default: the recipe's")
-    add(
-        "--lr",
-        type=Number(float, 0, 100, open_low=True),
-        metavar="X",
-        help="peak learning rate (default: the recipe's)",
-    )
-    return parser
-
-
-def _run_flags(add: Callable) -> None:
+    add = parser.add_argument_group("data and run folder").add_argument
     add(
         "--dataset",
         type=dataset,
@@ -130,6 +105,48 @@ def _run_flags(add: Callable) -> None:
     add("--name", type=run_name, metavar="NAME", help="the run's folder (default: the next free name)")
     add("--resume", action="store_true", help="continue the run --name where it stopped")
     add("--overwrite", action="store_true", help="replace the run --name")
+    add("--seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N", help="default: 0")
+    choice(add, "--device", ("auto", "cpu", "cuda", "mps"), "device (default: auto)", default="auto")
+    add("--dry-run", action="store_true", help="one batch through everything, in the folder dry-run")
+    add("--quiet", action="store_true", help="print only the result")
+    return parser
+
+
+def precision_flag() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    choice(
+        parser.add_argument_group("machine").add_argument,
+        "--precision",
+        ("auto", "fp32", "bf16"),
+        "training arithmetic (default: auto, which is bf16 on CUDA and on CPUs with AMX, else fp32)",
+        default="auto",
+    )
+    return parser
+
+
+def training_flags(least_batch: int = 2) -> argparse.ArgumentParser:
+    """Return the flags of every script that trains networks, with `run_flags`, as a parent parser.
+
+    least_batch: of --batch-size. Batch normalisation can't be trained on a batch of one image.
+    """
+    parser = argparse.ArgumentParser(add_help=False, parents=[run_flags(), precision_flag()])
+    add = parser.add_argument_group("training").add_argument
+    add(
+        "--runs",
+        type=Number(int, 1, 1000),
+        default=1,
+        metavar="N",
+        help="trainings, with seeds seed, seed + 1, ... (default: 1)",
+    )
+    add("--epochs", type=Number(int, 1, MOST_EPOCHS), metavar="N", help="default: the recipe's")
+    add("--batch-size", type=Number(int, least_batch, 65536), metavar="N", help="default: the recipe's")
+    add(
+        "--lr",
+        type=Number(float, 0, 100, open_low=True),
+        metavar="X",
+        help="peak learning rate (default: the recipe's)",
+    )
+    add("--compile", action="store_true", help="compile the network with torch.compile")
     add(
         "--track",
         choices=("none", "tensorboard", "wandb"),
@@ -137,20 +154,7 @@ def _run_flags(add: Callable) -> None:
         metavar="NAME",
         help="live tracking (default: none): none, tensorboard, wandb",
     )
-    add("--quiet", action="store_true", help="print only the result")
-
-
-def _machine_flags(add: Callable) -> None:
-    choice(add, "--device", ("auto", "cpu", "cuda", "mps"), "device (default: auto)", default="auto")
-    choice(
-        add,
-        "--precision",
-        ("auto", "fp32", "bf16"),
-        "training arithmetic (default: auto, which is bf16 on CUDA and on CPUs with AMX, else fp32)",
-        default="auto",
-    )
-    add("--compile", action="store_true", help="compile the network with torch.compile")
-    add("--dry-run", action="store_true", help="one batch through everything, in the folder dry-run")
+    return parser
 
 
 def optimizer_flags() -> argparse.ArgumentParser:
@@ -386,7 +390,8 @@ def resolve_machine(args: argparse.Namespace) -> None:
     if args.dry_run:
         args.epochs = 1
     args.device = str(distributed.start(resolve_device(args.device)))
-    args.precision = resolve_precision(args.precision, torch.device(args.device))
+    if "precision" in args:
+        args.precision = resolve_precision(args.precision, torch.device(args.device))
 
 
 def load_data(args: argparse.Namespace) -> tuple[ImageSet, ImageSet]:

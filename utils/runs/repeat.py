@@ -11,7 +11,7 @@ def jobs(args: Namespace) -> list[dict]:
     """Return one dict per training: seeds seed, seed + 1, ..., or the folds of one seed."""
     if getattr(args, "folds", None):
         return [{"seed": args.seed, "fold": fold} for fold in range(args.folds)]
-    return [{"seed": args.seed + run} for run in range(args.runs)]
+    return [{"seed": args.seed + run} for run in range(getattr(args, "runs", 1))]
 
 
 def label(job: dict) -> str:
