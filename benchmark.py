@@ -55,7 +55,6 @@ ON_GPU = {
     "simclr": "memory: the peak of CUDA's allocator",
     "mil": f"{BATCH['cuda']} bags a step; goal: {TARGET['cuda']} times the standard way",
     "roofline": f"the peak is that of products of up to {max(SIZES['cuda']):,} rows",
-    "ensemble": "goal: ten stacked members in the time of three",
     "triplet": "memory: the peak of CUDA's allocator",
     "layers": "Dropout is torch's own there: a ratio of 1",
     "epochs": "one CPU thread feeds the GPU",

@@ -19,79 +19,59 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
+import torch
 
-import train_cnn
-from data import ImageSet
-from evaluation.ensemble.evaluate import evaluate_library
-from evaluation.ensemble.library import Library, member_history, read_library
-from evaluation.ensemble.selection import (
-    COMBINATIONS,
-    FIXED,
-    METRICS,
-    average,
-    best_single,
-    error_overlap,
-    found_combinations,
-    greedy,
-    growth,
-    oracle,
-)
-from models import ENCODERS
-from utils import distributed
+from data import Data, ImageSet
+from evaluation.cnn import evaluate_classifier
+from evaluation.ensemble import selection
+from evaluation.ensemble.library import Library, evaluate_library, member_history, read_library
+from models import ENCODERS, Fusion, create, load_model
+from utils import cli, distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, name_list
-from utils.cli import (
-    Parser,
-    choice,
-    command,
-    command_line,
-    fill,
-    load_data,
-    recipe_flags,
-    recipe_table,
-    resolve_machine,
-    training_flags,
-)
 from utils.errors import UserError
-from utils.plots import cnn as plots
-from utils.plots import ensemble as ensemble_plots
+from utils.plots import cnn, ensemble
 from utils.runs import tracking
 from utils.runs.folder import RunFolder
 from utils.runs.opening import open_run
-from utils.runs.repeat import repeat, share_out
+from utils.runs.repeat import repeat, share_out, train_part
+from utils.training import ensemble as members
+from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
 from utils.training.config import COLUMNS, RECIPES
-from utils.training.ensemble import MODES, choose_images, member_config, train_unit, training_units
 
 MEMBERS, VAL_FRACTION = 10, 0.1
 MOST_TRAININGS = 10_000
-# Flags that --from refuses, besides those of the recipe.
-TRAINING_FLAGS = ("models", "mode", "member_folds", "stacked", "val_fraction", "shifts", "dry_run")
+# What --from, which trains nothing, can't be combined with.
+TRAINING = ("models", "mode", "member_folds", "val_fraction", "shifts", "dry_run", *COLUMNS)
 
 
-def make_parser() -> Parser:
-    parser = Parser(
+def make_parser() -> cli.Parser:
+    parser = cli.Parser(
         prog="ensemble.py",
         description=__doc__,
-        parents=[training_flags(), recipe_flags()],
-        epilog=recipe_table(RECIPES, "recipes"),
+        parents=[cli.training_flags(), cli.recipe_flags()],
+        epilog=cli.recipe_table(RECIPES, "recipes"),
     )
-    # fmt: off
     add = parser.add_argument_group("ensemble").add_argument
-    add("--members", type=Number(int, 2, 1000), metavar="N",
-        help=f"members of a library (default: {MEMBERS}, or all of --from)")
-    add("--model", "--models", dest="models", type=name_list(ENCODERS), metavar="A[,B,...]",
-        help=f"models of the members, in turn (default: cnn): {', '.join(ENCODERS)}")
-    add("--from", dest="sources", type=any_path, nargs="+", metavar="RUN",
-        help="combine finished runs, train nothing")
-    choice(add, "--mode", MODES, "how members are trained (default: voting)")
-    add("--folds", dest="member_folds", type=Number(int, 2, 100), metavar="K",
-        help="train every member on K folds; its validation predictions are out of fold")
-    add("--stacked", action="store_true", help="train the members of a library at once, as one network")
-    add("--val-fraction", type=Number(float, 0, 1, open_low=True, open_high=True), metavar="X",
-        help=f"share of the training images that validates (default: {VAL_FRACTION})")
-    add("--split-seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N",
-        help="of the validation images (default: 0)")
-    choice(add, "--combine", COMBINATIONS, "the headline (default: average; of fusion log_average)")
-    # fmt: on
+    count = f"members of a library (default: {MEMBERS}, or all of --from)"
+    add("--members", type=Number(int, 2, 1000), metavar="N", help=count)
+    names = f"models of the members, in turn (default: cnn): {', '.join(ENCODERS)}"
+    add("--model", "--models", dest="models", type=name_list(ENCODERS), metavar="A[,B,...]", help=names)
+    runs = "combine finished runs, train nothing"
+    add("--from", dest="sources", type=any_path, nargs="+", metavar="RUN", help=runs)
+    cli.choice(add, "--mode", members.MODES, "how members are trained (default: voting)")
+    add(
+        "--folds",
+        dest="member_folds",
+        type=Number(int, 2, 100),
+        metavar="K",
+        help="train every member on K folds; its validation predictions are out of fold",
+    )
+    share = f"share of the training images that validates (default: {VAL_FRACTION})"
+    add("--val-fraction", type=Number(float, 0, 1, open_low=True, open_high=True), metavar="X", help=share)
+    seeds = Number(int, 0, LARGEST_SEED)
+    add("--split-seed", type=seeds, default=0, metavar="N", help="of the validation images (default: 0)")
+    headline = "the headline (default: average; of fusion log_average)"
+    cli.choice(add, "--combine", selection.COMBINATIONS, headline)
     return parser
 
 
@@ -100,38 +80,96 @@ def parse(argv: list[str] | None = None) -> tuple:
     parser = make_parser()
     args = parser.parse_args(argv)
     if args.sources:
-        if given := [
-            key for key in (*TRAINING_FLAGS, *COLUMNS) if getattr(args, key) != parser.get_default(key)
-        ]:
+        if given := [key for key in TRAINING if getattr(args, key) != parser.get_default(key)]:
             flag = given[0].removeprefix("member_").replace("_", "-")
             parser.error(f"--from trains nothing: leave out --{flag}")
         if args.runs > 1 and not args.members:
             parser.error("--runs of --from draws libraries: it needs --members")
-    shown = command_line(parser, args)
-    fill(args, {"models": ["cnn"], "mode": "voting"})
+    command = cli.command_line(parser, args)
     if args.member_folds and args.val_fraction:
         parser.error("--folds can't be combined with --val-fraction")
-    if args.stacked and (args.mode not in ("voting", "bagging") or len(args.models) > 1):
-        parser.error("--stacked is for one model and --mode voting or bagging")
-    if args.stacked:
-        config = member_config(args, args.models[0]).fit
-        if config.clip_norm:
-            parser.error("--stacked can't clip each member's gradient: use --clip-norm 0")
-        if config.optimizer == "lars":
-            parser.error("--stacked can't give each member its own LARS rate: use another --optimizer")
-    if args.mode in ("snapshot", "fusion") and len(args.models) > 1:
+    combine = "log_average" if args.mode == "fusion" else "average"
+    cli.fill(args, {"models": ["cnn"], "mode": "voting", "val_fraction": VAL_FRACTION, "combine": combine})
+    if args.mode in members.TOGETHER and len(args.models) > 1:
         parser.error(f"--mode {args.mode} is for one model")
-    fill(
-        args, {"val_fraction": VAL_FRACTION, "combine": "log_average" if args.mode == "fusion" else "average"}
-    )
     if not args.sources:
-        fill(args, {"members": MEMBERS})
+        cli.fill(args, {"members": MEMBERS})
         if len(args.models) > args.members:
             parser.error(f"--members {args.members} is fewer than the {len(args.models)} models of --models")
         if (count := args.runs * args.members * (args.member_folds or 1)) > MOST_TRAININGS:
             parser.error(f"--runs, --members and --folds ask for {count:,} trainings: too many")
-    resolve_machine(args)
-    return args, shown
+    cli.resolve_machine(args)
+    return args, command
+
+
+# --- Training members ---
+
+
+def train_unit(args: Namespace, data: Data, run: RunFolder, jobs: list[dict]) -> None:
+    """Train the unfinished members of one of the `training_units`."""
+    parts = [run.part(members.member_folder(job)) for job in jobs]
+    if all(part.finished for part in parts):
+        return
+    if args.mode == "fusion":
+        train_fusion(args, data, run, jobs, parts)
+        return
+    for job, part, previous in zip(jobs, parts, [None, *parts], strict=False):
+
+        def train(job, part, previous=previous):
+            return train_member(args, data, job, part, previous)
+
+        train_part(train, job, part, run, args.quiet)
+
+
+def train_member(args: Namespace, data: Data, job: dict, part: RunFolder, previous: RunFolder | None) -> dict:
+    """Train one member; return its record. previous: the cycle of a snapshot run that it starts from."""
+    config, train_set = members.member_config(args, job["model"]), data[0]
+    indices = members.choose_images(args, train_set.labels, job)
+    model = load_model(previous.path("best.pt")) if previous else None
+    torch.manual_seed(job["seed"])
+    model = model or create(config.model, len(train_set.classes))
+    facts = fit_classifier(model, config, train_set, indices, job["seed"], part)
+    return save_member(model, config, data, indices, {**job, **facts}, part)
+
+
+def train_fusion(
+    args: Namespace, data: Data, run: RunFolder, jobs: list[dict], parts: list[RunFolder]
+) -> None:
+    """Train one library by the mean of its logits; the first member's part keeps checkpoint and history."""
+    config, train_set = members.member_config(args, jobs[0]["model"]), data[0]
+    indices = members.choose_images(args, train_set.labels, jobs[0])
+    networks = []
+    for job in jobs:
+        torch.manual_seed(job["seed"])
+        networks.append(create(config.model, len(train_set.classes)))
+    if not args.quiet:
+        print(f"{len(jobs)} members of {run.folder}, together", flush=True)
+    facts = fit_classifier(Fusion(networks), config, train_set, indices, jobs[0]["seed"], parts[0])
+    facts["train_seconds"] = round(facts["train_seconds"] / len(jobs), 3)
+    for network, job, part in zip(networks, jobs, parts, strict=True):
+
+        def save(job, part, network=network):
+            return save_member(network, config, data, indices, {**job, **facts}, part)
+
+        train_part(save, job, part, run, quiet=True)
+
+
+def save_member(
+    model: torch.nn.Module,
+    config: ClassifierConfig,
+    data: Data,
+    indices: tuple[torch.Tensor, torch.Tensor],
+    record: dict,
+    part: RunFolder,
+) -> dict:
+    """Evaluate and save a trained member; return its record with the scores."""
+    train_idx, val_idx = indices
+    scores, predictions, calibration = evaluate_classifier(model, data, val_idx, config.shifts)
+    save_classifier(part, model, config.model, data[0], calibration, predictions)
+    return {**record, "train_images": len(train_idx), **scores, "seconds": record["train_seconds"]}
+
+
+# --- Combining them ---
 
 
 def find_runs(args: Namespace) -> list[Path]:
@@ -148,7 +186,7 @@ def find_runs(args: Namespace) -> list[Path]:
     return folders
 
 
-def draw_members(args: Namespace, pool: Library, job: dict) -> Library:
+def sample_members(args: Namespace, pool: Library, job: dict) -> Library:
     """Return one library: drawn from the pool of --from by the job's seed, or the members trained for it."""
     size, first = args.members or len(pool.members), (job["seed"] - args.seed) * (args.members or 0)
     if not args.sources:
@@ -165,8 +203,10 @@ def read_pool(args: Namespace, folders: list[Path]) -> Library:
         raise UserError(
             f"an ensemble has at least 2 members, found {count} in {', '.join(map(str, folders))}"
         )
-    if not pool.validated and args.combine not in FIXED:
-        raise UserError(f"the members have no validation images to choose on: --combine {', '.join(FIXED)}")
+    if not pool.validated and args.combine not in selection.FIXED:
+        raise UserError(
+            f"the members have no validation images to choose on: --combine {', '.join(selection.FIXED)}"
+        )
     if args.members and args.sources and (args.members > count or args.runs > 1 and args.members == count):
         raise UserError(f"cannot draw {args.runs} libraries of {args.members} from a pool of {count} members")
     return pool
@@ -177,67 +217,36 @@ def check_images(pool: Library, test_set: ImageSet, args: Namespace) -> None:
         raise UserError(f"the members' test labels are not those of {args.dataset} in {args.data_dir}")
 
 
-@command
-def main(argv: list[str] | None = None) -> dict:
-    args, shown = parse(argv)
-    tracking.check(args.track)
-    data = load_data(args)
-    folders = find_runs(args) if args.sources else []
-    if args.sources:
-        pool = read_pool(args, folders)  # fail now, before a folder is made or replaced
-        check_images(pool, data[1], args)
-        default = "from-" + "-".join(folder.name for folder in folders)
-    else:
-        units = training_units(args)
-        choose_images(args, data[0].labels, units[0][0])
-        default = "-".join(args.models) + (f"-{args.mode}" if args.mode != "voting" else "")
-    run = distributed.on_rank_zero(lambda: open_run("ensemble", args, default, shown, reads=folders))
-    if not args.sources:
-        share_out(lambda *jobs: train_unit(train_cnn.train, args, data, run, jobs), units)
-        pool = read_pool(args, [run.folder])
-    metrics = repeat(
-        lambda job, part: evaluate_library(draw_members(args, pool, job), args.combine, job, part),
-        args,
-        run,
-    )
-    if distributed.rank() == 0:
-        lines = [] if args.sources else member_history(pool)
-        run.write_history(lines)
-        draw(run, args, pool, metrics, data[1])
-        report(metrics, run)
-    return metrics
-
-
-def draw(run: RunFolder, args: Namespace, pool: Library, metrics: dict, test_set: ImageSet) -> None:
-    """Draw the figures of a run; those of a single library show the first one."""
+def plot_figures(run: RunFolder, args: Namespace, pool: Library, metrics: dict, test_set: ImageSet) -> None:
+    """Plot the figures of a run; those of a single library show the first one."""
     job, records = {"seed": args.seed}, metrics["runs"]
-    library = draw_members(args, pool, job)
+    library = sample_members(args, pool, job)
     test_p, test_y = library.test_p, library.test_y
-    whose = f"{len(library.members)} members"
+    title = f"{len(library.members)} members"
     if len(records) > 1:
-        whose += f", the first of {len(records)} libraries"
+        title += f", the first of {len(records)} libraries"
 
-    ensemble_plots.combinations(records, found_combinations(metrics), run.path("combinations.png"))
-    ensemble_plots.members(library, run.path("members.png"), whose)
+    ensemble.combinations(records, selection.found_combinations(metrics), run.path("combinations.png"))
+    ensemble.members(library, run.path("members.png"), title)
     if library.validated:
         calibrated, val_y = library.calibrated(), library.val_y
-        selections = {metric: greedy(calibrated, val_y, metric) for metric in METRICS}
-        best = best_single(calibrated, val_y)
-        ensemble_plots.selection_paths(library, selections, best, run.path("selection.png"), whose)
-        ensemble_plots.selection_weights(library.names, selections, run.path("weights.png"), whose)
-    ensemble_plots.growth(growth(test_p, test_y), run.path("size.png"), whose)
-    overlap = error_overlap(test_p, test_y)
-    ensemble_plots.agreement(overlap, library.names, run.path("agreement.png"), whose)
+        selections = {metric: selection.greedy(calibrated, val_y, metric) for metric in selection.METRICS}
+        best = selection.best_single(calibrated, val_y)
+        ensemble.selection_paths(library, selections, best, run.path("selection.png"), title)
+        ensemble.selection_weights(library.names, selections, run.path("weights.png"), title)
+    ensemble.growth(selection.growth(test_p, test_y), run.path("size.png"), title)
+    overlap = selection.error_overlap(test_p, test_y)
+    ensemble.agreement(overlap, library.names, run.path("agreement.png"), title)
     if lines := run.history():
         records = [member.record for member in pool.members]
-        plots.learning_curves(lines, run.path("curves.png"), records=records)
-    plots.worst_mistakes(
+        cnn.learning_curves(lines, run.path("curves.png"), records=records)
+    cnn.worst_mistakes(
         test_set.images.cpu().numpy(),
         test_y,
-        average(test_p),
+        selection.average(test_p),
         run.path("mistakes.png"),
         test_set.classes,
-        among=~oracle(test_p, test_y),
+        among=~selection.oracle(test_p, test_y),
         title="Test images that every member gets wrong: true → class of the average, index, confidence",
     )
 
@@ -246,7 +255,7 @@ def report(metrics: dict, run: RunFolder) -> None:
     """Print the combinations side by side."""
     mean, std, runs = metrics["mean"], metrics["std"], metrics["runs"]
     print("combination          test accuracy       loss     ECE   scaled   gain of accuracy over average")
-    for name in found_combinations(metrics):
+    for name in selection.found_combinations(metrics):
         accuracy = f"{mean[f'{name}_test_accuracy']:.2%}"
         if len(runs) > 1:
             accuracy += f" +- {std[f'{name}_test_accuracy']:.2%}"
@@ -257,6 +266,38 @@ def report(metrics: dict, run: RunFolder) -> None:
     print(f"any member right     {mean['oracle_test_accuracy']:.2%}")
     libraries = f"{len(runs)} libraries" if len(runs) > 1 else "library"
     print(f"{libraries} of {runs[0]['members']} members; figures and metrics in {run.folder}/")
+
+
+@cli.command
+def main(argv: list[str] | None = None) -> dict:
+    args, command = parse(argv)
+    tracking.check(args.track)
+    data = cli.load_data(args)
+    folders = find_runs(args) if args.sources else []
+    if args.sources:
+        pool = read_pool(args, folders)  # fail now, before a folder is made
+        check_images(pool, data[1], args)
+        default = "from-" + "-".join(folder.name for folder in folders)
+    else:
+        units = members.training_units(args)
+        members.choose_images(args, data[0].labels, units[0][0])
+        default = "-".join(args.models) + (f"-{args.mode}" if args.mode != "voting" else "")
+    run = distributed.on_rank_zero(lambda: open_run("ensemble", args, default, command, reads=folders))
+    if not args.sources:
+        share_out(lambda *jobs: train_unit(args, data, run, list(jobs)), units)
+        pool = read_pool(args, [run.folder])
+
+    def evaluate(job, part):
+        record, predictions = evaluate_library(sample_members(args, pool, job), args.combine, job)
+        part.save_predictions(**predictions)
+        return record
+
+    metrics = repeat(evaluate, args, run)
+    if distributed.rank() == 0:
+        run.write_history([] if args.sources else member_history(pool))
+        plot_figures(run, args, pool, metrics, data[1])
+        report(metrics, run)
+    return metrics
 
 
 if __name__ == "__main__":

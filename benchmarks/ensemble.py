@@ -13,7 +13,6 @@ from torch import nn
 from torch.utils.data import Subset
 
 import ensemble as script
-import train_cnn
 from benchmarks import measure
 from benchmarks.measure import alternate, clock, ratio, row, standard_dataset, standard_loader
 from data import Data, load
@@ -21,7 +20,7 @@ from evaluation.ensemble.library import read_library
 from evaluation.ensemble.selection import METRICS, average, greedy
 from models import create
 from utils.runs.opening import open_run
-from utils.training.ensemble import choose_images, member_config, train_unit, training_units
+from utils.training.ensemble import choose_images, member_config, training_units
 
 # One network and as many epochs on both sides, no augmentation: the work is the same.
 FLAGS = ["--epochs", "1", "--augment", "none", "--plain-epochs", "0", "--ema", "0", "--label-smoothing", "0"]
@@ -31,14 +30,13 @@ STANDARD = (
     "torchensemble's VotingClassifier of the same network, AdamW, PIL images from a DataLoader with "
     f"{measure.WORKERS} worker processes"
 )
-ALONE = "as many members trained one after the other, by the time of a single one"
-OURS, STACKED, ONE, THEIRS = "ours", "ours, stacked", "ours, one member", "standard way"
+OURS, ONE, THEIRS = "ours", "ours, one member", "standard way"
 
 
 def ensemble(data_dir, device, repeats, members=10, images=IMAGES, library=(1000, 10_000)):
     """Seconds to train `members` members, ours and by torchensemble's VotingClassifier, one epoch each.
 
-    Ours one by one and stacked; on the first images[0] training and images[1] test images, of which a tenth
+    Ours on the first images[0] training and images[1] test images, of which a tenth
     and all are predicted and saved: that is counted in for ours only. Every side trains a small library
     before it is timed. Without torchensemble installed that side is skipped with a notice. Then seconds of
     greedy selection from library[0] made-up members of library[1] images.
@@ -47,11 +45,9 @@ def ensemble(data_dir, device, repeats, members=10, images=IMAGES, library=(1000
     data = truncated(load("mnist", data_dir, device), images)
     sides: dict[str, Callable[[int], dict]] = {
         OURS: lambda seed: our_training(data, data_dir, device, model, members, seed),
-        STACKED: lambda seed: our_training(data, data_dir, device, model, members, seed, "--stacked"),
         ONE: lambda seed: our_training(data, data_dir, device, model, 1, seed),
     }
     our_training(data, data_dir, device, model, 2, 0, "--dry-run")  # warm-up: imports, kernels, files
-    our_training(data, data_dir, device, model, 2, 0, "--dry-run", "--stacked")
     if torchensemble := imported():
         sides[THEIRS] = lambda seed: standard_training(
             torchensemble, data, data_dir, device, model, members, seed
@@ -71,7 +67,7 @@ def ensemble(data_dir, device, repeats, members=10, images=IMAGES, library=(1000
         "what": f"Seconds to train {members} members of {model} for one epoch each, and to select greedily "
         f"from {library[0]:,} cached members of {library[1]:,} images.",
         "rows": rows,
-        "ratios": all_ratios(seconds, members, device),
+        "ratios": all_ratios(seconds, device),
         "model": model,
         "members": members,
         "images": [len(part.labels) for part in data],
@@ -79,15 +75,11 @@ def ensemble(data_dir, device, repeats, members=10, images=IMAGES, library=(1000
     }
 
 
-def all_ratios(seconds: dict[str, list[float]], members: int, device: torch.device) -> list[dict]:
-    on_gpu = device.type == "cuda"
-    alone = [members * value for value in seconds[ONE]]
-    name = f"{members} x one member / {members} stacked"
-    ratios = [ratio(name, alone, seconds[STACKED], ALONE, 10 / 3 if on_gpu else None)]
-    if THEIRS in seconds:
-        goal = None if on_gpu else 3
-        ratios.insert(0, ratio("standard way / ours", seconds[THEIRS], seconds[OURS], STANDARD, goal))
-    return ratios
+def all_ratios(seconds: dict[str, list[float]], device: torch.device) -> list[dict]:
+    goal = None if device.type == "cuda" else 3
+    if THEIRS not in seconds:
+        return []
+    return [ratio("standard way / ours", seconds[THEIRS], seconds[OURS], STANDARD, goal)]
 
 
 def truncated(data: Data, images: tuple[int, int]) -> Data:
@@ -117,7 +109,7 @@ def our_training(data: Data, data_dir, device, model: str, members: int, seed: i
         run = open_run("ensemble", args, model, "benchmark")
         start = clock(device)
         for jobs in training_units(args):
-            train_unit(train_cnn.train, args, data, run, jobs)
+            script.train_unit(args, data, run, jobs)
         seconds = clock(device) - start
         library = read_library([run.folder], args.dataset)
     accuracy = float((average(library.test_p).argmax(1) == library.test_y).mean())

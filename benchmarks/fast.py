@@ -29,7 +29,6 @@ from data import Data, ImageSet, load
 from models import create
 from utils.runs.folder import RunFolder
 from utils.training.cnn import ClassifierConfig, classifier_batches
-from utils.training.config import RECIPES
 from utils.training.fit import classification_step
 
 STANDARD_BATCH, STANDARD_EPOCHS = 64, 14
@@ -120,7 +119,7 @@ def our_trainings(data: Data, device: torch.device, seed: int, target: float, co
 
 
 def our_config(model: str, device: torch.device, *flags: str) -> ClassifierConfig:
-    return ClassifierConfig.from_args(recipe_arguments(model, device, *flags), model, RECIPES[model])
+    return ClassifierConfig.from_args(recipe_arguments(model, device, *flags))
 
 
 def warm_up(data: Data, standard_data: tuple, device: torch.device, compile: bool) -> float:

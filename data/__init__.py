@@ -1,7 +1,7 @@
 """What is learned from: loading, splits, batches, augmentation. Knows no model and no script."""
 
 from data.augment import POLICIES, Augment
-from data.batches import BatchLoader, ClassBatches, SideBySide, generator, in_order
+from data.batches import BatchLoader, ClassBatches, generator, in_order
 from data.errors import DataError
 from data.images import DATASETS, Data, ImageSet, check_classes, load
 from data.splits import bootstrap, few_labels, folds, hold_out, split
@@ -17,7 +17,6 @@ __all__ = [
     "Data",
     "DataError",
     "ImageSet",
-    "SideBySide",
     "bootstrap",
     "check_classes",
     "few_labels",

@@ -1,6 +1,6 @@
 """Batches as slices of a device-resident tensor: no worker process, no copy from host memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -28,24 +28,6 @@ def prepare(
     """Return the images at `chosen`, normalised float32, augmented when there are parameters."""
     pixels = images.images[chosen].float().div_(255)
     return images.normalise(augment.apply(pixels, params) if augment and params else pixels)
-
-
-class SideBySide:
-    """The batches of M loaders of equal length at once: x (B, M, 28, 28), y (B, M).
-
-    For networks that are trained together, each with its own order and augmentation (models.stack).
-    """
-
-    def __init__(self, loaders: Sequence["BatchLoader"]):
-        self.loaders = loaders
-
-    def __len__(self) -> int:
-        return len(self.loaders[0])
-
-    def epoch(self, number: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for batches in zip(*(loader.epoch(number) for loader in self.loaders), strict=True):
-            images, labels = zip(*batches, strict=True)
-            yield torch.cat(images, 1), torch.stack(labels, 1)
 
 
 class BatchLoader:

@@ -1,20 +1,38 @@
 """Classification metrics: pure functions of NumPy arrays of probabilities (N, classes) and labels (N,)."""
 
 import numpy as np
+import torch
+from torch import nn
+
+from data import Data, in_order
+from utils.training.forward import cross_entropy, forward_all, predict, surprise
 
 # scipy and scikit-learn are imported where they are used: loading them takes seconds that --help needn't.
 
-# A probability that underflowed to 0 counts as this much: one image must not make a mean loss infinite. It is
-# the smallest float32, so that no loss and no temperature of a very sure network depends on it.
-SMALLEST = float(np.finfo(np.float32).tiny)
 # A prediction is doubtful when its confidence or evidence is below that of all but this share of the
 # validation images.
 DOUBTFUL = 0.005
 
 
-def surprise(probabilities: np.ndarray) -> np.ndarray:
-    """Return -log of probabilities of any shape in nats, float64, with zeros counted as `SMALLEST`."""
-    return -np.log(probabilities.astype(np.float64).clip(SMALLEST))
+def evaluate_classifier(
+    model: nn.Module, data: Data, val_idx: torch.Tensor, shifts: int = 0
+) -> tuple[dict, dict[str, np.ndarray], dict[str, float]]:
+    """Return a classifier's scores, its predictions, and its calibration, see `calibration`.
+
+    data: training and test images. val_idx: validation images among the training images; without any, only
+    the test images are scored, and the calibration is empty. shifts: as in `predict`.
+    """
+    train_set, test_set = data
+    test_p, test_y = predict(model, test_set, shifts=shifts)
+    predictions = {"test_probabilities": test_p, "test_labels": test_y}
+    scores = score(test_p, test_y, "test")
+    if not len(val_idx):
+        return scores, predictions, {}
+    val_p, val_y = predict(model, train_set, val_idx, shifts)
+    predictions |= {"val_probabilities": val_p, "val_labels": val_y, "val_indices": val_idx.numpy()}
+    logits, labels = forward_all(model, in_order(train_set, val_idx))
+    constants = calibration(logits.cpu().numpy(), labels.cpu().numpy())
+    return scores | score(val_p, val_y, "val"), predictions, constants
 
 
 def wilson_interval(right: int, count: int) -> tuple[float, float]:
@@ -50,13 +68,6 @@ def score(probabilities: np.ndarray, labels: np.ndarray, prefix: str) -> dict:
         "recall": recall.round(5).tolist(),
     }
     return {f"{prefix}_{name}": value for name, value in values.items()}
-
-
-def cross_entropy(probabilities: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0) -> float:
-    """Return the mean cross-entropy in nats, with smoothed labels as in Szegedy et al. (2016)."""
-    losses = surprise(probabilities)
-    hard = losses[np.arange(len(labels)), labels].mean()
-    return float((1 - label_smoothing) * hard + label_smoothing * losses.mean())
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:

@@ -14,14 +14,14 @@ from data import ImageSet, in_order, split
 from data.drawing import Drawing, find_ink, grey, read_drawing
 from data.images import CENTRED
 from data.own import to_square
-from evaluation.cnn import DOUBTFUL, evidence, fit_temperature, scale, softmax, surprise
+from evaluation.cnn import DOUBTFUL, evidence, fit_temperature, scale, softmax
 from evaluation.contrastive.features import knn, neighbours
 from evaluation.ensemble.library import check_predictions, part_folders, read_library
 from evaluation.ensemble.selection import combine
 from models import CheckpointError, Classifier, SavedModel, read_model
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
-from utils.training.forward import forward_all, predict
+from utils.training.forward import forward_all, predict, surprise
 
 BUNDLED = Path(__file__).resolve().parents[2] / "weights"
 CLASSIFIER = BUNDLED / "classifier.safetensors"

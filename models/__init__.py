@@ -1,9 +1,8 @@
 """What is learned: networks, heads, losses and their files. Knows no device, no flag and no script."""
 
 from models.checkpoint import CheckpointError, SavedModel, load_encoder, load_model, read_model, save_model
-from models.cnn import ENCODERS, Classifier, create
+from models.cnn import ENCODERS, Classifier, Fusion, create
 from models.contrastive import ContrastiveModel, contrastive_metrics, nt_xent, supcon
-from models.grouped import Fusion, stack, unstack
 from models.moco import MoCo, across, info_nce
 
 __all__ = [
@@ -23,7 +22,5 @@ __all__ = [
     "nt_xent",
     "read_model",
     "save_model",
-    "stack",
     "supcon",
-    "unstack",
 ]

@@ -32,8 +32,7 @@ class SavedModel(NamedTuple):
 
     data: what it was trained on, {"dataset", "classes", "image_size", "mean", "std"}: name of the data set,
     class names, (height, width) in pixels, and the statistics of pixels in [0, 1] that normalise its input.
-    A classifier's has "calibration", see utils/training/cnn.py. Empty for files from before these
-    facts were saved.
+    A classifier's has "calibration", see evaluation/cnn.py, when it was validated.
     """
 
     model: nn.Module
@@ -74,7 +73,7 @@ def read_model(path: Path | str, create: Callable[..., nn.Module] = create) -> S
     try:
         content = _read(path)
         name, options, weights = content["name"], content["options"], content["weights"]
-        data, form = content.get("data", {}), content["format"]
+        data, saved_digest, form = content["data"], content["digest"], content["format"]
     except Exception as error:  # torch.load raises half a dozen types for a damaged file
         raise CheckpointError(f"{path}: not a model file of this project") from error
     if form != FORMAT:
@@ -85,8 +84,7 @@ def read_model(path: Path | str, create: Callable[..., nn.Module] = create) -> S
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise CheckpointError(f"{path}: does not hold a {name!r}: {reason}") from error
-    # Files from before digests were saved have none.
-    if content.get("digest", "") not in ("", digest(weights)):
+    if saved_digest != digest(weights):
         raise CheckpointError(f"{path}: damaged: the weights have changed since they were saved")
     if not all(value.isfinite().all() for value in weights.values()):
         raise CheckpointError(f"{path}: weights that are not finite: the training diverged")

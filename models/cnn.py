@@ -1,6 +1,6 @@
 """Image classifiers by name. Each is an encoder, (B, 1, 28, 28) -> (B, features), and a linear head."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
@@ -20,6 +20,17 @@ class Classifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.encoder(images))
+
+
+class Fusion(nn.Module):
+    """Networks of any kind whose mean logits (B, classes) are trained as one classifier."""
+
+    def __init__(self, networks: Iterable[nn.Module]):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([network(images) for network in self.networks]).mean(0)
 
 
 def linear() -> EncoderParts:

@@ -79,21 +79,16 @@ class _MaxAndMean(torch.autograd.Function):
         (index,) = ctx.saved_tensors
         pixels = ctx.size.numel()
         # (B, H * W, C): in memory a channels_last map, which the convolutions work on.
-        found = (mean / pixels).unsqueeze(1).repeat(1, pixels, 1)
-        found.scatter_add_(1, index.flatten(1).unsqueeze(1), top.unsqueeze(1))
-        return found.transpose(1, 2).unflatten(2, ctx.size)
-
-
-def max_and_mean(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Global maximum and global mean of every channel: (B, C, H, W) -> two of (B, C)."""
-    return _MaxAndMean.apply(x)
+        gradient = (mean / pixels).unsqueeze(1).repeat(1, pixels, 1)
+        gradient.scatter_add_(1, index.flatten(1).unsqueeze(1), top.unsqueeze(1))
+        return gradient.transpose(1, 2).unflatten(2, ctx.size)
 
 
 class GlobalPool(nn.Module):
     """Global maximum and mean of every channel, side by side: (B, C, H, W) -> (B, 2C)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat(max_and_mean(x), 1)
+        return torch.cat(_MaxAndMean.apply(x), 1)
 
 
 class GlobalMax(nn.Module):

@@ -26,8 +26,8 @@ FIGURES = {"combinations", "members", "selection", "weights", "size", "agreement
 def no_figures(monkeypatch, request):
     """Figures take most of a test's time: they are drawn where a test asks for the fixture `figures`."""
     if "figures" not in request.fixturenames:
-        monkeypatch.setattr(ensemble, "draw", lambda *args: None)
-        monkeypatch.setattr(train_cnn, "draw", lambda *args: None)
+        monkeypatch.setattr(ensemble, "plot_figures", lambda *args: None)
+        monkeypatch.setattr(train_cnn, "plot_figures", lambda *args: None)
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ PENDING = {
     "evaluation/triplet/retrieval.py imports utils.plots",
     "utils/plots/ensemble.py imports evaluation.ensemble.library",
     "utils/plots/ensemble.py imports evaluation.ensemble.selection",
-    "utils/training/cnn.py imports evaluation.cnn",
 }
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
 DEPTH = {room: depth for depth, layer in enumerate(LAYERS) for room in layer}

@@ -80,14 +80,7 @@ def test_train_cnn_and_predict(tmp_path, own, capsys):
     assert result[0].text == names[-1]
 
 
-def test_few_labels_count_the_classes(tmp_path, own):
-    path, names = own
-    more = ("--model", "linear", "--labels-per-class", "4", "--quiet", "--epochs", "2")
-    metrics = train_cnn.main(flags(path, tmp_path, *more))
-    assert metrics["runs"][0]["train_images"] == 3 * len(names)
-
-
-@pytest.mark.parametrize("more", [(), ("--stacked",), ("--mode", "fusion"), ("--folds", "2")])
+@pytest.mark.parametrize("more", [(), ("--mode", "fusion"), ("--folds", "2")])
 def test_ensemble(tmp_path, own, more):
     path, names = own
     small = ("--members", "2", "--model", "linear", "--epochs", "6", "--batch-size", "16", "--quiet")

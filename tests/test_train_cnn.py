@@ -39,7 +39,7 @@ FILES = {
 def no_figures(monkeypatch, request):
     """Figures take most of a test's time: they are drawn where a test asks for the fixture `figures`."""
     if "figures" not in request.fixturenames:
-        monkeypatch.setattr(train_cnn, "draw", lambda *args: None)
+        monkeypatch.setattr(train_cnn, "plot_figures", lambda *args: None)
 
 
 @pytest.fixture

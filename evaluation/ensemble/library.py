@@ -1,4 +1,4 @@
-"""A library of finished runs: their saved predictions, checked to be of the same images."""
+"""A library of finished runs: reads their saved predictions and scores every combination of its members."""
 
 import re
 from collections.abc import Sequence
@@ -8,16 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.cnn import fit_temperature, scale, surprise
+from evaluation.cnn import calibration_error, fit_temperature, mcnemar, scale, score
+from evaluation.ensemble.selection import COMBINATIONS, FIXED, choose, combine, oracle
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
+from utils.training.forward import cross_entropy, surprise
 
 VALIDATION, TEST = ("val_probabilities", "val_labels", "val_indices"), ("test_probabilities", "test_labels")
-ARRAYS = (*VALIDATION, *TEST)
 
 
 class Member(NamedTuple):
-    """One member: its folders (one per fold), short name, record of metrics.json, and arrays named ARRAYS."""
+    """One member: its folders (one per fold), short name, record of metrics.json, and predictions.
+
+    arrays: named as in VALIDATION and TEST; those of VALIDATION are empty after a training on all images.
+    """
 
     folders: list[Path]
     name: str
@@ -67,6 +71,9 @@ class Library(NamedTuple):
         return fmean(member.record[key] for member in self.members)
 
 
+# --- Reading ---
+
+
 def read_library(folders: Sequence[Path], dataset: str) -> Library:
     """Read all members in the folders of these runs; UserError when their images differ."""
     members = [member for folder in folders for member in read_members(Path(folder), dataset)]
@@ -81,15 +88,13 @@ def read_library(folders: Sequence[Path], dataset: str) -> Library:
                     f"{member.folders[0]} and {first.folders[0]} differ in {name}: members must share one "
                     "validation split; train them with ensemble.py, or with train_cnn.py and one --seed"
                 )
-    p = {}
-    for name in ("val_probabilities", "test_probabilities"):
-        shapes = {member.arrays[name].shape for member in members}
-        if len(shapes) > 1:
-            raise UserError(f"members with {name} of unequal shapes: {', '.join(map(str, sorted(shapes)))}")
-        p[name] = np.stack([member.arrays[name] for member in members])
+    if len(shapes := {member.arrays["test_probabilities"].shape for member in members}) > 1:
+        raise UserError(f"members of unequal shapes: {', '.join(map(str, sorted(shapes)))}")
+    val_p, test_p = (
+        np.stack([member.arrays[f"{part}_probabilities"] for member in members]) for part in ("val", "test")
+    )
     a = first.arrays
-    val = p["val_probabilities"], a["val_labels"], a["val_indices"]
-    return Library(members, *val, p["test_probabilities"], a["test_labels"])
+    return Library(members, val_p, a["val_labels"], a["val_indices"], test_p, a["test_labels"])
 
 
 def read_members(folder: Path, dataset: str) -> list[Member]:
@@ -97,10 +102,10 @@ def read_members(folder: Path, dataset: str) -> list[Member]:
 
     The folds of one seed are one member, with out-of-fold validation predictions.
     """
-    members = [read_part(path, dataset) for path in part_folders(folder)]
     grouped: dict[object, list[Member]] = {}
-    for member in members:
-        key = member.record["seed"] if "fold" in member.record else member.folders[0]
+    for part in part_folders(folder):
+        member = read_part(part, dataset)
+        key = member.record["seed"] if "fold" in member.record else part
         grouped.setdefault(key, []).append(member)
     return [out_of_fold(folds) if "fold" in folds[0].record else folds[0] for folds in grouped.values()]
 
@@ -119,62 +124,47 @@ def read_part(folder: Path, dataset: str) -> Member:
         raise UserError(
             f"{folder}: no finished run with its predictions.npz, which is not committed: train it here first"
         )
-    try:
-        arrays, record = run.predictions(), run.records()[0]
-        config = run.read_json("config.json")
-        arguments, run_name = config["arguments"], config["name"]
-    except Exception as error:  # NumPy, zipfile and json raise half a dozen types for a damaged file
-        raise UserError(f"{folder}: damaged ({error}); train it again with --overwrite") from error
-    if missing := [name for name in expected_arrays(arrays) if name not in arrays]:
-        raise UserError(
-            f"{folder}: predictions.npz lacks {', '.join(missing)}; train it again with --overwrite"
-        )
+    arrays, record, config = run.predictions(), run.records()[0], run.read_json("config.json")
     check_predictions(arrays, folder)
-    if lacking := [
-        key for key in ("seconds", "train_images") if not isinstance(record.get(key), int | float)
-    ]:
-        raise UserError(f"{folder}: metrics.json lacks {', '.join(lacking)}; train it again with --overwrite")
-    if (other := arguments["dataset"]) != dataset:
+    try:
+        other, run_model = config["arguments"]["dataset"], config["arguments"].get("model")
+        name = f"{record.get('model') or run_model or config['name']} {record.get('seed', '')}".strip()
+        float(record["train_images"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: not the run of a classifier, or damaged: {error!r}") from error
+    if other != dataset:
         raise UserError(f"{folder}: a run on {other}, not on {dataset}: say --dataset {other}")
-    model = record.get("model") or arguments.get("model") or run_name
-    arrays = {**no_validation(arrays["test_probabilities"]), **arrays}
-    return Member([folder], f"{model} {record.get('seed', '')}".strip(), record, arrays)
-
-
-def expected_arrays(arrays: dict[str, np.ndarray]) -> tuple[str, ...]:
-    """Return the names that predictions must have: all, or TEST of a training on all images."""
-    return TEST if arrays.keys().isdisjoint(VALIDATION) else ARRAYS
-
-
-def no_validation(test_p: np.ndarray) -> dict[str, np.ndarray]:
-    """Return arrays named VALIDATION of no images, with the classes of test_p (N, classes)."""
-    return dict(zip(VALIDATION, (test_p[:0], np.empty(0, np.int64), np.empty(0, np.int64)), strict=True))
+    nothing = arrays["test_probabilities"][:0], np.empty(0, np.int64), np.empty(0, np.int64)
+    return Member([folder], name, record, {**dict(zip(VALIDATION, nothing, strict=True)), **arrays})
 
 
 def check_predictions(arrays: dict[str, np.ndarray], where: Path | str) -> None:
-    """Raise UserError unless predictions are valid, and as many as their labels and indices."""
-
-    def fault(name, expected):
-        found = arrays[name]
-        return UserError(
-            f"{where}: predictions.npz is damaged or not of a classifier: {name} must be {expected}, "
-            f"found {found.dtype} of shape {found.shape}; train the run again with --overwrite"
+    """Raise UserError unless these are predictions of a classifier, as many as labels and indices."""
+    if name := faulty_array(arrays):
+        raise UserError(
+            f"{where}: predictions.npz is damaged or not of a classifier: no or impossible {name}; "
+            "train the run again with --overwrite"
         )
 
-    validated = expected_arrays(arrays) == ARRAYS
-    for part in ("val", "test") if validated else ("test",):
+
+def faulty_array(arrays: dict[str, np.ndarray]) -> str | None:
+    """Return the name of a missing or impossible array of predictions; None when all are valid."""
+    validated = not arrays.keys().isdisjoint(VALIDATION)
+    if missing := [name for name in TEST + VALIDATION * validated if name not in arrays]:
+        return missing[0]
+    for part in ("test", "val") if validated else ("test",):
         p, y = arrays[f"{part}_probabilities"], arrays[f"{part}_labels"]
-        if p.dtype.kind != "f" or p.ndim != 2 or 0 in p.shape:
-            raise fault(f"{part}_probabilities", "(N, classes) floats")
-        if not (np.isfinite(p).all() and (p >= 0).all() and (np.abs(p.sum(1) - 1) < 1e-3).all()):
-            raise fault(f"{part}_probabilities", "finite, not negative, and of sum 1 for every image")
+        if p.dtype.kind != "f" or p.ndim != 2 or not p.size or p.min() < 0:
+            return f"{part}_probabilities"
+        if not np.allclose(p.sum(1), 1, atol=1e-3):  # nor are they finite
+            return f"{part}_probabilities"
         if y.dtype.kind not in "iu" or y.shape != p.shape[:1] or y.min() < 0 or y.max() >= p.shape[1]:
-            raise fault(f"{part}_labels", f"{len(p)} whole numbers from 0 to {p.shape[1] - 1}")
+            return f"{part}_labels"
     if validated:
         indices, labels = arrays["val_indices"], arrays["val_labels"]
-        different = len(np.unique(indices)) == indices.size
-        if indices.dtype.kind not in "iu" or indices.shape != labels.shape or not different:
-            raise fault("val_indices", "different whole numbers, one for each of val_labels")
+        if indices.dtype.kind not in "iu" or indices.shape != labels.shape or len(set(indices)) < len(labels):
+            return "val_indices"
+    return None
 
 
 def out_of_fold(folds: list[Member]) -> Member:
@@ -183,13 +173,11 @@ def out_of_fold(folds: list[Member]) -> Member:
     Each image's validation prediction comes from the fold that did not train on it; test predictions are
     averaged.
     """
-    arrays = {name: [fold.arrays[name] for fold in folds] for name in ARRAYS}
+    arrays = {name: [fold.arrays[name] for fold in folds] for name in (*VALIDATION, *TEST)}
     order = np.argsort(np.concatenate(arrays["val_indices"]), kind="stable")
-    joined = {name: np.concatenate(arrays[name])[order] for name in ARRAYS if name.startswith("val")}
-    joined |= {
-        "test_probabilities": np.mean(arrays["test_probabilities"], 0),
-        "test_labels": arrays["test_labels"][0],
-    }
+    joined = {name: np.concatenate(arrays[name])[order] for name in VALIDATION}
+    joined["test_probabilities"] = np.mean(arrays["test_probabilities"], 0)
+    joined["test_labels"] = arrays["test_labels"][0]
     seconds = sum(fold.record["seconds"] for fold in folds)
     images = sum(fold.record["train_images"] for fold in folds) / len(folds)
     record = {**folds[0].record, "seconds": seconds, "train_images": images}
@@ -200,10 +188,69 @@ def out_of_fold(folds: list[Member]) -> Member:
 def member_history(pool: Library) -> list[dict]:
     """Return the members' history lines, each with its member's seed, model and fold."""
     lines = []
-    for member in pool.members:
-        for folder in member.folders:
-            run = RunFolder(folder)
-            record = run.records()[0]
-            whose = {key: record[key] for key in ("seed", "model", "fold") if key in record}
-            lines += [{**whose, **line} for line in run.history()]
+    for run in (RunFolder(folder) for member in pool.members for folder in member.folders):
+        record = run.records()[0]
+        job = {key: record[key] for key in ("seed", "model", "fold") if key in record}
+        lines += [{**job, **line} for line in run.history()]
     return lines
+
+
+# --- Scoring ---
+
+
+def evaluate_library(library: Library, headline: str, job: dict) -> tuple[dict, dict[str, np.ndarray]]:
+    """Choose weights on the validation predictions, score the test predictions.
+
+    headline: one of COMBINATIONS. Returns the record, in which the metrics of the headline have the plain
+    names and those of every combination start with its name, and the predictions of the headline. Without
+    validation images only the combinations of FIXED are scored, and nothing is calibrated.
+    """
+    weights = choose(library.calibrated(), library.val_y, job["seed"])
+    combined = {
+        name: (combine(name, library.val_p, weights), combine(name, library.test_p, weights))
+        for name in (COMBINATIONS if library.validated else FIXED)
+    }
+    val_y, test_y = library.val_y, library.test_y
+    val_p, test_p = combined[headline]
+    predictions = {"test_probabilities": test_p, "test_labels": test_y}
+    record = {**job, "members": len(library.members), "library": library.names}
+    train_images = round(library.mean("train_images"))
+    folds = "fold" in library.members[0].record  # of which each image trains and validates
+    record |= {"train_images": train_images, "val_images": len(val_y) - train_images * folds}
+    record |= score(test_p, test_y, "test")
+    if library.validated:
+        predictions |= {"val_probabilities": val_p, "val_labels": val_y, "val_indices": library.val_indices}
+        record |= score(val_p, val_y, "val")
+    plain = combined["average"][1].argmax(1) == test_y
+    for name, (p, q) in combined.items():
+        metrics = combination_metrics(p, q, val_y, test_y, plain)
+        record |= {f"{name}_{key}": value for key, value in metrics.items()}
+    record |= {f"{name}_weights": [round(float(w), 6) for w in values] for name, values in weights.items()}
+    singles = [score(p, test_y, "mean_single_test") for p in library.test_p]
+    for key in ("mean_single_test_accuracy", "mean_single_test_loss", "mean_single_test_ece"):
+        record[key] = float(np.mean([single[key] for single in singles]))
+    record["oracle_test_accuracy"] = float(oracle(library.test_p, test_y).mean())
+    seconds = round(library.mean("seconds") * len(library.members), 2)
+    return {**record, "seconds": seconds}, predictions
+
+
+def combination_metrics(
+    val_p: np.ndarray, test_p: np.ndarray, val_y: np.ndarray, test_y: np.ndarray, plain: np.ndarray
+) -> dict[str, float]:
+    """Return the metrics of one combination.
+
+    temperature: fitted on validation images; scaled_loss and scaled_ece are those of the test probabilities
+    under it. Without validation images they are left out. gain: accuracy above the plain average. plain:
+    which test images the plain average gets right. mcnemar_p: p-value of the exact test of the gain.
+    """
+    scores = score(test_p, test_y, "test") | (score(val_p, val_y, "val") if len(val_y) else {})
+    values = {key: v for key, v in scores.items() if not key.endswith(("precision", "recall"))}
+    if len(val_y):
+        values["temperature"] = temperature = fit_temperature(-surprise(val_p), val_y)
+        scaled = scale(test_p, temperature)
+        values["test_scaled_loss"] = cross_entropy(scaled, test_y)
+        values["test_scaled_ece"] = calibration_error(scaled, test_y)
+    right = test_p.argmax(1) == test_y
+    values["test_gain"] = float(right.mean() - plain.mean())
+    values["test_mcnemar_p"] = mcnemar(right, plain)
+    return values

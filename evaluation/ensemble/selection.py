@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.cnn import SMALLEST, surprise
+from utils.training.forward import SMALLEST, surprise
 
 # Members whose candidates are scored at once: their sums fit in the processor's cache.
 CHUNK = 16

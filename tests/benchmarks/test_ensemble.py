@@ -18,8 +18,6 @@ def test_without_torchensemble_only_ours_is_measured(small_dir, monkeypatch, cap
     rows = rows_of(content)
     assert "standard way" not in rows
     assert min(min(values) for values in rows.values()) >= 0
-    expected = 2 * rows["ours, one member"][0] / rows["ours, stacked"][0]
-    assert content["ratios"][0]["value"] == pytest.approx(expected, rel=1e-3)
     assert {"ours, selection by loss", "ours, selection by accuracy"} <= set(rows)
 
 

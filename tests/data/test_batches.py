@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from data import POLICIES, Augment, BatchLoader, ClassBatches, ImageSet, SideBySide, generator, in_order
+from data import POLICIES, Augment, BatchLoader, ClassBatches, ImageSet, generator, in_order
 
 COUNT = 23
 # Image i is flat grey of value i with label i, so that a batch tells which images it holds.
@@ -193,18 +193,6 @@ def test_the_views_of_all_ranks_are_those_of_one_process(digits):
     for (x, y), *parts in zip(batches(), *pieces, strict=True):
         torch.testing.assert_close(torch.cat([part[0] for part in parts]), x)
         assert torch.equal(torch.cat([part[1] for part in parts]), y)
-
-
-def test_side_by_side_batches_are_those_of_each_loader(digits):
-    everything = torch.arange(200)
-    loaders = [BatchLoader(digits, everything, 64, seed=seed) for seed in (0, 1)]
-    batches = SideBySide(loaders)
-    assert len(batches) == 4
-    for (x, y), *alone in zip(batches.epoch(3), *(loader.epoch(3) for loader in loaders), strict=True):
-        assert x.shape[1] == y.shape[1] == 2
-        for i, (images, labels) in enumerate(alone):
-            assert torch.equal(x[:, i : i + 1], images)
-            assert torch.equal(y[:, i], labels)
 
 
 # --- P x K batches ---

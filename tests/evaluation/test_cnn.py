@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from evaluation.cnn import (
-    SMALLEST,
     calibration,
     calibration_error,
     confusion,
-    cross_entropy,
+    evaluate_classifier,
     evidence,
     fit_temperature,
     mcnemar,
@@ -18,6 +18,8 @@ from evaluation.cnn import (
     score,
     softmax,
 )
+from models import create
+from utils.training.forward import SMALLEST, cross_entropy
 
 
 def one_hot(predicted, confidence=1.0, classes=10):
@@ -197,3 +199,21 @@ def test_calibration_bounds_leave_out_one_in_two_hundred():
     assert (p.max(1) < found["least_confidence"]).mean() == pytest.approx(0.005, abs=0.001)
     assert (evidence(logits) < found["least_evidence"]).mean() == pytest.approx(0.005, abs=0.001)
     assert calibration(3 * logits, labels)["temperature"] == pytest.approx(3 * found["temperature"], rel=1e-2)
+
+
+def test_a_classifier_is_scored_with_and_without_validation_images(digits):
+    torch.manual_seed(0)
+    model, val_idx = create("linear"), torch.arange(100, 120)
+    test_set = digits._replace(images=digits.images[:30], labels=digits.labels[:30])
+    scores, saved, constants = evaluate_classifier(model, (digits, test_set), val_idx)
+    right = saved["test_probabilities"].argmax(1) == saved["test_labels"]
+    assert scores["test_accuracy"] == right.mean()
+    assert saved["val_indices"].tolist() == val_idx.tolist()
+    assert np.array_equal(saved["val_labels"], digits.labels[val_idx].numpy())
+    logits = np.log(saved["val_probabilities"])
+    expected = fit_temperature(logits, saved["val_labels"])
+    assert constants["temperature"] == pytest.approx(expected, rel=1e-3)
+    alone, predictions, constants = evaluate_classifier(model, (digits, test_set), val_idx[:0])
+    assert alone == {key: value for key, value in scores.items() if key.startswith("test_")}
+    assert predictions.keys() == {"test_probabilities", "test_labels"}
+    assert constants == {}

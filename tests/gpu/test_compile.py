@@ -18,7 +18,7 @@ import train_simclr
 import train_triplet
 from data import BatchLoader, ImageSet, view_batches
 from data.mil import BagLoader, build
-from models import ContrastiveModel, MoCo, create, stack
+from models import ContrastiveModel, MoCo, create
 from models.mil import create_mil
 from utils.training.config import FitConfig
 from utils.training.fit import classification_step, fit
@@ -62,14 +62,6 @@ def test_batches_of_many_sizes_need_no_more_graphs(graphs):
     for count in (16, 7, 12, 9):
         model(torch.zeros(count, 1, 28, 28)).sum().backward()
     assert graphs.frame_count == 2
-
-
-def test_stacked_members(graphs):
-    model = stack([create("fast") for _ in range(2)])
-    model.compile()
-    for count in (8, 5):
-        model(torch.zeros(count, 2, 28, 28)).sum().backward()
-    assert graphs.frame_count <= 2
 
 
 def test_contrastive_learning(graphs, images):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.layers import Dropout, max_and_mean
+from models.layers import Dropout, GlobalPool
 
 
 def noise(*shape, seed=0):
@@ -92,10 +92,10 @@ def test_dropout_is_the_identity_in_eval_mode_and_for_p_0(p, training):
 def test_maximum_and_mean_and_their_gradients_are_those_of_the_two_poolings(memory_format):
     x = noise(3, 4, 5, 6).double().contiguous(memory_format=memory_format).requires_grad_()
     x.data[0, 0, 1, 2] = x.data[0, 0, 3, 3] = 9.0  # of equal maxima the first counts
-    weights = noise(2, 3, 4, seed=1).double()
-    found = max_and_mean(x)
-    torch.testing.assert_close(found, (x.amax((2, 3)), x.mean((2, 3))))
-    (gradient,) = torch.autograd.grad((torch.stack(found) * weights).sum(), x)
+    weights = noise(3, 8, seed=1).double()
+    pooled = GlobalPool()(x)
+    torch.testing.assert_close(pooled, torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1))
+    (gradient,) = torch.autograd.grad((pooled * weights).sum(), x)
     slow = F.max_pool2d(x, (5, 6)).flatten(1), F.avg_pool2d(x, (5, 6)).flatten(1)
-    torch.testing.assert_close(gradient, torch.autograd.grad((torch.stack(slow) * weights).sum(), x)[0])
+    torch.testing.assert_close(gradient, torch.autograd.grad((torch.cat(slow, 1) * weights).sum(), x)[0])
     assert gradient.is_contiguous(memory_format=torch.channels_last)

@@ -24,13 +24,11 @@ BAGS += " --bags-per-epoch 0"
 TRIPLET = "--classes 0,1,2 --images-per-class 15 --encoder fast --epochs 2 --steps 2 --batch-classes 3"
 MODES = {
     "folds": (train_cnn, f"{CLASSIFIER} --folds 2"),
-    "few labels per class": (train_cnn, "--model linear --labels-per-class 4 --epochs 3"),
     "average of weights": (train_cnn, f"{CLASSIFIER} --ema 0.9 --schedule plateau"),
     "voting": (ensemble, MEMBERS),
     "bagging of folds": (ensemble, f"{MEMBERS} --mode bagging --folds 2"),
     "snapshots": (ensemble, f"{MEMBERS} --mode snapshot"),
     "fusion": (ensemble, f"{MEMBERS} --mode fusion"),
-    "stacked": (ensemble, f"{MEMBERS} --stacked"),
     "SimCLR": (train_simclr, ENCODER),
     "SupCon": (train_simclr, f"{ENCODER} --method supcon"),
     "MoCo": (train_moco, f"{ENCODER} --queue 100"),

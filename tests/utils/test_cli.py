@@ -189,7 +189,7 @@ def test_every_default_is_shown_as_a_value(script):
     parser = script.make_parser()
     table = {key for recipe in SCRIPTS[script].values() for key in recipe}
     # Without a value these do nothing.
-    off = {"sweep", "encoder", "show_bags", "folds", "member_folds", "labels_per_class", "sources"}
+    off = {"sweep", "encoder", "show_bags", "folds", "member_folds", "sources"}
     for action in parser._actions:
         if action.nargs == 0 or action.dest in off or action.dest in table:
             continue

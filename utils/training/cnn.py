@@ -1,17 +1,17 @@
-"""The parts of a supervised training that single classifiers and members of an ensemble share."""
+"""The supervised training that single classifiers and members of an ensemble share."""
 
 from argparse import Namespace
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
-from data import POLICIES, BatchLoader, ImageSet, in_order
-from evaluation.cnn import calibration, cross_entropy, score
+from data import POLICIES, BatchLoader, ImageSet
 from utils.runs.folder import RunFolder
 from utils.training.config import FitConfig
-from utils.training.fit import Validate
-from utils.training.forward import forward_all, predict
+from utils.training.fit import Validate, classification_step, fit
+from utils.training.forward import cross_entropy, predict
 
 
 @dataclass(frozen=True)
@@ -28,23 +28,10 @@ class ClassifierConfig:
     fit: FitConfig
 
     @classmethod
-    def from_args(cls, args: Namespace, model: str, recipe: dict) -> "ClassifierConfig":
-        """Take the settings from a script's arguments and, where those are None, from a recipe."""
-
-        def value(name):
-            given = getattr(args, name)
-            return recipe[name] if given is None else given
-
-        return cls(
-            model=model,
-            batch_size=value("batch_size"),
-            augment=value("augment"),
-            plain_epochs=value("plain_epochs"),
-            label_smoothing=value("label_smoothing"),
-            shifts=args.shifts,
-            device=args.device,
-            fit=FitConfig.from_args(args, recipe),
-        )
+    def from_args(cls, args: Namespace) -> "ClassifierConfig":
+        """Take the settings from a script's arguments, whose recipe is filled in."""
+        names = ("model", "batch_size", "augment", "plain_epochs", "label_smoothing", "shifts", "device")
+        return cls(**{name: getattr(args, name) for name in names}, fit=FitConfig.from_args(args))
 
 
 def classifier_batches(
@@ -77,39 +64,38 @@ def validate_classifier(images: ImageSet, indices: torch.Tensor, label_smoothing
     return validate
 
 
-def save_classifier(
-    run: RunFolder, model: nn.Module, architecture: str, images: ImageSet, val_idx: torch.Tensor
-) -> None:
-    """Write best.pt: the weights, and what another program needs to predict with them.
-
-    images: the training images. val_idx: validation images among them, for the calibration; may be empty.
-    """
-    data = images.description
-    if len(val_idx):
-        logits, labels = forward_all(model, in_order(images, val_idx))
-        data["calibration"] = calibration(logits.cpu().numpy(), labels.cpu().numpy())
-    run.save_model("best.pt", model, architecture, data, num_classes=len(images.classes))
-
-
-def predict_and_score(
+def fit_classifier(
     model: nn.Module,
-    data: tuple[ImageSet, ImageSet],
-    val_idx: torch.Tensor,
-    record: dict,
+    config: ClassifierConfig,
+    images: ImageSet,
+    indices: tuple[torch.Tensor, torch.Tensor],
+    seed: int,
     run: RunFolder,
-    shifts: int,
 ) -> dict:
-    """Save the predictions of a trained model in `run`; return the record with its scores.
+    """Train a classifier in place; return the facts of the training, see `fit`.
 
-    data: (train, test) ImageSets. val_idx: validation images among the training images, may be empty.
+    indices: (training, validation); without validation indices the last weights are kept. seed: of order and
+    augmentation.
     """
-    train_set, test_set = data
-    test_p, test_y = predict(model, test_set, shifts=shifts)
-    record = {**record, **score(test_p, test_y, "test")}
-    saved = {"test_probabilities": test_p, "test_labels": test_y}
-    if len(val_idx):
-        val_p, val_y = predict(model, train_set, val_idx, shifts)
-        record |= score(val_p, val_y, "val")
-        saved |= {"val_probabilities": val_p, "val_labels": val_y, "val_indices": val_idx.numpy()}
-    run.save_predictions(**saved)
-    return {**record, "seconds": record["train_seconds"]}
+    train_idx, val_idx = indices
+    model.to(config.device).to(memory_format=torch.channels_last)
+    batches = classifier_batches(config, images, train_idx, seed)
+    validate = validate_classifier(images, val_idx, config.label_smoothing) if len(val_idx) else None
+    return fit(model, classification_step(model, config.label_smoothing), batches, config.fit, run, validate)
+
+
+def save_classifier(
+    run: RunFolder,
+    model: nn.Module,
+    architecture: str,
+    images: ImageSet,
+    calibration: dict[str, float],
+    predictions: dict[str, np.ndarray],
+) -> None:
+    """Write best.pt, which holds what another program needs to predict, and predictions.npz.
+
+    images: the training images. calibration, predictions: see evaluation.cnn.evaluate_classifier.
+    """
+    data = images.description | ({"calibration": calibration} if calibration else {})
+    run.save_model("best.pt", model, architecture, data, num_classes=len(images.classes))
+    run.save_predictions(**predictions)

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from dataclasses import dataclass, fields
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "lars")
+OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("none", "step", "cosine", "warm-up-cosine", "one-cycle", "plateau")
 
 
@@ -33,13 +33,10 @@ class FitConfig:
     quiet: bool = False
 
     @classmethod
-    def from_args(cls, args: Namespace, recipe: dict | None = None) -> "FitConfig":
-        """Take the fields from a script's arguments and, where those are None, from a recipe.
-
-        --dry-run means one step per epoch.
-        """
+    def from_args(cls, args: Namespace) -> "FitConfig":
+        """Take the fields from a script's arguments, whose recipe is filled in; a dry run makes one step."""
         given = {key: value for key, value in vars(args).items() if value is not None}
-        return cls.from_values({**(recipe or {}), **given, "max_steps": 1 if args.dry_run else None})
+        return cls.from_values({**given, "max_steps": 1 if args.dry_run else None})
 
     @classmethod
     def from_values(cls, values: dict) -> "FitConfig":

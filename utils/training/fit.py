@@ -276,8 +276,6 @@ class Training:
             self.best = state["best"]
             self.epoch, self.step, self.seconds, self.stopped = state["counters"]
             random = state["rng"]
-            if isinstance(random, torch.Tensor):  # a checkpoint from before there was one for each rank
-                random = [{"cpu": random, "cuda": state["cuda_rng"]}]
             own = random[distributed.rank() if self.shared and len(random) == distributed.world() else 0]
             torch.set_rng_state(own["cpu"])
             if own.get("cuda") is not None and self.device.type == "cuda":

@@ -12,6 +12,10 @@ from torch import nn
 from data import BatchLoader, ImageSet, in_order
 from utils.errors import UserError
 
+# A probability that underflowed to 0 counts as this much: one image must not make a mean loss infinite. It is
+# the smallest float32, so that no loss and no temperature of a very sure network depends on it.
+SMALLEST = float(np.finfo(np.float32).tiny)
+
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
@@ -58,6 +62,18 @@ def predict(
     if not np.isfinite(probabilities).all():
         raise UserError("the network's outputs are not finite: it has diverged; try a lower --lr")
     return probabilities, outputs[0][1].cpu().numpy()
+
+
+def surprise(probabilities: np.ndarray) -> np.ndarray:
+    """Return -log of probabilities of any shape in nats, float64, with zeros counted as `SMALLEST`."""
+    return -np.log(probabilities.astype(np.float64).clip(SMALLEST))
+
+
+def cross_entropy(probabilities: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0) -> float:
+    """Return the mean cross-entropy in nats, with smoothed labels as in Szegedy et al. (2016)."""
+    losses = surprise(probabilities)
+    hard = losses[np.arange(len(labels)), labels].mean()
+    return float((1 - label_smoothing) * hard + label_smoothing * losses.mean())
 
 
 def shifted(images: ImageSet, most: int) -> Iterator[ImageSet]:

@@ -1,7 +1,7 @@
 """Optimisers, learning-rate schedules and the moving average of the weights."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ WARM_UP = {"cosine": 0.0, "warm-up-cosine": 0.1, "one-cycle": 0.25}
 
 
 def make_optimizer(groups: list[dict], config: FitConfig) -> torch.optim.Optimizer:
-    """Create the optimiser: adam, adamw, lars or sgd (Nesterov momentum 0.9).
+    """Create the optimiser: adam, adamw or sgd (Nesterov momentum 0.9).
 
     groups: dicts of "params" and, optionally, "lr_scale", the group's share of the learning rate. Frozen
     parameters are left out; biases and normalisation parameters get no weight decay.
@@ -31,43 +31,8 @@ def make_optimizer(groups: list[dict], config: FitConfig) -> torch.optim.Optimiz
     fused = devices <= {"cpu", "cuda"}
     if config.optimizer == "sgd":
         return torch.optim.SGD(split, config.lr, momentum=0.9, nesterov=True, fused=fused)
-    if config.optimizer == "lars":
-        return LARS(split, config.lr)
     cls: Callable = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     return cls(split, config.lr, fused=fused)
-
-
-class LARS(torch.optim.Optimizer):
-    """SGD with momentum whose step is a share of each weight's norm (You et al., 2017, algorithm 1).
-
-    The local rate is trust * |w| / |g + decay * w|, for weights only: biases and normalisation parameters
-    (one dimension) take a plain step, as in SimCLR. PyTorch has no LARS of its own.
-    """
-
-    def __init__(
-        self,
-        params: Iterable,
-        lr: float,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        trust: float = 0.001,
-    ):
-        super().__init__(
-            params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
-        )
-
-    @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for p in (p for p in group["params"] if p.grad is not None):
-                step = p.grad + group["weight_decay"] * p
-                if p.ndim > 1:
-                    size, step_size = p.norm(), step.norm()
-                    local = torch.where((size > 0) & (step_size > 0), group["trust"] * size / step_size, 1.0)
-                    step = step * local
-                memory = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                memory.mul_(group["momentum"]).add_(step)
-                p.sub_(group["lr"] * memory)
 
 
 def make_schedule(

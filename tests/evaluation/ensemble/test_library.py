@@ -1,11 +1,24 @@
-"""A library of finished runs: parts in order, folds joined, members scaled; refusals are in test_ensemble."""
+"""A library of finished runs: parts in order, folds joined, every combination scored by hand.
+
+What is refused in sentences is in test_ensemble.py.
+"""
 
 import numpy as np
 import pytest
 
-from evaluation.cnn import cross_entropy
-from evaluation.ensemble.library import Library, Member, check_predictions, out_of_fold, part_folders
+from evaluation.cnn import calibration_error, mcnemar, scale
+from evaluation.ensemble.library import (
+    Library,
+    Member,
+    check_predictions,
+    combination_metrics,
+    evaluate_library,
+    out_of_fold,
+    part_folders,
+)
+from evaluation.ensemble.selection import COMBINATIONS, average, choose, combine, oracle
 from utils.errors import UserError
+from utils.training.forward import cross_entropy
 
 
 def probabilities(labels, strength, seed):
@@ -105,16 +118,19 @@ def test_predictions_of_another_kind_are_refused(change, name):
     arrays = predictions()
     check_predictions(arrays, "run")
     change(arrays)
-    with pytest.raises(UserError, match=f"^run: predictions.npz .*: {name} must be "):
+    with pytest.raises(UserError, match=f"^run: predictions.npz .* impossible {name};"):
         check_predictions(arrays, "run")
 
 
 @pytest.fixture
 def library():
-    y = np.arange(60) % 3
-    p = np.stack([probabilities(y, strength, seed) for seed, strength in enumerate((0.5, 2, 4))])
-    members = [Member([], f"m {i}", {"seconds": float(i)}, {}) for i in range(3)]
-    return Library(members, p, y, np.arange(60), p[:, ::2], y[::2])
+    val_y, test_y = np.arange(90) % 3, np.arange(60) % 3
+    val_p, test_p = (
+        np.stack([probabilities(y, strength, (seed, len(y))) for seed, strength in enumerate((1, 2, 1.5))])
+        for y in (val_y, test_y)
+    )
+    members = [Member([], f"m {i}", {"seconds": 2.0 + i, "train_images": 100.4}, {}) for i in range(3)]
+    return Library(members, val_p, val_y, np.arange(90), test_p, test_y)
 
 
 def test_a_library_of_some_members(library):
@@ -122,7 +138,7 @@ def test_a_library_of_some_members(library):
     assert some.names == ["m 2", "m 0"]
     assert np.array_equal(some.val_p, library.val_p[[2, 0]])
     assert np.array_equal(some.test_p, library.test_p[[2, 0]])
-    assert some.mean("seconds") == 1.0
+    assert some.mean("seconds") == 3.0
 
 
 def test_calibration_lowers_every_loss_on_validation_images_and_keeps_the_decisions(library):
@@ -131,3 +147,40 @@ def test_calibration_lowers_every_loss_on_validation_images_and_keeps_the_decisi
         assert cross_entropy(member, library.val_y) <= cross_entropy(plain, library.val_y) + 1e-9
         assert np.array_equal(member.argmax(1), plain.argmax(1))
     assert np.array_equal(library.choose(np.array([2, 0])).calibrated(), scaled[[2, 0]])
+
+
+def test_every_combination_is_scored_with_weights_chosen_on_validation(library):
+    record, saved = evaluate_library(library, "vote", {"seed": 4})
+    weights = choose(library.calibrated(), library.val_y, 4)
+    for name in COMBINATIONS:
+        p = combine(name, library.test_p, weights)
+        assert record[f"{name}_test_accuracy"] == (p.argmax(1) == library.test_y).mean()
+        assert record[f"{name}_test_loss"] == pytest.approx(cross_entropy(p, library.test_y))
+    assert np.array_equal(saved["test_probabilities"], combine("vote", library.test_p, weights))
+    assert record["test_accuracy"] == record["vote_test_accuracy"]
+    assert record["oracle_test_accuracy"] == oracle(library.test_p, library.test_y).mean()
+    assert (record["seed"], record["members"], record["train_images"]) == (4, 3, 100)
+    assert record["seconds"] == 9.0
+    assert record["library"] == ["m 0", "m 1", "m 2"]
+    singles = [(p.argmax(1) == library.test_y).mean() for p in library.test_p]
+    assert record["mean_single_test_accuracy"] == pytest.approx(np.mean(singles))
+
+
+def test_test_labels_choose_nothing(library):
+    other = library._replace(test_y=np.roll(library.test_y, 1))
+    a, b = (evaluate_library(x, "average", {"seed": 0})[0] for x in (library, other))
+    chosen = [key for key in a if key.endswith(("_weights", "_temperature", "_val_loss"))]
+    assert all(a[key] == b[key] for key in chosen)
+    assert a["test_accuracy"] != b["test_accuracy"]
+
+
+def test_gain_and_temperature_of_one_combination(library):
+    p = [average(x[:2]) for x in (library.val_p, library.test_p)]
+    plain = average(library.test_p).argmax(1) == library.test_y
+    found = combination_metrics(*p, library.val_y, library.test_y, plain)
+    right = p[1].argmax(1) == library.test_y
+    assert found["test_gain"] == pytest.approx(right.mean() - plain.mean())
+    assert found["test_mcnemar_p"] == mcnemar(right, plain)
+    scaled = scale(p[1], found["temperature"])
+    assert found["test_scaled_loss"] == pytest.approx(cross_entropy(scaled, library.test_y))
+    assert found["test_scaled_ece"] == calibration_error(scaled, library.test_y)

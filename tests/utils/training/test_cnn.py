@@ -1,27 +1,19 @@
 """What single classifiers and members of an ensemble share: settings, batches, validation, scores."""
 
-import numpy as np
 import pytest
 import torch
 
 import train_cnn
 from data import POLICIES, BatchLoader
-from evaluation.cnn import cross_entropy
 from models import create
-from utils.runs.folder import RunFolder
-from utils.training.cnn import (
-    ClassifierConfig,
-    classifier_batches,
-    predict_and_score,
-    validate_classifier,
-)
+from utils.training.cnn import ClassifierConfig, classifier_batches, validate_classifier
 from utils.training.config import RECIPES
-from utils.training.forward import predict
+from utils.training.forward import cross_entropy, predict
 
 
 def config_of(*flags):
-    args = train_cnn.make_parser().parse_args(["--device", "cpu", "--precision", "fp32", *flags])
-    return ClassifierConfig.from_args(args, "lenet", RECIPES["lenet"])
+    args, _ = train_cnn.parse(["--device", "cpu", "--model", "lenet", *flags])
+    return ClassifierConfig.from_args(args)
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +47,3 @@ def test_validation_has_the_label_smoothing_of_the_training(digits, model):
     p, y = predict(model, digits, indices)
     found = validate_classifier(digits, indices, 0.1)(model, 1)
     assert found == {"val_loss": cross_entropy(p, y, 0.1), "val_accuracy": (p.argmax(1) == y).mean()}
-
-
-def test_predictions_are_saved_and_scored(tmp_path, digits, model):
-    test_set = digits._replace(images=digits.images[:30], labels=digits.labels[:30])
-    val_idx = torch.arange(100, 120)
-    run = RunFolder(tmp_path)
-    record = predict_and_score(model, (digits, test_set), val_idx, {"train_seconds": 2.0}, run, 0)
-    saved = run.predictions()
-    right = saved["test_probabilities"].argmax(1) == saved["test_labels"]
-    assert record["test_accuracy"] == right.mean()
-    assert record["seconds"] == record["train_seconds"] == 2.0
-    assert saved["val_indices"].tolist() == val_idx.tolist()
-    assert np.array_equal(saved["val_labels"], digits.labels[val_idx].numpy())
-    record = predict_and_score(model, (digits, test_set), val_idx[:0], {"train_seconds": 2.0}, run, 0)
-    assert not any(key.startswith("val_") for key in [*record, *run.predictions()])

@@ -23,9 +23,9 @@ def test_models_take_turns_and_every_member_has_its_own_seed():
     assert units == [[{"seed": 5 + i, "model": model}] for i, model in enumerate(models)]
 
 
-@pytest.mark.parametrize("how", [["--stacked"], ["--mode", "snapshot"], ["--mode", "fusion"]])
-def test_members_that_are_trained_together_are_one_unit(how):
-    units = training_units(arguments("--members", "3", "--runs", "2", "--model", "lenet", *how))
+@pytest.mark.parametrize("mode", ["snapshot", "fusion"])
+def test_members_that_are_trained_together_are_one_unit(mode):
+    units = training_units(arguments("--members", "3", "--runs", "2", "--model", "lenet", "--mode", mode))
     assert [[job["seed"] for job in unit] for unit in units] == [[0, 1, 2], [3, 4, 5]]
 
 

@@ -262,15 +262,6 @@ def test_the_random_state_of_the_gpu_is_saved_and_restored(tmp_path, monkeypatch
     assert restored[0][1] == torch.device("cuda", 1)
 
 
-def test_a_checkpoint_with_one_random_state_for_all_ranks_resumes(tmp_path):
-    run, training = make_run(tmp_path / "run"), Training(network(), settings(), 1)
-    state = training.state()
-    old = {**state, "rng": torch.Generator().manual_seed(7).get_state(), "cuda_rng": None}
-    run.save_checkpoint(old)
-    training.restore(run)
-    assert torch.equal(torch.get_rng_state(), old["rng"])
-
-
 def test_history_lines_after_the_checkpoint_are_dropped_on_resume(tmp_path, digits):
     """A process may be killed between the history's line and the checkpoint."""
     _, _, run = train(tmp_path / "run", digits)

@@ -9,7 +9,7 @@ from torch import nn
 
 from models.layers import Dropout
 from utils.training.config import OPTIMIZERS, FitConfig
-from utils.training.optim import LARS, anneal, make_optimizer, make_schedule, update_average
+from utils.training.optim import anneal, make_optimizer, make_schedule, update_average
 
 
 def settings(**changes):
@@ -102,32 +102,6 @@ def test_moving_average_forgets_the_first_weights_quickly():
     start, target = averaged.weight.detach().clone(), model.weight.detach()
     update_average(averaged, model, decay=0.999, step=1)
     torch.testing.assert_close(averaged.weight.detach(), start * 2 / 11 + target * 9 / 11)
-
-
-def test_lars_takes_the_papers_step():
-    """Algorithm 1 of You et al. (2017), by hand, for a weight and a bias, two steps with momentum."""
-    weight, bias = nn.Parameter(torch.tensor([[3.0, 4.0]])), nn.Parameter(torch.tensor([1.0]))
-    groups = [{"params": [weight], "weight_decay": 0.1}, {"params": [bias], "weight_decay": 0.0}]
-    optimizer = LARS(groups, lr=2.0, momentum=0.5, trust=0.01)
-    w, b, vw, vb = torch.tensor([[3.0, 4.0]]), torch.tensor([1.0]), 0.0, 0.0
-    for gradient in (torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 0.5]])):
-        weight.grad, bias.grad = gradient.clone(), torch.tensor([0.25])
-        optimizer.step()
-        step = gradient + 0.1 * w
-        vw = 0.5 * vw + 0.01 * w.norm() / step.norm() * step
-        vb = 0.5 * vb + 0.25
-        w, b = w - 2.0 * vw, b - 2.0 * vb
-        torch.testing.assert_close(weight.data, w)
-        torch.testing.assert_close(bias.data, b)
-
-
-def test_lars_is_an_optimizer_by_name_and_moves_a_weight_of_zero():
-    model = nn.Linear(3, 2)
-    nn.init.zeros_(model.weight)
-    optimizer = optimizer_for(model, optimizer="lars", lr=0.1)
-    model(torch.ones(1, 3)).sum().backward()
-    optimizer.step()
-    assert (model.weight != 0).all()
 
 
 def test_a_moving_average_without_warm_up_has_its_full_decay_from_the_first_step():
