@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from evaluation.ensemble.evaluate import evaluate_library
+
 from evaluation.ensemble.library import Library, Member
 from evaluation.ensemble.selection import COMBINATIONS, METRICS, best_single, greedy, growth
 from utils.plots import ensemble as plots
