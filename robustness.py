@@ -4,10 +4,10 @@
     python robustness.py --models lenet=results/cnn/lenet ten_lenet=results/ensemble/lenet-10
     python robustness.py --models cnn=results/cnn/cnn --images 1000 --trainings 1
 
-Nine corruptions at five strengths, see data/robustness/corruptions.py, in the manner of MNIST-C. A model is a
-file, or the folder of a run with its weights: a classifier, an ensemble, or an encoder, which gets a linear
-probe on all training images. Nothing else is trained, and nothing is chosen. Results go to
-results/robustness/<name>/: metrics.json, predictions.npz of the clean images, and figures.
+Nine corruptions at five strengths, see data/robustness.py, in the manner of MNIST-C. A model is a file, or
+the folder of a run with its weights: a classifier, an ensemble, or an encoder, which gets a linear probe on
+all training images. Nothing else is trained, and nothing is chosen. Results go to results/robustness/<name>/:
+metrics.json, predictions.npz of the clean images, and figures.
 """
 
 import time
@@ -17,20 +17,11 @@ import numpy as np
 import torch
 
 from data import ImageSet, split
-from data.robustness.corruptions import CORRUPTIONS, LEVELS, corrupt
-from data.robustness.label_errors import LABEL_ERRORS
-from evaluation.robustness.evaluate import (
-    Verdicts,
-    has_reviews,
-    judge_labels,
-    label_record,
-    robustness_record,
-    score_models,
-)
-from inference.scorers import Score, load_scorers
-from utils import distributed
+from data.robustness import CORRUPTIONS, LABEL_ERRORS, LEVELS, corrupt
+from evaluation import robustness as evaluation
+from inference.scorers import load_scorers
+from utils import cli, distributed
 from utils.arguments import Number, named_path
-from utils.cli import Parser, command, command_line, load_data, resolve_machine, run_flags
 from utils.errors import UserError
 from utils.plots import robustness as plots
 from utils.runs.folder import RunFolder
@@ -41,18 +32,15 @@ SHOWN_DIGIT = 2  # of the figure of examples: its class
 SHOWN_MISTAKES = 24
 
 
-def make_parser() -> Parser:
-    parser = Parser(prog="robustness.py", description=__doc__, parents=[run_flags()])
+def make_parser() -> cli.Parser:
+    parser = cli.Parser(prog="robustness.py", description=__doc__, parents=[cli.run_flags()])
     add = parser.add_argument_group("robustness").add_argument
-    add("--models", type=named_path, nargs="+", required=True, metavar="NAME=FILE",
-        help="model files or folders of runs")  # fmt: skip
-    add(
-        "--baseline",
-        metavar="NAME",
-        help="what the mean corruption error is relative to (default: the first)",
-    )
-    add("--images", type=Number(int, 10, 10**6), metavar="N",
-        help="corrupted test images, drawn by class (default: all)")  # fmt: skip
+    files = "model files or folders of runs"
+    add("--models", type=named_path, nargs="+", required=True, metavar="NAME=FILE", help=files)
+    baseline = "what the mean corruption error is relative to (default: the first)"
+    add("--baseline", metavar="NAME", help=baseline)
+    images = "corrupted test images, drawn by class (default: all)"
+    add("--images", type=Number(int, 10, 10**6), metavar="N", help=images)
     add("--trainings", type=Number(int, 1, 1000), metavar="N", help="of a run, the first N (default: all)")
     return parser
 
@@ -69,13 +57,13 @@ def parse(argv: list[str] | None = None) -> tuple:
         parser.error(f"--models: rename {min(clashes)}: a metric of another model would have the same name")
     if args.baseline is not None and args.baseline not in names:
         parser.error(f"--baseline {args.baseline}: choose from {', '.join(names)}")
-    shown = command_line(parser, args)
+    command = cli.command_line(parser, args)
     args.baseline = args.baseline or names[0]
-    resolve_machine(args)
-    return args, shown
+    cli.resolve_machine(args)
+    return args, command
 
 
-def load_models(args: Namespace, train_set: ImageSet) -> dict[str, list[Score]]:
+def load_models(args: Namespace, train_set: ImageSet) -> dict[str, list[evaluation.Score]]:
     """Load all models; a line for each, because a probe takes a while."""
     models = {}
     for text in args.models:
@@ -101,86 +89,80 @@ def evaluate(args: Namespace, test_set: ImageSet, models: dict, run: RunFolder) 
     """Score all models; return the record, leave the predictions of the clean images in `run`."""
     start = time.perf_counter()
     subset = choose_images(args, test_set.labels)
-    scored = score_models(models, test_set, subset, args.seed, args.quiet)
+    scored = evaluation.score_models(models, test_set, subset, args.seed, args.quiet)
     labels = test_set.labels.cpu().numpy()
-    clean = {name: one.clean for name, one in scored.items()}
+    clean = {name: scores.clean for name, scores in scored.items()}
     run.save_predictions(labels=labels, **{f"{name}_probabilities": p for name, p in clean.items()})
     record = {"seed": args.seed, "corrupted_images": len(subset)}
-    record |= {f"{name}_trainings": len(one.clean) for name, one in scored.items()}
-    record |= robustness_record(scored, labels, args.baseline)
-    verdicts = judge_labels(clean, labels)
-    if verdicts and has_reviews(labels):
-        record |= label_record(verdicts, labels)
+    record |= {f"{name}_trainings": len(p) for name, p in clean.items()}
+    record |= evaluation.robustness_record(scored, labels, args.baseline)
+    if verdicts := evaluation.judge_labels(clean, labels):
+        record |= evaluation.label_record(verdicts, labels)
     return {**record, "seconds": round(time.perf_counter() - start, 2)}
 
 
 # --- Figures ---
 
 
-def draw(run: RunFolder, args: Namespace, test_set: ImageSet, metrics: dict) -> None:
-    """Draw error maps, examples of all corruptions and, on MNIST, the disputed labels."""
-    record = metrics["runs"][0]
-    names = [text.partition("=")[0] for text in args.models]
+def plot_figures(run: RunFolder, test_set: ImageSet, record: dict, names: list[str]) -> None:
+    """Plot error maps, examples of all corruptions and, on MNIST, the disputed labels."""
     shape = (len(CORRUPTIONS), LEVELS)
     errors = {name.replace("_", " "): np.reshape(record[f"{name}_errors"], shape) for name in names}
     plots.error_maps(errors, run.path("errors.png"))
-    shown = (test_set.labels == SHOWN_DIGIT).int().argmax()  # the first image where there is none
-    one = test_set.images.cpu()[[int(shown)]]
-    rows = [[one, *(corrupt(one, name, i + 1, args.seed) for i in range(LEVELS))] for name in CORRUPTIONS]
+    first = int((test_set.labels == SHOWN_DIGIT).int().argmax())  # the first image where there is none
+    one, seed = test_set.images.cpu()[[first]], record["seed"]
+    rows = [[one, *(corrupt(one, name, i + 1, seed) for i in range(LEVELS))] for name in CORRUPTIONS]
     examples = torch.stack([torch.cat(row).squeeze(1) for row in rows]).numpy()
     plots.corruption_examples(examples, run.path("examples.png"))
     saved = run.predictions()
     clean = {name: saved[f"{name}_probabilities"] for name in names}
-    verdicts = judge_labels(clean, saved["labels"])
-    if verdicts and has_reviews(saved["labels"]):
+    if verdicts := evaluation.judge_labels(clean, saved["labels"]):
         plots.disputed_labels(label_parts(verdicts, test_set), run.path("labels.png"))
 
 
-def label_parts(verdicts: Verdicts, test_set: ImageSet) -> list[tuple[str, list[plots.Tile]]]:
-    """Return what `disputed_labels` draws: the labels that reviewers rejected, and all shared mistakes."""
+def label_parts(verdicts: evaluation.Verdicts, test_set: ImageSet) -> list[tuple[str, list[plots.Tile]]]:
+    """Return the parts of the figure of labels: those that reviewers rejected, and all shared mistakes."""
     images, labels = test_set.images.cpu().squeeze(1).numpy(), test_set.labels.cpu().numpy()
     reviewed, shared = np.array(list(LABEL_ERRORS)), verdicts.shared[:SHOWN_MISTAKES]
     many = f"all {len(verdicts.names)} models"
-    top = []
-    for i, answer, sure in zip(
-        reviewed, verdicts.answer(reviewed), verdicts.confidence(reviewed), strict=True
-    ):
-        said = "?" if (verdict := LABEL_ERRORS[int(i)].verdict) is None else verdict
-        text = f"label {labels[i]}, people {said}\nmodels {answer}, {sure:.0%}"
-        top.append((images[i], text, bool(i in verdicts.shared)))
-    bottom = []
-    for i, answer, sure in zip(shared, verdicts.answer(shared), verdicts.confidence(shared), strict=True):
-        text = f"{i}: label {labels[i]}\nmodels {answer}, {sure:.0%}"
+    top, bottom = [], []
+    answers = zip(reviewed, verdicts.answer(reviewed), verdicts.confidence(reviewed), strict=True)
+    for i, answer, confidence in answers:
+        verdict = LABEL_ERRORS[int(i)].verdict
+        people = f"label {labels[i]}, people {'?' if verdict is None else verdict}"
+        top.append((images[i], f"{people}\nmodels {answer}, {confidence:.0%}", bool(i in verdicts.shared)))
+    answers = zip(shared, verdicts.answer(shared), verdicts.confidence(shared), strict=True)
+    for i, answer, confidence in answers:
+        text = f"{i}: label {labels[i]}\nmodels {answer}, {confidence:.0%}"
         bottom.append((images[i], text, bool(i in reviewed)))
-    shown = f", the {len(shared)} most confident" if len(shared) < len(verdicts.shared) else ""
-    title = f"What {many} get wrong{shown}; above: index, label, their answer; framed: not confirmed, either"
+    few = f", the {len(shared)} most confident" if len(shared) < len(verdicts.shared) else ""
+    title = f"What {many} get wrong{few}; above: index, label, their answer; framed: not confirmed, either"
     parts = [(f"Labels that reviewers did not confirm; framed: {many} get them wrong, too", top)]
     return parts + [(title, bottom)] * bool(bottom)
 
 
-@command
-def main(argv: list[str] | None = None) -> dict:
-    args, shown = parse(argv)
-    train_set, test_set = load_data(args)
-    choose_images(args, test_set.labels)  # fail now, before a folder is made or replaced
-    models = load_models(args, train_set)
-    run = distributed.on_rank_zero(lambda: open_run("robustness", args, "models", shown))
-    metrics = repeat(lambda job, part: evaluate(args, test_set, models, part), args, run)
-    if distributed.rank() == 0:
-        run.write_history([])  # nothing is trained
-        draw(run, args, test_set, metrics)
-        report(metrics["runs"][0], args, run)
-    return metrics
-
-
-def report(record: dict, args: Namespace, run: RunFolder) -> None:
-    print(f"{'':16} clean    corrupted   mCE      relative, against {args.baseline}")
-    for text in args.models:
-        name = text.partition("=")[0]
+def report(record: dict, names: list[str], baseline: str, run: RunFolder) -> None:
+    print(f"{'':16} clean    corrupted   mCE      relative, against {baseline}")
+    for name in names:
         keys = ("accuracy", "corrupted_accuracy", "mce", "relative_mce")
         values = [record.get(f"{name}_{key}") for key in keys]
         print(f"{name:16} " + "  ".join("  none " if value is None else f"{value:7.2%}" for value in values))
     print(f"{record['corrupted_images']:,} corrupted images; figures and metrics in {run.folder}/")
+
+
+@cli.command
+def main(argv: list[str] | None = None) -> dict:
+    args, command = parse(argv)
+    train_set, test_set = cli.load_data(args)
+    choose_images(args, test_set.labels)  # fail now, before a folder is made
+    models = load_models(args, train_set)
+    run = distributed.on_rank_zero(lambda: open_run("robustness", args, "models", command))
+    metrics = repeat(lambda job, part: evaluate(args, test_set, models, part), args, run)
+    if distributed.rank() == 0:
+        run.write_history([])  # nothing is trained
+        plot_figures(run, test_set, metrics["runs"][0], list(models))
+        report(metrics["runs"][0], list(models), args.baseline, run)
+    return metrics
 
 
 if __name__ == "__main__":

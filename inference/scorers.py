@@ -8,7 +8,7 @@ from torch import nn
 from data import ImageSet, in_order
 from evaluation.contrastive.features import DECAY, fit_probe, statistics
 from evaluation.ensemble.library import part_folders
-from evaluation.robustness.evaluate import Score
+from evaluation.robustness import Score
 from inference.export import read_any
 from inference.predictor import ensemble_predictor
 from models import CheckpointError, Classifier

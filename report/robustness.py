@@ -4,9 +4,8 @@ import statistics
 
 import numpy as np
 
-from data.robustness.corruptions import CORRUPTIONS, LEVELS
-from data.robustness.label_errors import LABEL_ERRORS
-from evaluation.robustness.evaluate import GOOD
+from data.robustness import CORRUPTIONS, LABEL_ERRORS, LEVELS
+from evaluation.robustness import GOOD
 from report.results import Result
 from report.rows import need
 from report.sections import EMPTY, Page, sentence

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.robustness.corruptions import CORRUPTIONS, LEVELS
+from data.robustness import CORRUPTIONS, LEVELS
 from utils.plots.style import PALETTE, WIDTH, figure, heat_map, mosaic, save, show_image
 
 SHARED = PALETTE[1]  # the frame of a digit in both rows

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data.robustness.corruptions import CORRUPTIONS, LEVELS
+from data.robustness import CORRUPTIONS, LEVELS
 from utils.plots import robustness as plots
 
 

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 
-from data.robustness.corruptions import CORRUPTIONS, LEVELS, corrupt
-from data.robustness.label_errors import LABEL_ERRORS
-from evaluation.robustness.evaluate import (
+from data.robustness import CORRUPTIONS, LABEL_ERRORS, LEVELS, corrupt
+from evaluation.robustness import (
     Scored,
-    has_reviews,
     judge_labels,
     label_record,
+    mean_corruption_error,
+    relative_corruption_error,
     robustness_record,
     score_models,
+    shared_mistakes,
 )
 
 
@@ -72,23 +73,29 @@ def test_an_undefined_metric_is_left_out():
     assert not any(key.endswith("mce") for key in record)
 
 
-def test_only_good_models_have_a_say_on_labels():
-    clean = {name: scored([share], [0], [0]).clean for name, share in (("good", 0.99), ("poor", 0.98))}
-    verdicts = judge_labels(clean, np.zeros(100, int))
-    assert verdicts.names == ["good"]
-    assert verdicts.shared.tolist() == [99]  # not 98, which only the other gets wrong
-    assert verdicts.answer(np.array([99, 0])).tolist() == [1, 0]
-    assert verdicts.confidence(np.array([99, 0])).tolist() == [1, 1]
-    assert judge_labels({"poor": clean["poor"]}, np.zeros(100, int)) is None
-
-
-def test_models_and_reviewers_are_counted():
+@pytest.fixture(scope="module")
+def labels():
+    """Those of MNIST's test set, as far as they are known here."""
     labels = np.zeros(10000, int)
     for index, review in LABEL_ERRORS.items():
         labels[index] = review.given
-    assert has_reviews(labels)
-    assert not has_reviews(labels[:9999])
-    assert not has_reviews(np.zeros(10000, int))
+    return labels
+
+
+def test_only_good_models_have_a_say_on_labels(labels):
+    good, poor = np.eye(10)[labels][None], np.eye(10)[labels][None]
+    good[:, 99], poor[:, 7000:7101] = np.eye(10)[1], np.eye(10)[1]
+    verdicts = judge_labels({"good": good, "poor": poor}, labels)
+    assert verdicts.names == ["good"]
+    assert verdicts.shared.tolist() == [99]
+    assert verdicts.answer(np.array([99, 0])).tolist() == [1, 0]
+    assert verdicts.confidence(np.array([99, 0])).tolist() == [1, 1]
+    assert judge_labels({"poor": poor}, labels) is None
+    assert judge_labels({"good": good[:, :9999]}, labels[:9999]) is None
+    assert judge_labels({"good": good}, np.zeros(10000, int)) is None
+
+
+def test_models_and_reviewers_are_counted(labels):
     p = np.eye(10)[labels]
     answers = {947: 9, 2130: 9, 5: 1}  # agreed with reviewers; no label agreed on; not reviewed at all
     for index, answer in answers.items():
@@ -101,3 +108,32 @@ def test_models_and_reviewers_are_counted():
         "kept_reviewed": 13,
         "agreed_reviewed": 1,
     }
+
+
+BASE = np.array([[0.1, 0.3], [0.2, 0.2]])
+
+
+def test_the_error_of_the_baseline_is_one():
+    assert mean_corruption_error(BASE, BASE) == 1
+    assert relative_corruption_error(BASE, 0.05, BASE, 0.05) == 1
+
+
+def test_levels_are_summed_before_the_ratio_and_corruptions_averaged_after_it():
+    errors = np.array([[0.1, 0.1], [0.3, 0.1]])
+    assert mean_corruption_error(errors, BASE) == pytest.approx((0.2 / 0.4 + 0.4 / 0.4) / 2)
+    # The rises: 0.2 - 2 * 0.02 and 0.4 - 2 * 0.02, over 0.4 - 2 * 0.1.
+    found = relative_corruption_error(errors, 0.02, BASE, 0.1)
+    assert found == pytest.approx((0.16 / 0.2 + 0.36 / 0.2) / 2)
+
+
+def test_a_baseline_that_never_errs_defines_nothing():
+    assert mean_corruption_error(BASE, np.zeros((2, 2))) is None
+    assert relative_corruption_error(BASE, 0.0, BASE, 0.2) is None  # no rise under the first or second
+
+
+def test_shared_mistakes_are_those_of_all_models_the_most_confident_first():
+    labels = np.array([0, 0, 0, 1])
+    one = np.array([[0.4, 0.6], [0.1, 0.9], [0.9, 0.1], [0.8, 0.2]])
+    two = np.array([[0.3, 0.7], [0.2, 0.8], [0.1, 0.9], [0.4, 0.6]])
+    assert shared_mistakes(np.stack([one, two]), labels).tolist() == [1, 0]
+    assert shared_mistakes(np.stack([one, 1 - two]), labels).tolist() == [3]

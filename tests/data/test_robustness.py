@@ -1,4 +1,4 @@
-"""Corruptions: each against its definition, at every level, with equal seeds and on every size."""
+"""Corruptions, each against its definition; the labels that reviewers dispute."""
 
 import math
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from data.robustness.corruptions import CORRUPTIONS, LEVELS, corrupt
+from data import load
+from data.robustness import CORRUPTIONS, LABEL_ERRORS, LEVELS, corrupt
 
 # A bar of ink, off the centre, on black.
 BAR = torch.zeros(40, 1, 28, 28, dtype=torch.uint8)
@@ -134,3 +135,27 @@ def test_brightness_adds_to_every_pixel_and_white_stays_white():
 def test_unknown_corruptions_are_refused(name, level, said):
     with pytest.raises(ValueError, match=said):
         corrupt(BAR, name, level)
+
+
+# --- Disputed labels ---
+
+
+def test_reviewers_did_not_confirm_fifteen_labels():
+    assert len(LABEL_ERRORS) == 15
+    assert list(LABEL_ERRORS) == sorted(LABEL_ERRORS)
+    for review in LABEL_ERRORS.values():
+        assert review.given != review.guessed
+        assert review.given_votes < 3  # of five
+        assert review.given_votes + review.guessed_votes <= 5
+
+
+def test_the_verdict_is_what_most_reviewers_chose():
+    verdicts = {index: review.verdict for index, review in LABEL_ERRORS.items()}
+    assert verdicts[947] == 9
+    assert [index for index, verdict in verdicts.items() if verdict is None] == [2130, 2654, 3520, 8527, 9679]
+
+
+@pytest.mark.slow
+def test_the_given_labels_are_those_of_the_real_mnist(mnist_dir):
+    labels = load("mnist", mnist_dir)[1].labels
+    assert all(int(labels[index]) == review.given for index, review in LABEL_ERRORS.items())

@@ -7,10 +7,8 @@ import numpy as np
 from tqdm import tqdm
 
 from data import ImageSet
-from data.robustness.corruptions import CORRUPTIONS, LEVELS, corrupt
-from data.robustness.label_errors import LABEL_ERRORS
+from data.robustness import CORRUPTIONS, LABEL_ERRORS, LEVELS, corrupt
 from evaluation.cnn import wilson_interval
-from evaluation.robustness.metrics import mean_corruption_error, relative_corruption_error, shared_mistakes
 
 Score = Callable[[ImageSet], np.ndarray]
 # Models with at least this accuracy have a say about labels.
@@ -66,30 +64,56 @@ def robustness_record(scored: dict[str, Scored], labels: np.ndarray, baseline: s
     corruptions and levels. mce, relative_mce: against the mean errors of the model `baseline`. The values of
     all trainings are in lists with a plural name; errors: C * LEVELS mean error rates, level after level.
     """
-    base = scored[baseline]
-    reference, reference_clean = base.errors.mean(0), float(base.clean_errors.mean())
+    reference, reference_clean = scored[baseline].errors.mean(0), float(scored[baseline].clean_errors.mean())
     record: dict = {}
     for name, one in scored.items():
         accuracies = (one.clean.argmax(2) == labels).mean(1)
-        lists = {
-            "accuracies": accuracies,
-            "corrupted_accuracies": 1 - one.errors.mean((1, 2)),
-            "mces": [mean_corruption_error(e, reference) for e in one.errors],
-            "relative_mces": [
-                relative_corruption_error(e, clean, reference, reference_clean)
-                for e, clean in zip(one.errors, one.clean_errors, strict=True)
-            ],
-        }
-        for key, values in lists.items():
+        relative = [
+            relative_corruption_error(errors, clean, reference, reference_clean)
+            for errors, clean in zip(one.errors, one.clean_errors, strict=True)
+        ]
+        for key, plural, values in (
+            ("accuracy", "accuracies", accuracies),
+            ("corrupted_accuracy", "corrupted_accuracies", 1 - one.errors.mean((1, 2))),
+            ("mce", "mces", [mean_corruption_error(errors, reference) for errors in one.errors]),
+            ("relative_mce", "relative_mces", relative),
+        ):
             if None not in list(values):
-                singular = {"accuracies": "accuracy", "corrupted_accuracies": "corrupted_accuracy"}
-                record[f"{name}_{singular.get(key, key[:-1])}"] = float(np.mean(values))
-                record[f"{name}_{key}"] = [round(float(value), 6) for value in values]
+                record[f"{name}_{key}"] = float(np.mean(values))
+                record[f"{name}_{plural}"] = [round(float(value), 6) for value in values]
         if len(accuracies) == 1:
             low, high = wilson_interval(round(accuracies[0] * len(labels)), len(labels))
             record |= {f"{name}_accuracy_low": low, f"{name}_accuracy_high": high}
         record[f"{name}_errors"] = one.errors.mean(0).flatten().round(6).tolist()
     return record
+
+
+def mean_corruption_error(errors: np.ndarray, baseline: np.ndarray) -> float | None:
+    """Return the mCE of Hendrycks and Dietterich (ICLR 2019): 1 for the baseline itself, less is better.
+
+    errors, baseline: (C, L) error rates of a model and of the baseline at L levels of C corruptions. Levels
+    are summed before the ratio is taken, and the ratios are averaged over the corruptions. None when the
+    baseline never errs under a corruption.
+    """
+    return _mean_ratio(errors.sum(1), baseline.sum(1))
+
+
+def relative_corruption_error(
+    errors: np.ndarray, clean: float, baseline: np.ndarray, baseline_clean: float
+) -> float | None:
+    """Return the relative mCE: as the mCE, but of the rise of the error above that on clean images.
+
+    It compares models of different clean accuracy. clean, baseline_clean: error rates on the same images
+    without corruption. None when the baseline's error does not rise under a corruption.
+    """
+    return _mean_ratio((errors - clean).sum(1), (baseline - baseline_clean).sum(1))
+
+
+def _mean_ratio(sums, baseline):
+    return float((sums / baseline).mean()) if (baseline > 0).all() else None
+
+
+# --- Labels that models dispute ---
 
 
 class Verdicts(NamedTuple):
@@ -113,15 +137,27 @@ class Verdicts(NamedTuple):
 
 
 def judge_labels(clean: dict[str, np.ndarray], labels: np.ndarray) -> Verdicts | None:
-    """Return what the models with an accuracy of at least GOOD say of the labels; None without one.
+    """Return what the models with an accuracy of at least GOOD say of the labels of MNIST's test set.
 
-    clean: {name: (T, N, classes) probabilities}.
+    clean: {name: (T, N, classes) probabilities}. None without such a model, and for other labels.
     """
+    if not has_reviews(labels):
+        return None
     means = {name: p.mean(0) for name, p in clean.items() if (p.argmax(2) == labels).mean() >= GOOD}
     if not means:
         return None
     p = np.stack(list(means.values()))
     return Verdicts(list(means), p, shared_mistakes(p, labels))
+
+
+def shared_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the images that every model gets wrong, the most confident mistakes first: (K,) int64.
+
+    probabilities: (M, N, classes) of M models. labels: (N,). The order is by the largest probability, over
+    the classes, of the mean over the models.
+    """
+    wrong = np.flatnonzero((probabilities.argmax(2) != labels).all(0))
+    return wrong[np.argsort(-probabilities[:, wrong].mean(0).max(1), kind="stable")]
 
 
 def has_reviews(labels: np.ndarray) -> bool:

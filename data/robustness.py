@@ -1,7 +1,8 @@
-"""Corruptions of images at five strengths, in the manner of MNIST-C (Mu and Gilmer, 2019).
+"""Corruptions of images at five strengths, and labels of MNIST's test set that human reviewers dispute.
 
-They are written from the definitions below and are not the files of MNIST-C, so that error rates here and
-there can't be compared. Strengths were fixed by looking at pictures, before any model was scored.
+The corruptions are in the manner of MNIST-C (Mu and Gilmer, 2019), written from the definitions below. They
+are not the files of MNIST-C: error rates here and there can't be compared. Strengths were fixed by looking at
+pictures, before any model was scored.
 """
 
 import math
@@ -126,3 +127,44 @@ def corrupt(images: torch.Tensor, name: str, level: int, seed: int = 0) -> torch
     gen = generator(seed, list(CORRUPTIONS).index(name))
     changed = corruption.apply(images.float() / 255, corruption.strengths[level - 1], gen)
     return (255 * changed.clamp(0, 1)).round().to(torch.uint8)
+
+
+# --- Disputed labels ---
+
+
+class Review(NamedTuple):
+    """How five reviewers voted on one label (Northcutt, Athalye and Mueller, NeurIPS 2021, arXiv 2103.14749).
+
+    given: the label of the data set. guessed: that of a model. They could choose either, both or neither.
+    Source: mturk/mnist_mturk.json of https://github.com/cleanlab/label-errors.
+    """
+
+    given: int
+    guessed: int
+    given_votes: int
+    guessed_votes: int
+
+    @property
+    def verdict(self) -> int | None:
+        """The other label where most reviewers chose it, None where they agreed on no label."""
+        return self.guessed if self.guessed_votes >= 3 else None
+
+
+# By position in the test set, counted from 0: the images whose given label fewer than three reviewers chose.
+LABEL_ERRORS = {
+    947: Review(8, 9, 0, 5),
+    1621: Review(0, 6, 2, 3),
+    1901: Review(9, 4, 2, 3),
+    2130: Review(4, 9, 2, 2),
+    2462: Review(2, 0, 0, 4),
+    2597: Review(5, 3, 0, 4),
+    2654: Review(6, 1, 0, 2),
+    3520: Review(6, 4, 2, 0),
+    3558: Review(5, 0, 1, 4),
+    5937: Review(5, 3, 1, 3),
+    6651: Review(0, 6, 0, 5),
+    6783: Review(1, 6, 2, 3),
+    8527: Review(4, 9, 2, 2),
+    9679: Review(6, 3, 2, 0),
+    9729: Review(5, 6, 2, 3),
+}

@@ -1,1 +1,0 @@
-"""Corrupted digits and disputed labels."""

@@ -1,1 +1,0 @@
-"""Errors on corrupted images, and labels that all models dispute."""
