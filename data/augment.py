@@ -1,7 +1,7 @@
 """Batched augmentation: tensor operations on the whole batch with different parameters for every image.
 
 Each transform is a pure function of images and parameters, one row of parameters per image, and agrees with
-its counterpart for single images in torchvision.transforms.v2.functional. `Augment` draws the parameters
+its counterpart for single images in torchvision.transforms.v2.functional. `Augment` samples the parameters
 from a CPU generator, so that a seed gives the same images on every device.
 """
 
@@ -94,36 +94,40 @@ def blur(images: torch.Tensor, sigma: torch.Tensor, radius: int = 3) -> torch.Te
 def crop(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, padding: int) -> torch.Tensor:
     """Pad by `padding` black pixels and crop the original size at (top, left), both (B,) in 0..2*padding."""
     height, width = images.shape[-2:]
-    padded = F.pad(images, [padding] * 4)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    windows = F.pad(images, [padding] * 4).unfold(2, height, 1).unfold(3, width, 1)
     return windows[torch.arange(len(images), device=images.device), :, top, left]
+
+
+def pixel_grid(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return row numbers (1, H, 1) and column numbers (1, 1, W) of images (B, C, H, W)."""
+    height, width = images.shape[-2:]
+    rows, columns = (torch.arange(side, device=images.device) for side in (height, width))
+    return rows.view(1, -1, 1), columns.view(1, 1, -1)
 
 
 def erase(
     images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, height: torch.Tensor, width: torch.Tensor
 ) -> torch.Tensor:
     """Blacken one box per image; top, left, height, width: (B,) in pixels."""
-    rows = torch.arange(images.shape[-2], device=images.device).view(1, -1, 1)
-    cols = torch.arange(images.shape[-1], device=images.device).view(1, 1, -1)
+    rows, columns = pixel_grid(images)
     top, left, height, width = (v.view(-1, 1, 1) for v in (top, left, height, width))
-    box = (rows >= top) & (rows < top + height) & (cols >= left) & (cols < left + width)
+    box = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
     return images.masked_fill(box.unsqueeze(1), 0)
 
 
-def draw_strokes(images: torch.Tensor, ends: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
-    """Draw one straight stroke of full ink per image, with round ends and edges that are one pixel soft.
+def add_strokes(images: torch.Tensor, ends: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
+    """Add one straight stroke of full ink per image, with round ends and edges that are one pixel soft.
 
     ends: (B, 4) end points x0, y0, x1, y1 in pixels, 0 being the centre of the first pixel. width: (B,)
-    half widths in pixels; -1 draws nothing. Ink covers what is paler and leaves what is darker.
+    half widths in pixels; -1 adds nothing. Ink covers what is paler and leaves what is darker.
     """
-    rows = torch.arange(images.shape[-2], device=images.device).view(1, -1, 1)
-    cols = torch.arange(images.shape[-1], device=images.device).view(1, 1, -1)
+    rows, columns = pixel_grid(images)
     x0, y0, x1, y1, width = (v.view(-1, 1, 1) for v in (*ends.unbind(1), width))
     along_x, along_y = x1 - x0, y1 - y0
     length = (along_x.square() + along_y.square()).clamp(min=1e-12)
     # The point of the stroke that is nearest to each pixel, as a share of the way between its ends.
-    share = (((cols - x0) * along_x + (rows - y0) * along_y) / length).clamp(0, 1)
-    distance = torch.hypot(cols - x0 - share * along_x, rows - y0 - share * along_y)
+    share = (((columns - x0) * along_x + (rows - y0) * along_y) / length).clamp(0, 1)
+    distance = torch.hypot(columns - x0 - share * along_x, rows - y0 - share * along_y)
     ink = (width + 0.5 - distance).clamp(0, 1)
     return torch.maximum(images, ink.unsqueeze(1).to(images.dtype))
 
@@ -137,8 +141,7 @@ class Augment:
     resize: random resized crop with an area in [1 - resize, 1] and an aspect ratio in [3/4, 4/3], less where
     the box would not fit into the image. blur: Gaussian with a standard deviation in [0, blur] pixels. erase:
     probability of blackening a box of 2 % to 20 % of the image (Zhong et al., 2020). stroke: probability of
-    drawing one short stroke of ink near the middle, before everything else: the bar of a 7, a slip of the
-    pen. See `_draw_strokes` for its ranges.
+    one short stroke of ink near the middle, before everything else, see `_sample_strokes`.
     """
 
     crop: int = 0
@@ -159,16 +162,15 @@ class Augment:
         limits = {"scale": 0.9, "resize": 0.95, "erase": 1.0, "stroke": 1.0, "rotate": 180.0, "shear": 60.0}
         return Augment(**values | {key: min(values[key], limit) for key, limit in limits.items()})
 
-    def draw(self, count: int, generator: torch.Generator, size: int = 28) -> dict[str, torch.Tensor]:
-        """Draw parameters for `count` images of size x size: a dict of CPU tensors, one row per image."""
+    def sample(self, count: int, generator: torch.Generator, size: int = 28) -> dict[str, torch.Tensor]:
+        """Sample parameters for `count` images of size x size: a dict of CPU tensors, one row per image."""
 
         def uniform(*shape):
             return torch.rand(count, *shape, generator=generator) * 2 - 1
 
         params = {}
         if self.crop:
-            corner = torch.randint(2 * self.crop + 1, (count, 2), generator=generator)
-            params["corner"] = corner
+            params["corner"] = torch.randint(2 * self.crop + 1, (count, 2), generator=generator)
         if self.rotate or self.translate or self.scale or self.shear or self.elastic:
             params["matrix"] = affine_matrix(
                 angle=self.rotate * uniform(),
@@ -178,29 +180,27 @@ class Augment:
                 size=size,
             )
         if self.resize:
-            box = crop_matrix(*_draw_crops(count, self.resize, generator))
+            box = crop_matrix(*_sample_crops(count, self.resize, generator))
             params["matrix"] = compose(params["matrix"], box) if "matrix" in params else box
         if self.blur:
             params["sigma"] = self.blur * torch.rand(count, generator=generator)
         if self.elastic:
             params["noise"] = self.elastic * (2 / size) * uniform(2, 6, 6)
         if self.erase:
-            params["box"] = _draw_boxes(count, self.erase, size, generator)
-        if self.stroke:  # drawn last: the other parameters of a batch are the same with and without strokes
-            params["ends"], params["width"] = _draw_strokes(count, self.stroke, size, generator)
+            params["box"] = _sample_boxes(count, self.erase, size, generator)
+        if self.stroke:  # the last: the other parameters of a batch are the same with and without strokes
+            params["ends"], params["width"] = _sample_strokes(count, self.stroke, size, generator)
         return params
 
     def apply(self, images: torch.Tensor, params: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Augment float images (B, 1, S, S), black = 0, with the parameters from `draw`."""
+        """Augment float images (B, 1, S, S), black = 0, with the parameters from `sample`."""
         params = {k: v.to(images.device, non_blocking=True) for k, v in params.items()}
         if "ends" in params:
-            images = draw_strokes(images, params["ends"], params["width"])
+            images = add_strokes(images, params["ends"], params["width"])
         if "corner" in params:
-            top, left = params["corner"].unbind(1)
-            images = crop(images, top, left, self.crop)
+            images = crop(images, *params["corner"].unbind(1), self.crop)
         if "matrix" in params:
-            noise = params.get("noise")
-            field = None if noise is None else smooth_displacement(noise, images.shape[-1])
+            field = smooth_displacement(params["noise"], images.shape[-1]) if "noise" in params else None
             images = warp(images, params["matrix"], field)
         if "sigma" in params:
             images = blur(images, params["sigma"])
@@ -209,8 +209,8 @@ class Augment:
         return images
 
 
-def _draw_crops(count, share, generator):
-    """Draw boxes (left, top, width, height) of random resized crops, (count,) fractions of the image each."""
+def _sample_crops(count, share, generator):
+    """Sample boxes of random resized crops: left, top, width, height, (count,) fractions of the image."""
     area, ratio, x, y = torch.rand(4, count, generator=generator)
     area = 1 - share * area
     # A box of this area fits as long as its aspect ratio is in [area, 1 / area].
@@ -219,8 +219,8 @@ def _draw_crops(count, share, generator):
     return x * (1 - width), y * (1 - height), width, height
 
 
-def _draw_boxes(count, probability, size, generator):
-    """Draw boxes (top, left, height, width) to erase: (count, 4) pixels, height 0 where nothing is erased."""
+def _sample_boxes(count, probability, size, generator):
+    """Sample boxes (count, 4) to erase: top, left, height, width in pixels, height 0 for no box."""
     chance, area, ratio, y, x = torch.rand(5, count, generator=generator)
     area = size * size * (0.02 + 0.18 * area)
     ratio = torch.exp((2 * ratio - 1) * math.log(3))  # aspect ratio, log-uniform in [1/3, 3]
@@ -231,17 +231,16 @@ def _draw_boxes(count, probability, size, generator):
     return torch.stack([top, left, height, width], 1).long()
 
 
-def _draw_strokes(count, probability, size, generator):
-    """End points (count, 4) and half widths (count,) of random strokes for `draw_strokes`; width -1 for none.
+def _sample_strokes(count, probability, size, generator):
+    """Sample end points (count, 4) and half widths (count,) for `add_strokes`; width -1 for no stroke.
 
-    Half length 2.5 to 6 pixels, half width 0.8 to 1.5, any direction, the centre within 5 pixels of the
-    image's middle, evenly over that disc. The stroke was found on validation images: it brings digits
-    together that differ by a bar.
+    Half length 2.5 to 6 pixels, half width 0.8 to 1.5, any direction, the centre evenly within 5 pixels of
+    the image's middle: the bar of a 7, a slip of the pen. It brings digits together that differ by a bar.
     """
-    chance, length, width, angle, radius, where = torch.rand(6, count, generator=generator)
-    length, angle, where = 2.5 + 3.5 * length, math.pi * angle, 2 * math.pi * where
+    chance, length, width, angle, radius, place = torch.rand(6, count, generator=generator)
+    length, angle, place = 2.5 + 3.5 * length, math.pi * angle, 2 * math.pi * place
     radius = 5 * radius.sqrt()
-    centre = (size - 1) / 2 + radius * torch.stack([torch.cos(where), torch.sin(where)])
+    centre = (size - 1) / 2 + radius * torch.stack([torch.cos(place), torch.sin(place)])
     half = length * torch.stack([torch.cos(angle), torch.sin(angle)])
     width = torch.where(chance < probability, 0.8 + 0.7 * width, -1.0)
     return torch.cat([centre - half, centre + half]).T, width

@@ -84,7 +84,7 @@ class BatchLoader:
         images, labels = self.set.images, self.set.labels
         for chosen in order.to(images.device, non_blocking=True).split(self.batch_size)[: len(self)]:
             chosen = chosen.repeat_interleave(self.views)
-            params = augment.draw(len(chosen), gen, images.shape[-1]) if augment else {}
+            params = augment.sample(len(chosen), gen, images.shape[-1]) if augment else {}
             if self.world > 1:
                 chosen, params = self._piece(chosen), {k: self._piece(v) for k, v in params.items()}
             pixels, y = prepare(self.set, chosen, augment, params), labels[chosen[:: self.views]]
@@ -128,23 +128,19 @@ class ClassBatches:
     ):
         labels = images.labels.cpu()[indices.cpu()]
         self.members = [indices.cpu()[labels == value] for value in labels.unique()]
-        if not 2 <= classes_per_batch <= len(self.members):
+        classes, smallest = len(self.members), min(map(len, self.members), default=0)
+        if not 2 <= classes_per_batch <= classes:
             raise DataError(
-                f"a batch needs from 2 to {len(self.members)} classes (as many as there are), "
-                f"not {classes_per_batch}"
+                f"a batch needs from 2 to {classes} classes (there are no more), not {classes_per_batch}"
             )
-        smallest = min(map(len, self.members))
         if not 2 <= images_per_class <= smallest:
-            raise DataError(
-                f"a batch needs from 2 to {smallest} images per class (the smallest class has no more), "
-                f"not {images_per_class}"
-            )
+            most = f"{smallest} images per class (the smallest class has no more)"
+            raise DataError(f"a batch needs from 2 to {most}, not {images_per_class}")
         if batches_per_epoch is not None and batches_per_epoch < 1:
             raise DataError(f"an epoch needs at least 1 batch, not {batches_per_epoch}")
         self.set, self.seed, self.augment = images, seed, augment
         self.classes_per_batch, self.images_per_class = classes_per_batch, images_per_class
-        size = classes_per_batch * images_per_class
-        self.count = batches_per_epoch or -(-len(indices) // size)
+        self.count = batches_per_epoch or -(-len(indices) // (classes_per_batch * images_per_class))
 
     def __len__(self) -> int:
         return self.count
@@ -154,14 +150,13 @@ class ClassBatches:
         gen = generator(self.seed, number)
         for _ in range(self.count):
             classes = torch.randperm(len(self.members), generator=gen)[: self.classes_per_batch]
-            chosen = torch.cat([self._draw(self.members[value], gen) for value in classes.tolist()])
-            yield self._batch(chosen, gen)
+            members = [self.members[value] for value in classes.tolist()]
+            orders = (torch.randperm(len(own), generator=gen)[: self.images_per_class] for own in members)
+            chosen = [own[order] for own, order in zip(members, orders, strict=True)]
+            yield self._batch(torch.cat(chosen), gen)
 
     def _batch(self, chosen: torch.Tensor, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the images at `chosen`, augmented and normalised, and their labels."""
-        params = self.augment.draw(len(chosen), gen, self.set.images.shape[-1]) if self.augment else None
+        params = self.augment.sample(len(chosen), gen, self.set.images.shape[-1]) if self.augment else None
         chosen = chosen.to(self.set.images.device, non_blocking=True)
         return prepare(self.set, chosen, self.augment, params), self.set.labels[chosen]
-
-    def _draw(self, members: torch.Tensor, gen: torch.Generator) -> torch.Tensor:
-        return members[torch.randperm(len(members), generator=gen)[: self.images_per_class]]

@@ -198,7 +198,7 @@ class BagLoader:
         order = torch.cat([torch.randperm(len(self.bags), generator=gen) for _ in range(rounds)])
         for chosen in order[: self.count].split(self.batch_size):
             batch = self.bags.select(chosen)
-            params = self.augment.draw(len(batch.indices), gen, size) if self.augment else None
+            params = self.augment.sample(len(batch.indices), gen, size) if self.augment else None
             indices = batch.indices.to(device, non_blocking=True)
             images = prepare(self.set, indices, self.augment, params)
             yield batch.mask, images, self.labels[chosen.to(device, non_blocking=True)]

@@ -95,7 +95,7 @@ class GlyphBatches(ClassBatches):
         pixels = self.set.images[chosen].float().div_(255)
         pixels = torch.cat([pixels, self._glyphs(pixels, gen)])
         if self.augment:
-            pixels = self.augment.apply(pixels, self.augment.draw(len(pixels), gen, pixels.shape[-1]))
+            pixels = self.augment.apply(pixels, self.augment.sample(len(pixels), gen, pixels.shape[-1]))
         new = len(self.set.classes) + torch.arange(self.glyphs, device=chosen.device)
         labels = torch.cat([self.set.labels[chosen], new.repeat_interleave(self.images_per_class)])
         return self.set.normalise(pixels), labels
@@ -106,7 +106,7 @@ class GlyphBatches(ClassBatches):
         order = torch.rand(count, classes, generator=gen).argsort(1)
         how = torch.randint(len(JOINS), (2, count), generator=gen)
         three = torch.rand(count, generator=gen) < THREE_PARTS
-        turn = RESHAPE.draw(count, gen, pixels.shape[-1])
+        turn = RESHAPE.sample(count, gen, pixels.shape[-1])
 
         def for_each_image(values):
             return values.repeat_interleave(each, 0).to(pixels.device, non_blocking=True)

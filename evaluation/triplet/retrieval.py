@@ -359,7 +359,7 @@ def deformed_accuracies(
     queries = F.normalize(test_set.images.flatten(1).float(), dim=1)
     for support, wanted in zip(episodes.support, episodes.queries, strict=True):
         pixels = images[support.flatten().to(images.device)].float().repeat_interleave(DEFORMED_COPIES, 0)
-        pixels = DEFORMED.apply(pixels, DEFORMED.draw(len(pixels), gen, pixels.shape[-1]))
+        pixels = DEFORMED.apply(pixels, DEFORMED.sample(len(pixels), gen, pixels.shape[-1]))
         copies = F.normalize(pixels.flatten(1), dim=1)
         nearest = (queries[wanted.flatten().to(queries.device)] @ copies.T).argmax(1)
         classes = nearest // (DEFORMED_COPIES * support.shape[1])

@@ -150,7 +150,7 @@ def test_erase_agrees_with_torchvision_and_leaves_its_argument_alone():
 def test_zero_magnitude_is_the_exact_identity_and_draws_nothing():
     images, generator = torch.rand(5, 1, 28, 28, generator=gen()), gen(7)
     before = generator.get_state()
-    params = Augment().draw(5, generator)
+    params = Augment().sample(5, generator)
     assert params == {}
     assert torch.equal(Augment().apply(images, params), images)
     assert torch.equal(generator.get_state(), before)
@@ -158,7 +158,7 @@ def test_zero_magnitude_is_the_exact_identity_and_draws_nothing():
 
 
 def augmented(policy, images, seed):
-    return policy.apply(images, policy.draw(len(images), gen(seed), images.shape[-1]))
+    return policy.apply(images, policy.sample(len(images), gen(seed), images.shape[-1]))
 
 
 @pytest.mark.parametrize("name", RANDOM_POLICIES)
@@ -179,7 +179,7 @@ def test_same_seed_same_images_and_different_seed_different_images(name):
 
 def test_a_batch_with_every_part_equals_the_images_one_by_one():
     images = smooth_images(8)
-    params = EVERYTHING.draw(8, gen())
+    params = EVERYTHING.sample(8, gen())
     batch = EVERYTHING.apply(images, params)
     assert set(params) == {"corner", "matrix", "noise", "sigma", "box"}
     for i in range(8):
@@ -214,7 +214,7 @@ RANGES = {
 
 @pytest.mark.parametrize(("policy", "read", "largest"), RANGES.values(), ids=RANGES)
 def test_parameters_fill_the_stated_range_and_no_more(policy, read, largest):
-    values = read(policy.draw(2000, gen()))
+    values = read(policy.sample(2000, gen()))
     assert values.abs().max() <= largest * (1 + 1e-4)
     assert values.max() > 0.95 * largest
     assert values.min() < -0.95 * largest
@@ -222,7 +222,7 @@ def test_parameters_fill_the_stated_range_and_no_more(policy, read, largest):
 
 
 def test_erased_boxes_are_inside_and_of_the_stated_share_area_and_shape():
-    boxes = Augment(erase=0.25).draw(8000, gen())["box"]
+    boxes = Augment(erase=0.25).sample(8000, gen())["box"]
     top, left, height, width = boxes[boxes[:, 2] > 0].unbind(1)
     assert len(top) / 8000 == pytest.approx(0.25, abs=0.02)
     assert min(top.min(), left.min()) == 0
@@ -240,7 +240,7 @@ def test_erased_boxes_are_inside_and_of_the_stated_share_area_and_shape():
 
 @pytest.mark.parametrize(("probability", "erased"), [(1.0, 500), (1e-9, 0)])
 def test_erase_probability_at_its_ends(probability, erased):
-    boxes = Augment(erase=probability).draw(500, gen())["box"]
+    boxes = Augment(erase=probability).sample(500, gen())["box"]
     assert (boxes[:, 2] > 0).sum() == erased
 
 
@@ -286,7 +286,7 @@ def test_each_image_is_blurred_by_its_own_amount_and_not_at_all_by_zero():
 
 
 def test_random_crops_lie_in_the_image_and_have_the_area_that_was_asked_for():
-    params = Augment(resize=0.6).draw(500, gen())
+    params = Augment(resize=0.6).sample(500, gen())
     width, height = params["matrix"][:, 0, 0], params["matrix"][:, 1, 1]
     assert (width * height >= 0.4 - 1e-5).all()
     assert (params["matrix"][:, :, 2].abs() <= 1 - torch.stack([width, height], 1) + 1e-5).all()
@@ -295,7 +295,7 @@ def test_random_crops_lie_in_the_image_and_have_the_area_that_was_asked_for():
 
 @pytest.mark.parametrize("resize", [0.05, 0.2, 0.5])
 def test_a_crop_has_the_area_that_it_says_also_where_it_is_nearly_the_whole_image(resize):
-    matrix = Augment(resize=resize).draw(2000, gen())["matrix"]
+    matrix = Augment(resize=resize).sample(2000, gen())["matrix"]
     width, height = matrix[:, 0, 0], matrix[:, 1, 1]
     area, ratio = width * height, width / height
     assert (area >= 1 - resize - 1e-5).all()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data import VIEW_PARTS, Augment, view_augment
-from data.augment import draw_strokes
+from data.augment import add_strokes
 
 
 def gen(seed=0):
@@ -35,7 +35,7 @@ def slow_stroke(image, ends, width):
 )
 def test_a_stroke_equals_a_loop_over_pixels(ends, width):
     image = 0.4 * torch.rand(1, 1, 9, 9, generator=gen())
-    found = draw_strokes(image, torch.tensor([ends]), torch.tensor([width]))
+    found = add_strokes(image, torch.tensor([ends]), torch.tensor([width]))
     expected = slow_stroke(image[0, 0].numpy(), ends, width)
     np.testing.assert_allclose(found[0, 0].numpy(), expected, atol=2e-3)
 
@@ -45,9 +45,9 @@ def test_every_image_gets_its_own_stroke_and_minus_one_none():
     before = images.clone()
     ends = torch.tensor([[8.0, 8, 20, 20], [8.0, 20, 20, 8], [14.0, 8, 14, 20]])
     width = torch.tensor([1.0, -1.0, 1.4])
-    found = draw_strokes(images, ends, width)
+    found = add_strokes(images, ends, width)
     for i in range(3):
-        alone = draw_strokes(images[i : i + 1], ends[i : i + 1], width[i : i + 1])
+        alone = add_strokes(images[i : i + 1], ends[i : i + 1], width[i : i + 1])
         assert torch.equal(found[i : i + 1], alone)
     assert torch.equal(found[1], images[1])
     assert (found >= images).all()
@@ -56,7 +56,7 @@ def test_every_image_gets_its_own_stroke_and_minus_one_none():
 
 
 def test_drawn_strokes_fill_the_stated_ranges():
-    params = Augment(stroke=0.8).draw(8000, gen())
+    params = Augment(stroke=0.8).sample(8000, gen())
     assert set(params) == {"ends", "width"}
     shown = params["width"] > 0
     assert shown.float().mean().item() == pytest.approx(0.8, abs=0.02)
@@ -76,7 +76,7 @@ def test_drawn_strokes_fill_the_stated_ranges():
 def test_strokes_change_no_other_parameter_of_a_batch():
     parts = ["affine", "elastic", "crop", "blur", "erase"]
     plain, stroked = view_augment(parts), view_augment([*parts, "stroke"])
-    a, b = plain.draw(50, gen(3)), stroked.draw(50, gen(3))
+    a, b = plain.sample(50, gen(3)), stroked.sample(50, gen(3))
     assert set(b) == set(a) | {"ends", "width"}
     for key, value in a.items():
         assert torch.equal(value, b[key])
@@ -84,10 +84,10 @@ def test_strokes_change_no_other_parameter_of_a_batch():
 
 def test_without_strokes_nothing_is_drawn_from_the_generator():
     generator = gen(5)
-    Augment(rotate=10, blur=1).draw(20, generator)
+    Augment(rotate=10, blur=1).sample(20, generator)
     expected = generator.get_state()
     generator = gen(5)
-    Augment(rotate=10, blur=1, stroke=0.0).draw(20, generator)
+    Augment(rotate=10, blur=1, stroke=0.0).sample(20, generator)
     assert torch.equal(generator.get_state(), expected)
 
 
