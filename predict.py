@@ -215,7 +215,7 @@ def write(results: Iterator[Result], args: Namespace) -> list[Result]:
 
 def show(results: Sequence[Result], path: str) -> None:
     """Draw pictures beside what the network sees of them."""
-    from utils.plots.inference import pictures_and_digits
+    from utils.plots.inference import plot_pictures
 
     found = ((result.path, result.drawing, result.answers) for result in results)
     shown = [(path, drawing, answers) for path, drawing, answers in found if drawing][:SHOWN]
@@ -223,7 +223,7 @@ def show(results: Sequence[Result], path: str) -> None:
         return
     rows = [(path, open_picture(path), drawing, answers) for path, drawing, answers in shown]
     try:
-        pictures_and_digits(rows, path)
+        plot_pictures(rows, path)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot write {path}: {error}") from error
 

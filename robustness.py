@@ -108,16 +108,16 @@ def plot_figures(run: RunFolder, test_set: ImageSet, record: dict, names: list[s
     """Plot error maps, examples of all corruptions and, on MNIST, the disputed labels."""
     shape = (len(CORRUPTIONS), LEVELS)
     errors = {name.replace("_", " "): np.reshape(record[f"{name}_errors"], shape) for name in names}
-    plots.error_maps(errors, run.path("errors.png"))
+    plots.plot_errors(errors, run.path("errors.png"))
     first = int((test_set.labels == SHOWN_DIGIT).int().argmax())  # the first image where there is none
     one, seed = test_set.images.cpu()[[first]], record["seed"]
     rows = [[one, *(corrupt(one, name, i + 1, seed) for i in range(LEVELS))] for name in CORRUPTIONS]
     examples = torch.stack([torch.cat(row).squeeze(1) for row in rows]).numpy()
-    plots.corruption_examples(examples, run.path("examples.png"))
+    plots.plot_examples(examples, run.path("examples.png"))
     saved = run.predictions()
     clean = {name: saved[f"{name}_probabilities"] for name in names}
     if verdicts := evaluation.judge_labels(clean, saved["labels"]):
-        plots.disputed_labels(label_parts(verdicts, test_set), run.path("labels.png"))
+        plots.plot_disputed_labels(label_parts(verdicts, test_set), run.path("labels.png"))
 
 
 def label_parts(verdicts: evaluation.Verdicts, test_set: ImageSet) -> list[tuple[str, list[plots.Tile]]]:

@@ -98,10 +98,10 @@ def plot_figures(run: RunFolder, args: Namespace, test_set: ImageSet) -> None:
     title = f"{args.model} on {test_set.name}: test accuracy {accuracy:.2%}"
     if len(folders) > 1:
         title += f"\n(counts summed over {len(folders)} runs)"
-    plots.learning_curves(run.history(), run.path("curves.png"), records=run.records())
-    plots.confusion_matrix(counts, run.path("confusion.png"), title, test_set.classes)
+    plots.plot_learning_curves(run.history(), run.path("curves.png"), records=run.records())
+    plots.plot_confusion(counts, run.path("confusion.png"), title, test_set.classes)
     images, mean = test_set.images.cpu().numpy(), np.mean(probabilities, 0)
-    plots.worst_mistakes(images, labels, mean, run.path("mistakes.png"), test_set.classes)
+    plots.plot_mistakes(images, labels, mean, run.path("mistakes.png"), test_set.classes)
     if not args.shifts:  # they change predictions and no filter: this figure is that of the run without them
         plot_filters(run, folders[0], test_set)
 
@@ -114,9 +114,9 @@ def plot_filters(run: RunFolder, first: RunFolder, test_set: ImageSet) -> None:
     if weights.ndim == 2:  # a dense layer looks at the whole image
         weights = weights.reshape(-1, *test_set.images.shape[-2:])
         classes = test_set.classes if len(layers) == 1 else None
-        plots.filters(weights, run.path("filters.png"), classes, count=None if classes else 20)
+        plots.plot_filters(weights, run.path("filters.png"), classes, count=None if classes else 20)
     elif weights.shape[-1] >= plots.SMALLEST_FILTER:
-        plots.filters(weights.squeeze(1), run.path("filters.png"), count=60)
+        plots.plot_filters(weights.squeeze(1), run.path("filters.png"), count=60)
 
 
 def report(metrics: dict, run: RunFolder) -> None:

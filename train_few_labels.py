@@ -167,16 +167,16 @@ def run_job(args: Namespace, study: Study, job: dict) -> dict:
     return {**job, name: accuracy, "train_images": seen, **seconds, "wrong": " ".join(wrong)}
 
 
-def draw(run: RunFolder, args: Namespace, study: Study, content: dict) -> None:
+def plot_figures(run: RunFolder, args: Namespace, study: Study, content: dict) -> None:
     """Draw the curves, the single draws and, for the best method, what its worst draw got wrong."""
     metric = "val_accuracy" if args.tune else "test_accuracy"
     cells = content["cells"]
     if any(cell["labels"] for cell in cells):
-        plots.error_against_labels(cells, run.path("labels.png"), metric=metric)
+        plots.plot_error_against_labels(cells, run.path("labels.png"), metric=metric)
     shown = [cell for cell in cells if cell["labels"] == SHOWN_LABELS]
     if not shown:
         return
-    plots.single_draws(shown, run.path("draws.png"), metric=metric)
+    plots.plot_draws(shown, run.path("draws.png"), metric=metric)
     best = max(shown, key=lambda cell: cell["mean"][metric])
     rows = [r for r in read_records(run) if (r["method"], r["labels"]) == (best["method"], SHOWN_LABELS)]
     worst = min(rows, key=lambda row: row[metric])
@@ -185,7 +185,7 @@ def draw(run: RunFolder, args: Namespace, study: Study, content: dict) -> None:
     given = study.splits[0][draw_labels(args, study, worst)]
     order = train_set.labels.cpu()[given].argsort(stable=True)
     images = [int(image) for image, _ in wrong]
-    plots.worst_draw(
+    plots.plot_worst_draw(
         train_set.images.cpu()[given[order]].squeeze(1).numpy(),
         scored.images.cpu()[images].squeeze(1).numpy(),
         scored.labels.cpu()[images].numpy(),
@@ -220,7 +220,7 @@ def main(argv: list[str] | None = None) -> dict:
     run = distributed.on_rank_zero(lambda: open_run("train_few_labels", args, "study", shown))
     content = collect(lambda job: run_job(args, study, job), jobs, args, run, group=("method", "labels"))
     if distributed.rank() == 0:
-        draw(run, args, study, content)
+        plot_figures(run, args, study, content)
         report(content, args, run)
     return content
 

@@ -286,18 +286,18 @@ def train(args: argparse.Namespace, data: Data, job: dict, run: RunFolder) -> di
     return record
 
 
-def draw(run: RunFolder, args: argparse.Namespace, test_set: ImageSet) -> None:
+def plot_figures(run: RunFolder, args: argparse.Namespace, test_set: ImageSet) -> None:
     """Draw the figures of a run from its saved predictions and history."""
     folders = [part.predictions() for part in parts(run, args)]
     records = run.records()
-    plots.learning_curves(run.history(), run.path("curves.png"), "auc", records)
+    plots.plot_learning_curves(run.history(), run.path("curves.png"), "auc", records)
     roc = [roc_points(saved["test_probabilities"], saved["test_labels"]) for saved in folders]
-    mil_plots.roc_curves({args.method: roc}, run.path("roc.png"), "ROC of the test bags")
+    mil_plots.plot_roc({args.method: roc}, run.path("roc.png"), "ROC of the test bags")
     first = folders[0]
     images = test_set.images[torch.from_numpy(first["test_indices"]).to(test_set.images.device)]
     title = f"{args.method}: test bags; orange: the target {test_set.classes[args.target]}\n"
     title += f"above each image: {mil_plots.share_name(args.method)}"
-    mil_plots.bag_rows(
+    mil_plots.plot_bags(
         images.cpu().numpy(),
         first["test_lengths"],
         first["test_keys"],
@@ -313,7 +313,7 @@ def show_bags(args: argparse.Namespace, data: Data) -> None:
     bags, _, _ = make_bags(args, data, {"seed": args.seed})
     images = data[0].images[bags.indices.to(data[0].images.device)].cpu().numpy()
     try:
-        mil_plots.plain_bags(images, bags.lengths.numpy(), bags.keys.numpy(), args.show_bags)
+        mil_plots.plot_plain_bags(images, bags.lengths.numpy(), bags.keys.numpy(), args.show_bags)
     except OSError as error:
         raise UserError(f"cannot write {args.show_bags}: {error.strerror or error}") from error
     for name, value in statistics(bags).items():
@@ -346,16 +346,16 @@ def sweep(args: argparse.Namespace, data: Data, run: RunFolder) -> dict:
     return collect(cell, sweep_jobs(args), args, run, group=("method", "train_bags"))
 
 
-def draw_sweep(run: RunFolder, args: argparse.Namespace, content: dict) -> None:
+def plot_sweep(run: RunFolder, args: argparse.Namespace, content: dict) -> None:
     if args.builder == "shortcut":
-        mil_plots.shortcut_auc(content["cells"], run.path("auc.png"))
+        mil_plots.plot_shortcut(content["cells"], run.path("auc.png"))
         return
     references = []
     if all(getattr(args, key) == value for key, value in PUBLISHED_BAGS.items()):
         with contextlib.suppress(UserError):  # a results folder without references
             references = published_bags(args.results_dir)
-    mil_plots.sweep_auc(content["cells"], run.path("auc.png"), references)
-    mil_plots.sweep_roc(content["cells"], run.path("roc.png"))
+    mil_plots.plot_auc(content["cells"], run.path("auc.png"), references)
+    mil_plots.plot_sweep_roc(content["cells"], run.path("roc.png"))
 
 
 def parse(argv: list[str] | None = None) -> tuple:
@@ -396,11 +396,11 @@ def main(argv: list[str] | None = None) -> dict | None:
     if args.sweep:
         content = sweep(args, data, run)
         if distributed.rank() == 0:
-            draw_sweep(run, args, content)
+            plot_sweep(run, args, content)
         return content
     metrics = repeat(lambda job, part: train(args, data, job, part), args, run)
     if distributed.rank() == 0:
-        draw(run, args, data[1])
+        plot_figures(run, args, data[1])
         report(metrics, run)
     return metrics
 

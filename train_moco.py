@@ -46,7 +46,7 @@ from utils.cli import (
     training_flags,
     view_flags,
 )
-from utils.plots.moco import moco_curves
+from utils.plots.moco import plot_moco_curves
 from utils.runs import tracking
 from utils.runs.folder import RunFolder
 from utils.runs.opening import open_run
@@ -172,9 +172,9 @@ def train(args: Namespace, data: tuple[ImageSet, ImageSet], job: dict, run: RunF
     return {**job, **facts, **scores.record, **counts}
 
 
-def draw(run: RunFolder, args: Namespace, data: tuple[ImageSet, ImageSet]) -> None:
+def plot_figures(run: RunFolder, args: Namespace, data: tuple[ImageSet, ImageSet]) -> None:
     """Draw the figures of a run: curves of all trainings, features of the first."""
-    moco_curves(run.history(), math.log(1 + args.queue), run.path("curves.png"))
+    plot_moco_curves(run.history(), math.log(1 + args.queue), run.path("curves.png"))
     draw_views(run, args, data[0])
     draw_encoder(run, parts(run, args)[0], data, "features of MoCo")
 
@@ -209,7 +209,7 @@ def main(argv: list[str] | None = None) -> dict:
     run = distributed.on_rank_zero(lambda: open_run("train_moco", args, "moco", shown))
     metrics = repeat(lambda job, part: train(args, data, job, part), args, run, together=True)
     if distributed.rank() == 0:
-        draw(run, args, data)
+        plot_figures(run, args, data)
         report_encoder(metrics, run)
     return metrics
 

@@ -153,9 +153,9 @@ def train(args: Namespace, data: tuple[ImageSet, ImageSet], job: dict, run: RunF
     return {**job, **facts, **scores.record, **counts}
 
 
-def draw(run: RunFolder, args: Namespace, data: tuple[ImageSet, ImageSet]) -> None:
+def plot_figures(run: RunFolder, args: Namespace, data: tuple[ImageSet, ImageSet]) -> None:
     """Draw the figures of a run: curves of all trainings, features of the first."""
-    plots.contrastive_curves(run.history(), math.log(2 * args.batch_size - 1), run.path("curves.png"))
+    plots.plot_contrastive_curves(run.history(), math.log(2 * args.batch_size - 1), run.path("curves.png"))
     draw_views(run, args, data[0])
     draw_encoder(run, parts(run, args)[0], data, f"features of {args.method}")
 
@@ -181,7 +181,7 @@ def main(argv: list[str] | None = None) -> dict:
     run = distributed.on_rank_zero(lambda: open_run("train_simclr", args, args.method, shown))
     metrics = repeat(lambda job, part: train(args, data, job, part), args, run, together=True)
     if distributed.rank() == 0:
-        draw(run, args, data)
+        plot_figures(run, args, data)
         report_encoder(metrics, run)
     return metrics
 

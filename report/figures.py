@@ -57,7 +57,7 @@ def overview_picture(rows: list[Row], ceiling: dict | None) -> Picture:
     """Return the figure of README.md: every row beside the best comparable prior work."""
     data = [{"task": row.spec.front["task"], **drawn(row)} for row in rows]
     limit = {key: ceiling[key] for key in ("value", "task")} if ceiling else None
-    return Picture(plots.overview, {"rows": data, "ceiling": limit})
+    return Picture(plots.plot_overview, {"rows": data, "ceiling": limit})
 
 
 def drawn(row: Row) -> dict:
@@ -85,7 +85,7 @@ def classifier_pictures(rows: list[Row]) -> Pictures:
         {**drawn(row), "label": row.label, "seconds": row.time.seconds, "bound": row.time.bound}
         for row in most.values()
     ]
-    return {"comparison.png": Picture(plots.error_against_time, data)} if data else {}
+    return {"comparison.png": Picture(plots.plot_error_against_time, data)} if data else {}
 
 
 def representation_pictures(rows: list[Row]) -> Pictures:
@@ -95,13 +95,13 @@ def representation_pictures(rows: list[Row]) -> Pictures:
         first.setdefault(row.method, row.result)
     pictures = {}
     if rows and (curves := label_curves(rows[0].result.records)):
-        pictures["labels.png"] = Picture(representation_plots.accuracy_against_labels, curves)
+        pictures["labels.png"] = Picture(representation_plots.plot_error_against_labels, curves)
     read = {method: read_map(result.folder) for method, result in first.items()}
     tables = {method: table for method, table in read.items() if table}
     if tables:
         maps = [feature_map("raw pixels", next(iter(tables.values())), "pixels_x", "pixels_y")]
         maps += [feature_map(f"features of {method}", table, "x", "y") for method, table in tables.items()]
-        pictures["maps.png"] = Picture(representation_plots.feature_maps, maps)
+        pictures["maps.png"] = Picture(representation_plots.plot_maps, maps)
     return pictures
 
 
@@ -117,9 +117,9 @@ def few_label_pictures(rows: list[Row]) -> Pictures:
             found[key] = max(found.get(key, drawn), drawn, key=lambda cell: len(cell["runs"]))
     cells = list(found.values())  # where sweeps overlap, the cell with the most draws
     curves = [cell for cell in cells if cell["labels"]]
-    pictures = {"labels.png": Picture(few_label_plots.error_against_labels, curves)} if curves else {}
+    pictures = {"labels.png": Picture(few_label_plots.plot_error_against_labels, curves)} if curves else {}
     if shown := [cell for cell in cells if cell["labels"] == SHOWN_LABELS]:
-        pictures["draws.png"] = Picture(few_label_plots.single_draws, shown)
+        pictures["draws.png"] = Picture(few_label_plots.plot_draws, shown)
     return pictures
 
 

@@ -40,7 +40,7 @@ def few_figures(monkeypatch, request):
     params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     if params.get("own") != 26 or params.get("more"):
         for script in (ensemble, train_cnn, train_mil, train_moco, train_simclr):
-            monkeypatch.setattr(script, "draw", lambda *args: None)
+            monkeypatch.setattr(script, "plot_figures", lambda *args: None)
 
 
 @pytest.fixture(scope="module", params=[3, 26])

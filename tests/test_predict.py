@@ -42,7 +42,7 @@ def results(tmp_path_factory):
     where += ["--precision", "fp32"]
     with pytest.MonkeyPatch.context() as patch:
         for script in (train_cnn, ensemble):
-            patch.setattr(script, "draw", lambda *args: None)
+            patch.setattr(script, "plot_figures", lambda *args: None)
         train_cnn.main([*where, "--model", "lenet", "--epochs", "6", "--name", "lenet"])
         small = ["--members", "2", "--model", "linear", "--epochs", "2", "--name", "pair"]
         ensemble.main([*where, *small])

@@ -424,10 +424,10 @@ def test_accuracy_on_the_real_mnist(tmp_path, mnist_dir, model, more, least):
 def test_filters_are_drawn_where_they_show_something(tmp_path, digits, monkeypatch, model, expected):
     drawn = []
     monkeypatch.setattr(
-        train_cnn.plots, "filters", lambda weights, path, *args, **kwargs: drawn.append(weights)
+        train_cnn.plots, "plot_filters", lambda weights, path, *args, **kwargs: drawn.append(weights)
     )
     run = RunFolder(tmp_path)
     run.save_model("best.pt", create(model, 10), model, digits.description, num_classes=10)
-    train_cnn.draw_filters(run, run, digits)
+    train_cnn.plot_filters(run, run, digits)
     assert [len(weights) for weights in drawn] == ([expected] if expected else [])
     assert all(weights.ndim == 3 for weights in drawn)

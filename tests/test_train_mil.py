@@ -39,13 +39,13 @@ def flags(data, results, *more):
     ]
 
 
-DRAW = train_mil.draw
+DRAW = train_mil.plot_figures
 
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
     """The figures take longer than the trainings: only the tests of the files draw them."""
-    monkeypatch.setattr(train_mil, "draw", lambda *args: None)
+    monkeypatch.setattr(train_mil, "plot_figures", lambda *args: None)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def small_sweep(monkeypatch):
 
 
 def test_a_run_writes_all_its_files(tmp_path, tiny_dir, capsys, monkeypatch):
-    monkeypatch.setattr(train_mil, "draw", DRAW)
+    monkeypatch.setattr(train_mil, "plot_figures", DRAW)
     metrics = train_mil.main(flags(tiny_dir, tmp_path))
     folder = tmp_path / "mil" / "attention"
     assert set(os.listdir(folder)) == FILES
@@ -172,7 +172,7 @@ def test_an_encoder_of_another_script_is_fine_tuned_at_a_lower_rate_or_frozen(tm
 
 
 def test_a_dry_run_writes_everything(tmp_path, tiny_dir, monkeypatch):
-    monkeypatch.setattr(train_mil, "draw", DRAW)
+    monkeypatch.setattr(train_mil, "plot_figures", DRAW)
     train_mil.main(flags(tiny_dir, tmp_path, "--dry-run", "--epochs", "9"))
     assert set(os.listdir(tmp_path / "mil" / "dry-run")) == FILES
 

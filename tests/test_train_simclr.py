@@ -42,7 +42,7 @@ def flags(data, results, *more):
 def no_figures(monkeypatch, request):
     """Figures take long: they are drawn where a test asks for the fixture `figures`."""
     if "figures" not in request.fixturenames:
-        monkeypatch.setattr(train_simclr, "draw", lambda *args: None)
+        monkeypatch.setattr(train_simclr, "plot_figures", lambda *args: None)
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def finished(tmp_path_factory, tiny_dir):
     """The results folder of a finished run "run" without figures. Read only."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_simclr, "draw", lambda *args: None)
+        patch.setattr(train_simclr, "plot_figures", lambda *args: None)
         shorten_evaluation(patch)
         train_simclr.main(flags(tiny_dir, folder, "--name", "run"))
     return folder

@@ -175,7 +175,7 @@ def draw_views(run: RunFolder, args: Namespace, images: ImageSet) -> None:
     shown = torch.arange(min(SHOWN_PAIRS, len(images.labels)))
     pairs = view_batches(images, shown, SHOWN_PAIRS, args.views, args.strength, seed=args.seed)
     views, _ = next(pairs.epoch())
-    plots.view_pairs(views.squeeze(2).cpu().numpy(), run.path("views.png"))
+    plots.plot_views(views.squeeze(2).cpu().numpy(), run.path("views.png"))
 
 
 def draw_encoder(run: RunFolder, first: RunFolder, data: Data, title: str) -> None:
@@ -183,7 +183,7 @@ def draw_encoder(run: RunFolder, first: RunFolder, data: Data, title: str) -> No
     train_set, test_set = data
     saved = first.predictions()
     queries, nearest = torch.from_numpy(saved["queries"]), torch.from_numpy(saved["nearest"])
-    plots.nearest_neighbours(
+    plots.plot_neighbours(
         test_set.images.cpu()[queries].squeeze(1).numpy(),
         train_set.images.cpu()[nearest].squeeze(2).numpy(),
         test_set.labels.cpu()[queries].numpy(),
@@ -197,7 +197,7 @@ def draw_encoder(run: RunFolder, first: RunFolder, data: Data, title: str) -> No
     run.write_text("map.csv", map_csv(labels, features, pixels))
     named = (("t-SNE of raw pixels", pixels), (f"t-SNE of {title}", features))
     maps = [{"title": name, "points": points, "labels": labels} for name, points in named]
-    plots.feature_maps(maps, run.path("map.png"), classes=test_set.classes)
+    plots.plot_maps(maps, run.path("map.png"), classes=test_set.classes)
 
 
 def report_encoder(metrics: dict, run: RunFolder) -> None:

@@ -398,19 +398,19 @@ def draw_retrieval(run: RunFolder, args: Namespace, data: tuple[ImageSet, ImageS
     folder = parts(run, args)[0]
     saved, record = folder.predictions(), folder.records()[0]
     labels, seen = saved["test_labels"], saved["seen"].tolist()
-    plots.embedding_curves(run.history(), run.path("curves.png"))
+    plots.plot_embedding_curves(run.history(), run.path("curves.png"))
     rows = torch.from_numpy(saved["embeddings"]).float()
     mapped = torch.randperm(len(rows), generator=generator(0))[:MAPPED]
     title = f"t-SNE of the embeddings of {len(mapped):,} test digits"
     points, classes = tsne_map(rows[mapped]), data[1].classes
-    plots.embedding_map(points, labels[mapped], seen, classes, run.path("map.png"), title)
+    plots.plot_embedding_map(points, labels[mapped], seen, classes, run.path("map.png"), title)
     groups = class_groups(len(data[1].classes), seen)
     pairs = {}
     for group in (group for group, members in groups.items() if len(members) > 1):
         distances, same = saved[f"{group}pair_distances"], saved[f"{group}pair_same"]
         roc = verification_roc(distances, same)
         pairs[group] = distances, same, (roc.false_accepts, roc.accepts)
-    plots.pair_histograms(pairs, record["val_threshold"], run.path("distances.png"))
+    plots.plot_distances(pairs, record["val_threshold"], run.path("distances.png"))
     draw_support(run, saved, data)
 
 
@@ -426,7 +426,7 @@ def draw_support(run: RunFolder, saved: dict[str, np.ndarray], data: tuple[Image
         wrong.append(labels[order[:SHOWN]] != value)
     unseen = ~np.isin(np.arange(len(support)), seen)
     found = train_set[support], test_set[np.array(near)], test_set[np.array(far)], np.array(wrong)
-    plots.support_rows(*found, unseen, run.path("support.png"))
+    plots.plot_support(*found, unseen, run.path("support.png"))
 
 
 def draw_sweep(run: RunFolder, content: dict, ways: int) -> None:
@@ -448,4 +448,4 @@ def draw_sweep(run: RunFolder, content: dict, ways: int) -> None:
             points = [[c[key], [line[name] for line in c["runs"]]] for c in cells]
             curves.append({"label": f"{ways}-way {shots}-shot", "points": points})
         panels.append({"xlabel": xlabel, "title": title, "log": key == "images", "curves": curves})
-    plots.accuracy_against_data(panels, run.path("accuracy.png"))
+    plots.plot_accuracy(panels, run.path("accuracy.png"))

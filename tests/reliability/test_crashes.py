@@ -62,8 +62,8 @@ def one_figure(monkeypatch):
         fig, _ = style.figure(size=(0.5, 0.5))
         style.save(fig, run.path("curves.png"))
 
-    monkeypatch.setattr(train_cnn, "draw", draw)
-    monkeypatch.setattr(train_mil, "draw_sweep", draw)
+    monkeypatch.setattr(train_cnn, "plot_figures", draw)
+    monkeypatch.setattr(train_mil, "plot_sweep", draw)
 
 
 def is_whole(folder, old):

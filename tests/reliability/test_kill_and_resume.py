@@ -45,8 +45,8 @@ def quick(monkeypatch):
     """Short evaluations and no figures, which tests of their own cover."""
     shorten_evaluation(monkeypatch)
     for script in (train_cnn, ensemble, train_simclr, train_moco, train_mil, train_few_labels):
-        monkeypatch.setattr(script, "draw", lambda *args: None)
-    monkeypatch.setattr(train_mil, "draw_sweep", lambda *args: None)
+        monkeypatch.setattr(script, "plot_figures", lambda *args: None)
+    monkeypatch.setattr(train_mil, "plot_sweep", lambda *args: None)
     monkeypatch.setattr(train_triplet, "draw_retrieval", lambda *args: None)
 
 

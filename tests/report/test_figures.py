@@ -39,9 +39,9 @@ def row(name="wide", folder="results/cnn", front=None, references=(), bound=True
 
 
 def test_a_digest_covers_the_data_and_all_code_that_draws(monkeypatch):
-    picture = Picture(plots.overview, {"rows": []})
-    assert picture.digest == Picture(plots.overview, {"rows": []}).digest
-    assert picture.digest != Picture(plots.overview, {"rows": [1]}).digest
+    picture = Picture(plots.plot_overview, {"rows": []})
+    assert picture.digest == Picture(plots.plot_overview, {"rows": []}).digest
+    assert picture.digest != Picture(plots.plot_overview, {"rows": [1]}).digest
     digests = {picture.digest}
     source = inspect.getsource
     for module in (plots, style):

@@ -150,7 +150,7 @@ def test_a_file_is_fresh_by_its_bytes_and_a_figure_by_its_inputs(tmp_path):
         "kind": "std",
         "values": [0.99],
     }
-    picture = pages.Picture(plots.error_against_time, [{**row, "seconds": 1.0, "bound": False}])
+    picture = pages.Picture(plots.plot_error_against_time, [{**row, "seconds": 1.0, "bound": False}])
     path = tmp_path / "figure.png"
     write(path, picture)
     assert is_fresh(path, picture)

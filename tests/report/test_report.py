@@ -50,8 +50,8 @@ def tree(tmp_path, monkeypatch):
 
     Its figures are quick ones until `monkeypatch.undo()`.
     """
-    monkeypatch.setattr(plots, "overview", quick_figure)
-    monkeypatch.setattr(plots, "error_against_time", quick_figure)
+    monkeypatch.setattr(plots, "plot_overview", quick_figure)
+    monkeypatch.setattr(plots, "plot_error_against_time", quick_figure)
     results = tmp_path / "results"
     write_json(results / "experiments.json", experiments=EXPERIMENTS)
     write_json(results / "references.json", references=REFERENCES)

@@ -29,7 +29,7 @@ from utils.plots.style import (
 SMALLEST_FILTER = 5
 
 
-def learning_curves(
+def plot_learning_curves(
     history: Sequence[dict], path: Path | str, metric: str = "accuracy", records: Sequence[dict] = ()
 ) -> None:
     """Draw loss, error and learning rate over the epochs: every run thinly, and the mean over the runs.
@@ -90,7 +90,7 @@ def _draw_runs(ax, runs, key, color, label, error=False, **style):
     lines_and_mean(ax, lines, color, label, marker=marker, **style)
 
 
-def confusion_matrix(counts: np.ndarray, path: Path | str, title: str, classes: Sequence[str]) -> None:
+def plot_confusion(counts: np.ndarray, path: Path | str, title: str, classes: Sequence[str]) -> None:
     """Draw the counts of a confusion matrix; the colour shows the errors only, on their own scale.
 
     counts: (classes, classes), true classes in rows.
@@ -123,7 +123,7 @@ def confusion_matrix(counts: np.ndarray, path: Path | str, title: str, classes: 
 MISTAKES = "Most confidently wrong test images: true → predicted class, index, confidence"
 
 
-def worst_mistakes(
+def plot_mistakes(
     images: np.ndarray,
     labels: np.ndarray,
     probabilities: np.ndarray,
@@ -158,7 +158,7 @@ def worst_mistakes(
     save(fig, path)
 
 
-def filters(
+def plot_filters(
     weights: np.ndarray, path: Path | str, classes: Sequence[str] | None = None, count: int | None = None
 ) -> None:
     """Draw filters (n, h, w) of the first layer: red where a bright pixel adds to the output, blue where not.

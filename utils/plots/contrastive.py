@@ -29,7 +29,7 @@ from utils.plots.style import (
 LEAST_BAND = 0.01
 
 
-def contrastive_curves(history: Sequence[dict], chance: float, path: Path | str) -> None:
+def plot_contrastive_curves(history: Sequence[dict], chance: float, path: Path | str) -> None:
     """Draw loss, k-NN error, accuracy of pairs, and alignment and uniformity over the epochs.
 
     history: lines of history.jsonl, several runs told apart by "seed"; a number that it lacks is not drawn.
@@ -73,7 +73,7 @@ def _show_mosaic(tiles: np.ndarray, gap: int, title: str) -> tuple[Figure, Axes]
     return fig, ax
 
 
-def view_pairs(views: np.ndarray, path: Path | str, columns: int = 12) -> None:
+def plot_views(views: np.ndarray, path: Path | str, columns: int = 12) -> None:
     """Draw two views of each image as the network sees them, above one another: (B, 2, H, W), any scale."""
     rows = len(views) // columns
     pairs = views[: rows * columns].reshape(rows, columns, 2, *views.shape[2:])
@@ -85,7 +85,7 @@ def view_pairs(views: np.ndarray, path: Path | str, columns: int = 12) -> None:
     save(fig, path)
 
 
-def nearest_neighbours(
+def plot_neighbours(
     queries: np.ndarray,
     neighbours: np.ndarray,
     labels: np.ndarray,
@@ -108,7 +108,7 @@ def nearest_neighbours(
     save(fig, path)
 
 
-def feature_maps(
+def plot_maps(
     maps: Sequence[dict],
     path: Path | str,
     text: str | None = None,
@@ -141,7 +141,7 @@ _SHORT = {**_NAME, "size": 12, "bbox": {**_BOX, "boxstyle": "circle,pad=0.15"}}
 _LONG = {**_NAME, "size": 8.5, "bbox": {**_BOX, "boxstyle": "round,pad=0.15"}}
 
 
-def accuracy_against_labels(curves: Sequence[dict], path: Path | str, text: str | None = None) -> None:
+def plot_error_against_labels(curves: Sequence[dict], path: Path | str, text: str | None = None) -> None:
     """Draw the test error against labels per class on log scales, with a band of one standard deviation.
 
     curves: a list of {"label", "color": index of PALETTE, "style", "points": [[labels per class,

@@ -33,7 +33,7 @@ LABELS = {
 UNSCALED, SCALED = PALETTE[7], PALETTE[2]
 
 
-def combinations(records: Sequence[dict], names: Sequence[str], path: Path | str) -> None:
+def plot_combinations(records: Sequence[dict], names: Sequence[str], path: Path | str) -> None:
     """Draw test error, loss and calibration error of every combination: means, and a dot per library.
 
     The test error has its 95 % interval, the mean of those of the libraries. records: of one library each,
@@ -86,7 +86,7 @@ def combinations(records: Sequence[dict], names: Sequence[str], path: Path | str
     save(fig, path)
 
 
-def members(library: Library, path: Path | str, whose: str) -> None:
+def plot_members(library: Library, path: Path | str, whose: str) -> None:
     """Draw error and loss of every member on validation and test images, with the plain average as lines.
 
     Members that trained on all images have test images alone. whose: the library in words, for the title; so
@@ -120,7 +120,7 @@ def _sides(library):
     return [*validation, ("test", TEST, library.test_p, library.test_y)]
 
 
-def selection_paths(
+def plot_selection(
     library: Library, selections: dict[str, Selection], best: int, path: Path | str, whose: str
 ) -> None:
     """Draw what a greedy selection compares, and below what it gives, as in the tables, after each step.
@@ -172,7 +172,7 @@ def _metric(metric, probabilities, y):
     return loss if metric == "loss" else 100 - 100 * accuracy
 
 
-def selection_weights(
+def plot_weights(
     names: Sequence[str], selections: dict[str, Selection], path: Path | str, whose: str
 ) -> None:
     """Draw every member's weight after each step of a selection as colours; the chosen weights as numbers.
@@ -206,7 +206,7 @@ def selection_weights(
     save(fig, path)
 
 
-def growth(accuracies: np.ndarray, path: Path | str, whose: str) -> None:
+def plot_growth(accuracies: np.ndarray, path: Path | str, whose: str) -> None:
     """Draw the test error against the number of members in the average: random subsets, and their mean.
 
     accuracies: (draws, M), of averages of 1, 2, ..., M members in random orders. The dots of larger subsets
@@ -227,7 +227,7 @@ def growth(accuracies: np.ndarray, path: Path | str, whose: str) -> None:
     save(fig, path)
 
 
-def agreement(overlap: np.ndarray, names: Sequence[str], path: Path | str, whose: str) -> None:
+def plot_agreement(overlap: np.ndarray, names: Sequence[str], path: Path | str, whose: str) -> None:
     """Draw the share of errors that two members have in common, on the same scale for every library.
 
     overlap: (M, M), of evaluation.ensemble.selection.error_overlap. The members of one model stand together.

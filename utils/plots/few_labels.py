@@ -35,7 +35,7 @@ def values_of(cell: dict, metric: str) -> np.ndarray:
     return np.array([row[metric] for row in cell["runs"]])
 
 
-def error_against_labels(
+def plot_error_against_labels(
     cells: Sequence[dict], path: Path | str, text: str | None = None, metric: str = "test_accuracy"
 ) -> None:
     """Draw mean error against labels on log scales, with a band from the best to the worst draw.
@@ -73,7 +73,7 @@ def shown(method: str) -> str:
     return method.replace("-", ", ").replace("_", " ")
 
 
-def single_draws(
+def plot_draws(
     cells: Sequence[dict], path: Path | str, text: str | None = None, metric: str = "test_accuracy"
 ) -> None:
     """Draw one row per method, one dot per draw of the labels, a bar at the mean; error on a log scale."""
@@ -92,7 +92,7 @@ def single_draws(
     save(fig, path, text)
 
 
-def worst_draw(
+def plot_worst_draw(
     given: np.ndarray,
     wrong: np.ndarray,
     labels: np.ndarray,

@@ -11,9 +11,7 @@ from data.drawing import Drawing, grey
 from utils.plots.style import PALETTE, figure, save
 
 
-def pictures_and_digits(
-    rows: Sequence[tuple[str, Image.Image, Drawing, Sequence[Any]]], path: Path | str
-) -> None:
+def plot_pictures(rows: Sequence[tuple[str, Image.Image, Drawing, Sequence[Any]]], path: Path | str) -> None:
     """Draw each picture, with a frame around each digit, beside the 28 x 28 pixels the network sees.
 
     rows: a list of (file name, PIL picture, Drawing, answers).

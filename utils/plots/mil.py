@@ -66,7 +66,7 @@ def _beside_row(ax: Axes, text: str) -> None:
     ax.annotate(text, *place, size=8, ha="right", va="center")
 
 
-def bag_rows(
+def plot_bags(
     images: np.ndarray,
     lengths: np.ndarray,
     keys: np.ndarray,
@@ -104,7 +104,7 @@ def bag_rows(
     save(fig, path)
 
 
-def plain_bags(
+def plot_plain_bags(
     images: np.ndarray,
     lengths: np.ndarray,
     keys: np.ndarray,
@@ -129,7 +129,7 @@ def plain_bags(
     save(fig, path)
 
 
-def roc_curves(curves: dict[str, list[list[float]]], path: Path | str, title: str) -> None:
+def plot_roc(curves: dict[str, list[list[float]]], path: Path | str, title: str) -> None:
     """Draw ROC curves, every repeat thinly about the mean of its method, and their upper left corner again.
 
     curves: {method: one list of true-positive rates at RATES per repeat}; empty lists are left out.
@@ -150,7 +150,7 @@ def roc_curves(curves: dict[str, list[list[float]]], path: Path | str, title: st
     save(fig, path)
 
 
-def sweep_roc(cells: Sequence[dict], path: Path | str) -> None:
+def plot_sweep_roc(cells: Sequence[dict], path: Path | str) -> None:
     """Draw the ROC curve of every method at the smallest number of training bags: means over the repeats.
 
     cells: of sweep.json.
@@ -161,10 +161,10 @@ def sweep_roc(cells: Sequence[dict], path: Path | str) -> None:
         for cell in cells
         if cell["train_bags"] == least and cell.get("mean_test_roc")
     }
-    roc_curves(curves, path, f"ROC, {least} training bags, mean")
+    plot_roc(curves, path, f"ROC, {least} training bags, mean")
 
 
-def sweep_auc(cells: Sequence[dict], path: Path | str, references: Sequence[dict] = ()) -> None:
+def plot_auc(cells: Sequence[dict], path: Path | str, references: Sequence[dict] = ()) -> None:
     """Draw the test AUC of every method: against the number of training bags, or as dots if there is but one.
 
     cells: of sweep.json. references: dicts of "name" and "points" [[bags, AUC], ...].
@@ -175,7 +175,7 @@ def sweep_auc(cells: Sequence[dict], path: Path | str, references: Sequence[dict
     draw(cells, counts, path, references)
 
 
-def shortcut_auc(cells: Sequence[dict], path: Path | str) -> None:
+def plot_shortcut(cells: Sequence[dict], path: Path | str) -> None:
     """Draw the test AUCs of networks trained on the builder shortcut, one line per method, means ± 1 SD.
 
     cells: of sweep.json. Of several numbers of training bags the largest is drawn.

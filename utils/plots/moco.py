@@ -23,7 +23,7 @@ SHARES = (
 )
 
 
-def moco_curves(history: Sequence[dict], chance: float, path: Path | str) -> None:
+def plot_moco_curves(history: Sequence[dict], chance: float, path: Path | str) -> None:
     """Draw the loss beside its chance level, and contrastive beside k-NN accuracy, over the epochs.
 
     history: lines of history.jsonl, several runs told apart by "seed". chance: log(1 + K) nats, the loss of

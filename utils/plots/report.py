@@ -25,7 +25,7 @@ INTERVAL_LABELS = {
 }
 
 
-def overview(data: dict, path: Path, text: str | None = None) -> None:
+def plot_overview(data: dict, path: Path, text: str | None = None) -> None:
     """Draw one line per task: error of our best method beside the best comparable prior work.
 
     data: {"rows": [row, ...], "ceiling": None or {"value", "task"}}. row: {"task", "label", "method",
@@ -89,7 +89,7 @@ def _beside(ax, y, row):
         ax.annotate(words, *anchor, va="center", size=9, annotation_clip=False, color=color)
 
 
-def error_against_time(data: list[dict], path: Path, text: str | None = None) -> None:
+def plot_error_against_time(data: list[dict], path: Path, text: str | None = None) -> None:
     """Draw test error against the training time of one run, on log scales.
 
     data: rows as in `overview`, with "seconds" and "bound": whether the seconds are an upper bound, which

@@ -13,7 +13,7 @@ SHARED = PALETTE[1]  # the frame of a digit in both rows
 LEAST = 0.002
 
 
-def error_maps(errors: dict[str, np.ndarray], path: Path | str) -> None:
+def plot_errors(errors: dict[str, np.ndarray], path: Path | str) -> None:
     """Draw error rates as colours: a map per corruption, models by levels.
 
     errors: {name: (C, LEVELS) shares}, corruptions in the order of CORRUPTIONS.
@@ -35,7 +35,7 @@ def error_maps(errors: dict[str, np.ndarray], path: Path | str) -> None:
     save(fig, path)
 
 
-def corruption_examples(images: np.ndarray, path: Path | str) -> None:
+def plot_examples(images: np.ndarray, path: Path | str) -> None:
     """Draw one digit under every corruption at every level.
 
     images: (C, LEVELS + 1, S, S) uint8, the first of each row without corruption.
@@ -58,7 +58,9 @@ def corruption_examples(images: np.ndarray, path: Path | str) -> None:
 Tile = tuple[np.ndarray, str, bool]  # image (S, S), text above it, whether it is in both parts
 
 
-def disputed_labels(parts: Sequence[tuple[str, Sequence[Tile]]], path: Path | str, columns: int = 8) -> None:
+def plot_disputed_labels(
+    parts: Sequence[tuple[str, Sequence[Tile]]], path: Path | str, columns: int = 8
+) -> None:
     """Draw digits with a text above each, part after part under its title; those in both have a frame."""
     counts = [-(-len(tiles) // columns) for _, tiles in parts]
     heights = [count + 0.35 for count in counts]

@@ -27,7 +27,7 @@ GROUP_COLORS = {"": PALETTE[2], "seen_": PALETTE[0], "unseen_": PALETTE[1]}
 GROUP_NAMES = {"": "all digits", "seen_": "digits trained on", "unseen_": "unseen digits"}
 
 
-def embedding_curves(history: Sequence[dict], path: Path | str) -> None:
+def plot_embedding_curves(history: Sequence[dict], path: Path | str) -> None:
     """Draw loss, active triplets and P@1, distances, and the norm of the embedding over the epochs.
 
     history: lines of history.jsonl, several runs told apart by "seed"; a number that it lacks is not drawn.
@@ -59,7 +59,7 @@ def embedding_curves(history: Sequence[dict], path: Path | str) -> None:
     save(fig, path)
 
 
-def embedding_map(
+def plot_embedding_map(
     points: np.ndarray,
     labels: np.ndarray,
     seen: Collection[int],
@@ -95,7 +95,7 @@ def embedding_map(
     save(fig, path)
 
 
-def pair_histograms(
+def plot_distances(
     pairs: dict[str, tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]],
     threshold: float,
     path: Path | str,
@@ -129,7 +129,7 @@ def pair_histograms(
     save(fig, path)
 
 
-def support_rows(
+def plot_support(
     support: np.ndarray,
     nearest: np.ndarray,
     farthest: np.ndarray,
@@ -167,7 +167,7 @@ def support_rows(
     save(fig, path)
 
 
-def accuracy_against_data(panels: Sequence[dict], path: Path | str) -> None:
+def plot_accuracy(panels: Sequence[dict], path: Path | str) -> None:
     """Draw the accuracy of episodes against the training data, mean and standard deviation.
 
     panels: {"title", "xlabel", "log": bool, "curves"} each. curves: a list of {"label", "points": [[x,

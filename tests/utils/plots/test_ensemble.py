@@ -51,7 +51,7 @@ def by_label(axes):
 
 def test_the_selection_ends_at_the_metrics_of_the_tables(drawn, judged):
     found, selections, best, record = judged
-    fig = drawn(plots.selection_paths, found, selections, best, None, "6 members")
+    fig = drawn(plots.plot_selection, found, selections, best, None, "6 members")
     (loss_seen, error_seen), (loss, error) = np.array(fig.axes).reshape(2, 2)
     for axes, metric, shown in (
         (loss, "loss", lambda name: record[name]),
@@ -84,7 +84,7 @@ def test_the_weights_after_the_chosen_step_are_those_of_the_selection(judged):
 
 def test_weights_are_colours_and_the_chosen_ones_numbers(drawn, judged):
     found, selections, *_ = judged
-    fig = drawn(plots.selection_weights, found.names, selections, None, "6 members")
+    fig = drawn(plots.plot_weights, found.names, selections, None, "6 members")
     names = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     used = {found.names[i] for selection in selections.values() for i in selection.path}
     assert set(names) == used
@@ -101,7 +101,7 @@ def test_weights_are_colours_and_the_chosen_ones_numbers(drawn, judged):
 def test_growth_shows_single_subsets_and_says_that_they_overlap(drawn, judged):
     found, *_ = judged
     accuracies = growth(found.test_p, found.test_y, draws=5)
-    fig = drawn(plots.growth, accuracies, None, "6 members")
+    fig = drawn(plots.plot_growth, accuracies, None, "6 members")
     (axes,) = fig.axes
     dots = np.array([line.get_ydata() for line in axes.get_lines() if line.get_label().startswith("_")])
     assert np.allclose(np.sort(dots, 0), np.sort(100 - 100 * accuracies, 0))
@@ -113,7 +113,7 @@ def test_growth_shows_single_subsets_and_says_that_they_overlap(drawn, judged):
 def test_agreement_has_one_scale_and_the_members_of_a_model_together(drawn):
     overlap = np.eye(4) + 0.1 * np.array([[0, 1, 2, 3], [1, 0, 4, 5], [2, 4, 0, 6], [3, 5, 6, 0]])
     names = ["mlp 0", "lenet 1", "mlp 2", "lenet 3"]
-    fig = drawn(plots.agreement, overlap, names, None, "4 members")
+    fig = drawn(plots.plot_agreement, overlap, names, None, "4 members")
     axes = fig.axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == [label.get_text() for label in axes.get_xticklabels()]
@@ -124,14 +124,14 @@ def test_agreement_has_one_scale_and_the_members_of_a_model_together(drawn):
 
 def test_agreement_of_many_members_shows_some_of_their_names(drawn):
     names = [f"wide {i}" for i in range(70)]
-    axes = drawn(plots.agreement, np.ones((70, 70)), names, None, "70 members").axes[0]
+    axes = drawn(plots.plot_agreement, np.ones((70, 70)), names, None, "70 members").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == names[::3]
     assert not axes.texts
 
 
 def test_members_are_drawn_with_the_plain_average(drawn, judged):
     found, _, _, record = judged
-    error, loss = drawn(plots.members, found, None, "6 members").axes
+    error, loss = drawn(plots.plot_members, found, None, "6 members").axes
     wrong = (found.test_p.argmax(2) != found.test_y).mean(1)
     assert np.allclose(by_label(error)["test"], 100 * wrong)
     average = 100 - 100 * record["average_val_accuracy"]
@@ -143,7 +143,7 @@ def test_members_are_drawn_with_the_plain_average(drawn, judged):
 def test_combinations_have_intervals_with_caps_and_a_dot_per_library(drawn, judged):
     *_, record = judged
     other = {key: 0.9 * v if isinstance(v, float) else v for key, v in record.items()}
-    axes = drawn(plots.combinations, [record, other], COMBINATIONS, None).axes[0]
+    axes = drawn(plots.plot_combinations, [record, other], COMBINATIONS, None).axes[0]
     _, caps, (bars,) = axes.containers[0]
     assert len(caps) == 2
     low, high = np.array(bars.get_segments())[:, :, 0].T

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from utils.plots import few_labels as plots
-from utils.plots.moco import moco_curves
+from utils.plots.moco import plot_moco_curves
 
 METRIC = "test_accuracy"
 
@@ -29,15 +29,15 @@ def history():
 
 DIGITS = np.zeros((20, 28, 28), np.uint8)
 FIGURES = {
-    "error against labels": lambda path: plots.error_against_labels(cells(), path),
-    "single draws": lambda path: plots.single_draws(cells(), path),
-    "worst draw": lambda path: plots.worst_draw(
+    "error against labels": lambda path: plots.plot_error_against_labels(cells(), path),
+    "single draws": lambda path: plots.plot_draws(cells(), path),
+    "worst draw": lambda path: plots.plot_worst_draw(
         DIGITS, DIGITS[:13], np.arange(13) % 10, np.arange(13) % 3, "the worst", path
     ),
-    "nothing wrong": lambda path: plots.worst_draw(
+    "nothing wrong": lambda path: plots.plot_worst_draw(
         DIGITS, DIGITS[:0], np.zeros(0, int), np.zeros(0, int), "all right", path
     ),
-    "moco": lambda path: moco_curves(history(), 8.3, path),
+    "moco": lambda path: plot_moco_curves(history(), 8.3, path),
 }
 
 

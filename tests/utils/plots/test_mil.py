@@ -19,7 +19,7 @@ def shown(fig):
 
 def test_every_instance_has_its_share_and_a_frame_that_is_the_wider_the_greater_it_is(drawn):
     probabilities = np.array([0.9, 0.2, 0.1])
-    fig = drawn(plots.bag_rows, IMAGES, LENGTHS, KEYS, SHARES, probabilities, None, "a title")
+    fig = drawn(plots.plot_bags, IMAGES, LENGTHS, KEYS, SHARES, probabilities, None, "a title")
     tiles = shown(fig)
     assert [ax.get_title() for ax in tiles] == ["0.10", "0.70", "0.20", "0.50", "0.50"]  # 20 don't fit
     assert np.array_equal(tiles[1].images[0].get_array(), IMAGES[1, 0])
@@ -33,7 +33,7 @@ def test_every_instance_has_its_share_and_a_frame_that_is_the_wider_the_greater_
 
 
 def test_bags_that_are_all_too_long_are_cut(drawn):
-    fig = drawn(plots.bag_rows, IMAGES, LENGTHS, KEYS, SHARES, np.ones(3), None, "", columns=1)
+    fig = drawn(plots.plot_bags, IMAGES, LENGTHS, KEYS, SHARES, np.ones(3), None, "", columns=1)
     assert len(shown(fig)) == 3
 
 
@@ -43,7 +43,7 @@ def test_only_attention_is_called_attention(method):
 
 
 def test_plain_bags_frame_the_targets(drawn):
-    fig = drawn(plots.plain_bags, IMAGES, LENGTHS, KEYS, None)
+    fig = drawn(plots.plot_plain_bags, IMAGES, LENGTHS, KEYS, None)
     colors = [ax.spines["top"].get_edgecolor() for ax in shown(fig)]
     assert len(colors) == 25
     assert sum(color == colors[1] for color in colors) == 1
@@ -54,7 +54,7 @@ def test_plain_bags_frame_the_targets(drawn):
 def test_the_corner_of_a_roc_curve_has_the_same_range_on_all_pages(drawn):
     good, bad = np.linspace(0.99, 1, len(plots.RATES)).tolist(), plots.RATES.tolist()
     for curves in ({"attention": [good]}, {"max": [bad, good, []], "mean": []}):
-        fig = drawn(plots.roc_curves, curves, None, "a title")
+        fig = drawn(plots.plot_roc, curves, None, "a title")
         corner = fig.axes[1]
         assert (corner.get_xlim(), corner.get_ylim()) == plots.CORNER
     mean = next(line for line in fig.axes[0].get_lines() if line.get_label() == "max (mean of 2)")
@@ -62,7 +62,7 @@ def test_the_corner_of_a_roc_curve_has_the_same_range_on_all_pages(drawn):
 
 
 def test_a_roc_curve_of_one_class_only_is_empty(drawn):
-    assert drawn(plots.roc_curves, {"max": [[]]}, None, "").axes[0].get_legend() is None
+    assert drawn(plots.plot_roc, {"max": [[]]}, None, "").axes[0].get_legend() is None
 
 
 def cell(method, bags, aucs):
@@ -80,7 +80,7 @@ def test_one_number_of_bags_is_a_dot_plot_with_a_row_per_method(drawn):
         {"name": "published", "points": [[50, 0.8], [100, 0.97]]},
         {"name": "elsewhere", "points": [[50, 0.8]]},
     ]
-    (axes,) = drawn(plots.sweep_auc, cells, None, references).axes
+    (axes,) = drawn(plots.plot_auc, cells, None, references).axes
     assert [x.get_text() for x in axes.get_yticklabels()] == ["attention", "max", "published"]
     points = {(y, round(x, 6)) for line in axes.get_lines() for x, y in zip(*line.get_data(), strict=True)}
     assert {(0.22, 0.1), (0.22, 0.04), (0, 0.07), (1, plots.LEAST_GAP), (2, 0.03)} <= points
@@ -99,7 +99,7 @@ def test_one_number_of_bags_is_a_dot_plot_with_a_row_per_method(drawn):
 def test_several_numbers_of_bags_are_curves(drawn):
     cells = [cell(m, n, [a, a + 0.02]) for m, a in (("max", 0.9), ("mean", 0.8)) for n in (50, 200)]
     references = [{"name": "published", "points": [[50, 0.95], [200, 0.98]]}]
-    fig = drawn(plots.sweep_auc, cells, None, references)
+    fig = drawn(plots.plot_auc, cells, None, references)
     (axes,) = fig.axes
     curves = {line.get_label(): line for line in axes.get_lines()}
     assert curves["max"].get_ydata().tolist() == pytest.approx([0.09, 0.09])
@@ -114,7 +114,7 @@ def test_several_numbers_of_bags_are_curves(drawn):
 
 def test_the_roc_curves_of_a_sweep_are_those_of_the_fewest_bags(drawn):
     cells = [cell("max", 200, [0.9]), cell("max", 50, [0.8]), cell("mean", 50, [0.8])]
-    fig = drawn(plots.sweep_roc, cells, None)
+    fig = drawn(plots.plot_sweep_roc, cells, None)
     labels = [line.get_label() for line in fig.axes[0].get_lines() if not line.get_label().startswith("_")]
     assert labels == ["max", "mean"]
     assert "50 training bags" in fig.axes[0].get_title()
@@ -128,7 +128,7 @@ def test_a_shortcut_has_a_line_per_method_and_a_point_per_kind_of_test_bags(draw
         return {"method": method, "train_bags": bags, "runs": runs, "mean": mean, "std": std}
 
     cells = [tested("mean", 200, 1.0, 0.8, 0.7, 0.1), tested("max", 200, 0.9, 0.9, 0.9, 0.8)]
-    fig = drawn(plots.shortcut_auc, [*cells, tested("max", 50, 0.5, 0.5, 0.5, 0.5)], None)
+    fig = drawn(plots.plot_shortcut, [*cells, tested("max", 50, 0.5, 0.5, 0.5, 0.5)], None)
     (axes,) = fig.axes
     assert [x.get_text() for x in axes.get_yticklabels()] == ["mean", "max"]
     points = [line.get_xdata()[0] for line in axes.get_lines() if line.get_marker() != "None"]

@@ -24,7 +24,7 @@ SPREAD = {"mean": 0.98, "low": 0.97, "high": 0.99, "references": [REFERENCE]}
 def test_the_overview_is_less_than_400_pixels_high(tmp_path, count):
     rows = [{**ROW, **SPREAD, "kind": kind} for kind in ("std", "interval", "range", "none")] * 3
     path = tmp_path / "figure.png"
-    plots.overview({"rows": rows[:count], "ceiling": {"value": 0.9985, "task": "wrong"}}, path, "said")
+    plots.plot_overview({"rows": rows[:count], "ceiling": {"value": 0.9985, "task": "wrong"}}, path, "said")
     assert style.description(path) == "said"
     with Image.open(path) as image:
         assert image.height <= 400
@@ -32,6 +32,6 @@ def test_the_overview_is_less_than_400_pixels_high(tmp_path, count):
 
 
 def test_figures_take_no_error_at_all(tmp_path):
-    plots.overview({"rows": [ROW], "ceiling": None}, tmp_path / "one.png", "said")
-    plots.error_against_time([ROW, {**ROW, **SPREAD, "bound": False}], tmp_path / "two.png", "said")
+    plots.plot_overview({"rows": [ROW], "ceiling": None}, tmp_path / "one.png", "said")
+    plots.plot_error_against_time([ROW, {**ROW, **SPREAD, "bound": False}], tmp_path / "two.png", "said")
     assert [style.description(tmp_path / name) for name in ("one.png", "two.png")] == ["said", "said"]

@@ -9,7 +9,7 @@ from utils.plots import robustness as plots
 def test_every_error_is_a_cell_of_its_corruption(drawn):
     errors = {name: np.full((len(CORRUPTIONS), LEVELS), share) for name, share in (("a", 0.5), ("b", 0.001))}
     errors["a"][2, 4] = 0.0449
-    fig = drawn(plots.error_maps, errors, None)
+    fig = drawn(plots.plot_errors, errors, None)
     assert [ax.get_title().partition(" ")[0] for ax in fig.axes] == list(CORRUPTIONS)
     texts = [text.get_text() for text in fig.axes[2].texts]
     assert texts == ["50", "50", "50", "50", "4.5", *["0.1"] * 5]
@@ -22,7 +22,7 @@ def test_every_error_is_a_cell_of_its_corruption(drawn):
 def test_examples_have_a_row_per_corruption(drawn):
     images = np.zeros((len(CORRUPTIONS), LEVELS + 1, 4, 4), np.uint8)
     images[5, 1] = 200
-    left, right = drawn(plots.corruption_examples, images, None).axes
+    left, right = drawn(plots.plot_examples, images, None).axes
     names = [x.get_text().partition("\n")[0] for ax in (left, right) for x in ax.get_yticklabels()]
     assert names == list(CORRUPTIONS)
     assert [x.get_text() for x in left.get_xticklabels()] == ["clean", "1", "2", "3", "4", "5"]
@@ -37,7 +37,7 @@ def test_a_label_that_is_in_both_parts_has_a_frame(drawn):
         ("first", [(digit, "label 5", True), (digit, "label 6", False)]),
         ("second", [(digit, "7", False)] * 3),
     ]
-    fig = drawn(plots.disputed_labels, parts, None, columns=2)
+    fig = drawn(plots.plot_disputed_labels, parts, None, columns=2)
     shown = [ax for ax in fig.axes if ax.images]
     assert [ax.get_title() for ax in shown] == ["label 5", "label 6", "7", "7", "7"]
     widths = [ax.spines["left"].get_linewidth() for ax in shown]
