@@ -14,33 +14,15 @@ of the training images, with other draws. Results go to results/few_labels/<name
 
 from argparse import Namespace
 
-import numpy as np
 import torch
 from torch import nn
 
-from data import ImageSet, few_labels, split
-from evaluation.contrastive.options import EncoderOptions, stopwatch
-from evaluation.few_labels.study import (
-    OWN_SOURCES,
-    JoinedEncoders,
-    Study,
-    method_names,
-    needs_labels,
-    uses_unlabelled,
-)
+from data import Data, few_labels, split
+from evaluation.contrastive.encoder import stopwatch
+from evaluation.few_labels import JoinedEncoders, Method, Source, Study, method_table
 from models import load_encoder
-from utils import distributed
+from utils import cli, distributed
 from utils.arguments import Number, name_list, named_path, number_list, with_commas
-from utils.cli import (
-    Parser,
-    choice,
-    command,
-    command_line,
-    load_data,
-    precision_flag,
-    resolve_machine,
-    run_flags,
-)
 from utils.errors import UserError
 from utils.plots import few_labels as plots
 from utils.runs.folder import RunFolder
@@ -51,19 +33,20 @@ VAL_FRACTION = 0.1  # of the training images, which only --tune looks at
 LABELS = [0, 10, 20, 50, 100, 1000]
 # The draws of --tune are numbered from here on, so that no choice is made on the draws that are reported.
 TUNING_DRAWS = 1000
-SHOWN_LABELS = 100  # in the strip plot and the picture of the worst draw
-SHOWN_WRONG = 60
+SHOWN_LABELS, SHOWN_WRONG = 100, 60  # in the strip plot and the picture of the worst draw
 
 
-def make_parser() -> Parser:
-    parser = Parser(prog="train_few_labels.py", description=__doc__, parents=[run_flags(), precision_flag()])
+def make_parser() -> cli.Parser:
+    parents = [cli.run_flags(), cli.precision_flag()]
+    parser = cli.Parser(prog="train_few_labels.py", description=__doc__, parents=parents)
     add = parser.add_argument_group("study").add_argument
+    own, methods = method_table([]), method_table(["NAME"])
     add(
         "--methods",
         type=name_list(),
         metavar="A,B,...",
-        help=f"default: all; without encoders {', '.join(method_names([]))}, and for each encoder "
-        f"{', '.join(method_names(['NAME'])[len(method_names([])) :])}",
+        help=f"default: all; without encoders {', '.join(own)}, and for each encoder "
+        f"{', '.join(name for name in methods if name not in own)}",
     )
     add(
         "--labels",
@@ -83,53 +66,57 @@ def make_parser() -> Parser:
         "--encoders",
         type=named_path,
         nargs="+",
+        default=[],
         metavar="NAME=FILE",
         help="pre-trained encoders, saved by train_simclr.py or train_moco.py; NAME=FILE+FILE joins two",
-    )
-    choice(
-        add, "--student", ("fast", "compact", "cnn"), "self-trained network (default: fast)", default="fast"
     )
     add("--tune", action="store_true", help="score on validation images instead of the test images")
     return parser
 
 
-def load_encoders(args: Namespace) -> dict[str, nn.Module]:
-    """Load the encoders that --encoders names, in eval mode on the device."""
-    files = dict(text.split("=", 1) for text in args.encoders or ())
-    encoders: dict[str, nn.Module] = {}
-    for name, paths in files.items():
-        parts = [load_encoder(path).eval() for path in paths.split("+")]
-        encoders[name] = parts[0] if len(parts) == 1 else JoinedEncoders(parts).eval()
-    return {k: v.to(args.device).to(memory_format=torch.channels_last) for k, v in encoders.items()}
+def load_source(study: Study, paths: str) -> Source:
+    """Load the encoders of a FILE or FILE+FILE, in eval mode."""
+    encoders = [load_encoder(path).eval() for path in paths.split("+")]
+    return Source(study, study.place(encoders[0] if len(encoders) == 1 else JoinedEncoders(encoders).eval()))
 
 
-def choose_methods(args: Namespace, encoders: dict[str, nn.Module]) -> list[str]:
-    """Return the methods to compare; UserError for an unknown one."""
-    known = method_names([name for name in encoders if name != "pixels"])
-    wanted = list(dict.fromkeys(args.methods)) if args.methods is not None else known
-    if unknown := [name for name in wanted if name not in known]:
-        raise UserError(f"no method {unknown[0]!r}: choose from {', '.join(known)}; others need --encoders")
-    return wanted
+def make_study(args: Namespace, data: Data) -> Study:
+    """Return the data of the study; --tune scores on validation images."""
+    train_set, scored = data
+    splits = split(train_set.labels, VAL_FRACTION, 0)
+    if args.tune:
+        val_idx = splits[1].to(train_set.labels.device)
+        scored = train_set._replace(images=train_set.images[val_idx], labels=train_set.labels[val_idx])
+    return Study((train_set, scored), splits, args.precision, 1 if args.dry_run else None)
 
 
-def make_jobs(args: Namespace, methods: list[str]) -> list[dict]:
+def choose_methods(args: Namespace, encoders: list[str]) -> dict[str, tuple[Method, str]]:
+    """Return the methods to compare, each with the name of its source; UserError for an unknown one."""
+    table = method_table(encoders)
+    chosen = dict.fromkeys(table if args.methods is None else args.methods)
+    if unknown := [name for name in chosen if name not in table]:
+        raise UserError(f"no method {unknown[0]!r}: choose from {', '.join(table)}; others need --encoders")
+    return {name: table[name] for name in chosen}
+
+
+def make_jobs(args: Namespace, methods: dict[str, tuple[Method, str]]) -> list[dict]:
     """Return every training; draws are outermost, so that a stopped study has all of the first ones.
 
     Methods that need no label run with 0 labels, the others with every other number; UserError for none.
     """
     jobs = [
-        {"method": method, "labels": count, "seed": args.seed + draw}
+        {"method": name, "labels": count, "seed": args.seed + draw}
         for draw in range(args.draws)
         for count in args.labels
-        for method in methods
-        if needs_labels(method) == (count > 0)
+        for name, (method, _) in methods.items()
+        if method.needs_labels == (count > 0)
     ]
     if not jobs:
         raise UserError("nothing to do: methods without labels need --labels 0, all others more")
     return jobs
 
 
-def draw_labels(args: Namespace, study: Study, job: dict) -> torch.Tensor:
+def sample_labels(args: Namespace, study: Study, job: dict) -> torch.Tensor:
     """Return the positions of the labelled images in the pool; DataError when a class has too few."""
     if not job["labels"]:
         return torch.empty(0, dtype=torch.int64)
@@ -140,57 +127,49 @@ def draw_labels(args: Namespace, study: Study, job: dict) -> torch.Tensor:
     return few_labels(study.pool_labels, job["labels"] // classes, seed)
 
 
-def make_study(args: Namespace, data: tuple[ImageSet, ImageSet]) -> Study:
-    train_set, test_set = data
-    splits = split(train_set.labels, VAL_FRACTION, 0)
-    scored = test_set
-    if args.tune:
-        val_idx = splits[1].to(train_set.labels.device)
-        scored = train_set._replace(images=train_set.images[val_idx], labels=train_set.labels[val_idx])
-    how = {"student": args.student, "precision": args.precision, "max_steps": 1 if args.dry_run else None}
-    return Study((train_set, scored), splits, load_encoders(args), EncoderOptions(**how))
-
-
-def run_job(args: Namespace, study: Study, job: dict) -> dict:
-    """Run one method on one draw; the record lists every wrong answer as "image:answer"."""
-    chosen = draw_labels(args, study, job)
-    shared = study.prepare(job["method"], job["seed"])
-    times: dict[str, float] = {}
+def run_job(args: Namespace, method: Method, source: Source, job: dict) -> dict:
+    """Run one method on one draw; the record holds every wrong answer, {image: answer}."""
+    chosen = sample_labels(args, source.study, job)
+    times = {"shared_seconds": round(source.prepare(method.shares, job["seed"]), 3)}
     with stopwatch(times, "own"):
-        answers = study(job["method"], chosen, job["seed"]).argmax(1)
-    labels = study.data[1].labels
-    wrong = [f"{i}:{int(answers[i])}" for i in (answers != labels).nonzero().squeeze(1).tolist()]
-    accuracy = float((answers == labels).float().mean())
-    name = "val_accuracy" if args.tune else "test_accuracy"
-    seconds = {"seconds": times["own_seconds"], "shared_seconds": round(shared, 3)}
-    seen = len(study.splits[0]) if uses_unlabelled(job["method"]) else job["labels"]
-    return {**job, name: accuracy, "train_images": seen, **seconds, "wrong": " ".join(wrong)}
+        answers = method.run(source, chosen, job["seed"]).argmax(1)
+    labels = source.study.data[1].labels
+    return {
+        **job,
+        metric(args): float((answers == labels).float().mean()),
+        "train_images": len(source.train_idx) if method.sees_unlabelled else job["labels"],
+        "seconds": times["own_seconds"],
+        "shared_seconds": times["shared_seconds"],
+        "wrong": {i: int(answers[i]) for i in (answers != labels).nonzero().squeeze(1).tolist()},
+    }
 
 
-def plot_figures(run: RunFolder, args: Namespace, study: Study, content: dict) -> None:
+def metric(args: Namespace) -> str:
+    return "val_accuracy" if args.tune else "test_accuracy"
+
+
+def plot_figures(run: RunFolder, args: Namespace, study: Study, cells: list[dict]) -> None:
     """Draw the curves, the single draws and, for the best method, what its worst draw got wrong."""
-    metric = "val_accuracy" if args.tune else "test_accuracy"
-    cells = content["cells"]
+    name = metric(args)
     if any(cell["labels"] for cell in cells):
-        plots.plot_error_against_labels(cells, run.path("labels.png"), metric=metric)
-    shown = [cell for cell in cells if cell["labels"] == SHOWN_LABELS]
-    if not shown:
+        plots.plot_error_against_labels(cells, run.path("labels.png"), metric=name)
+    cells = [cell for cell in cells if cell["labels"] == SHOWN_LABELS]
+    if not cells:
         return
-    plots.plot_draws(shown, run.path("draws.png"), metric=metric)
-    best = max(shown, key=lambda cell: cell["mean"][metric])
-    rows = [r for r in read_records(run) if (r["method"], r["labels"]) == (best["method"], SHOWN_LABELS)]
-    worst = min(rows, key=lambda row: row[metric])
-    wrong = [pair.split(":") for pair in worst["wrong"].split()][:SHOWN_WRONG]
-    train_set, scored = study.data
-    given = study.splits[0][draw_labels(args, study, worst)]
-    order = train_set.labels.cpu()[given].argsort(stable=True)
-    images = [int(image) for image, _ in wrong]
+    plots.plot_draws(cells, run.path("draws.png"), metric=name)
+    best = max(cells, key=lambda cell: cell["mean"][name])["method"]
+    rows = [row for row in read_records(run) if (row["method"], row["labels"]) == (best, SHOWN_LABELS)]
+    worst = min(rows, key=lambda row: row[name])
+    wrong = {int(image): answer for image, answer in list(worst["wrong"].items())[:SHOWN_WRONG]}
+    (train_set, scored), given = study.data, study.splits[0][sample_labels(args, study, worst)]
+    given = given[train_set.labels.cpu()[given].argsort(stable=True)]
+    images, answers = torch.tensor([*wrong], dtype=torch.int64), torch.tensor([*wrong.values()])
     plots.plot_worst_draw(
-        train_set.images.cpu()[given[order]].squeeze(1).numpy(),
+        train_set.images.cpu()[given].squeeze(1).numpy(),
         scored.images.cpu()[images].squeeze(1).numpy(),
         scored.labels.cpu()[images].numpy(),
-        np.array([int(answer) for _, answer in wrong], dtype=int),
-        f"{best['method']}, worst of {len(rows)} draws: {worst[metric]:.2%}",
+        answers.long().numpy(),
+        f"{best}, worst of {len(rows)} draws: {worst[name]:.2%}",
         run.path("worst.png"),
     )
 
@@ -199,39 +178,47 @@ def parse(argv: list[str] | None = None) -> tuple:
     """Return the checked arguments and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    names = [text.partition("=")[0] for text in args.encoders or ()]
-    if taken := [name for i, name in enumerate(names) if name in (*OWN_SOURCES, *names[:i])]:
+    shown = cli.command_line(parser, args)
+    names = [text.partition("=")[0] for text in args.encoders]
+    if taken := [name for i, name in enumerate(names) if name in ("pixels", "supcon", *names[:i])]:
         parser.error(f"--encoders: the name {taken[0]!r} is taken")
-    shown = command_line(parser, args)
-    resolve_machine(args)
+    cli.resolve_machine(args)
     return args, shown
 
 
-@command
+@cli.command
 def main(argv: list[str] | None = None) -> dict:
     args, shown = parse(argv)
-    data = load_data(args)
+    data = cli.load_data(args)
     if args.dry_run:
         args.labels, args.draws = [0, len(data[0].classes)], 1
     study = make_study(args, data)
-    jobs = make_jobs(args, choose_methods(args, study.encoders))
+    files = dict(text.split("=", 1) for text in args.encoders)
+    sources = {name: load_source(study, paths) for name, paths in files.items()}
+    methods = choose_methods(args, list(sources))
+    sources["pixels"] = Source(study, nn.Flatten())
+    jobs = make_jobs(args, methods)
     for job in {job["labels"]: job for job in jobs}.values():
-        draw_labels(args, study, job)  # fail now, before a folder is made or replaced
+        sample_labels(args, study, job)  # fail now, before a folder is made or replaced
     run = distributed.on_rank_zero(lambda: open_run("train_few_labels", args, "study", shown))
-    content = collect(lambda job: run_job(args, study, job), jobs, args, run, group=("method", "labels"))
+
+    def work(job):
+        method, source = methods[job["method"]]
+        return run_job(args, method, sources[source], job)
+
+    content = collect(work, jobs, args, run, group=("method", "labels"))
     if distributed.rank() == 0:
-        plot_figures(run, args, study, content)
-        report(content, args, run)
+        plot_figures(run, args, study, content["cells"])
+        report(content, metric(args), run)
     return content
 
 
-def report(content: dict, args: Namespace, run: RunFolder) -> None:
-    metric = "val_accuracy" if args.tune else "test_accuracy"
-    print(f"{'method':24} labels  {metric.replace('_', ' ')}, mean ± SD over draws, worst")
+def report(content: dict, name: str, run: RunFolder) -> None:
+    print(f"{'method':24} labels  {name.replace('_', ' ')}, mean ± SD over draws, worst")
     for cell in content["cells"]:
-        values = [row[metric] for row in cell["runs"]]
-        spread = f" ± {100 * cell['std'][metric]:.2f}" if len(values) > 1 else ""
-        mean = 100 * cell["mean"][metric]
+        values = [row[name] for row in cell["runs"]]
+        spread = f" ± {100 * cell['std'][name]:.2f}" if len(values) > 1 else ""
+        mean = 100 * cell["mean"][name]
         print(f"{cell['method']:24} {cell['labels']:6,}  {mean:.2f}{spread} %, {min(values):.2%}")
     print(f"{content['seconds']:.0f} s in all; figures and metrics in {run.folder}/")
 

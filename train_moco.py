@@ -15,45 +15,21 @@ import math
 from argparse import Namespace
 
 import torch
-from torch import nn
 
-from data import ImageSet, split
-from evaluation.contrastive.encoder import (
-    draw_encoder,
-    draw_views,
-    evaluate_encoder,
-    report_encoder,
-    save_encoder,
-    save_predictions,
-    watch_knn,
-)
-from evaluation.contrastive.options import EncoderOptions
-from models import MoCo, across, contrastive_metrics, create, info_nce
+from data import Data, split
+from evaluation.contrastive.encoder import evaluate_encoder, map_columns, watch_knn
+from models import MoCo, contrastive_metrics, create, info_nce, shuffled_order
 from models.contrastive import HEADS
-from utils import distributed
+from utils import cli, distributed
 from utils.arguments import Number
-from utils.cli import (
-    Parser,
-    choice,
-    command,
-    command_line,
-    evaluation_flags,
-    fill,
-    load_data,
-    optimizer_flags,
-    recipe_table,
-    resolve_machine,
-    training_flags,
-    view_flags,
-)
+from utils.plots import contrastive as plots
 from utils.plots.moco import plot_moco_curves
 from utils.runs import tracking
 from utils.runs.folder import RunFolder
 from utils.runs.opening import open_run
 from utils.runs.repeat import parts, repeat
-from utils.training.config import FitConfig
-from utils.training.contrastive import make_views
-from utils.training.fit import Step, fit
+from utils.training.contrastive import example_views, pretrain, report_encoder, save_encoder
+from utils.training.fit import Step
 
 # MoCo v2's head, stronger views and cosine schedule, with a warm-up; momentum, temperature and schedule were
 # compared on validation images, with the encoder `fast`.
@@ -78,15 +54,15 @@ RECIPE = {
 VAL_FRACTION = 0.1
 
 
-def make_parser() -> Parser:
-    parser = Parser(
+def make_parser() -> cli.Parser:
+    parser = cli.Parser(
         prog="train_moco.py",
         description=__doc__,
-        parents=[training_flags(), optimizer_flags(), view_flags(), evaluation_flags()],
-        epilog=recipe_table({"default": RECIPE}, "recipe"),
+        parents=[cli.training_flags(), cli.optimizer_flags(), cli.view_flags()],
+        epilog=cli.recipe_table({"default": RECIPE}, "recipe"),
     )
     add = parser.add_argument_group("MoCo (defaults: the recipe's)").add_argument
-    choice(add, "--head", HEADS, "projection head")
+    cli.choice(add, "--head", HEADS, "projection head")
     add("--queue", type=Number(int, 2, 1000000), metavar="K", help="keys to tell the right one from")
     share = Number(float, 0, 1, open_high=True)
     add("--momentum", type=share, metavar="M", help="share of the key encoder that a step keeps")
@@ -111,17 +87,17 @@ def moco_step(model: MoCo, splits: int, temperature: float) -> Step:
     network = distributed.data_parallel(model, synchronise=False)
 
     def step(views, _):
-        queries, keys = views.unbind(1)
-        model.update_key()
-        q = distributed.gather(network(queries.contiguous(memory_format=torch.channels_last)))
-        k = shuffled_keys(model, keys, splits)
+        im_q, im_k = views.unbind(1)
+        model.momentum_update()
+        q = distributed.gather(network(im_q.contiguous(memory_format=torch.channels_last)))
+        k = shuffled_keys(model, im_k, splits)
         loss, accuracy = info_nce(q, k, model.queue.clone(), temperature, model.filled.clone())
         model.enqueue(k)
         q = q.detach()
         metrics = contrastive_metrics(torch.stack([q, k], 1)) | {"contrastive_accuracy": accuracy}
         with torch.autocast(q.device.type, enabled=False):  # bf16 would make ties
-            found = (q @ k.T).argmax(1)
-        metrics["batch_accuracy"] = (found == torch.arange(len(q), device=q.device)).float().mean()
+            nearest = (q @ k.T).argmax(1)
+        metrics["batch_accuracy"] = (nearest == torch.arange(len(q), device=q.device)).float().mean()
         return loss, metrics
 
     return step
@@ -133,58 +109,49 @@ def shuffled_keys(model: MoCo, images: torch.Tensor, splits: int) -> torch.Tenso
     The images change places for it, so that a key's batch statistics come from other images than its query's.
     """
     images = distributed.gather(images)
-    order = across(len(images), splits, images.device)
-    mine = images[order.tensor_split(distributed.world())[distributed.rank()]]
-    keys = distributed.gather(model.keys(mine.contiguous(memory_format=torch.channels_last)))
-    return keys[order.argsort()]
+    order = shuffled_order(len(images), splits, images.device)
+    own = images[order.tensor_split(distributed.world())[distributed.rank()]]
+    k = distributed.gather(model.keys(own.contiguous(memory_format=torch.channels_last)))
+    return k[order.argsort()]
 
 
-def pretrain(
-    args: Namespace,
-    train_set: ImageSet,
-    splits: tuple[torch.Tensor, torch.Tensor],
-    seed: int,
-    run: RunFolder,
-) -> tuple[MoCo, dict]:
-    """Train the query encoder; return the model and the facts of the training."""
-    batches = make_views(args, train_set, splits[0], seed)
-    torch.manual_seed(seed)
-    how = {"queue": args.queue, "momentum": args.momentum, "splits": args.splits // distributed.world()}
-    model = MoCo(create(args.encoder, 0), args.head, **how)
+def build(args: Namespace) -> tuple[MoCo, Step]:
+    """Create the model and its step."""
+    options = {"queue": args.queue, "momentum": args.momentum, "splits": args.splits // distributed.world()}
+    model = MoCo(create(args.encoder, 0), args.head, **options)
     model = model.to(args.device).to(memory_format=torch.channels_last)
-    step = moco_step(model, args.splits, args.temperature)
-    validate = watch_knn(train_set, splits, args.knn_every, args.epochs, args.precision)
-    return model, fit(model, step, batches, FitConfig.from_args(args), run, validate)
+    return model, moco_step(model, args.splits, args.temperature)
 
 
-def train(args: Namespace, data: tuple[ImageSet, ImageSet], job: dict, run: RunFolder) -> dict | None:
+def train(args: Namespace, data: Data, job: dict, run: RunFolder) -> dict | None:
     """Pre-train once and evaluate the encoder; return the record (None on ranks that write nothing)."""
-    train_set, _ = data
-    splits = split(train_set.labels, VAL_FRACTION, job["seed"])
-    model, facts = pretrain(args, train_set, splits, job["seed"], run)
+    splits = split(data[0].labels, VAL_FRACTION, job["seed"])
+    validate = watch_knn(data[0], splits, args.knn_every, args.epochs, args.precision)
+    model, facts = pretrain(args, build, data[0], splits[0], job["seed"], run, validate)
     if not run.writes:
         return None
-    encoder = save_encoder(run, model.encoder, train_set)
-    head: nn.Module | None = model.query.head if args.head != "none" else None
-    scores = evaluate_encoder(encoder, data, splits, EncoderOptions.from_args(args), job["seed"], head)
-    save_predictions(run, scores, splits)
+    encoder = save_encoder(run, model.encoder, data[0])
+    head = None if args.head == "none" else model.head
+    scores = evaluate_encoder(encoder, data, splits, args.precision, job["seed"], head)
+    run.save_predictions(**scores.arrays)
     counts = {"train_images": len(splits[0]), "seconds": facts["train_seconds"]}
     return {**job, **facts, **scores.record, **counts}
 
 
-def plot_figures(run: RunFolder, args: Namespace, data: tuple[ImageSet, ImageSet]) -> None:
-    """Draw the figures of a run: curves of all trainings, features of the first."""
+def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
+    """Draw the curves of all trainings, pairs of views, and the features of the first training."""
     plot_moco_curves(run.history(), math.log(1 + args.queue), run.path("curves.png"))
-    draw_views(run, args, data[0])
-    draw_encoder(run, parts(run, args)[0], data, "features of MoCo")
+    plots.plot_views(example_views(args, data[0]), run.path("views.png"))
+    arrays = parts(run, args)[0].predictions()
+    plots.plot_encoder(run, data, arrays, map_columns(arrays, data[1]), "features of MoCo")
 
 
 def parse(argv: list[str] | None = None) -> tuple:
     """Return the checked arguments, filled in from the recipe, and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    shown = command_line(parser, args)
-    fill(args, RECIPE)
+    shown = cli.command_line(parser, args)
+    cli.fill(args, RECIPE)
     ranks = distributed.world()
     if args.queue < args.batch_size:
         parser.error(
@@ -196,15 +163,15 @@ def parse(argv: list[str] | None = None) -> tuple:
         parser.error(f"--splits must be a multiple of the {ranks} ranks, not {args.splits}")
     if args.schedule == "plateau":
         parser.error("--schedule plateau needs a validation loss, which pre-training doesn't have")
-    resolve_machine(args)
+    cli.resolve_machine(args)
     return args, shown
 
 
-@command
+@cli.command
 def main(argv: list[str] | None = None) -> dict:
     args, shown = parse(argv)
     tracking.check(args.track)
-    data = load_data(args)
+    data = cli.load_data(args)
     split(data[0].labels, VAL_FRACTION, args.seed)  # fail now, before a folder is made or replaced
     run = distributed.on_rank_zero(lambda: open_run("train_moco", args, "moco", shown))
     metrics = repeat(lambda job, part: train(args, data, job, part), args, run, together=True)

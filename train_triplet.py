@@ -21,7 +21,6 @@ from torch import nn
 
 from data import ClassBatches, Data, ImageSet, few_labels, hold_out, split, view_augment
 from data.triplet.glyphs import CLASS_AUGMENTS, class_batches
-from evaluation.contrastive.encoder import save_encoder
 from evaluation.triplet.retrieval import (
     RetrievalOptions,
     draw_retrieval,
@@ -62,6 +61,7 @@ from utils.runs.opening import open_run
 from utils.runs.repeat import jobs, repeat
 from utils.runs.sweep import collect
 from utils.training.config import FitConfig
+from utils.training.contrastive import save_encoder
 from utils.training.fit import Step, fit
 
 # Everything that is a recipe's default. "few" was tuned by the accuracy on printed letters,

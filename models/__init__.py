@@ -3,7 +3,7 @@
 from models.checkpoint import CheckpointError, SavedModel, load_encoder, load_model, read_model, save_model
 from models.cnn import ENCODERS, Classifier, Fusion, create
 from models.contrastive import ContrastiveModel, contrastive_metrics, nt_xent, supcon
-from models.moco import MoCo, across, info_nce
+from models.moco import MoCo, info_nce, shuffled_order
 
 __all__ = [
     "ENCODERS",
@@ -13,7 +13,6 @@ __all__ = [
     "Fusion",
     "MoCo",
     "SavedModel",
-    "across",
     "contrastive_metrics",
     "create",
     "info_nce",
@@ -22,5 +21,6 @@ __all__ = [
     "nt_xent",
     "read_model",
     "save_model",
+    "shuffled_order",
     "supcon",
 ]

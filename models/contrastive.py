@@ -5,7 +5,6 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 HEADS = ("mlp", "mlp-plain", "linear", "none")
 
@@ -13,23 +12,16 @@ HEADS = ("mlp", "mlp-plain", "linear", "none")
 class ContrastiveModel(nn.Module):
     """An encoder and a projection head: images (B, 1, 28, 28) to projections (B, D), not normalised.
 
-    The head is discarded after pre-training (Chen et al., 2020); the features below it are better. chunk:
-    forward this many images at a time and recompute their activations in the backward pass, so that memory
-    holds those of one chunk only. It is the gradient caching of Gao et al. (2021) by activation
-    checkpointing; batch statistics are then those of a chunk. 0: the whole batch at once.
+    The head is discarded after pre-training (Chen et al., 2020); the features below it are better.
     """
 
-    def __init__(self, encoder: nn.Module, head: str = "mlp", dimensions: int = 128, chunk: int = 0):
+    def __init__(self, encoder: nn.Module, head: str = "mlp", dimensions: int = 128):
         super().__init__()
         self.encoder = encoder
         self.head = projection_head(head, cast(int, encoder.num_features), dimensions)
-        self.chunk = chunk
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if not self.chunk or len(images) <= self.chunk:
-            return self.head(self.encoder(images))
-        parts = [checkpoint(self.encoder, part, use_reentrant=False) for part in images.split(self.chunk)]
-        return self.head(torch.cat(parts))
+        return self.head(self.encoder(images))
 
 
 def projection_head(kind: str, inputs: int, outputs: int) -> nn.Module:

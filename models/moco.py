@@ -12,16 +12,15 @@ from models.contrastive import ContrastiveModel
 class MoCo(nn.Module):
     """MoCo (He et al., 2020): images (B, 1, 28, 28) to queries (B, D) of length 1.
 
-    query: the network that is trained, an encoder under a projection head; `encoder` is the part that is
-    kept. key: its copy, which gets no gradient and follows by `update_key`. queue: (K, D), the latest keys,
-    one a row, as a ring; `pointer` is the row that is overwritten next, `filled` the number of rows that hold
-    a key. All of them are in the state_dict, so that a checkpoint holds everything that the next step needs.
+    encoder_q: the network that is trained, an encoder under a projection head. encoder_k: its copy, which
+    gets no gradient and follows by `momentum_update`. queue: (K, D), the latest keys, one a row, as a ring;
+    `pointer` is the row that is overwritten next, `filled` the number of rows that hold a key. All of them
+    are in the state_dict, so that a checkpoint holds everything that the next step needs.
 
     head: see `projection_head`; "mlp-plain" is that of MoCo v2 (Chen et al., 2020c). momentum: in [0, 1), the
-    share of the key network that a step keeps. splits: groups that a batch is forwarded in, each with batch
-    statistics of its own. Together with `across` this is the paper's shuffled batch normalisation: a query
-    and its key are normalised with different images, or else the two would recognise each other by the
-    statistics that they share.
+    share of encoder_k that a step keeps. splits: groups that a batch is forwarded in, each with batch
+    statistics of its own. With `shuffled_order` this is the paper's shuffled batch normalisation: q and k are
+    normalised with different images, or else they would recognise each other by the statistics they share.
     """
 
     queue: torch.Tensor
@@ -41,8 +40,8 @@ class MoCo(nn.Module):
         super().__init__()
         if not 0 <= momentum < 1:
             raise ValueError(f"the momentum must be in [0, 1), not {momentum}")
-        self.query = ContrastiveModel(encoder, head, dimensions)
-        self.key = copy.deepcopy(self.query).requires_grad_(False)
+        self.encoder_q = ContrastiveModel(encoder, head, dimensions)
+        self.encoder_k = copy.deepcopy(self.encoder_q).requires_grad_(False)
         self.momentum, self.splits = momentum, splits
         width: int = encoder.num_features if head == "none" else dimensions  # type: ignore[assignment]
         self.register_buffer("queue", torch.zeros(queue, width))
@@ -51,15 +50,20 @@ class MoCo(nn.Module):
 
     @property
     def encoder(self) -> nn.Module:
-        return self.query.encoder
+        """The part of encoder_q that is kept."""
+        return self.encoder_q.encoder
+
+    @property
+    def head(self) -> nn.Module:
+        return self.encoder_q.head
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self._project(self.query, images)
+        return self._project(self.encoder_q, images)
 
     @torch.no_grad()
     def keys(self, images: torch.Tensor) -> torch.Tensor:
         """Return the keys (B, D) of images, of length 1 and without gradient."""
-        return self._project(self.key, images)
+        return self._project(self.encoder_k, images)
 
     def _project(self, network, images):
         groups = min(self.splits, len(images) // 2) or 1  # one image alone has no batch statistics
@@ -67,12 +71,12 @@ class MoCo(nn.Module):
         return F.normalize(torch.cat(parts).float(), dim=1)
 
     @torch.no_grad()
-    def update_key(self) -> None:
-        """Let the key network follow: key <- m * key + (1 - m) * query (equation 2), parameters only.
+    def momentum_update(self) -> None:
+        """Let encoder_k follow: k <- m * k + (1 - m) * q (equation 2), parameters only.
 
         Its batch-norm statistics come from its own forward passes.
         """
-        pairs = zip(self.key.parameters(), self.query.parameters(), strict=True)
+        pairs = zip(self.encoder_k.parameters(), self.encoder_q.parameters(), strict=True)
         keys, queries = zip(*pairs, strict=True)
         torch._foreach_lerp_(list(keys), list(queries), 1 - self.momentum)
 
@@ -88,7 +92,7 @@ class MoCo(nn.Module):
         self.filled.add_(len(keys)).clamp_(max=size)
 
 
-def across(count: int, groups: int, device: torch.device | str = "cpu") -> torch.Tensor:
+def shuffled_order(count: int, groups: int, device: torch.device | str = "cpu") -> torch.Tensor:
     """Return an order (count,) in which the images g, g + groups, g + 2 * groups, ... stand together.
 
     Cut into `groups` pieces of equal size, batches in this order have other neighbours than in their own. A

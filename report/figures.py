@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from evaluation.few_labels.scorers import LABELS_PER_CLASS
 from report.results import Result, read_sweep
 from report.rows import Row, reference_value, rivals
 from utils.errors import UserError
@@ -18,6 +17,7 @@ from utils.plots import report as plots
 from utils.plots import style
 
 SHOWN_LABELS = 100  # in the figure of single draws
+LABELS_PER_CLASS = (1, 10, 100)  # of the few-label scores that pre-training runs have
 # Name in the metrics, text, colour and line of what is scored with few labels.
 LABEL_CURVES = (
     ("linear", "linear probe", 0, "-"),

@@ -7,7 +7,7 @@ in the environment variable MNIST_DIR, else ../shared/data beside the repository
 
 import pytest
 import torch
-from helpers import ROOT, real_mnist, shorten_evaluation, tiny_idx
+from helpers import ROOT, real_mnist, tiny_idx
 
 from data import load
 from data.images import CHECKSUMS
@@ -54,9 +54,3 @@ def tiny_dir(tmp_path_factory):
 def digits(tiny_dir):
     """The 200 training images of `tiny_dir` as an ImageSet. Read only."""
     return load("mnist", tiny_dir)[0]
-
-
-@pytest.fixture
-def short_evaluation(monkeypatch):
-    """Fine-tuning and self-training of an encoder last one epoch of a few images."""
-    shorten_evaluation(monkeypatch)

@@ -52,9 +52,9 @@ MODES = {
     "ensemble-snapshot": "ensemble --members 2 --model linear --mode snapshot",
     "ensemble-fusion": "ensemble --members 2 --model linear --epochs 1 --mode fusion",
     "ensemble-from": "ensemble --from ensemble/ensemble --members 2 --runs 2",
-    "simclr": f"train_simclr {PRETRAIN} --draws 1",
-    "supcon": f"train_simclr {PRETRAIN} --draws 1 --method supcon --views affine,stroke,erase,crop",
-    "moco": f"train_moco {PRETRAIN} --draws 1 --queue 100",
+    "simclr": f"train_simclr {PRETRAIN}",
+    "supcon": f"train_simclr {PRETRAIN} --method supcon --views affine,stroke,erase,crop",
+    "moco": f"train_moco {PRETRAIN} --queue 100",
     "few-labels": f"train_few_labels --dry-run --labels 40 --draws 1 --encoders own={ENCODER}",
     "triplet": f"train_triplet {TRIPLET} --classes 0,1,2 --images-per-class 10",
     "triplet-pairs": f"train_triplet {TRIPLET} --loss contrastive",
@@ -153,13 +153,13 @@ def compute(folder, only=()):
 
     import data.images
     import train_triplet
+    from evaluation import few_labels
     from evaluation.contrastive import clustering
-    from evaluation.few_labels import scorers as few_labels
 
     torch.set_num_threads(1)
     FigureCanvasAgg.draw = lambda self: self.get_renderer()  # an empty figure: pixels are not compared
     data.images.CHECKSUMS.clear()
-    for name in ("FINETUNE", "FINETUNE_ALL", "DISTIL"):
+    for name in ("FINETUNE", "DISTIL"):
         setattr(few_labels, name, {**getattr(few_labels, name), "epochs": 1})
     few_labels.FINETUNE_IMAGES, clustering.HEAD_STEPS = 64, 20
     train_triplet.SWEEP_DIGITS, train_triplet.SWEEP_IMAGES = (2, 3), (12,)

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from data.images import IDX_FILES
-from evaluation.few_labels import scorers as few_labels
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -106,13 +105,6 @@ def run_two_ranks(script, argv):
     meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": free_port()}
     ranks = [start_script(script, argv, RANK=str(rank), LOCAL_RANK=str(rank), **meeting) for rank in range(2)]
     assert [process.wait(timeout=240) for process in ranks] == [0, 0]
-
-
-def shorten_evaluation(monkeypatch):
-    """Let fine-tuning and self-training of an encoder last one epoch of a few images."""
-    for name in ("FINETUNE", "FINETUNE_ALL", "DISTIL"):
-        monkeypatch.setattr(few_labels, name, getattr(few_labels, name) | {"epochs": 1})
-    monkeypatch.setattr(few_labels, "FINETUNE_IMAGES", 64)
 
 
 def load_script(name):

@@ -4,7 +4,6 @@ import string
 
 import numpy as np
 import pytest
-from helpers import shorten_evaluation
 from PIL import Image
 
 import ensemble
@@ -15,7 +14,6 @@ import train_mil
 import train_moco
 import train_simclr
 import train_triplet
-from evaluation.few_labels import scorers as few_labels
 from evaluation.triplet import retrieval
 from models import read_model
 
@@ -109,21 +107,17 @@ def test_train_mil_names_the_classes_when_the_target_is_unknown(tmp_path, capsys
     assert "choose from 0, 1, 2" in capsys.readouterr().err
 
 
-def test_train_simclr(tmp_path, own, monkeypatch):
+def test_train_simclr(tmp_path, own):
     path, names = own
-    shorten_evaluation(monkeypatch)
-    small = ("--encoder", "fast", "--epochs", "1", "--batch-size", "16", "--draws", "1", "--quiet")
+    small = ("--encoder", "fast", "--epochs", "1", "--batch-size", "16", "--quiet")
     metrics = train_simclr.main(flags(path, tmp_path, *small))
-    record = metrics["runs"][0]
-    assert {f"test_linear_{n}_accuracy" for n in few_labels.LABELS_PER_CLASS[:2]} <= set(record)
-    assert 0 <= record["test_kmeans_accuracy"] <= 1
+    assert 0 <= metrics["mean"]["test_kmeans_spread_accuracy"] <= 1
     assert (tmp_path / "simclr" / "own" / "map.png").exists() == (len(names) == 26)
 
 
-def test_train_moco_and_few_labels_on_its_encoder(tmp_path, own, monkeypatch):
+def test_train_moco_and_few_labels_on_its_encoder(tmp_path, own):
     path, names = own
-    shorten_evaluation(monkeypatch)
-    small = ("--encoder", "fast", "--epochs", "1", "--batch-size", "16", "--queue", "32", "--draws", "1")
+    small = ("--encoder", "fast", "--epochs", "1", "--batch-size", "16", "--queue", "32")
     train_moco.main(flags(path, tmp_path, *small, "--quiet"))
     encoder = tmp_path / "moco" / "own" / "encoder.pt"
     counts = f"{len(names)},{4 * len(names)}"

@@ -235,22 +235,6 @@ def view_flags(encoders: Iterable[str] = ENCODERS) -> argparse.ArgumentParser:
     return parser
 
 
-def evaluation_flags() -> argparse.ArgumentParser:
-    """Return the flags of the evaluation of an encoder, see EncoderOptions, as a parent parser."""
-    parser = argparse.ArgumentParser(add_help=False)
-    add = parser.add_argument_group("evaluation of the encoder").add_argument
-    add(
-        "--draws",
-        type=Number(int, 1, 1000),
-        default=10,
-        metavar="N",
-        help="draws of 1, 10 and 100 labels per class (default: 10)",
-    )
-    add("--distill", action="store_true", help="also self-train without labels, and from 1 and 10 per class")
-    choice(add, "--student", ENCODERS, "network that is self-trained (default: fast)", default="fast")
-    return parser
-
-
 # --- Arguments ---
 
 

@@ -1,4 +1,4 @@
-"""Without labels: k-means, trained clusters, the graph of neighbours, labels spread over it, t-SNE."""
+"""Clusters of frozen features without labels: k-means, trained heads, the neighbour graph, t-SNE."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from data import generator
-from evaluation.contrastive.features import KNN_TEMPERATURE, Features, Probe, common_scale, neighbours
+from evaluation.contrastive.features import KNN_TEMPERATURE, Features, Probe, common_scale, knn, neighbours
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -47,7 +47,7 @@ def match_clusters(clusters: np.ndarray, labels: np.ndarray, classes: int = 10) 
 def neighbour_graph(
     features: torch.Tensor, k: int = GRAPH_NEIGHBOURS, temperature: float = KNN_TEMPERATURE
 ) -> "csr_array":
-    """Build the symmetric k-NN graph of (N, D) features as a normalised matrix D^-1/2 W D^-1/2.
+    """Build the symmetric k-NN graph of (N, D) features, a matrix normalised to D^-1/2 W D^-1/2.
 
     W holds exp((cosine - 1) / temperature), averaged over both directions. No image is its own neighbour.
     """
@@ -143,15 +143,13 @@ def cluster_head(features: torch.Tensor, graph: "csr_array", clusters: int = 10,
     return heads[int(torch.stack(losses).cpu().argmin())]
 
 
-def clustering_scores(f: Features, clusters: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
-    """Score clusters of the training and test features by accuracy and normalised mutual information (NMI).
+def clustering_scores(f: Features, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
+    """Score the clusters of the training and test features by accuracy and mutual information (NMI).
 
-    The clusters are fitted to training features without labels and named by the training labels, so that
-    the test labels are used only for the score.
+    They are named by the training labels: the test labels are used for the scores alone.
     """
     from sklearn.metrics import normalized_mutual_info_score
 
-    train, test = clusters
     known, labels = f.train_labels.cpu().numpy(), f.test_labels.cpu().numpy()
     names = match_clusters(train, known, f.classes)
     return {
@@ -161,10 +159,15 @@ def clustering_scores(f: Features, clusters: tuple[np.ndarray, np.ndarray]) -> d
     }
 
 
-def named_accuracy(train: torch.Tensor, test: torch.Tensor, f: Features) -> float:
-    """Return the test accuracy of cluster probabilities (N, classes), named by the training labels."""
+def spread_accuracy(f: Features, graph: "csr_array", clusters: np.ndarray) -> float:
+    """Return the test accuracy of the clusters of f.train, spread over its graph, then k-NN.
+
+    The clusters are named as in `clustering_scores`.
+    """
+    train = spread_clusters(clusters, graph, f.train.device, f.classes)
+    test = knn(f.train, train, f.test).argmax(1).cpu().numpy()
     names = match_clusters(train.argmax(1).cpu().numpy(), f.train_labels.cpu().numpy(), f.classes)
-    return float((names[test.argmax(1).cpu().numpy()] == f.test_labels.cpu().numpy()).mean())
+    return float((names[test] == f.test_labels.cpu().numpy()).mean())
 
 
 def tsne_map(features: torch.Tensor, seed: int = 0) -> np.ndarray:

@@ -1,7 +1,6 @@
-"""Classifiers on frozen features: weighted k-NN and the linear probe, with all and with few labels."""
+"""Frozen features of an encoder and classifiers on them: weighted k-NN and the linear probe."""
 
 import copy
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,14 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from data import POLICIES, ImageSet, in_order
+from data import Data, in_order
 from utils.training.forward import forward_all
 
 # Chosen on validation images.
 NEIGHBOURS, KNN_TEMPERATURE = 5, 0.1
 DECAY = 1e-3
-# The augmented probe is trained on this many augmented copies of every image, besides the image itself.
-COPIES = 2
 
 
 class Features(NamedTuple):
@@ -37,11 +34,7 @@ class Features(NamedTuple):
 
 
 def encode(
-    encoder: nn.Module,
-    data: tuple[ImageSet, ImageSet],
-    train_idx: torch.Tensor,
-    val_idx: torch.Tensor,
-    precision: str,
+    encoder: nn.Module, data: Data, train_idx: torch.Tensor, val_idx: torch.Tensor, precision: str
 ) -> Features:
     """Compute the Features of an encoder in eval mode. data: (train, test) ImageSets."""
     train_set, test_set = data
@@ -49,9 +42,6 @@ def encode(
     val = forward_all(encoder, in_order(train_set, val_idx), precision)
     test = forward_all(encoder, in_order(test_set), precision)
     return Features(*train, *val, *test, len(train_set.classes))
-
-
-# --- k-NN ---
 
 
 def neighbours(
@@ -80,24 +70,16 @@ def knn(
     is exp(cosine / temperature). With fewer than k references all of them vote. Returns probabilities
     (N, classes).
     """
-    cosine, nearest = neighbours(queries, reference, min(k, len(reference)))
-    return vote(cosine, nearest, labels, temperature, classes)
+    known = F.one_hot(labels, classes) if labels.ndim == 1 else labels
+    return vote(*neighbours(queries, reference, min(k, len(reference))), known, temperature)
 
 
 def vote(
-    cosine: torch.Tensor,
-    nearest: torch.Tensor,
-    labels: torch.Tensor,
-    temperature: float = KNN_TEMPERATURE,
-    classes: int = 10,
+    cosine: torch.Tensor, nearest: torch.Tensor, known: torch.Tensor, temperature: float = KNN_TEMPERATURE
 ) -> torch.Tensor:
-    """Let neighbours (N, k) vote, as `neighbours` finds them: probabilities (N, classes). See `knn`."""
-    known = F.one_hot(labels, classes) if labels.ndim == 1 else labels
+    """Let the nearest references (N, k), see `neighbours`, vote: known (M, classes) -> (N, classes)."""
     votes = known[nearest] * ((cosine - 1) / temperature).exp().unsqueeze(2)
     return F.normalize(votes.sum(1), p=1, dim=1)
-
-
-# --- Linear probe ---
 
 
 class Probe(nn.Module):
@@ -147,12 +129,10 @@ def fit_probe(
     steps: int = 300,
     classes: int = 10,
 ) -> Probe:
-    """Fit a Probe: the least `probe_loss`, by L-BFGS.
+    """Minimise `probe_loss` by L-BFGS, in at most `steps` steps; return the Probe.
 
-    It stops when the loss stops falling, after about 70 steps on trained features and 250 on random ones.
-
-    features: (N, D). labels: (N,). statistics: mean and deviation (D,), which may come from unlabelled
-    features.
+    features: (N, D). labels: (N,). statistics: mean and deviation (D,), also of unlabelled features. It
+    converges after about 70 steps on trained features and 250 on random ones.
     """
     probe = Probe(*statistics, classes)
     inputs = (features - probe.mean) / probe.std
@@ -180,31 +160,11 @@ def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
     return float((outputs.argmax(1) == labels).float().mean())
 
 
-def on_sphere(features: Features) -> Features:
-    """Scale every feature vector to length 1; the cosines of k-NN and contrastive losses stay the same."""
-    return features.map(functools.partial(F.normalize, dim=1))
-
-
-def few_label_probe(
-    f: Features, chosen: torch.Tensor, statistics: tuple[torch.Tensor, torch.Tensor]
-) -> Probe:
-    """Fit a probe to the training features at `chosen` only; the statistics need no labels."""
-    return fit_probe(f.train[chosen], f.train_labels[chosen], statistics, DECAY, classes=f.classes)
-
-
-def augmented_features(
-    encoder: nn.Module, images: ImageSet, indices: torch.Tensor, copies: int, precision: str
-) -> torch.Tensor:
-    """Return features of augmented copies of the images at `indices`, copy after copy: (copies * N, D)."""
-    views = (in_order(images, indices, POLICIES["affine"], seed) for seed in range(copies))
-    return torch.cat([forward_all(encoder, view, precision)[0] for view in views])
-
-
-# --- Scores: dicts named <split>_<what>_accuracy ---
-
-
 def frozen_scores(f: Features) -> tuple[dict[str, float], Probe]:
-    """Score k-NN and the linear probe with all training labels; return the accuracies and the probe."""
+    """Score k-NN and the linear probe with all training labels.
+
+    Returns {"<split>_knn_accuracy", "<split>_linear_accuracy"} for "val" and "test", and the probe.
+    """
     probe = fit_probe(f.train, f.train_labels, statistics(f.train), DECAY, classes=f.classes)
     scores = {}
     for split, features, labels in (("val", f.val, f.val_labels), ("test", f.test, f.test_labels)):
@@ -212,16 +172,3 @@ def frozen_scores(f: Features) -> tuple[dict[str, float], Probe]:
         scores[f"{split}_knn_accuracy"] = accuracy(votes, labels)
         scores[f"{split}_linear_accuracy"] = accuracy(probe(features), labels)
     return scores, probe
-
-
-def augmented_probe_scores(
-    encoder: nn.Module, f: Features, images: ImageSet, train_idx: torch.Tensor, precision: str
-) -> dict[str, float]:
-    """Score a linear probe trained on the training images and on augmented copies of them."""
-    copies = augmented_features(encoder, images, train_idx, COPIES, precision)
-    rows, labels = torch.cat([f.train, copies]), f.train_labels.repeat(1 + COPIES)
-    probe = fit_probe(rows, labels, statistics(f.train), DECAY, classes=f.classes)
-    return {
-        "val_linear_augmented_accuracy": accuracy(probe(f.val), f.val_labels),
-        "test_linear_augmented_accuracy": accuracy(probe(f.test), f.test_labels),
-    }

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import trials
-from helpers import shorten_evaluation
 from trials import CRASH, Crash, content
 
 import ensemble
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.reliability
 
 CLASSIFIER = "--model linear --epochs 3 --batch-size 64 --lr 0.01"
 MEMBERS = f"{CLASSIFIER} --members 2"
-ENCODER = "--encoder fast --epochs 2 --batch-size 90 --draws 1 --knn-every 5"
+ENCODER = "--encoder fast --epochs 2 --batch-size 90 --knn-every 5"
 BAGS = "--model linear --mean-length 3 --std-length 1 --train-bags 8 --val-bags 4 --test-bags 8"
 BAGS += " --bags-per-epoch 0"
 TRIPLET = "--classes 0,1,2 --images-per-class 15 --encoder fast --epochs 2 --steps 2 --batch-classes 3"
@@ -42,8 +41,7 @@ POINTS = 3  # of each mode
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Short evaluations and no figures, which tests of their own cover."""
-    shorten_evaluation(monkeypatch)
+    """No figures, which tests of their own cover."""
     for script in (train_cnn, ensemble, train_simclr, train_moco, train_mil, train_few_labels):
         monkeypatch.setattr(script, "plot_figures", lambda *args: None)
     monkeypatch.setattr(train_mil, "plot_sweep", lambda *args: None)

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from data import Data
 from utils.plots.style import (
     PALETTE,
     REFERENCE,
@@ -24,6 +25,7 @@ from utils.plots.style import (
     split_runs,
     whole_numbers,
 )
+from utils.runs.folder import RunFolder
 
 # A standard deviation can exceed the mean error: on a log scale the band ends at this error, in per cent.
 LEAST_BAND = 0.01
@@ -133,6 +135,28 @@ def plot_maps(
         ax.set(title=found["title"], xticks=[], yticks=[])
         ax.grid(False)
     save(fig, path, text)
+
+
+def plot_encoder(
+    run: RunFolder, data: Data, arrays: dict[str, np.ndarray], columns: dict[str, np.ndarray], title: str
+) -> None:
+    """Draw neighbours.png and map.png of a run and write the points of the map, map.csv.
+
+    arrays: of predictions.npz. columns: digit, x and y of the features, and of the pixels, (N,) each.
+    """
+    train, test = ((part.images.squeeze(1).cpu().numpy(), part.labels.cpu().numpy()) for part in data)
+    queries, nearest = arrays["queries"], arrays["nearest"]
+    tiles, classes = (test[0][queries], train[0][nearest]), (test[1][queries], train[1][nearest])
+    plot_neighbours(*tiles, *classes, run.path("neighbours.png"))
+    digit, x, y, pixels_x, pixels_y = columns.values()
+    rows = zip(*columns.values(), strict=True)
+    text = "".join(f"{d},{a:.1f},{b:.1f},{c:.1f},{e:.1f}\n" for d, a, b, c, e in rows)
+    run.write_text("map.csv", ",".join(columns) + "\n" + text)
+    maps = [
+        {"title": "t-SNE of raw pixels", "points": np.stack([pixels_x, pixels_y], 1), "labels": digit},
+        {"title": f"t-SNE of {title}", "points": np.stack([x, y], 1), "labels": digit},
+    ]
+    plot_maps(maps, run.path("map.png"), classes=data[1].classes)
 
 
 _NAME = {"weight": "bold", "ha": "center", "va": "center"}

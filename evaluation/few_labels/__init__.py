@@ -1,1 +1,0 @@
-"""What few labels are worth on top of an encoder."""
