@@ -7,30 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn.functional import normalize
 
 from data import POLICIES, Augment, BatchLoader, Data, ImageSet, in_order, split, view_augment, view_batches
-from evaluation.contrastive.clustering import (
-    cluster_head,
-    match_clusters,
-    neighbour_graph,
-    spread_clusters,
-    spread_labels,
-)
+from evaluation.contrastive import clustering
+from evaluation.contrastive import features as frozen
 from evaluation.contrastive.encoder import stopwatch
-from evaluation.contrastive.features import (
-    DECAY,
-    NEIGHBOURS,
-    Features,
-    Probe,
-    common_scale,
-    encode,
-    fit_probe,
-    knn,
-    neighbours,
-    vote,
-)
 from models import Classifier, ContrastiveModel, create, supcon
 from utils.errors import UserError
 from utils.training.cnn import validate_classifier
@@ -78,7 +61,10 @@ class Study:
     @property
     def pool_labels(self) -> torch.Tensor:
         """Labels of the pool, to draw from; nothing else may read them."""
-        return self.data[0].labels[self.splits[0].to(self.data[0].labels.device)]
+        return self.data[0].labels[self.splits[0]]
+
+    def place(self, model: nn.Module) -> nn.Module:
+        return model.to(self.data[0].images.device).to(memory_format=torch.channels_last)
 
     def fit(
         self, model: nn.Module, step: Step, batches: Batches, recipe: dict, validate: Validate | None = None
@@ -89,14 +75,11 @@ class Study:
         fit(model, step, batches, config, validate=validate)
 
     def fit_classifier(
-        self, model: Classifier, images: ImageSet, indices: torch.Tensor, recipe: dict, seed: int
+        self, model: nn.Module, images: ImageSet, indices: torch.Tensor, recipe: dict, seed: int
     ) -> None:
         """Train with strong augmentation on the images at `indices`; their labels may be probabilities."""
         batches = BatchLoader(images, indices, recipe["batch_size"], seed=seed, augment=POLICIES["strong"])
         self.fit(model, classification_step(model), batches, recipe)
-
-    def place(self, model: nn.Module) -> nn.Module:
-        return model.to(self.data[0].images.device).to(memory_format=torch.channels_last)
 
     def outputs(self, model: nn.Module) -> torch.Tensor:
         """Return the outputs (N, classes) of a classifier for the scored images."""
@@ -111,7 +94,7 @@ class JoinedEncoders(nn.Module):
         self.encoders = nn.ModuleList(encoders)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.cat([F.normalize(encoder(images), dim=1) for encoder in self.encoders], 1)
+        return torch.cat([normalize(encoder(images), dim=1) for encoder in self.encoders], 1)
 
 
 class Source:
@@ -127,30 +110,29 @@ class Source:
         self._clusters: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     @functools.cached_property
-    def encoded(self) -> Features:
-        return encode(
-            self.encoder, self.study.data, self.train_idx, self.study.splits[1], self.study.precision
-        )
+    def encoded(self) -> frozen.Features:
+        study = self.study
+        return frozen.encode(self.encoder, study.data, self.train_idx, study.splits[1], study.precision)
 
     @functools.cached_property
-    def features(self) -> Features:
+    def features(self) -> frozen.Features:
         """Features of length 1: cosines, as in k-NN and contrastive losses, stay the same."""
-        return self.encoded.map(functools.partial(F.normalize, dim=1))
+        return self.encoded.map(functools.partial(normalize, dim=1))
 
     @functools.cached_property
     def graph(self) -> "csr_array":
-        return neighbour_graph(self.features.train)
+        return clustering.neighbour_graph(self.features.train)
 
     @functools.cached_property
     def neighbours(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The neighbours of the scored images: most of the time of a spread."""
         f = self.features
-        return neighbours(f.test, f.train, min(NEIGHBOURS, len(f.train)))
+        return frozen.neighbours(f.test, f.train, min(frozen.NEIGHBOURS, len(f.train)))
 
     def clusters(self, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the refined clusters of a seed: training and test probabilities (N, classes)."""
         if seed not in self._clusters:
-            self._clusters[seed] = self.refine(self.spread_cluster_head(seed), seed)
+            self._clusters[seed] = self.refine(self.spread_head(seed), seed)
         return self._clusters[seed]
 
     def prepare(self, parts: Iterable[str], seed: int) -> float:
@@ -165,86 +147,76 @@ class Source:
                     getattr(self, part) if name == part else self.clusters(seed)
         return sum(self.times[f"{name}_seconds"] for name in names.values())
 
-    def probe(self, chosen: torch.Tensor | slice, labels: torch.Tensor) -> Probe:
-        """Fit a probe to the features at `chosen`. Its scale, of all features, needs no labels."""
+    def probe(self, chosen: torch.Tensor | slice, labels: torch.Tensor) -> frozen.Probe:
+        """Fit a probe to the features at `chosen`. Its scale, that of all features, needs no labels."""
         f = self.features
-        return fit_probe(f.train[chosen], labels, common_scale(f.train), DECAY, classes=f.classes)
+        scale = frozen.common_scale(f.train)
+        return frozen.fit_probe(f.train[chosen], labels, scale, frozen.DECAY, classes=f.classes)
 
-    def classifier(self, probe: Probe) -> Classifier:
+    def classifier(self, probe: frozen.Probe) -> Classifier:
         """Return a copy of the encoder under a head that computes what the probe does.
 
-        The fitted probe in place of random weights keeps the first steps from distorting the features (Kumar
-        et al., 2022).
+        Training then distorts the features less than under random weights (Kumar et al., 2022).
         """
         probe = probe.rescaled(self.encoded.train.norm(dim=1).mean())
         weight = probe.linear.weight / probe.std
         model = Classifier(copy.deepcopy(self.encoder), len(probe.mean), len(probe.linear.bias))
         model.head.load_state_dict({"weight": weight, "bias": probe.linear.bias - weight @ probe.mean})
-        return model.to(self.features.train.device)
+        return model.to(weight.device)
 
-    def spread(self, chosen: torch.Tensor, graph: "csr_array | None" = None) -> torch.Tensor:
-        """Spread the labels at `chosen` over a graph, by default that of the features: (N, classes)."""
-        f = self.features
-        return spread_labels(
-            self.graph if graph is None else graph, chosen, f.train_labels[chosen], f.classes
-        )
+    def spread(self, chosen: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """Spread labels, by default the true ones, from `chosen` over the graph: (N, classes)."""
+        labels = self.features.train_labels[chosen] if labels is None else labels
+        return clustering.spread_labels(self.graph, chosen, labels, self.features.classes)
 
-    def spread_cluster_head(self, seed: int) -> torch.Tensor:
+    def spread_head(self, seed: int) -> torch.Tensor:
         """Return the clusters of a trained head, spread over the graph: probabilities (N, classes)."""
         f = self.features
-        head = cluster_head(f.train, self.graph, f.classes, seed)
-        return spread_clusters(head(f.train).argmax(1).cpu().numpy(), self.graph, f.train.device, f.classes)
-
-    def refine(self, spread: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Self-train so that in every round the labels of all images spread, not the few."""
-        labels = spread.argmax(1).cpu().numpy()
-        respread = functools.partial(
-            spread_clusters, labels, device=spread.device, classes=self.features.classes
-        )
-        return self.self_train(spread, respread, seed)
+        head = clustering.cluster_head(f.train, self.graph, f.classes, seed)
+        return self.spread(torch.arange(len(f.train)), head(f.train).argmax(1))
 
     def self_train(
-        self, spread: torch.Tensor, respread: Callable[["csr_array"], torch.Tensor], seed: int
+        self, spread: torch.Tensor, chosen: torch.Tensor, labels: torch.Tensor, seed: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Self-train in rounds: a fresh student learns the spread labels, which spread over its features.
+        """Self-train in rounds: a fresh student learns `spread`, then labels spread over its features.
 
-        spread: probabilities (N, classes) of the training images. respread: spreads labels over the
-        neighbour_graph of a student's features. Returns training and test probabilities after the last
-        round, the latter by k-NN on the student's features.
+        spread: probabilities (N, classes) of the training images. labels: those that spread, of the images
+        at `chosen`. Returns training and test probabilities after the last round, the latter by k-NN.
         """
         study, (images, scored) = self.study, self.study.data
         for _ in range(ROUNDS):
             targets = spread.new_zeros(len(images.labels), spread.shape[1])
             targets[self.train_idx.to(targets.device)] = spread
             torch.manual_seed(seed)
-            student = study.place(cast(Classifier, create(STUDENT, spread.shape[1])))
+            student = study.place(create(STUDENT, spread.shape[1]))
             study.fit_classifier(student, images._replace(labels=targets), self.train_idx, DISTIL, seed)
-            features, _ = forward_all(student.encoder, in_order(images, self.train_idx), study.precision)
-            spread = respread(neighbour_graph(features))
-        test, _ = forward_all(student.encoder, in_order(scored), study.precision)
-        return spread, knn(features, spread, test)
+            encoder = cast(Classifier, student).encoder
+            train, _ = forward_all(encoder, in_order(images, self.train_idx), study.precision)
+            graph = clustering.neighbour_graph(train)
+            spread = clustering.spread_labels(graph, chosen, labels, spread.shape[1])
+        test, _ = forward_all(encoder, in_order(scored), study.precision)
+        return spread, frozen.knn(train, spread, test)
 
-    def vote(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """Return the k-NN outputs of the scored images from probabilities (N, classes) of the others."""
-        return vote(*self.neighbours, probabilities)
+    def refine(self, spread: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Self-train so that in every round the labels of all images spread."""
+        return self.self_train(spread, torch.arange(len(spread)), spread.argmax(1), seed)
 
     def cluster_of_class(self, clusters: torch.Tensor, chosen: torch.Tensor | slice) -> torch.Tensor:
         """Return the cluster of each class, matched on the labels at `chosen`; see `match_clusters`."""
-        labels = self.features.train_labels[chosen].cpu().numpy()
-        return torch.from_numpy(
-            match_clusters(clusters.cpu().numpy(), labels, self.features.classes)
-        ).argsort()
+        labels, classes = self.features.train_labels[chosen].cpu().numpy(), self.features.classes
+        return torch.from_numpy(clustering.match_clusters(clusters.cpu().numpy(), labels, classes)).argsort()
 
 
 # --- Methods: outputs (N, classes) for the scored images ---
 # source: of the features. chosen: positions of the labelled images among its training images; no other
 # training label is used, but for the names of clusters where no image is labelled.
+Run = Callable[[Source, torch.Tensor, int], torch.Tensor]
 
 
 def nearest(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
     """k-NN."""
     f = source.features
-    return knn(f.train[chosen], f.train_labels[chosen], f.test, classes=f.classes)
+    return frozen.knn(f.train[chosen], f.train_labels[chosen], f.test, classes=f.classes)
 
 
 def linear(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
@@ -264,12 +236,13 @@ def finetuned(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
 
 def spread(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
     """Labels that spread over the graph of the training features, then k-NN."""
-    return source.vote(source.spread(chosen))
+    return frozen.vote(*source.neighbours, source.spread(chosen))
 
 
 def self_trained(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
     """Students of the spread labels, over whose features the few labels spread again."""
-    return source.self_train(source.spread(chosen), functools.partial(source.spread, chosen), seed)[1]
+    labels = source.features.train_labels[chosen]
+    return source.self_train(source.spread(chosen), chosen, labels, seed)[1]
 
 
 def refined(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
@@ -304,8 +277,8 @@ def consistent(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
 
 def clusters(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
     """Trained clusters, spread over the graph and named by all training labels; then k-NN."""
-    spread = source.spread_cluster_head(seed)
-    return source.vote(spread)[:, source.cluster_of_class(spread.argmax(1), slice(None))]
+    spread = source.spread_head(seed)
+    return frozen.vote(*source.neighbours, spread)[:, source.cluster_of_class(spread.argmax(1), slice(None))]
 
 
 def self_labelled(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
@@ -345,17 +318,17 @@ def quarter(labels: torch.Tensor, labelled: torch.Tensor, seed: int) -> tuple[to
     return labelled[train], labelled[val]
 
 
-def on_supcon(
-    method: Callable[[Source, torch.Tensor, int], torch.Tensor],
-    source: Source,
-    chosen: torch.Tensor,
-    seed: int,
-) -> torch.Tensor:
+def on_supcon(method: Run, source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
     """A method on features of SupCon, trained on the labelled images alone."""
-    study, images = source.study, source.study.data[0]
-    labelled = study.splits[0][chosen]
+    labelled = source.train_idx[chosen]
+    own = Source(source.study, train_supcon(source.study, labelled, seed), labelled)
+    return method(own, torch.arange(len(labelled)), seed)
+
+
+def train_supcon(study: Study, labelled: torch.Tensor, seed: int) -> nn.Module:
+    """Pre-train an encoder by SupCon on the labelled images alone; return it in eval mode."""
     repeated = labelled.repeat(-(-SUPCON_IMAGES // len(labelled)))
-    batches = view_batches(images, repeated, SUPCON_BATCH, ["affine"], SUPCON_STRENGTH, seed=seed)
+    batches = view_batches(study.data[0], repeated, SUPCON_BATCH, ["affine"], SUPCON_STRENGTH, seed=seed)
     torch.manual_seed(seed)
     model = study.place(ContrastiveModel(create(SUPCON_ENCODER, 0)))
 
@@ -364,15 +337,14 @@ def on_supcon(
         return supcon(features, labels, SUPCON_TEMPERATURE), {}
 
     study.fit(model, step, batches, SUPCON)
-    own = Source(study, model.encoder.eval(), labelled)
-    return method(own, torch.arange(len(labelled)), seed)
+    return model.encoder.eval()
 
 
 class Method(NamedTuple):
     """A row of the table. shares: the parts of a Source that it uses."""
 
     name: str
-    run: Callable[[Source, torch.Tensor, int], torch.Tensor]
+    run: Run
     shares: tuple[str, ...] = ("features",)
     needs_labels: bool = True  # without any label a "draw" is a training with another seed
     sees_unlabelled: bool = True  # if only for their statistics

@@ -91,17 +91,6 @@ def spread_labels(
     return torch.from_numpy(spread.astype(np.float32)).to(labels.device)
 
 
-def spread_clusters(
-    clusters: np.ndarray, graph: "csr_array", device: torch.device, classes: int = 10
-) -> torch.Tensor:
-    """Spread the clusters (N,) of all nodes over the graph: probabilities (N, classes) on the device.
-
-    A node at the edge of a cluster moves to the cluster of its neighbours.
-    """
-    labels = torch.from_numpy(clusters).long().to(device)
-    return spread_labels(graph, torch.arange(len(clusters)), labels, classes)
-
-
 def neighbour_loss(first: torch.Tensor, second: torch.Tensor, entropy_weight: float) -> torch.Tensor:
     """Return the loss of neighbour-consistent clusters, equation 2 of Van Gansbeke et al. (2020), in nats.
 
@@ -162,9 +151,10 @@ def clustering_scores(f: Features, train: np.ndarray, test: np.ndarray) -> dict[
 def spread_accuracy(f: Features, graph: "csr_array", clusters: np.ndarray) -> float:
     """Return the test accuracy of the clusters of f.train, spread over its graph, then k-NN.
 
-    The clusters are named as in `clustering_scores`.
+    In the graph a node at the edge of a cluster moves to that of its neighbours. Named as above.
     """
-    train = spread_clusters(clusters, graph, f.train.device, f.classes)
+    labels = torch.from_numpy(clusters).long().to(f.train.device)
+    train = spread_labels(graph, torch.arange(len(labels)), labels, f.classes)
     test = knn(f.train, train, f.test).argmax(1).cpu().numpy()
     names = match_clusters(train.argmax(1).cpu().numpy(), f.train_labels.cpu().numpy(), f.classes)
     return float((names[test] == f.test_labels.cpu().numpy()).mean())

@@ -11,12 +11,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from data import POLICIES, ImageSet, in_order
 from data.mil import build
 from data.triplet.episodes import draw_episodes
+from evaluation import few_labels
 from evaluation.contrastive import clustering
-from evaluation.contrastive.features import Features, Probe, augmented_features, encode, knn, probe_loss
-from evaluation.contrastive.options import EncoderOptions
-from evaluation.few_labels import scorers as few_labels
-from evaluation.few_labels import study
-from evaluation.few_labels.scorers import FewLabels
+from evaluation.contrastive.features import Features, Probe, encode, knn, probe_loss
 from evaluation.mil import predict_bags
 from evaluation.triplet import retrieval
 from evaluation.triplet.retrieval import RetrievalOptions
@@ -146,7 +143,7 @@ def test_neighbours_need_the_memory_of_a_chunk_of_queries():
         assert gpu.largest == 4 * 1000 * TRAIN  # one chunk of similarities, not ten
 
 
-def test_features_of_every_split_and_of_augmented_copies():
+def test_features_of_every_split():
     with fake_gpu() as gpu:
         images = on_gpu(image_set(3000))
         encoder = create("fast", 0).to("cuda")
@@ -154,7 +151,6 @@ def test_features_of_every_split_and_of_augmented_copies():
         indices = torch.arange(2500), torch.arange(2500, 3000)
         f = encode(encoder, (images, images), *indices, "bf16")
         assert (f.train.shape, f.val.shape, f.test.shape) == ((2500, 64), (500, 64), (3000, 64))
-        assert augmented_features(encoder, images, indices[0], 2, "bf16").shape == (5000, 64)
         assert gpu.to_host == []
 
 
@@ -233,42 +229,30 @@ def test_deformed_copies_of_each_episode_are_made_on_the_device():
 # --- From few labels ---
 
 
-QUICK = EncoderOptions(precision="bf16", max_steps=2)
-
-
-@pytest.fixture
-def quick(monkeypatch):
+@pytest.mark.parametrize("name", ["knn", "linear", "finetuned", "spread", "self_trained", "consistent"])
+def test_methods_of_few_labels(monkeypatch, name):
     """One epoch of each training, and L-BFGS without its line search, which runs on the host."""
-    for name in ("FINETUNE", "DISTIL", "CONSISTENCY"):
-        monkeypatch.setattr(few_labels, name, getattr(few_labels, name) | {"epochs": 1})
-    monkeypatch.setattr(study, "SUPCON", study.SUPCON | {"epochs": 1})
+    for recipe in ("FINETUNE", "DISTIL", "CONSISTENCY"):
+        monkeypatch.setattr(few_labels, recipe, getattr(few_labels, recipe) | {"epochs": 1})
     monkeypatch.setattr(torch.optim.LBFGS, "step", lambda optimizer, closure: closure())
+    method, _ = few_labels.method_table(["own"])[f"own-{name}"]
+    with fake_gpu():
+        images, encoder = on_gpu(image_set(600)), create("fast", 0).to("cuda")
+        splits = torch.arange(500), torch.arange(500, 600)
+        source = few_labels.Source(few_labels.Study((images, images), splits, "bf16", 2), encoder)
+        outputs = method.run(source, torch.arange(0, 500, 50), 0)
+        assert (outputs.shape, outputs.device.type) == ((600, 10), "cuda")
 
 
-@pytest.mark.usefixtures("quick")
-def test_pre_training_on_few_labels():
+def test_pre_training_on_few_labels(monkeypatch):
+    monkeypatch.setattr(few_labels, "SUPCON", few_labels.SUPCON | {"epochs": 1})
     with fake_gpu() as gpu:
         images = on_gpu(image_set(300))
         gpu.clear()
-        encoder = study.train_supcon(images, torch.arange(10), QUICK, 0)
+        study = few_labels.Study((images, images), (torch.arange(200), torch.arange(200, 300)), max_steps=2)
+        encoder = few_labels.train_supcon(study, torch.arange(10), 0)
         assert next(encoder.parameters()).device.type == "cuda"
         assert len(gpu.to_host) == 1
-
-
-@pytest.mark.usefixtures("quick")
-def test_what_few_labels_are_made_of():
-    with fake_gpu():
-        images, encoder = on_gpu(image_set(600)), create("fast", 0).to("cuda")
-        train_idx = torch.arange(500)
-        features = encode(encoder, (images, images), train_idx, torch.arange(500, 600), "bf16")
-        scorer = FewLabels(features, (images, images), train_idx, QUICK)
-        chosen = torch.arange(0, 500, 50)
-        graph = clustering.neighbour_graph(features.train)
-        outputs = scorer.frozen(chosen) | scorer.spread(chosen, graph)
-        outputs |= scorer.finetuned(encoder, chosen, 0) | scorer.self_trained(chosen, graph, 0)
-        outputs |= scorer.consistent(encoder, chosen, graph, 0)
-        assert len(outputs) == 7
-        assert {(values.shape, values.device.type) for values in outputs.values()} == {((600, 10), "cuda")}
 
 
 # --- Predictors ---

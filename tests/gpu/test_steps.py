@@ -94,13 +94,6 @@ def test_contrastive_learning(images, method, head):
         check(gpu, model, train_simclr.contrastive_step(model, method, 0.1), batches, ema=0.99)
 
 
-def test_contrastive_learning_in_chunks(images):
-    with fake_gpu() as gpu:
-        model = place(ContrastiveModel(create("fast", 0), chunk=32))
-        batches = view_batches(on_gpu(images), EVERYTHING, BATCH, ["affine"])
-        check(gpu, model, train_simclr.contrastive_step(model, "simclr", 0.1), batches)
-
-
 def test_momentum_contrast(images):
     with fake_gpu() as gpu:
         model = place(MoCo(create("fast", 0), queue=128, splits=4))

@@ -1,19 +1,23 @@
-"""Clusters and labels that spread: against scikit-learn and features whose answer is known."""
+"""Clusters and labels that spread: against scikit-learn, a loop and features whose answer is known."""
+
+import math
 
 import numpy as np
+import pytest
 import torch
 from helpers import blobs
 from sklearn.semi_supervised import LabelSpreading
 
+from evaluation.contrastive import clustering
 from evaluation.contrastive.clustering import (
     cluster,
+    cluster_head,
     clustering_scores,
     match_clusters,
-    named_accuracy,
     neighbour_graph,
-    spread_clusters,
+    neighbour_loss,
+    spread_accuracy,
     spread_labels,
-    tsne_map,
 )
 from evaluation.contrastive.features import Features
 
@@ -40,7 +44,7 @@ def test_clustering_of_ten_clear_blobs_is_perfect():
     f = Features(
         features[:120], labels[:120], features[120:150], labels[120:150], features[150:], labels[150:]
     )
-    assert clustering_scores(f, cluster(f.train, f.test)) == {
+    assert clustering_scores(f, *cluster(f.train, f.test)) == {
         "train_kmeans_accuracy": 1.0,
         "test_kmeans_accuracy": 1.0,
         "test_kmeans_nmi": 1.0,
@@ -53,12 +57,14 @@ def test_images_in_the_wrong_cluster_are_mended_by_their_neighbours():
     features = torch.eye(10)[labels] + 0.05 * torch.randn(200, 10, generator=generator)
     clusters = (labels.numpy() + 3) % 10
     clusters[:30] = (clusters[:30] + 1) % 10  # three of twenty, in every class
-    spread = spread_clusters(clusters, neighbour_graph(features), "cpu")
+    graph = neighbour_graph(features)
+    spread = spread_labels(graph, torch.arange(200), torch.from_numpy(clusters))
     torch.testing.assert_close(spread.sum(1), torch.ones(200))
     assert (spread.argmax(1) == (labels + 3) % 10).all()
-    f = Features(features, labels, features, labels, features, labels)
-    assert named_accuracy(spread, spread, f) == 1
-    assert named_accuracy(spread, spread.roll(1, 1), f) == 0
+    wrong = labels.roll(1)  # what names the clusters is right, the test labels are not
+    for test_labels, expected in ((labels, 1), (wrong, 0)):
+        f = Features(features, labels, features, labels, features, test_labels)
+        assert spread_accuracy(f, graph, clusters) == expected
 
 
 def test_labels_spread_like_scikit_learn_s_over_the_same_graph():
@@ -102,6 +108,31 @@ def _spread(graph, labelled, labels, alpha=0.8):
     return (1 - alpha) * np.linalg.solve(np.eye(len(known)) - alpha * graph.toarray(), known)
 
 
-def test_the_map_has_a_point_for_every_feature():
-    features, _ = blobs(60)
-    assert tsne_map(features).shape == (60, 2)
+def slow_loss(first, second, weight):
+    """Equation 2 of Van Gansbeke et al. (2020), pair by pair."""
+    p, q = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (first, second))
+    agreement = [-math.log(sum(a * b for a, b in zip(x, y, strict=True))) for x, y in zip(p, q, strict=True)]
+    entropy = -sum(m * math.log(m) for m in p.mean(0))
+    return sum(agreement) / len(agreement) - weight * entropy
+
+
+@pytest.mark.parametrize("weight", [0.0, 5.0])
+def test_the_loss_equals_a_loop_over_pairs(weight):
+    first, second = torch.randn(2, 12, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = slow_loss(first.numpy(), second.numpy(), weight)
+    assert float(neighbour_loss(first, second, weight)) == pytest.approx(expected, abs=1e-10)
+
+
+def test_heads_find_clusters_and_the_seed_decides(monkeypatch):
+    for name, value in {"HEADS": 3, "HEAD_STEPS": 100, "HEAD_BATCH": 128, "HEAD_RATE": 0.05}.items():
+        monkeypatch.setattr(clustering, name, value)
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.arange(300) % 3
+    features = 4 * torch.eye(5)[truth] + 0.3 * torch.randn(300, 5, generator=generator)
+    graph = neighbour_graph(features, 5)
+    head = cluster_head(features, graph, clusters=3, seed=0)
+    clusters = head(features).argmax(1).numpy()
+    names = match_clusters(clusters, truth.numpy(), 3)
+    assert (names[clusters] == truth.numpy()).all()
+    again = cluster_head(features, graph, clusters=3, seed=0)
+    assert torch.equal(head.linear.weight, again.linear.weight)

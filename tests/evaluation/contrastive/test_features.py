@@ -7,19 +7,15 @@ from helpers import blobs
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import cross_entropy
 
-from data import few_labels, split
+from data import split
 from evaluation.contrastive.features import (
-    Features,
     Probe,
-    augmented_features,
     common_scale,
     encode,
-    few_label_probe,
     fit_probe,
     frozen_scores,
     knn,
     neighbours,
-    on_sphere,
     statistics,
 )
 from models import create
@@ -91,13 +87,6 @@ def test_a_rescaled_probe_gives_longer_features_the_same_logits():
     torch.testing.assert_close(probe.rescaled(3.0)(3 * features), probe(features))
 
 
-def test_features_on_the_sphere_have_length_one_and_their_direction():
-    rows = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
-    f = on_sphere(Features(rows, None, rows[:1], None, 10 * rows, None))
-    torch.testing.assert_close(f.train, torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
-    torch.testing.assert_close(f.test, f.train)
-
-
 def test_a_probe_is_linear_in_standardised_features():
     mean, std = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0])
     probe = Probe(mean, std, classes=3)
@@ -133,8 +122,6 @@ def test_a_probe_changes_no_parameter_and_no_statistic_of_the_encoder(case):
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     f = encode(encoder.train(), data, train_idx, val_idx, "fp32")
     scores, _ = frozen_scores(f)
-    augmented_features(encoder, data[0], train_idx, 2, "fp32")
-    few_label_probe(f, few_labels(f.train_labels, 2, 0), statistics(f.train))
     assert set(scores) == {f"{s}_{w}_accuracy" for s in ("val", "test") for w in ("knn", "linear")}
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     assert encoder.training
