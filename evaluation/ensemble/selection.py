@@ -38,7 +38,7 @@ class Selection(NamedTuple):
     accuracies: list[float]
 
 
-# --- Combining ------------------------------------------------------------------------------------------
+# --- Combining ---
 
 
 def average(p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -93,7 +93,7 @@ def oracle(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.any([member.argmax(1) == y for member in p], 0)
 
 
-# --- Choosing -------------------------------------------------------------------------------------------
+# --- Choosing ---
 
 
 def choose(p: np.ndarray, y: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
@@ -101,15 +101,12 @@ def choose(p: np.ndarray, y: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]
 
     Without images (N = 0) only the average has weights.
     """
-    equal = {"average": np.full(len(p), 1 / len(p))}
-    if len(y) == 0:
-        return equal
-    return {
-        "best_single": np.eye(len(p))[best_single(p, y)],
-        **equal,
-        **{f"greedy_{metric}": greedy(p, y, metric).weights for metric in METRICS},
-        "bagged": bagged(p, y, seed=seed),
-    }
+    weights = {"average": np.full(len(p), 1 / len(p))}
+    if len(y):
+        weights["best_single"] = np.eye(len(p))[best_single(p, y)]
+        weights |= {f"greedy_{metric}": greedy(p, y, metric).weights for metric in METRICS}
+        weights["bagged"] = bagged(p, y, seed=seed)
+    return weights
 
 
 def best_single(p: np.ndarray, y: np.ndarray) -> int:
@@ -117,10 +114,13 @@ def best_single(p: np.ndarray, y: np.ndarray) -> int:
     return int(_order(*member_metrics(p, y), "accuracy")[0])
 
 
-def member_metrics(p: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the losses (M,) in nats and the accuracies (M,) of the members."""
-    _check(p, y)
-    each = np.array([_loss_and_accuracy(member, y) for member in p])
+def member_metrics(
+    p: np.ndarray, y: np.ndarray, members: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the losses (M,) in nats and the accuracies (M,) of all members, or of those at these indices."""
+    if p.ndim != 3 or len(p) == 0 or p.shape[1] != len(y) or len(y) == 0:
+        raise ValueError(f"expected probabilities (M, N, C) and N labels, not {p.shape} and {y.shape}")
+    each = np.array([_loss_and_accuracy(p[i], y) for i in (range(len(p)) if members is None else members)])
     return each[:, 0], each[:, 1]
 
 
@@ -144,27 +144,21 @@ def greedy(
     A step costs O(M N): the loss of a candidate needs only the probabilities of the true classes, and its
     accuracy only the images whose decision one more member can change.
     """
-    _check(p, y)
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}: choose from {', '.join(METRICS)}")
     members = np.arange(len(p)) if members is None else np.asarray(members)
-    true = p[members[:, None], np.arange(len(y)), y]
-    own = np.array([_loss_and_accuracy(p[m], y) for m in members])
-    order = members[_order(own[:, 0], own[:, 1], metric)]
-
-    total = np.zeros(p.shape[1:])
-    path: list[int] = []
+    losses, accuracies = member_metrics(p, y, members)
+    path = members[_order(losses, accuracies, metric)].tolist()
     scores: list[tuple[float, float]] = []
-    for member in order:
-        path.append(int(member))
+    total = np.zeros(p.shape[1:])
+    for size, member in enumerate(path, 1):
         total += p[member]
-        scores.append(_loss_and_accuracy(total / len(path), y))
+        scores.append(_loss_and_accuracy(total / size, y))
     initial = _best(scores, metric) + 1
     path, scores = path[:initial], scores[:initial]
-    total = np.zeros(p.shape[1:])
-    for member in path:
-        total += p[member]
+    total = sum((p[member] for member in path), np.zeros(p.shape[1:]))
 
+    true = p[members[:, None], np.arange(len(y)), y]
     while len(path) < initial + steps and len(path) - _best(scores, metric) <= patience:
         path.append(int(members[_next_member(p, y, members, true, total, len(path) + 1, metric)]))
         total += p[path[-1]]
@@ -190,15 +184,9 @@ def bagged(
     """
     if bags < 1 or not 0 < share <= 1:
         raise ValueError(f"expected at least 1 bag and a share in (0, 1], not {bags} and {share}")
-    rng = np.random.default_rng(seed)
-    count = max(1, round(share * len(p)))
+    rng, count = np.random.default_rng(seed), max(1, round(share * len(p)))
     subsets = (np.sort(rng.choice(len(p), count, replace=False)) for _ in range(bags))
     return np.mean([greedy(p, y, metric, members=subset, **options).weights for subset in subsets], 0)
-
-
-def _check(p, y):
-    if p.ndim != 3 or len(p) == 0 or p.shape[1] != len(y) or len(y) == 0:
-        raise ValueError(f"expected probabilities (M, N, C) and N labels, not {p.shape} and {y.shape}")
 
 
 def _loss_and_accuracy(probabilities: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -238,19 +226,15 @@ def _right_after(p, y, members, total):
     One more member moves the lead of the true class by at most 1. Images whose lead is larger are decided:
     they are the same for all members.
     """
-    rows = np.arange(len(y))
-    others = total.copy()
+    rows, others = np.arange(len(y)), total.copy()
     others[rows, y] = -np.inf
     lead = total[rows, y] - others.max(1)
     open_rows = np.flatnonzero(np.abs(lead) <= 1.001)  # a little more, for float32
     start, labels = total[open_rows].astype(p.dtype), y[open_rows]
-    right = np.empty(len(members), np.int64)
-    for i, member in enumerate(members):
-        right[i] = np.count_nonzero((p[member, open_rows] + start).argmax(1) == labels)
-    return right
+    return np.array([((p[m, open_rows] + start).argmax(1) == labels).sum() for m in members])
 
 
-# --- Diagnosis -----------------------------------------------------------------------------------------
+# --- Diagnosis ---
 
 
 def growth(p: np.ndarray, y: np.ndarray, draws: int = 50, seed: int = 0) -> np.ndarray:

@@ -143,8 +143,8 @@ class Training:
         tolerance: float = 0.0,
         shared: bool = False,
     ):
-        self.shared = shared
-        self.model, self.config, self.criterion, self.tolerance = model, config, criterion, tolerance
+        self.model, self.config, self.shared = model, config, shared
+        self.criterion, self.tolerance = criterion, tolerance
         self.device = next(model.parameters()).device
         self.optimizer = make_optimizer(groups or [{"params": list(model.parameters())}], config)
         self.schedule, self.per_step = make_schedule(self.optimizer, config, steps)
@@ -177,12 +177,16 @@ class Training:
             rows.append(torch.stack([loss.detach().float(), *(v.detach() for v in metrics.values())]))
             sizes.append(len(batch[0]))
             if bar.update():  # true when the bar was redrawn, a few times a second
-                shown = dict(zip(["loss", *metrics], rows[-1].tolist(), strict=True))
-                bar.set_postfix({k: f"{v:.4f}" for k, v in shown.items()}, refresh=False)
-        found = torch.cat([*rows, self._spoilt_values()]).cpu().double()
-        table = found[:-1].view(len(rows), -1)
-        self._check_losses(table[:, 0])
-        if found[-1]:
+                values = dict(zip(["loss", *metrics], rows[-1].tolist(), strict=True))
+                bar.set_postfix({k: f"{v:.4f}" for k, v in values.items()}, refresh=False)
+        # The last step may spoil weights and statistics.
+        spoilt = torch.stack([(~value.isfinite()).sum() for value in model.state_dict().values()]).sum()
+        numbers = torch.cat([*rows, spoilt.float().view(1)]).cpu().double()
+        table = numbers[:-1].view(len(rows), -1)
+        for number, loss in enumerate(table[:, 0].tolist(), self.step - len(rows) + 1):
+            if not math.isfinite(loss):
+                self._fail(f"the loss is {loss} at step {number}")
+        if numbers[-1]:
             self._fail(f"weights are not finite after step {self.step}")
         weights = torch.tensor(sizes, dtype=torch.float64)
         means = (weights @ table / weights.sum()).tolist()
@@ -191,16 +195,6 @@ class Training:
             curve = step_means(table, weights, names, rates, POINTS // config.epochs)
             self.within_epoch = {"steps": curve}
         return {**dict(zip(names, means, strict=True)), "lr": rates[-1]}
-
-    def _spoilt_values(self) -> torch.Tensor:
-        """Count weights and statistics that are not finite, (1,) float32: the last step may spoil them."""
-        counts = [(~value.isfinite()).sum() for value in self.model.state_dict().values()]
-        return torch.stack(counts).sum().float().view(1)
-
-    def _check_losses(self, losses: torch.Tensor) -> None:
-        bad = (~losses.isfinite()).nonzero().flatten().tolist()
-        if bad:
-            self._fail(f"the loss is {losses[bad[0]]} at step {self.step - len(losses) + bad[0] + 1}")
 
     def check_finite(self, values: dict[str, float]) -> dict[str, float]:
         """Return the metrics of the epoch; UserError for one that is not finite."""
@@ -231,34 +225,29 @@ class Training:
 
     def finish(self) -> dict:
         """Give the model its best weights; return the facts of the training."""
-        best_epoch, weights = self.best["epoch"], self.best["weights"]
+        weights = self.best["weights"]
         self.model.load_state_dict(weights or self.last_weights())
-        return {
-            "epochs": self.epoch,
-            "best_epoch": best_epoch if weights else self.epoch,
-            "train_seconds": round(self.seconds, 3),
-        }
+        best_epoch = self.best["epoch"] if weights else self.epoch
+        return {"epochs": self.epoch, "best_epoch": best_epoch, "train_seconds": round(self.seconds, 3)}
 
     def last_weights(self) -> dict:
         return (self.averaged or self.model).state_dict()
 
+    def _parts(self) -> dict[str, Any]:
+        parts = self.model, self.optimizer, self.schedule, self.averaged
+        return dict(zip(("model", "optimizer", "schedule", "averaged"), parts, strict=True))
+
     def state(self) -> dict:
+        """Return what a checkpoint holds, with the random states of every rank that shares this training."""
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict() if self.schedule else None,
-            "averaged": self.averaged.state_dict() if self.averaged else None,
+            **{name: part.state_dict() if part else None for name, part in self._parts().items()},
             "best": self.best,
             "counters": [self.epoch, self.step, self.seconds, self.stopped],
-            "rng": self._random_states(),
+            "rng": distributed.gather_objects(random) if self.shared else [random],
         }
-
-    def _random_states(self) -> list[dict]:
-        """Return the states of the random generators of every rank that shares this training."""
-        own = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            own["cuda"] = torch.cuda.get_rng_state(self.device)
-        return distributed.gather_objects(own) if self.shared else [own]
 
     def restore(self, run: RunFolder) -> None:
         """Resume from the checkpoint of the run, if there is one; drop history lines written after it."""
@@ -267,30 +256,23 @@ class Training:
             run.write_history([])
             return
         try:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            if self.schedule:
-                self.schedule.load_state_dict(state["schedule"])
-            if self.averaged:
-                self.averaged.load_state_dict(state["averaged"])
+            for name, part in self._parts().items():
+                if part:
+                    part.load_state_dict(state[name])
             self.best = state["best"]
             self.epoch, self.step, self.seconds, self.stopped = state["counters"]
             random = state["rng"]
             own = random[distributed.rank() if self.shared and len(random) == distributed.world() else 0]
             torch.set_rng_state(own["cpu"])
-            if own.get("cuda") is not None and self.device.type == "cuda":
+            if "cuda" in own and self.device.type == "cuda":
                 torch.cuda.set_rng_state(own["cuda"], self.device)
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{run.path('last.pt')}: the checkpoint of another model: {error}"
-            ) from error
+            path = run.path("last.pt")
+            raise CheckpointError(f"{path}: the checkpoint of another model: {error}") from error
         run.write_history([line for line in run.history() if line.get("epoch", 0) <= self.epoch])
 
 
 def _line(values, epochs):
-    shown = [f"epoch {values['epoch']}/{epochs}"]
-    for key, value in values.items():
-        if key in ("epoch", "seconds"):
-            continue
-        shown.append(f"{key} {value:.2e}" if key == "lr" else f"{key} {value:.4f}")
-    return "  ".join([*shown, f"{values['seconds']:.0f} s"])
+    metrics = {key: value for key, value in values.items() if key not in ("epoch", "seconds")}
+    words = [f"{key} {value:.2e}" if key == "lr" else f"{key} {value:.4f}" for key, value in metrics.items()]
+    return "  ".join([f"epoch {values['epoch']}/{epochs}", *words, f"{values['seconds']:.0f} s"])
