@@ -226,21 +226,21 @@ def plot_figures(run: RunFolder, args: Namespace, pool: Library, metrics: dict, 
     if len(records) > 1:
         title += f", the first of {len(records)} libraries"
 
-    ensemble.combinations(records, selection.found_combinations(metrics), run.path("combinations.png"))
-    ensemble.members(library, run.path("members.png"), title)
+    ensemble.plot_combinations(records, selection.found_combinations(metrics), run.path("combinations.png"))
+    ensemble.plot_members(library, run.path("members.png"), title)
     if library.validated:
         calibrated, val_y = library.calibrated(), library.val_y
         selections = {metric: selection.greedy(calibrated, val_y, metric) for metric in selection.METRICS}
         best = selection.best_single(calibrated, val_y)
-        ensemble.selection_paths(library, selections, best, run.path("selection.png"), title)
-        ensemble.selection_weights(library.names, selections, run.path("weights.png"), title)
-    ensemble.growth(selection.growth(test_p, test_y), run.path("size.png"), title)
+        ensemble.plot_selection(library, selections, best, run.path("selection.png"), title)
+        ensemble.plot_weights(library.names, selections, run.path("weights.png"), title)
+    ensemble.plot_growth(selection.growth(test_p, test_y), run.path("size.png"), title)
     overlap = selection.error_overlap(test_p, test_y)
-    ensemble.agreement(overlap, library.names, run.path("agreement.png"), title)
+    ensemble.plot_agreement(overlap, library.names, run.path("agreement.png"), title)
     if lines := run.history():
         records = [member.record for member in pool.members]
-        cnn.learning_curves(lines, run.path("curves.png"), records=records)
-    cnn.worst_mistakes(
+        cnn.plot_learning_curves(lines, run.path("curves.png"), records=records)
+    cnn.plot_mistakes(
         test_set.images.cpu().numpy(),
         test_y,
         selection.average(test_p),
