@@ -1,30 +1,31 @@
-"""What the benchmarks share: clock, alternating repeats, rows and ratios, one pass of either side's loop."""
+"""What the benchmarks share: sides that take turns, rows and ratios, and the training loop of either side."""
 
-import contextlib
 import itertools
+import os
 import statistics
 import time
-from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.profiler import profile
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 import train_cnn
+from utils.training.cnn import ClassifierConfig
 from utils.training.config import FitConfig
-from utils.training.fit import Batches, Step, Training
+from utils.training.fit import Training
 
-# Worker processes of the standard way's DataLoader.
 WORKERS = 2
-REACHED, MISSED, CROSSED = "reached", "not reached", "the range crosses it"
+LOADER = f"in a DataLoader with {WORKERS} worker processes"
+# The time of a loss is the mean of so many passes.
+LOSS_REPEATS = 3
 
-Value = TypeVar("Value")
-# None stands for a goal that a training did not reach.
-Values = Sequence[float | None]
+Side = Callable[[int], float]  # what is measured, given the number of the repeat
+Values = Sequence[float | None]  # None: a training did not reach its goal
 
 
 def clock(device: torch.device) -> float:
@@ -34,32 +35,32 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def alternate(
-    name: str,
-    repeats: int,
-    sides: Mapping[str, Callable[[int], Value]],
-    show: Callable[[Value], str] = "{:,.4g}".format,
-) -> dict[str, list[Value]]:
-    """Call side(repeat) of every side in turn and return {side: values}; print a line per repeat.
-
-    Every other repeat goes backwards, so that a machine that becomes slower or faster meets all sides.
-    """
-    values: dict[str, list[Value]] = {side: [] for side in sides}
-    for repeat in range(repeats):
-        print(f"{name}, repeat {repeat + 1} of {repeats}:", end="", flush=True)
-        for side in list(sides)[:: -1 if repeat % 2 else 1]:
-            values[side].append(sides[side](repeat))
-            print(f"  {side} {show(values[side][-1])}", end="", flush=True)
-        print(flush=True)
-    return values
-
-
 # --- Results ---
 
 
-def digits(value: float, count: int = 5) -> float:
+def compare(name: str, repeats: int, sides: Mapping[str, tuple], ratios: Iterable[tuple]) -> dict:
+    """Measure all sides in turn; return "rows" and "ratios" for the file; print a line per repeat.
+
+    sides: {name of the row: (unit, side)}. ratios: (name, side, side, standard, target), see `ratio`. Every
+    other repeat goes backwards, so that a machine that becomes slower or faster meets all sides.
+    """
+    values: dict[str, list] = {side: [] for side in sides}
+    for repeat in range(repeats):
+        print(f"{name}, repeat {repeat + 1} of {repeats}:", end="", flush=True)
+        for side in list(sides)[:: -1 if repeat % 2 else 1]:
+            unit, measure = sides[side]
+            values[side].append(measure(repeat))
+            print(f"  {side} {number(values[side][-1])} {unit}", end="", flush=True)
+        print(flush=True)
+    return {
+        "rows": [row(side, unit, values[side]) for side, (unit, _) in sides.items()],
+        "ratios": [ratio(title, values[a], values[b], *facts) for title, a, b, *facts in ratios],
+    }
+
+
+def digits(value: float) -> float:
     """Round to as many significant digits as a measurement has."""
-    return float(f"{value:.{count}g}")
+    return float(f"{value:.5g}")
 
 
 def median(values: Values) -> float | None:
@@ -68,132 +69,97 @@ def median(values: Values) -> float | None:
     return digits(statistics.median(known)) if len(known) == len(values) else None
 
 
-def row(name: str, unit: str, values: Values, **facts) -> dict:
+def row(name: str, unit: str, values: Values) -> dict:
     """Return one measured quantity for the file: all its values and their median."""
     rounded = [None if value is None else digits(value) for value in values]
-    return {"name": name, "unit": unit, "values": rounded, "median": median(values), **facts}
+    return {"name": name, "unit": unit, "values": rounded, "median": median(values)}
 
 
-def ratio(
-    name: str, numerators: Values, denominators: Values, standard: str, target: float | None = None
-) -> dict:
+def ratio(name: str, numerators: Values, denominators: Values, standard: str, target: float | None) -> dict:
     """Return the ratio of two medians with the range of the paired ratios, one pair per repeat.
 
     standard: one line that describes the standard way. target: the least ratio that reaches the goal. When a
     value is None, so are the ratio and its range.
     """
-    pairs = zip(numerators, denominators, strict=True)
-    paired = [digits(a / b) for a, b in pairs if a is not None and b is not None]
+    value = low = high = verdict = None
     top, bottom = median(numerators), median(denominators)
-    found: dict[str, Any] = {"name": name, "value": None, "low": None, "high": None}
     if top is not None and bottom is not None:
-        found |= {"value": digits(top / bottom), "low": min(paired), "high": max(paired)}
-    found |= {"target": target, "standard": standard}
-    return {**found, "verdict": verdict(found)}
+        pairs = [digits(a / b) for a, b in zip(numerators, denominators, strict=True)]  # type: ignore
+        value, low, high = digits(top / bottom), min(pairs), max(pairs)
+    if target is not None and (high or 0) < target:
+        verdict = "not reached"
+    elif target is not None:
+        verdict = "reached" if (low or 0) >= target else "the range crosses it"
+    measured = {"name": name, "value": value, "low": low, "high": high}
+    return {**measured, "target": target, "standard": standard, "verdict": verdict}
 
 
-def verdict(found: dict) -> str | None:
-    """Say whether all repeats reach the goal of a ratio, or none, or only some; None without a goal."""
-    if found["target"] is None:
-        return None
-    if found["value"] is None or found["high"] < found["target"]:
-        return MISSED
-    return REACHED if found["low"] >= found["target"] else CROSSED
+def number(value: float | None) -> str:
+    return "not reached" if value is None else f"{value:,.4g}"
 
 
-def line(found: dict) -> str:
+def line(ratio: dict) -> str:
     """Return a ratio in words: name, value, range and, where there is a goal, whether it is reached."""
-    if found["value"] is None:
-        text = f"{found['name']}: accuracy not reached"
-    else:
-        text = f"{found['name']} {found['value']:.3g} ({found['low']:.3g} to {found['high']:.3g})"
-    return text if found["target"] is None else f"{text}, goal of {found['target']:.3g}: {found['verdict']}"
+    value, low, high = (number(ratio[key]) for key in ("value", "low", "high"))
+    text = f"{ratio['name']} {value}" + (f" ({low} to {high})" if ratio["value"] else "")
+    return text if ratio["target"] is None else f"{text}, goal of {ratio['target']:.3g}: {ratio['verdict']}"
 
 
 # --- Our side ---
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use a single CPU thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def training_rate(model: nn.Module, step, config: FitConfig, batches, count: int, device) -> Side:
+    """Return a side: images per second of an epoch of `count` images, trained as `fit` does.
 
-
-def recipe_arguments(model: str, device: torch.device, *flags: str) -> Namespace:
-    """Return the arguments of `python train_cnn.py --model MODEL`, on all of the training images."""
-    words = ["--model", model, "--device", device.type, "--val-fraction", "0", "--quiet", *flags]
-    return train_cnn.parse(words)[0]
-
-
-class SameBatch:
-    """One batch, again and again, so that only the training step is timed."""
-
-    def __init__(self, batch: tuple[torch.Tensor, ...], count: int):
-        self.batch, self.count = batch, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def epoch(self, number: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
-        return itertools.repeat(self.batch, self.count)
-
-
-def timed_training(
-    model: nn.Module, step: Step, config: FitConfig, steps_per_epoch: int
-) -> Callable[..., float]:
-    """Return train(batches, epoch=1): it trains on all of the batches as `fit` does and returns the seconds.
-
-    A step is forward, backward, optimiser, schedule and, where the config has one, the weight average.
+    A first step, which loads what every step needs, is not timed.
     """
-    training = Training(model, config, steps_per_epoch)
+    training = Training(model.to(device).to(memory_format=torch.channels_last), config, len(batches))
 
-    def train(batches: Batches, epoch: int = 1) -> float:
-        training.epoch = epoch
-        start = clock(training.device)
-        training.train_epoch(step, batches, len(batches), tqdm(disable=True))
-        return clock(training.device) - start
+    def rate(steps):
+        training.epoch = 1
+        start = clock(device)
+        training.train_epoch(step, batches, steps, tqdm(disable=True))
+        return count / (clock(device) - start)
 
-    return train
+    rate(1)
+    return lambda repeat: rate(len(batches))
+
+
+def classifier_config(model: str, device: torch.device, *flags: str) -> ClassifierConfig:
+    """Return the settings of `python train_cnn.py --model MODEL`."""
+    args = train_cnn.parse(["--model", model, "--device", device.type, "--quiet", *flags])[0]
+    return ClassifierConfig.from_args(args)
 
 
 # --- The standard way ---
 
 
-def standard_dataset(data_dir: Path | str, train: bool, *augmentation: Callable) -> Dataset:
-    """Return MNIST as tutorials load it: one PIL image at a time, transformed when it is asked for."""
-    from torchvision import datasets, transforms  # here, because importing it takes seconds
+def standard_transform(*augmentation: Callable) -> Callable:
+    """Return torchvision's transform of a PIL image to a normalised tensor."""
+    from torchvision import transforms  # here, because importing it takes seconds
 
     normalise = transforms.Normalize((0.1307,), (0.3081,))
-    transform = transforms.Compose([*augmentation, transforms.ToTensor(), normalise])
-    return datasets.MNIST(data_dir, train=train, transform=transform)
+    return transforms.Compose([*augmentation, transforms.ToTensor(), normalise])
 
 
-def standard_loader(
-    dataset: Dataset, batch_size: int, device: torch.device, shuffle: bool = True
-) -> DataLoader:
+def standard_dataset(data_dir: Path | str, train: bool, transform: Callable | None = None) -> Dataset:
+    """Return MNIST as tutorials load it: one PIL image at a time, transformed when it is asked for."""
+    from torchvision import datasets
+
+    return datasets.MNIST(data_dir, train=train, transform=transform or standard_transform())
+
+
+def standard_loader(dataset: Dataset, batch_size: int, device: torch.device, shuffle=True) -> DataLoader:
     """Return the DataLoader that tutorials recommend: worker processes, pinned memory for a GPU."""
     pin = device.type == "cuda"
     return DataLoader(dataset, batch_size, shuffle=shuffle, num_workers=WORKERS, pin_memory=pin)
 
 
-def standard_batches(loader: DataLoader, device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield the batches of a loader on the device."""
-    return ((images.to(device), labels.to(device)) for images, labels in loader)
-
-
-def rate_of(
-    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
-    device: torch.device,
-    step: Callable[[torch.Tensor, torch.Tensor], Any] | None = None,
-) -> float:
+def rate_of(batches: Iterable, device: torch.device, step: Callable | None = None) -> float:
     """Return images per second over the batches from the second on: worker processes have started by then."""
     start, count = 0.0, 0
     for number, (images, labels) in enumerate(batches):
+        images, labels = images.to(device), labels.to(device)
         if step:
             step(images, labels)
         if number == 0:
@@ -201,3 +167,52 @@ def rate_of(
         else:
             count += len(images)
     return count / (clock(device) - start)
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    """Take one step of the optimiser."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+# --- A loss alone, forward and backward ---
+
+
+def loss_sides(name: str, losses: Mapping, sample: Callable, device: torch.device) -> dict[str, tuple]:
+    """Return sides for `compare`, "NAME time, LOSS" and "NAME memory, LOSS", of loss(*sample())."""
+    sides: dict[str, tuple] = {}
+    for key, loss in losses.items():
+        work = partial(lambda loss: loss(*sample()).backward(), loss)
+        sides[f"{name} time, {key}"] = "s", partial(mean_seconds, work, device)
+        sides[f"{name} memory, {key}"] = "MB", partial(peak_megabytes, work)
+    return sides
+
+
+def loss_ratios(names: Iterable[str], standard: Mapping[str, str], time_target: float | None) -> list[tuple]:
+    """Return ratios for `compare` of every standard loss and "ours". standard: {loss: its description}."""
+    return [
+        (f"{what}, {other} / ours", f"{what}, {other}", f"{what}, ours", text, target)
+        for kind, target in (("time", time_target), ("memory", None))
+        for what in [f"{name} {kind}" for name in names]
+        for other, text in standard.items()
+    ]
+
+
+def mean_seconds(work: Callable, device: torch.device, repeat: int = 0) -> float:
+    """Return the mean time of LOSS_REPEATS calls, after one that is not timed."""
+    work()
+    start = clock(device)
+    for _ in range(LOSS_REPEATS):
+        work()
+    return (clock(device) - start) / LOSS_REPEATS
+
+
+def peak_megabytes(work: Callable, repeat: int = 0) -> float:
+    """Return the most memory that tensors hold at a time during work(), on all devices together, in MB."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would report on itself
+    with profile(profile_memory=True) as profiled:
+        work()
+    events = profiled.profiler.kineto_results.events()
+    sizes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    return max(itertools.accumulate(size for _, size in sizes)) / 1e6

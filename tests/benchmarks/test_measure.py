@@ -1,4 +1,6 @@
-"""Alternation, ratios with their ranges, verdicts, and the standard way's data."""
+"""Alternation, ratios with their ranges, verdicts, memory, and the standard way's data."""
+
+from functools import partial
 
 import pytest
 import torch
@@ -15,42 +17,41 @@ CPU = torch.device("cpu")
 def test_sides_take_turns_and_every_other_repeat_goes_backwards(capsys):
     calls = []
 
-    def side(name):
-        def call(repeat):
-            calls.append((name, repeat))
-            return repeat + 0.5
+    def side(name, repeat):
+        calls.append((name, repeat))
+        return repeat + 0.5 if name == "a" else 2
 
-        return call
-
-    found = measure.alternate("x", 3, {"a": side("a"), "b": side("b")})
+    sides = {"a": ("s", partial(side, "a")), "b": ("MB", partial(side, "b"))}
+    content = measure.compare("x", 3, sides, [("b / a", "b", "a", "a, as usual", 2)])
     assert calls == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
-    assert found == {"a": [0.5, 1.5, 2.5], "b": [0.5, 1.5, 2.5]}
+    assert content["rows"] == [
+        {"name": "a", "unit": "s", "values": [0.5, 1.5, 2.5], "median": 1.5},
+        {"name": "b", "unit": "MB", "values": [2, 2, 2], "median": 2},
+    ]
+    assert content["ratios"] == [measure.ratio("b / a", [2, 2, 2], [0.5, 1.5, 2.5], "a, as usual", 2)]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "x, repeat 2 of 3:  b 1.5  a 1.5"
-    assert len(lines) == 3
+    assert lines[1] == "x, repeat 2 of 3:  b 2 MB  a 1.5 s"
 
 
 def test_the_ratio_is_that_of_the_medians_with_the_range_of_the_pairs():
-    found = measure.ratio("a / b", [2, 9, 8], [1, 3, 8], "b, as usual")
-    assert found["value"] == pytest.approx(8 / 3, rel=1e-4)
-    assert (found["low"], found["high"]) == (1, 3)
-    assert (found["target"], found["standard"], found["verdict"]) == (None, "b, as usual", None)
+    ratio = measure.ratio("a / b", [2, 9, 8], [1, 3, 8], "b, as usual", None)
+    expected = {"name": "a / b", "value": 2.6667, "low": 1, "high": 3}
+    assert ratio == {**expected, "target": None, "standard": "b, as usual", "verdict": None}
 
 
 def test_a_side_that_missed_its_goal_leaves_no_ratio():
-    found = measure.ratio("a / b", [2, None, 3], [1, 1, 1], "b", target=2)
-    assert (found["value"], found["low"], found["high"]) == (None, None, None)
-    assert found["verdict"] == measure.MISSED
-    assert measure.line(found) == "a / b: accuracy not reached, goal of 2: not reached"
+    ratio = measure.ratio("a / b", [2, None, 3], [1, 1, 1], "b", 2)
+    assert (ratio["value"], ratio["low"], ratio["high"]) == (None, None, None)
+    assert measure.line(ratio) == "a / b not reached, goal of 2: not reached"
 
 
 @pytest.mark.parametrize(
     ("target", "verdict"), [(2, "reached"), (2.5, "the range crosses it"), (5, "not reached")]
 )
 def test_a_range_that_crosses_the_goal_is_said_so(target, verdict):
-    found = measure.ratio("a / b", [2, 3, 4], [1, 1, 1], "b", target=target)
-    assert found["verdict"] == verdict
-    assert measure.line(found) == f"a / b 3 (2 to 4), goal of {target}: {verdict}"
+    ratio = measure.ratio("a / b", [2, 3, 4], [1, 1, 1], "b", target)
+    assert ratio["verdict"] == verdict
+    assert measure.line(ratio) == f"a / b 3 (2 to 4), goal of {target}: {verdict}"
 
 
 def test_a_median_with_a_missing_value_is_missing():
@@ -59,24 +60,23 @@ def test_a_median_with_a_missing_value_is_missing():
     assert measure.row("x", "s", [1.23456789, None])["values"] == [1.2346, None]
 
 
-def test_timed_training_trains_on_every_batch():
-    model = nn.Linear(4, 3)
-    batch = torch.randn(8, 4), torch.arange(8) % 3
+def test_our_side_trains_on_every_batch_after_a_first_step():
+    model, trained = nn.Linear(4, 3), []
+
+    class Loader(list):
+        def epoch(self, number):
+            return self
+
+    def step(x, y):
+        trained.append(len(x))
+        return classification_step(model)(x, y)
+
+    batches = Loader((torch.randn(n, 4), torch.arange(n) % 3) for n in (8, 5))
     before = model.weight.detach().clone()
-    train = measure.timed_training(model, classification_step(model), FitConfig(epochs=1, lr=0.1), 5)
-    batches = measure.SameBatch(batch, 5)
-    assert len(batches) == len(list(batches.epoch())) == 5
-    assert train(batches) > 0
+    rate = measure.training_rate(model, step, FitConfig(epochs=1, lr=0.1), batches, 13, CPU)
+    assert rate(0) > 0
+    assert trained == [8, 8, 5]
     assert not torch.equal(model.weight, before)
-
-
-def test_one_thread_gives_the_threads_back():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    with measure.one_thread():
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(threads)
 
 
 def test_a_rate_counts_the_batches_after_the_first():
@@ -86,11 +86,19 @@ def test_a_rate_counts_the_batches_after_the_first():
     assert seen == [100, 3, 4]
 
 
+def test_memory_is_the_most_that_is_held_at_a_time():
+    def work():
+        for _ in range(3):
+            torch.zeros(1000, 1000).add_(1)
+        torch.zeros(500, 1000) + 1
+
+    assert measure.peak_megabytes(work) == pytest.approx(4, abs=0.001)
+
+
 def test_the_standard_way_sees_the_same_pixels(tiny_dir):
     ours = load("mnist", tiny_dir)[1]
     image, label = measure.standard_dataset(tiny_dir, False)[3]
     assert torch.allclose(image, ours.normalise(ours.images[3] / 255), atol=1e-6)
     assert label == ours.labels[3]
     loader = measure.standard_loader(measure.standard_dataset(tiny_dir, False), 60, CPU, shuffle=False)
-    sizes = [len(images) for images, _ in measure.standard_batches(loader, CPU)]
-    assert sizes == [60, 40]
+    assert [len(images) for images, _ in loader] == [60, 40]

@@ -1,0 +1,245 @@
+"""Classifiers: training to 99.0 %, augmented images per second, and the hand-written layers."""
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+
+import torch
+from torch import nn
+from torch.nn.functional import nll_loss
+from torch.utils.data import Dataset, Subset
+
+import train_cnn
+from benchmarks import measure
+from benchmarks.measure import LOADER, clock, compare, rate_of, ratio, row, training_rate
+from data import POLICIES, Augment, BatchLoader, ImageSet, load
+from models import create
+from models.layers import Dropout, GlobalPool
+from utils.runs.folder import RunFolder
+from utils.training.cnn import classifier_batches
+from utils.training.fit import classification_step
+
+STANDARD_FAST = (
+    f"conv 32, conv 64, fc 128 with Adadelta, batches of 64 PIL images {LOADER}, float32, tested after "
+    "every epoch"
+)
+STANDARD_LOOP = "the same network with Adadelta, batches of 64 PIL images, float32"
+STANDARD_NETWORK = "the network of that program in the same loop"
+STANDARD_AUGMENT = f"torchvision.transforms.RandomAffine on one PIL image at a time {LOADER}"
+# The least gain of a whole training step for which a layer is written by hand.
+LAYER_GAIN = 1.1
+
+
+def fast(data_dir, device, repeats, compile=False, target=0.99, epochs=14, images=6400):
+    """Seconds of training to 99.0 % test accuracy: the recipe `fast` against the usual PyTorch program.
+
+    A speed benchmark: the test set says on both sides when to stop, and its evaluation is not timed, nor is
+    loading. The standard way trains at most `epochs` epochs. Our schedule ends after a fixed number of them,
+    so the shortest whole recipe counts, of one epoch or else of two, that gets there. Then either network in
+    either loop, on `images` images, tells what the loop gains and what the network. The goal on a GPU: 0.5 s.
+    """
+    data = load("mnist", data_dir, device)
+    standard = measure.standard_dataset(data_dir, True), measure.standard_dataset(data_dir, False)
+    loops = compare("fast, images/s", repeats, *either_loop(data[0], standard[0], device, images))
+    programs = {
+        "ours": lambda seed: our_training(data, device, seed, target, *["--compile"] * compile),
+        "standard way": lambda seed: standard_training(*standard, device, seed, target, epochs),
+    }
+    if device.type == "cuda" or compile:
+        programs["ours"](0)  # loads kernels, compiles the network
+    trainings: dict[str, list] = {side: [] for side in programs}
+
+    def seconds(side, seed):
+        trainings[side].append(training := programs[side](seed))
+        return training["train_seconds"] if training["test_accuracy"] >= target else None
+
+    goal = 30 if device.type == "cpu" else None
+    ratios = [("standard way / ours", "standard way", "ours", STANDARD_FAST, goal)]
+    content = compare("fast", repeats, {side: ("s", partial(seconds, side)) for side in programs}, ratios)
+    for side, runs in trainings.items():
+        accuracies = [run["test_accuracy"] for run in runs]
+        content["rows"].append(row(f"{side}, test accuracy", "of the images", accuracies))
+    return {
+        "what": f"Seconds of training until {target:.1%} of the test images are right, loading apart.",
+        "rows": content["rows"] + loops["rows"],
+        "ratios": content["ratios"] + loops["ratios"],
+        "target_accuracy": target,
+        "compiled": compile,
+        "trainings": trainings,
+    }
+
+
+def our_training(data, device, seed: int, target: float, *flags: str) -> dict:
+    """Train by the recipe of one epoch, then of two if need be; return the facts of the last training."""
+    record: dict = {}
+    everything = torch.arange(len(data[0].labels))
+    for epochs in (1, 2):
+        config = measure.classifier_config("fast", device, "--epochs", str(epochs), *flags)
+        with tempfile.TemporaryDirectory() as folder:
+            indices = everything, everything[:0]
+            record = train_cnn.train(config, data, indices, {"seed": seed}, RunFolder(folder))
+        if record["test_accuracy"] >= target:
+            break
+    return {key: record[key] for key in ("epochs", "train_seconds", "test_accuracy")}
+
+
+def standard_training(train_set, test_set, device, seed: int, target: float, epochs: int) -> dict:
+    """Run the usual first PyTorch program; return epochs, seconds of training and the test accuracy."""
+    torch.manual_seed(seed)
+    network, loader = standard_network(), measure.standard_loader(test_set, 1000, device, shuffle=False)
+    train_epoch, seconds, epoch, accuracy = standard_program(network, train_set, device), 0.0, 0, -1.0
+    while epoch < epochs and accuracy < target:
+        start, epoch = clock(device), epoch + 1
+        train_epoch()
+        seconds += clock(device) - start
+        network.eval()
+        with torch.no_grad():
+            right = [network(images.to(device)).argmax(1).cpu() == labels for images, labels in loader]
+        accuracy = torch.cat(right).double().mean().item()
+    return {"epochs": epoch, "train_seconds": measure.digits(seconds), "test_accuracy": accuracy}
+
+
+def standard_program(network: nn.Module, train_set: Dataset, device: torch.device):
+    """Return a function that trains an epoch and returns images per second. network: log-probabilities."""
+    loader = measure.standard_loader(train_set, 64, device)
+    optimizer = torch.optim.Adadelta(network.to(device).parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
+
+    def epoch(repeat=0):
+        network.train()
+        rate = rate_of(loader, device, lambda x, y: measure.descend(optimizer, nll_loss(network(x), y)))
+        schedule.step()
+        return rate
+
+    return epoch
+
+
+def standard_network() -> nn.Module:
+    """conv 32, conv 64, max pooling, dense 128, with dropout; gives log-probabilities."""
+    convolutions = [nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)]
+    dense = [nn.Linear(12 * 12 * 64, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10)]
+    return nn.Sequential(*convolutions, nn.Dropout(0.25), nn.Flatten(), *dense, nn.LogSoftmax(1))
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "our network": lambda: nn.Sequential(create("fast"), nn.LogSoftmax(1)),
+    "their network": standard_network,
+}
+
+
+def either_loop(images: ImageSet, standard: Dataset, device: torch.device, count: int) -> tuple[dict, list]:
+    """Return the sides that train either network in either loop on `count` images, and their ratios."""
+    count, sides, ratios = min(count, len(images.labels)), {}, []
+    config = measure.classifier_config("fast", device)
+    batches = classifier_batches(config, images, torch.arange(count), seed=0)
+    for name, create_network in NETWORKS.items():
+        ours, theirs = f"{name}, our loop, training", f"{name}, their loop, training"
+        network = create_network()
+        step = classification_step(network, config.label_smoothing)  # softmax keeps log-probabilities
+        sides[ours] = "images/s", training_rate(network, step, config.fit, batches, count, device)
+        sides[theirs] = "images/s", standard_program(create_network(), Subset(standard, range(count)), device)
+        ratios.append((f"images/s of {name}, our loop / their loop", ours, theirs, STANDARD_LOOP, None))
+    for loop in ("our loop", "their loop"):
+        ours, theirs = f"our network, {loop}, training", f"their network, {loop}, training"
+        ratios.append((f"images/s in {loop}, our / their network", ours, theirs, STANDARD_NETWORK, None))
+    return sides, ratios
+
+
+def augment(data_dir, device, repeats, images=20_000):
+    """Augmented, normalised images per second on the device, against torchvision's per-image transforms.
+
+    Ours: a whole epoch. The standard way: `images` images. The first batch, with the start of the worker
+    processes, is not counted on either side.
+    """
+    train_set, _ = load("mnist", data_dir, device)
+    everything = torch.arange(len(train_set.labels))
+    batches = BatchLoader(train_set, everything, 256, augment=POLICIES["affine"])
+    transform = measure.standard_transform(standard_affine(POLICIES["affine"]))
+    dataset = measure.standard_dataset(data_dir, True, transform)
+    images = min(images, len(everything))
+    loader = measure.standard_loader(Subset(dataset, range(images)), 256, device)
+    rate_of(batches.epoch(), device)  # warm-up
+    sides = {
+        "ours": ("images/s", lambda repeat: rate_of(batches.epoch(repeat), device)),
+        "standard way": ("images/s", lambda repeat: rate_of(loader, device)),
+    }
+    target = 8 if device.type == "cpu" else None
+    ratios = [("ours / standard way", "ours", "standard way", STANDARD_AUGMENT, target)]
+    return {
+        "what": "Augmented and normalised training images per second: rotation, shift, zoom and shear.",
+        **compare("augment", repeats, sides, ratios),
+        "batch_size": 256,
+        "images": {"ours": len(everything), "standard": images},
+    }
+
+
+def standard_affine(policy: Augment):
+    """Return torchvision's per-image transform with the ranges of an affine Augment."""
+    from torchvision import transforms
+
+    shift, zoom = (policy.translate, policy.translate), (1 - policy.scale, 1 + policy.scale)
+    shear = (-policy.shear, policy.shear, -policy.shear, policy.shear)
+    return transforms.RandomAffine(policy.rotate, shift, zoom, shear, transforms.InterpolationMode.BILINEAR)
+
+
+class PlainGlobalPool(nn.Module):
+    """GlobalPool as two poolings of torch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1)
+
+
+# Layer: how to make its obvious version, in one line what that is, and the models of RECIPES that use it.
+LAYERS = {
+    Dropout: (lambda layer: nn.Dropout(layer.level / 256), "torch.nn.Dropout", ("mlp", "cnn", "wide")),
+    GlobalPool: (lambda layer: PlainGlobalPool(), "torch.amax and torch.mean", ("compact", "wide")),
+}
+
+
+class OneBatch(list):
+    """The same batch in every epoch, so that only the training step is timed."""
+
+    def epoch(self, number: int = 0) -> list:
+        return self
+
+
+def layers(data_dir, device, repeats, steps=20):
+    """Seconds of a training step with a hand-written layer and with its obvious version, on one CPU thread.
+
+    A step is that of `fit` by the model's recipe, always on the same batch. The versions take turns step by
+    step, because the effect is small; a repeat is the median of `steps` steps. On a GPU Dropout is torch's.
+    """
+    train_set, _ = load("mnist", data_dir, device)
+    rows, ratios, threads = [], [], torch.get_num_threads()
+    torch.set_num_threads(1)
+    for layer, model in [(layer, model) for layer, (_, _, models) in LAYERS.items() for model in models]:
+        name = f"{layer.__name__} in {model}"
+        versions = [training_step(model, train_set, device, plain) for plain in (None, layer)]
+        rates = [[[step(0) for step in versions] for _ in range(steps)] for _ in range(repeats)]
+        ours, obvious = ([1 / median(pair[i] for pair in repeat) for repeat in rates] for i in (0, 1))
+        rows += [row(f"step, {name}, ours", "s", ours), row(f"step, {name}, obvious", "s", obvious)]
+        ratios.append(ratio(f"{name}, obvious / ours", obvious, ours, LAYERS[layer][1], LAYER_GAIN))
+    torch.set_num_threads(threads)
+    what = "Seconds of a training step with a hand-written layer and with its obvious version."
+    return {"what": what, "rows": rows, "ratios": ratios, "steps": steps, "step_threads": 1}
+
+
+def training_step(model: str, train_set: ImageSet, device: torch.device, plain: type | None) -> measure.Side:
+    """Return a side: steps per second by the model's recipe. plain: the type of layers to replace."""
+    config = measure.classifier_config(model, device)
+    everything = torch.arange(len(train_set.labels))
+    batch = next(classifier_batches(config, train_set, everything, seed=0).epoch())
+    network = create(model)
+    if plain:
+        replace_layers(network, plain)
+    step = classification_step(network, config.label_smoothing)
+    return training_rate(network, step, config.fit, OneBatch([batch]), 1, device)
+
+
+def replace_layers(network: nn.Module, layer: type) -> None:
+    """Put the obvious version in place of every layer of this type."""
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, layer):
+                setattr(parent, name, LAYERS[layer][0](child))

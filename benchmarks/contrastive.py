@@ -1,0 +1,105 @@
+"""Contrastive pre-training: two views an image, whole steps and the loss, against the usual way of each."""
+
+import torch
+from torch.nn.functional import cross_entropy, normalize
+from torch.utils.data import Subset
+
+import train_simclr
+from benchmarks import measure
+from benchmarks.cnn import standard_affine
+from benchmarks.measure import rate_of
+from data import load, view_augment
+from models import ContrastiveModel, create, nt_xent
+from utils.training.config import FitConfig
+from utils.training.contrastive import make_views
+
+# torchvision has no fast elastic deformation of PIL images: both sides go without.
+VIEWS = "affine,blur"
+LOSS_SHAPE = (2048, 2, 128)
+STANDARD_VIEWS = f"torchvision.transforms of PIL images, one view at a time, {measure.LOADER}"
+STANDARD_TRAINING = f"the same network with AdamW in float32 and a loss with masks; {STANDARD_VIEWS}"
+STANDARD_LOSS = {"with masks": "NT-Xent with boolean masks of all pairs of views"}
+
+
+def simclr(data_dir, device, repeats, images=4096, loss_shape=LOSS_SHAPE):
+    """SimCLR: images per second of views and of training, against PIL views from a DataLoader; the loss.
+
+    Both sides train the default encoder and head with AdamW on batches of the same size, augmented by the
+    same ranges. The loss is timed, and its memory measured, with its gradient.
+    """
+    args = train_simclr.parse(["--device", device.type, "--views", VIEWS, "--quiet"])[0]
+    train_set, _ = load("mnist", data_dir, device)
+    images = min(images, len(train_set.labels))
+    args.batch_size = min(args.batch_size, images // 2)
+    batches = make_views(args, train_set, torch.arange(images), seed=0)
+    dataset = Subset(measure.standard_dataset(data_dir, True, TwoViews()), range(images))
+    loader = measure.standard_loader(dataset, args.batch_size, device)
+    model, step = train_simclr.build(args)
+    ours = measure.training_rate(model, step, FitConfig.from_args(args), batches, images, device)
+    standard = standard_step(args)
+    sides = {
+        "views, ours": ("images/s", lambda repeat: rate_of(batches.epoch(repeat), device)),
+        "views, standard way": ("images/s", lambda repeat: rate_of(loader, device)),
+        "training, ours": ("images/s", ours),
+        "training, standard way": ("images/s", lambda repeat: rate_of(loader, device, standard)),
+    }
+
+    def sample():
+        return torch.randn(loss_shape, device=device, requires_grad=True), 0.2
+
+    sides |= measure.loss_sides("loss", {"ours": nt_xent, "with masks": masked_nt_xent}, sample, device)
+    goals = {"training": 3, "views": 8} if device.type == "cpu" else {}
+    ratios = [
+        (f"{what}, ours / standard way", f"{what}, ours", f"{what}, standard way", text, goals.get(what))
+        for what, text in (("training", STANDARD_TRAINING), ("views", STANDARD_VIEWS))
+    ]
+    ratios += measure.loss_ratios(["loss"], STANDARD_LOSS, None)
+    views, width = loss_shape[0] * loss_shape[1], loss_shape[2]
+    return {
+        "what": f"SimCLR: images per second, and the loss of {views:,} x {width} features.",
+        **measure.compare("simclr", repeats, sides, ratios),
+        "images": images,
+        "batch_size": args.batch_size,
+        "views": VIEWS,
+        "precision": {"ours": args.precision, "standard": "fp32"},
+    }
+
+
+class TwoViews:
+    """A transform that makes two views of a PIL image, (2, 1, 28, 28), with the ranges of VIEWS."""
+
+    def __init__(self):
+        from torchvision import transforms  # here, because importing it takes seconds
+
+        ranges = view_augment(VIEWS.split(","))
+        blur = transforms.GaussianBlur(7, (0.01, ranges.blur))
+        self.view = measure.standard_transform(standard_affine(ranges), blur)
+
+    def __call__(self, image):
+        return torch.stack([self.view(image), self.view(image)])
+
+
+def standard_step(args):
+    """Return a step on the same network, in float32 with the loss that builds masks."""
+    model = ContrastiveModel(create(args.encoder, 0), args.head).to(args.device)
+    optimizer = torch.optim.AdamW(model.parameters(), args.lr)
+
+    def step(images, labels):
+        features = model(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        measure.descend(optimizer, masked_nt_xent(features, args.temperature))
+
+    return step
+
+
+def masked_nt_xent(features: torch.Tensor, temperature: float) -> torch.Tensor:
+    """NT-Xent of (B, 2, D) features by (2B, 2B) masks that pick positives and negatives out of all pairs."""
+    count = len(features)
+    rows = normalize(torch.cat([features[:, 0], features[:, 1]]), dim=1)
+    image = torch.arange(count, device=rows.device).repeat(2)
+    same = image.unsqueeze(0) == image.unsqueeze(1)
+    self_pairs = torch.eye(2 * count, dtype=torch.bool, device=rows.device)
+    similarity = rows @ rows.T
+    positives = similarity[same & ~self_pairs].view(2 * count, 1)
+    negatives = similarity[~same].view(2 * count, -1)
+    logits = torch.cat([positives, negatives], 1) / temperature
+    return cross_entropy(logits, torch.zeros(2 * count, dtype=torch.long, device=rows.device))

@@ -1,0 +1,54 @@
+"""benchmark.py: the files that it writes, and its errors."""
+
+import json
+
+import pytest
+
+import benchmark
+
+
+def test_main_writes_the_file_of_each_chosen_benchmark(small_dir, tmp_path, capsys):
+    flags = ["--data-dir", str(small_dir), "--results-dir", str(tmp_path), "--device", "cpu"]
+    benchmark.main(["--only", "augment", "--repeats", "2", *flags])
+    files = list((tmp_path / "benchmarks").iterdir())
+    assert [file.name for file in files] == ["augment.json"]
+    content = json.loads(files[0].read_text())
+    assert list(content)[:4] == ["format", "benchmark", "device", "cpu"]
+    assert (content["format"], content["benchmark"], content["repeats"]) == (1, "augment", 2)
+    assert "thread" in content["device"]
+    assert content["threads"] >= 1
+    assert content["command"] == "python benchmark.py --only augment --repeats 2 --device cpu"
+    assert [row["name"] for row in content["rows"]] == ["ours", "standard way"]
+    ours, standard = (row["median"] for row in content["rows"])
+    assert content["ratios"][0]["value"] == pytest.approx(ours / standard, rel=1e-3)
+    assert content["images"] == {"ours": 600, "standard": 600}
+    output = capsys.readouterr().out
+    assert "augment, repeat 2 of 2:" in output
+    assert "goal of 8: " in output
+
+
+def test_what_would_be_measured_is_said_without_measuring(tmp_path, capsys):
+    results = tmp_path / "results"
+    benchmark.main(["--device", "cuda", "--list", "--results-dir", str(results)])
+    text = "\n\n" + capsys.readouterr().out
+    assert all(f"\n\n{name}: " in text for name in benchmark.BENCHMARKS)
+    benchmark.main(["--only", "fast", "--list"])
+    assert capsys.readouterr().out.startswith("fast: Seconds of training to 99.0 %")
+    assert not results.exists()
+
+
+@pytest.mark.parametrize("flags", [["--repeats", "0"], ["--only", "slow"], ["--device", "tpu"]])
+def test_a_bad_flag_is_one_line_and_exit_code_2(flags, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        benchmark.main(flags)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_results_folder_that_cannot_be_made_is_said_before_measuring(tmp_path, capsys):
+    taken = tmp_path / "results"
+    taken.write_text("a file")
+    with pytest.raises(SystemExit) as stopped:
+        benchmark.main(["--results-dir", str(taken)])
+    assert stopped.value.code == 2
+    assert str(taken) in capsys.readouterr().err
