@@ -135,35 +135,20 @@ def test_metrics_of_hand_made_features():
     # Three images; the partners of the first two are close, the third image's views sit on the others.
     a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     features = torch.stack([torch.stack([a, a]), torch.stack([b, b]), torch.stack([-a, -b])])
-    found = contrastive_metrics(features)
+    metrics = contrastive_metrics(features)
     flat = features.flatten(0, 1)
     distances = (flat.unsqueeze(0) - flat.unsqueeze(1)).square().sum(2)
     pairs = distances[~torch.eye(6, dtype=torch.bool)]
-    assert float(found["alignment"]) == pytest.approx((0 + 0 + 2) / 3)
-    assert float(found["uniformity"]) == pytest.approx(float((-2 * pairs).exp().mean().log()), rel=1e-5)
+    assert float(metrics["alignment"]) == pytest.approx((0 + 0 + 2) / 3)
+    assert float(metrics["uniformity"]) == pytest.approx(float((-2 * pairs).exp().mean().log()), rel=1e-5)
     # The third image's two views are at cosine 0 of each other and of four others: the first of equals wins.
-    assert float(found["contrastive_accuracy"]) == pytest.approx(4 / 6)
+    assert float(metrics["contrastive_accuracy"]) == pytest.approx(4 / 6)
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_projections_have_the_head_s_size_and_the_encoder_s_gradient(head):
     model = ContrastiveModel(create("fast", 0), head, dimensions=5)
-    found = model(torch.randn(4, 1, 28, 28))
-    assert found.shape == (4, 64 if head == "none" else 5)
-    found.sum().backward()
+    projections = model(torch.randn(4, 1, 28, 28))
+    assert projections.shape == (4, 64 if head == "none" else 5)
+    projections.sum().backward()
     assert all(p.grad is not None for p in model.parameters())
-
-
-def test_chunks_give_the_gradient_of_the_whole_batch():
-    """With batch norm in eval mode, where a chunk is treated like the batch."""
-    torch.manual_seed(0)
-    model = ContrastiveModel(create("fast", 0), "linear").eval()
-    images, found = torch.randn(10, 1, 28, 28), []
-    for chunk in (0, 4):
-        model.chunk = chunk
-        model.zero_grad()
-        loss = nt_xent(model(images).unflatten(0, (5, 2)), 0.2)
-        loss.backward()
-        found.append([loss.detach(), *(p.grad.clone() for p in model.parameters())])
-    for whole, chunked in zip(*found, strict=True):
-        torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=1e-6)

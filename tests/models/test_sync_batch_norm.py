@@ -1,12 +1,12 @@
 """Batch norm over two ranks against torch's batch norm on the whole batch."""
 
 import os
-import socket
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from helpers import free_port
 from torch import nn
 
 from models.layers import CpuSyncBatchNorm
@@ -62,10 +62,7 @@ def run_rank(rank, port, path):
 def ranks(tmp_path_factory):
     """What each of two processes computed."""
     path = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        port = str(s.getsockname()[1])
-    mp.spawn(run_rank, (port, str(path)), nprocs=2)
+    mp.spawn(run_rank, (free_port(), str(path)), nprocs=2)
     return [torch.load(path / f"{rank}.pt") for rank in (0, 1)]
 
 
