@@ -15,54 +15,42 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from report.front import experiment_time
-from report.results import Collection, Experiment, read_collection, read_experiments
-from report.times import Time, total
+from report.pages import experiment_seconds
+from report.results import Experiment, Results, read_experiments, read_results
+from report.tables import time_text
 from utils.arguments import any_path
 from utils.cli import Parser, command, exit_code
 from utils.errors import UserError
 
-GRACE = 10  # seconds that a stopped training has to end
 
+def choose(experiments: list[Experiment], names: list[str]) -> list[Experiment]:
+    """Return all experiments, or those that are named ("cnn" or "cnn/wide"), in an order that can run.
 
-def choose(experiments: list[Experiment], wanted: list[str]) -> list[Experiment]:
-    """Return all experiments, or those that `wanted` names: "cnn" or "cnn/wide"."""
+    An experiment comes behind those whose runs its command names: a pool, an encoder.
+    """
     folders = [experiment.folder for experiment in experiments]
-    for name in wanted:
+    for name in names:
         if not any(name in (folder, folder.partition("/")[0]) for folder in folders):
             raise UserError(f"no experiment {name}: choose from {', '.join(folders)}")
-    chosen = [e for e in experiments if not wanted or {e.folder, e.folder.partition("/")[0]} & set(wanted)]
-    return in_order(chosen)
-
-
-def in_order(experiments: list[Experiment]) -> list[Experiment]:
-    """Move every experiment behind those whose runs its command names: a pool, an encoder."""
-    ordered, left = [], experiments
+    left = [e for e in experiments if not names or {e.folder, e.folder.partition("/")[0]} & set(names)]
+    ordered = []
     while left:
-        waiting = [e for e in left if any(names(e, other) for other in left if other is not e)]
-        ready = [e for e in left if e not in waiting] or left  # a circle stays as it is
-        ordered += ready
-        left = [e for e in left if e not in ready]
+        ready = (e for e in left if not any(depends(e, other) for other in left if other is not e))
+        ordered.append(next(ready, left[0]))
+        left.remove(ordered[-1])
     return ordered
 
 
-def names(experiment: Experiment, other: Experiment) -> bool:
-    return any(f"/{other.folder}/" in f"/{word}/" for word in shlex.split(experiment.command))
+def depends(experiment: Experiment, other: Experiment) -> bool:
+    return any(f"/{other.folder}/" in f"/{word}/" for word in experiment.command.split())
 
 
-def show_plan(found: Collection, experiments: list[Experiment]) -> None:
-    """Print every command with the time that its committed run took on a CPU."""
-    times = [experiment_time(found, experiment) for experiment in experiments]
-    for experiment, time in zip(experiments, times, strict=True):
-        print(f"{experiment.folder:31} {time_text(time):>24}   {experiment.command}")
-    everything = total([time for time in times if time])
-    print(f"CPU time of all together: {everything.text} (≤: an upper bound)", flush=True)
-
-
-def time_text(time: Time | None) -> str:
-    if time is None:
-        return "not run yet"
-    return time.text if time.seconds else "no training"
+def show(results: Results, experiment: Experiment) -> None:
+    """Print the command of an experiment with the time of its committed run."""
+    seconds = experiment_seconds(results, experiment)
+    time = "not run yet" if seconds is None else time_text(seconds)
+    retired = f" (of commit {experiment.retired}: not repeated)" if experiment.retired else ""
+    print(f"{experiment.folder:31} {time:>12}   {experiment.command}{retired}", flush=True)
 
 
 def run(experiment: Experiment, args: Namespace) -> None:
@@ -70,8 +58,7 @@ def run(experiment: Experiment, args: Namespace) -> None:
     _, script, *flags = shlex.split(experiment.command)
     words = [sys.executable, str(Path(__file__).parent / script), *flags, "--name", experiment.name]
     words += ["--results-dir", args.results_dir, "--data-dir", args.data_dir, "--resume"]
-    if args.device:
-        words += ["--device", args.device]
+    words += ["--device", args.device] if args.device else []
     print(f"\n{experiment.command}", flush=True)
     process = subprocess.Popen(words)
     try:
@@ -79,20 +66,10 @@ def run(experiment: Experiment, args: Namespace) -> None:
     except KeyboardInterrupt as stop:
         if exit_code(stop) != 130:  # Ctrl-C in a terminal reaches the training, too
             process.terminate()
-        end(process)
+        process.wait()
         raise
     if code:
         raise UserError(f"{experiment.folder} ended with exit code {code}; the same command resumes")
-
-
-def end(process: subprocess.Popen) -> None:
-    """Wait until a training has ended by itself; insist after a while."""
-    for insist in (process.terminate, process.kill):
-        try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            insist()
-    process.wait()
 
 
 def make_parser() -> Parser:
@@ -110,15 +87,18 @@ def make_parser() -> Parser:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    experiments = choose(read_experiments(args.results_dir), args.experiments)
-    show_plan(read_collection(Path(args.results_dir)), experiments)
+    results = Path(args.results_dir)
+    experiments = choose(read_experiments(results / "experiments.json"), args.experiments)
+    results = read_results(results)
+    for experiment in experiments:
+        show(results, experiment)
     if args.list:
         return 0
     for experiment in experiments:
-        run(experiment, args)
-    print()
-    command = [sys.executable, "report.py", "--results-dir", args.results_dir, "--readme", args.readme]
-    return subprocess.run(command).returncode
+        if not experiment.retired:
+            run(experiment, args)
+    words = [sys.executable, "report.py", "--results-dir", args.results_dir, "--readme", args.readme]
+    return subprocess.run(words).returncode
 
 
 if __name__ == "__main__":

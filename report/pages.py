@@ -13,154 +13,156 @@ commas; the value is their range. No line may begin with a value: Markdown would
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 from report.benchmarks import benchmarks_section, speed_section
-from report.figures import Picture, overview_picture
-from report.front import front_rows, front_section, reproduce_section
-from report.paradigms import PARADIGMS, Paradigm
-from report.results import Collection, Result, folder_name
-from report.rows import make_rows, named_cell, need, other_rows
-from report.sections import EMPTY, Page
-from report.tables import number, number_text, value_text
+from report.figures import Picture, overview
+from report.paradigms import PARADIGMS, SECTIONS, Paradigm
+from report.results import Experiment, Results
+from report.rows import Row, has, make_rows, number
+from report.sections import Page, table_section, time_legend
+from report.tables import EMPTY, table, time_text, value_text
 from utils.errors import UserError
+from utils.plots import report as plots
 from utils.plots.style import description
 from utils.runs.files import write_atomically
 
 MARKER = "<!-- report:{} {} -->"
 VALUE = re.compile(r"(<!-- value (\S+) (\S+)( spread| all| worst| count)? -->).*?(<!-- end -->)", re.S)
-BENCHMARKS_PAGE = "# Benchmarks\n\n" + "\n".join(MARKER.format("benchmarks", end) for end in ("begin", "end"))
 
 Outputs = dict[Path, bytes | Picture]
 
 
-def render(found: Collection, readme: Path) -> Outputs:
-    """Return {path: content} of all that the report keeps up to date; what fails is in found.faults."""
+def render(results: Results, readme: Path) -> Outputs:
+    """Return {path: content} of all that the report keeps up to date; what fails is in results.faults."""
     outputs: Outputs = {}
-    pages = []
-    check_folders(found)
+    pages: dict[str, Page] = {}
     for script, paradigm in PARADIGMS.items():
-        if page := found.attempt(make_page, found, script, paradigm):
-            pages.append(page)
-            outputs |= found.attempt(render_page, found, page, paradigm) or {}
-    path = found.folder / "benchmarks" / "README.md"
-    if found.benchmarks or path.exists():
-        section = found.attempt(benchmarks_section, found) or EMPTY
-        text = fill(found, path, {"benchmarks": section}, new=BENCHMARKS_PAGE + "\n")
-        outputs |= {path: text.encode()} if text else {}
-    text, pictures = found.attempt(render_front, found, pages, readme) or (None, {})
-    return {**({readme: text.encode()} if text else {}), **outputs, **pictures}
+        experiments = [experiment for experiment in results.experiments if experiment.script == script]
+        rows = make_rows(results, experiments, paradigm.metric, paradigm.data)
+        pages[script] = Page(results, experiments, rows)
+        outputs |= render_page(pages[script], script.removeprefix("train_"), paradigm)
+    folders = {key.partition("/")[0] for key in (*results.runs, *results.sweeps)}
+    for name in sorted(folders - {script.removeprefix("train_") for script in PARADIGMS}):
+        results.faults.append(f"{results.folder / name}: no entry for it in report/paradigms.py")
+    path = results.folder / "benchmarks" / "README.md"
+    if results.benchmarks or path.exists():
+        outputs |= text_output(results, path, {"benchmarks": benchmarks_section(results)})
+    return {**render_front(results, pages, readme), **outputs}
 
 
-def check_folders(found: Collection) -> None:
-    """Name the folders of results that no paradigm shows."""
-    known = {folder_name(script) for script in PARADIGMS}
-    for name in sorted({key.partition("/")[0] for key in (*found.results, *found.sweeps)} - known):
-        found.faults.append(f"{found.folder / name}: no entry for it in report/paradigms.py")
-
-
-def make_page(found: Collection, script: str, paradigm: Paradigm) -> Page:
-    rows, others = (make(found, script, paradigm.metric, paradigm.data) for make in (make_rows, other_rows))
-    return Page(found, script, rows, others, paradigm.details)
-
-
-def render_page(found: Collection, page: Page, paradigm: Paradigm) -> Outputs:
+def render_page(page: Page, folder: str, paradigm: Paradigm) -> Outputs:
     """Return the page of one script and its pictures; nothing for a script without results or page."""
-    folder = found.folder / folder_name(page.script)
-    path = folder / "README.md"
-    if not (page.rows or page.others or path.exists()):
+    results, path = page.results, page.results.folder / folder / "README.md"
+    if not (page.rows or path.exists()):
         return {}
-    pictures = found.attempt(paradigm.pictures, page.of_section("results")) or {}
-    made = {name: found.attempt(make, page) for name, make in paradigm.all_sections.items()}
-    sections = {name: EMPTY if content is None else content for name, content in made.items()}
-    text = fill(found, path, sections, new=new_page(paradigm))
-    page_output = {path: text.encode()} if text else {}
-    return {**page_output, **{folder / name: picture for name, picture in pictures.items()}}
+    pictures: Outputs = {}
+    for name, (plot, make_data) in paradigm.pictures.items():
+        if data := results.attempt(path, make_data, page):
+            pictures[path.with_name(name)] = Picture(plot, data)
+    makers = {**SECTIONS, **paradigm.sections}
+    for name in (name for name in results.tables if name.startswith(f"{folder}/")):
+        makers[name.partition("/")[2]] = partial(table_section, name=name)
+    sections = {name: results.attempt(path, make, page) or EMPTY for name, make in makers.items()}
+    return text_output(results, path, sections) | pictures
 
 
-def new_page(paradigm: Paradigm) -> str:
-    """Return the text of a page that nobody wrote yet: a title, and all markers."""
-    markers = "\n\n".join(
-        "\n".join(MARKER.format(name, end) for end in ("begin", "end")) for name in paradigm.all_sections
-    )
-    return f"# {paradigm.title}\n\n{markers}\n"
-
-
-def render_front(found: Collection, pages: list[Page], readme: Path) -> tuple[str | None, Outputs]:
-    """Return README.md's text and its figure."""
-    rows = front_rows(pages)
-    path = found.folder / "overview.png"
-    sections = {
-        "overview": f"![Our best results beside prior work]({link(path, readme)})" if rows else EMPTY,
-        "results": front_section(found, rows),
-        "reproduce": reproduce_section(pages),
-        "speed": speed_section(found),
-    }
-    pictures: Outputs = {path: overview_picture(rows, found.references.get("ceiling"))} if rows else {}
-    return fill(found, readme, sections), pictures
-
-
-def link(path: Path, page: Path) -> str:
-    return Path(os.path.relpath(path, page.parent)).as_posix()
-
-
-def fill(found: Collection, path: Path, sections: dict[str, str], new: str | None = None) -> str | None:
-    """Return a page's text with its sections and values renewed. new: the text where there is no page."""
+def text_output(results: Results, path: Path, sections: dict[str, str]) -> Outputs:
+    """Return {path: text} with sections and values renewed; where there is no page, one of markers alone."""
+    blank = (f"{MARKER.format(name, 'begin')}\n{MARKER.format(name, 'end')}\n" for name in sections)
+    new = "\n".join([f"# {path.parent.name}\n", *blank])
     try:
-        text = path.read_text(encoding="utf-8") if new is None or path.exists() else new
+        text = path.read_text(encoding="utf-8") if path.exists() else new
     except (OSError, UnicodeDecodeError):
-        found.faults.append(f"{path}: missing or not text")
-        return None
+        results.faults.append(f"{path}: missing or not text")
+        return {}
     for name in sorted(set(re.findall(r"^<!-- report:(\S+) (?:begin|end) -->$", text, re.M)) - set(sections)):
-        found.faults.append(f"{path}: report.py makes no section {name}")
+        results.faults.append(f"{path}: report.py makes no section {name}")
     for name, content in sections.items():
         begin, end = MARKER.format(name, "begin"), MARKER.format(name, "end")
-        pattern = re.compile(f"^{begin}$.*?^{end}$", re.M | re.S)
-        if len(pattern.findall(text)) != 1:
-            found.faults.append(f"{path}: needs the lines {begin} and {end}, once")
+        parts = re.split(f"^{begin}$.*?^{end}$", text, flags=re.M | re.S)
+        if len(parts) != 2:
+            results.faults.append(f"{path}: needs the lines {begin} and {end}, once")
             continue
-        before, after = pattern.split(text)
-        text = f"{before}{begin}\n\n{content}\n\n{end}{after}"
-    return VALUE.sub(lambda match: fill_value(found, path, match), text)
+        text = f"{parts[0]}{begin}\n\n{content}\n\n{end}{parts[1]}"
+
+    def fill(match):
+        begin, runs, metrics, mode, end = match.groups(default="")
+        value = results.attempt(path, value_of, results, runs.split(","), metrics.split(","), mode.strip())
+        return match[0] if value is None else f"{begin}{value}{end}"
+
+    return {path: VALUE.sub(fill, text).encode()}
 
 
-def fill_value(found: Collection, path: Path, match: re.Match) -> str:
-    """Return a value with its markers renewed; as it was, and a fault, when it can't be computed."""
-    begin, runs, metrics, how, end = match.groups(default="")
-    text = found.attempt(inline_value, found, path, runs.split(","), metrics.split(","), how.strip())
-    return match[0] if text is None else f"{begin}{text}{end}"
+def value_of(results: Results, names: list[str], metrics: list[str], mode: str) -> str | None:
+    """Return a number in words; a UserError names a run that is missing."""
+    numbers = []
+    for name in names:
+        if (result := results.result(name)) is None:
+            raise UserError(f"{results.folder / name}: a page names it, but there is no result")
+        if lacking := [metric for metric in metrics if not has(result, metric)]:
+            results.notes.append(f"{result.path}: lacks {', '.join(lacking)}; the text keeps the old value")
+            return None
+        numbers += [number(result, metric) for metric in metrics]
+    first, values = numbers[0], [value for each in numbers for value in each.values]
+    if mode in ("spread", "count"):
+        return first.text if mode == "spread" else first.samples
+    if mode == "all" or len(numbers) > 1:
+        return value_text(first.metric, values)
+    return value_text(first.metric, [min(values) if mode == "worst" else first.mean])
 
 
-def inline_value(found: Collection, path: Path, runs: list[str], metrics: list[str], how: str) -> str:
-    """Return a number in words; UserError for a run or metric that is not there."""
-    results = [named_result(found, path, run) for run in runs]
-    for result in results:
-        need(result, *metrics)
-    numbers = [number(result, metric) for result in results for metric in metrics]
-    if how == "spread":
-        return number_text(numbers[0])
-    if how == "worst":
-        return value_text(metrics[0], [min(numbers[0].values)])
-    if how == "count":
-        return numbers[0].samples
-    if how == "all" or len(numbers) > 1:
-        return value_text(metrics[0], [value for n in numbers for value in n.values])
-    return value_text(metrics[0], [numbers[0].mean])
+# --- README.md ------------------------------------------------------------------------------------------
 
 
-def named_result(found: Collection, path: Path, name: str) -> Result:
-    """Return the run FOLDER/NAME, or the cell FOLDER/NAME/METHOD/NUMBER of a sweep; UserError for none."""
-    folder, run, *values = name.split("/")
-    key = f"{folder}/{run}"
-    if values and key in found.sweeps:
-        return named_cell(found.sweeps[key], values)
-    if name not in found.results:
-        raise UserError(f"{path}: names {name}, which has no results")
-    return found.results[name]
+def render_front(results: Results, pages: dict[str, Page], readme: Path) -> Outputs:
+    """Return README.md and its figure: of each task the first row that has results."""
+    first: dict[str, Row] = {}
+    for row in (row for page in pages.values() for row in page.rows if row.spec.front):
+        first.setdefault(row.spec.front["task"], row)
+    rows, path = list(first.values()), results.folder / "overview.png"
+    link = Path(os.path.relpath(path, readme.parent)).as_posix()
+    sections = {
+        "overview": f"![Our best results beside prior work]({link})" if rows else EMPTY,
+        "results": results_table(rows) if rows else EMPTY,
+        "reproduce": reproduce_text(pages),
+        "speed": results.attempt(results.folder / "benchmarks", speed_section, results) or EMPTY,
+    }
+    picture = Picture(plots.plot_overview, overview(rows, results.references.get("ceiling")))
+    return text_output(results, readme, sections) | ({path: picture} if rows else {})
+
+
+def results_table(rows: list[Row]) -> str:
+    """Return the table of README.md: the best of every task beside the best comparable prior work."""
+    lines = []
+    for row in rows:
+        rivals = [f"{rival.text} {rival.link}" for rival in row.rivals[:1]] or ["none with a source"]
+        names = [row.spec.front[key] for key in ("task", "method")]
+        text = f"{row.number.text}, n = {row.number.samples}"
+        lines.append([*names, text, *rivals, row.data, row.time])
+    head = ["task", "method", "test accuracy or AUC", "best prior work", "data", "time"]
+    return f"{table(head, lines)}\n\n{time_legend(rows)}"
+
+
+def reproduce_text(pages: dict[str, Page]) -> str:
+    """Return how long the experiments of each script took."""
+    times = {
+        script: sum(experiment_seconds(page.results, experiment) or 0 for experiment in page.experiments)
+        for script, page in pages.items()
+    }
+    parts = [f"`{script}.py` {time_text(seconds)}" for script, seconds in times.items() if seconds]
+    return f"Training time of all experiments: {', '.join(parts)}." if parts else EMPTY
+
+
+def experiment_seconds(results: Results, experiment: Experiment) -> float | None:
+    """Return how long the committed run trained, None without one; a selection of members trains nothing."""
+    result = (results.runs | results.sweeps).get(experiment.folder)
+    return result and (0 if result.arguments.get("sources") else result.seconds)
 
 
 def is_fresh(path: Path, output: bytes | Picture) -> bool:
-    """Whether a file has this content; a picture is compared by the digest of what it was drawn from."""
+    """Whether a file has this content; a picture is compared by the digest of what it shows."""
     if isinstance(output, Picture):
         return description(path) == output.digest
     return path.exists() and path.read_bytes() == output
@@ -169,7 +171,7 @@ def is_fresh(path: Path, output: bytes | Picture) -> bool:
 def write(path: Path, output: bytes | Picture) -> None:
     try:
         if isinstance(output, Picture):
-            output.draw(output.data, path, output.digest)
+            output.plot(output.data, path, output.digest)
         else:
             write_atomically(path, lambda temporary: temporary.write_bytes(output))
     except OSError as error:

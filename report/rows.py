@@ -1,237 +1,203 @@
 """One row of a table: a metric of a run with its spread, the data it saw, its time, and prior work."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import fmean, median, stdev
 from typing import NamedTuple
 
-from report.results import Collection, Experiment, Result, RowSpec, folder_name, is_sweep
-from report.tables import Number, number, number_text
-from report.times import Time, number_time
-from utils.errors import UserError
+from report.results import MARKS, Experiment, Reference, Result, Results, RowSpec
+from report.tables import spread_text, time_text, unit_of, value_text
 
-# Where another protocol differs, in the field "marks" of references.json.
-MARKS = {
-    "selected": ("†", "selected on the test set"),
-    "transductive": ("‡", "transductive: it sees the test images"),
-    "protocol": ("§", "another protocol, see the notes on prior work"),
-}
 # The share of the training images that train_simclr.py and its like hold out for validation.
 ENCODER_VALIDATION = 0.1
 
-DataText = Callable[[Collection, Result, str], str]
+DataText = Callable[[Results, Result, str], str]
+
+
+class Number(NamedTuple):
+    """A metric of a run: the values behind it, and what their spread is.
+
+    kind: "std", standard deviation of independent values; "range" of libraries that overlap; "interval" of
+    95 % of a single value; "none". low, high: its ends. samples: how many of what, e.g. "12 draws".
+    """
+
+    metric: str
+    mean: float
+    low: float
+    high: float
+    kind: str
+    values: list[float]
+    samples: str
+
+    @property
+    def short(self) -> str:
+        """ "99.76 ± 0.02 %", "99.64 to 99.66 %" for a range, "99.76 %" for a single run."""
+        if self.kind == "range":
+            return value_text(self.metric, self.values)
+        write, unit = unit_of(self.metric)
+        return spread_text(self.values, write) + unit
+
+    @property
+    def text(self) -> str:
+        """The same, for a single run with its interval: "99.76 % (99.64 to 99.84)"."""
+        write, _ = unit_of(self.metric)
+        interval = f" ({write(self.low)} to {write(self.high)})" if self.kind == "interval" else ""
+        return self.short + interval
+
+
+def number(result: Result, metric: str) -> Number:
+    """Return a metric of a run with its spread; KeyError when a record lacks it.
+
+    Where a training scored several draws of few labels, the values are those of all draws.
+    """
+    records, arguments = result.records, result.arguments
+    of_draws = f"{metric.removesuffix('accuracy')}accuracies"
+    draws = [value for record in records for value in record.get(of_draws, [])]
+    values = draws or [record[metric] for record in records]
+    mean, count = fmean(values), len(values)
+    if count == 1:
+        low, high = (records[0].get(f"{metric}_{end}", mean) for end in ("low", "high"))
+        return Number(metric, mean, low, high, "interval" if low < high else "none", values, "1")
+    if arguments.get("sources"):
+        return Number(
+            metric, mean, min(values), max(values), "range", values, f"{count} overlapping libraries"
+        )
+    std = stdev(values)
+    what = "draws" if draws or arguments.get("labels") else "folds" if arguments.get("folds") else "runs"
+    return Number(metric, mean, mean - std, mean + std, "std", values, f"{count} {what}")
+
+
+def has(result: Result, metric: str) -> bool:
+    return all(metric in values for values in (*result.records, result.mean))
+
+
+def short_text(result: Result, metric: str) -> str:
+    """Return a metric with its spread, without an interval; empty where the run lacks it."""
+    return number(result, metric).short if has(result, metric) else ""
 
 
 class Row(NamedTuple):
-    """What a table and a figure show of one metric of a run. references: the best comparable one first."""
+    """What a table and a figure show of one metric of a run.
+
+    rivals: prior work it may be compared with, the best comparable first. seconds: see `training_time`.
+    """
 
     experiment: Experiment
     spec: RowSpec
     result: Result
     number: Number
-    references: list[dict]
+    rivals: list[Reference]
     data: str
-    time: Time
+    seconds: float
 
     @property
     def label(self) -> str:
-        label = self.spec.label or self.experiment.name
-        dataset = self.result.metrics["dataset"]
-        return label if dataset == "mnist" else f"{label} ({dataset})"
+        """Without one of its own the name of the run, or "attention, 50" for the cell "attention/50"."""
+        return self.spec.label or (self.spec.cell or self.experiment.name).replace("/", ", ")
 
     @property
     def method(self) -> str:
-        """What fixes its colour."""
-        return method_of(self.result, self.experiment.name.partition("-")[0])
+        """What its colour in figures depends on."""
+        return self.result.method or self.experiment.name.partition("-")[0]
 
     @property
-    def text(self) -> str:
-        return number_text(self.number)
+    def time(self) -> str:
+        return time_text(self.seconds)
 
 
-def method_of(result: Result, otherwise: str = "") -> str:
-    """Return the method of a run or, where its script has but one, the model."""
-    return result.arguments.get("method") or result.arguments.get("model") or otherwise
+def make_rows(results: Results, experiments: Sequence[Experiment], metric: str, data: DataText) -> list[Row]:
+    """Return the rows of experiments; a run without the metric of a row is a note.
 
-
-def make_rows(found: Collection, script: str, metric: str, data: DataText) -> list[Row]:
-    """Return the rows of one script in the order of experiments.json; what can't be shown is a fault.
-
-    metric, data: the script's key metric and what its runs see, see Paradigm.
+    metric, data: what a row shows by default, and what its runs see, see Paradigm.
     """
     rows = []
-    for experiment in found.experiments:
-        if experiment.script != script:
-            continue
+    for experiment in experiments:
+        sweep = results.sweeps.get(experiment.folder)
         for spec in experiment.rows:
-            result = found.results.get(experiment.folder)
-            if spec.cell:
-                sweep = found.sweeps.get(experiment.folder)
-                result = found.attempt(cell, sweep, spec.cell) if sweep else None
-            if result:
-                chosen = spec.metric or metric
-                rows.append(found.attempt(make_row, found, experiment, spec, result, chosen, data))
-    return [row for row in rows if row]
-
-
-def other_rows(found: Collection, script: str, metric: str, data: DataText) -> list[Row]:
-    """Return a row for every run of a script that is no experiment."""
-    rows = []
-    for key, result in found.results.items():
-        if key.startswith(f"{folder_name(script)}/") and not found.experiment(key):
-            experiment = Experiment(result.folder.name, f"python {script}.py")
-            rows.append(found.attempt(make_row, found, experiment, RowSpec(), result, metric, data))
+            names = [spec.cell] if spec.cell != "*" else list(sweep.cells) if sweep else []
+            for cell in names:
+                if result := results.result(f"{experiment.folder}/{cell}".rstrip("/")):
+                    args = (
+                        results,
+                        experiment,
+                        spec._replace(cell=cell),
+                        result,
+                        spec.metric or metric,
+                        data,
+                    )
+                    rows.append(results.attempt(result.path, make_row, *args))
     return [row for row in rows if row]
 
 
 def make_row(
-    found: Collection,
-    experiment: Experiment,
-    spec: RowSpec,
-    result: Result,
-    metric: str,
-    data: DataText,
-) -> Row:
-    if missing := [key for key in spec.references if key not in found.references]:
-        raise UserError(f"{found.folder / 'references.json'}: lacks {', '.join(missing)}")
-    need(result, metric)
-    references = ordered([found.references[key] for key in spec.references])
-    time = number_time(found, result, metric)
+    results: Results, experiment: Experiment, spec: RowSpec, result: Result, metric: str, data: DataText
+) -> Row | None:
+    if not has(result, metric):
+        results.notes.append(f"{result.path}: lacks {metric}; its row is left out")
+        return None
+    references = (results.references[key] for key in spec.references if key in results.references)
+    comparable = [reference for reference in references if "selected" not in reference.marks]
+    rivals = sorted(comparable, key=lambda reference: (bool(reference.marks), -reference.value))
+    trained = not metric.startswith(("test_random", "test_pixels"))
+    seconds = training_time(results, result) if trained else 0
     return Row(
-        experiment, spec, result, number(result, metric), references, data(found, result, metric), time
+        experiment, spec, result, number(result, metric), rivals, data(results, result, metric), seconds
     )
 
 
-def need(result: Result, *metrics: str) -> None:
-    """Raise a UserError that names the metrics which not all of a run's records have."""
-    everything = (*result.records, result.metrics["mean"])
-    if lacking := [metric for metric in metrics if any(metric not in values for values in everything)]:
-        name = "sweep.json" if is_sweep(result.folder) else "metrics.json"
-        raise UserError(f"{result.folder / name}: lacks {', '.join(lacking)}")
+def training_time(results: Results, result: Result) -> float:
+    """Return the seconds of one training (the median), of what a study shares, and of loaded encoders."""
+    seconds = median(record["seconds"] for record in result.records)
+    seconds += max(record.get("shared_seconds", 0) for record in result.records)
+    files = (result.arguments.get("encoder") or "").split("+")
+    return seconds + sum(training_time(results, run) for file in files if (run := results.run_of(file)))
 
 
-def cells(sweep: Result) -> list[Result]:
-    """Return every cell of a sweep as a Result; its arguments are the sweep's with those of the cell.
-
-    Where the sweep has several encoders, "encoder" is the file of the one that the cell's method uses.
-    """
-    found = []
-    encoders = dict(text.split("=", 1) for text in sweep.arguments.get("encoders") or ())
-    for content in sweep.metrics["cells"]:
-        head = {key: value for key, value in content.items() if isinstance(value, int | str)}
-        if file := encoders.get(str(head.get("method")).partition("-")[0]):
-            head["encoder"] = file
-        config = {**sweep.config, "arguments": {**sweep.arguments, **head}}
-        shared = {"dataset": sweep.arguments.get("dataset", "mnist"), "device": sweep.metrics["device"]}
-        metrics = {key: content[key] for key in ("runs", "mean", "std")}
-        found.append(Result(sweep.folder, config, {**shared, **metrics}, []))
-    return found
-
-
-def cell(sweep: Result, selector: dict) -> Result:
-    """Return the cell of a sweep with these values; UserError when there is none."""
-    for found in cells(sweep):
-        if all(found.arguments.get(key) == value for key, value in selector.items()):
-            return found
-    values = ", ".join(f"{key} {value}" for key, value in selector.items())
-    raise UserError(f"{sweep.folder / 'sweep.json'}: no cell with {values}")
-
-
-def named_cell(sweep: Result, values: list[str]) -> Result:
-    """Return the cell with these values, e.g. ["simclr-spread", "100"]; UserError when there is none."""
-    for content, found in zip(sweep.metrics["cells"], cells(sweep), strict=True):
-        if [str(value) for value in content.values() if isinstance(value, int | str)] == values:
-            return found
-    raise UserError(f"{sweep.folder / 'sweep.json'}: no cell {'/'.join(values)}")
-
-
-# --- Prior work ---
-
-
-def ordered(references: list[dict]) -> list[dict]:
-    """Sort references: those without a mark first, then the better ones."""
-    return sorted(references, key=lambda reference: (bool(reference.get("marks")), -reference["value"]))
-
-
-def rivals(row: Row) -> list[dict]:
-    """Return the references that a row may be compared with: none that was selected on the test set."""
-    return [reference for reference in row.references if "selected" not in reference.get("marks", ())]
-
-
-def reference_value(reference: dict) -> str:
-    """ "99.748 ± 0.028 %", with the digits of its source; marks follow."""
-    scale, unit = (1, "") if reference["metric"].endswith("auc") else (100, " %")
-
-    def shown(key):
-        return f"{round(scale * reference[key], 6):g}"
-
-    low = f"{shown('low')} to " if "low" in reference else ""
-    std = f" ± {shown('std')}" if "std" in reference else ""
-    marks = " ".join(MARKS[mark][0] for mark in reference.get("marks", ()))
-    return f"{low}{shown('value')}{std}{unit}" + (f" {marks}" if marks else "")
-
-
-def reference_link(reference: dict) -> str:
-    return f"[{reference['source']}]({reference['url']})"
-
-
-def mark_legend(references: list[dict]) -> list[str]:
+def mark_legend(references: list[Reference]) -> list[str]:
     """Return the meaning of every mark that these references have."""
-    used = {mark for reference in references for mark in reference.get("marks", ())}
+    used = {mark for reference in references for mark in reference.marks}
     return [f"{sign} {meaning}" for mark, (sign, meaning) in MARKS.items() if mark in used]
 
 
-# --- Data ---
+# --- The data that a number saw, in words ---------------------------------------------------------------
 
 
-def image_data(found: Collection, result: Result, metric: str) -> str:
-    """Return the labelled images of a classifier, with those that validate: "60,000 labelled"."""
-    arguments, images = result.arguments, result.metrics["mean"].get("train_images")
+def image_data(results: Results, result: Result, metric: str) -> str:
+    """Return the labelled images, with those that validate: "60,000 labelled"."""
+    arguments, images = result.arguments, result.mean.get("train_images")
     if per_class := arguments.get("labels_per_class"):
         return f"{10 * per_class:,} labelled"
     if images is None:
         return ""
     if folds := arguments.get("folds") or arguments.get("member_folds"):
         return f"{round(images * folds / (folds - 1)):,} labelled"
-    if "val_images" in result.metrics["mean"]:
-        return f"{round(images + result.metrics['mean']['val_images']):,} labelled"
-    return f"{round(images / (1 - (arguments.get('val_fraction') or 0))):,} labelled"
+    share = 0 if "val_images" in result.mean else arguments.get("val_fraction") or 0
+    return f"{round(images / (1 - share) + result.mean.get('val_images', 0)):,} labelled"
 
 
-def encoder_data(found: Collection, result: Result, metric: str) -> str:
+def encoder_data(results: Results, result: Result, metric: str) -> str:
     """Return the images of a score of a pre-trained encoder: "100 labelled, 54,000 unlabelled"."""
-    images = result.metrics["mean"].get("train_images")
-    if images is None:
-        return ""
-    everything = f"{round(images / (1 - ENCODER_VALIDATION)):,} labelled"
+    images = result.mean["train_images"]
     few = re.search(r"_(\d+)_accuracy$", metric)
-    if method_of(result) == "supcon" or not (few or "kmeans" in metric):
-        return everything
-    labelled = f"{10 * int(few[1]):,} labelled, " if few else ""
-    return f"{labelled}{images:,.0f} unlabelled"
+    if result.method == "supcon" or not (few or "kmeans" in metric):
+        return f"{round(images / (1 - ENCODER_VALIDATION)):,} labelled"
+    return (f"{10 * int(few[1]):,} labelled, " if few else "") + f"{images:,.0f} unlabelled"
 
 
-def few_label_data(found: Collection, result: Result, metric: str) -> str:
+def few_label_data(results: Results, result: Result, metric: str) -> str:
     """Return the images of a cell of the few-label study: "100 labelled, 53,900 unlabelled"."""
-    labels, images = result.arguments["labels"], result.metrics["mean"].get("train_images", 0)
+    labels, images = result.arguments["labels"], result.mean.get("train_images", 0)
     parts = [f"{labels:,} labelled"] if labels else []
     return ", ".join(parts + [f"{images - labels:,.0f} unlabelled"] * (images > labels))
 
 
-def embedding_data(found: Collection, result: Result, metric: str) -> str:
-    """Return the labelled images of an embedding, with those that validate: "300 labelled"."""
-    counts = [result.metrics["mean"].get(key) for key in ("train_images", "val_images")]
-    return "" if None in counts else f"{sum(counts):,.0f} labelled"
-
-
-def bag_data(found: Collection, result: Result, metric: str) -> str:
-    """Return the bags of a run with their builder: "50 + 200 balanced bags", training and validation."""
-    arguments = result.arguments
-    val = arguments.get("val_bags", 0)
-    text = f"{arguments['train_bags']}{f' + {val}' if val else ''} {arguments['builder']} bags"
-    if encoder := arguments.get("encoder"):
-        base = next((r for key, r in found.results.items() if f"/{key}/" in f"/{encoder}"), None)
-        images = base.metrics["mean"].get("train_images") if base else None
-        supervised = base is None or "method" not in base.arguments or method_of(base) == "supcon"
-        kind = "labelled" if supervised else "unlabelled"
-        text += f", {images:,.0f} {kind} images" if images else ", a pre-trained encoder"
-    return text
+def bag_data(results: Results, result: Result, metric: str) -> str:
+    """Return the bags, training and validation, and the images: "50 + 200 balanced bags"."""
+    arguments, file = result.arguments, result.arguments.get("encoder")
+    validation = f" + {arguments['val_bags']}" if arguments.get("val_bags") else ""
+    text = f"{arguments['train_bags']}{validation} {arguments['builder']} bags"
+    run = results.run_of(file) if file else None
+    if run is None or "train_images" not in run.mean:
+        return f"{text}, a pre-trained encoder" if file else text
+    unlabelled = run.path.parts[-3] in ("simclr", "moco") and run.method != "supcon"
+    return f"{text}, {run.mean['train_images']:,.0f} {'un' * unlabelled}labelled images"

@@ -1,219 +1,240 @@
-"""Sections of every script's page: the table of results with its legend, prior work, runs one by one."""
+"""What stands between the markers of a page: tables, prior work, runs one by one."""
 
 from collections.abc import Callable
-from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
-from report.results import Collection, Experiment, Result, is_clean
-from report.rows import Row, mark_legend, method_of, reference_link, reference_value, rivals
-from report.tables import collapsed, devices_text, table, value_text
-from report.times import timed
+import numpy as np
 
-EMPTY = "No results yet."
-
-# The figures that a run's folder may hold, in the order of the page; others follow by name.
-PICTURES = {
-    "curves.png": "learning curves",
-    "confusion.png": "confusion matrix",
-    "mistakes.png": "most confident mistakes",
-    "filters.png": "filters of the first layer",
-    "views.png": "pairs of views",
-    "neighbours.png": "nearest neighbours of test digits",
-    "map.png": "map of raw pixels and of features",
-    "bags.png": "test bags",
-    "roc.png": "ROC curves",
-    "combinations.png": "combinations side by side",
-    "selection.png": "greedy selection step by step",
-    "weights.png": "weights step by step",
-    "size.png": "error against the number of members",
-    "members.png": "members",
-    "agreement.png": "errors that members have in common",
-}
+from data.robustness import CORRUPTIONS, LEVELS
+from models import ENCODERS, create
+from report.results import Experiment, Reference, Results, is_clean
+from report.rows import Row, mark_legend, short_text
+from report.tables import (
+    EMPTY,
+    collapsed,
+    devices_text,
+    grid,
+    percent,
+    sentence,
+    spread_text,
+    table,
+    value_text,
+)
+from utils.plots.ensemble import LABELS as COMBINATION_LABELS
+from utils.training.config import RECIPES
 
 SPREADS = {
     "std": "±: standard deviation over n trainings or, with few labels, over n draws of the labels",
     "interval": "(a to b): 95 % interval of a single run (Wilson)",
-    "range": "a to b: range of libraries that overlap, drawn from one pool",
+    "range": "a to b: range over libraries that overlap, because they are drawn from one pool",
 }
-# By the last word of a metric.
-METRIC_NAMES = {"auc": "AUC", "1": "P@1", "r": "MAP@R"}
-BOUND = "≤: an upper bound, because the machine did other work, too"
-PARTIAL = "evaluation: its time was not taken"
-
-
-Sweeps = list[tuple[Experiment, Result]]
+TIME = "Time: of the training of one run (median) and of an encoder that it loads; ≤: on a shared machine"
+METRIC_NAMES = {"auc": "AUC", "1": "P@1", "r": "MAP@R"}  # by the last word of a metric
+RECIPE_COLUMNS = {"epochs": "epochs", "batch_size": "batch", "lr": "peak rate", "augment": "augmentation"}
+LOSSES = {"loss": "loss", "ece": "ECE", "scaled_loss": "loss, scaled", "scaled_ece": "ECE, scaled"}
 
 
 class Page(NamedTuple):
-    """What the sections of one script's page are made of.
+    """What the sections of one script's page are made of. rows: of experiments.json, in its order."""
 
-    rows: of experiments.json, in its order. others: of all other runs. details: what the part of a run says
-    beyond its key metric.
-    """
-
-    found: Collection
-    script: str
+    results: Results
+    experiments: list[Experiment]
     rows: list[Row]
-    others: list[Row]
-    details: Callable[[Row], str]
 
-    def of_section(self, name: str) -> list[Row]:
-        return [row for row in self.rows if row.experiment.section == name]
+    def section(self, name: str) -> list[Row]:
+        return [row for row in self.rows if row.spec.section == name]
 
-    @property
-    def sweeps(self) -> Sweeps:
-        """The sweeps of the script, in the order of experiments.json."""
-        found = self.found.sweeps
-        own = (experiment for experiment in self.found.experiments if experiment.script == self.script)
-        return [(experiment, found[experiment.folder]) for experiment in own if experiment.folder in found]
+
+# --- Sections of every page -----------------------------------------------------------------------------
 
 
 def results_section(page: Page) -> str:
-    """Return the table of a script's main results with its legend and devices."""
-    rows = page.of_section("results")
+    """Return the table of a script's main results with its legend."""
+    rows = page.section("results")
     if not rows:
         return EMPTY
-    head = ["method", "data", metric_title(rows), "n", "prior work", "time"]
+    words = [METRIC_NAMES.get(last := row.number.metric.rpartition("_")[2], last) for row in rows]
     lines = []
     for row in rows:
-        others = "<br>".join(f"{reference_value(r)} {reference_link(r)}" for r in rivals(row))
-        lines.append([row.label, row.data, row.text, row.number.samples, others, row.time.text])
-    return f"{table(head, lines)}\n\n{legend(page.found, rows)}"
-
-
-def metric_title(rows: list[Row]) -> str:
-    """ "test accuracy", or "test AUC or accuracy" for rows with one or the other."""
-    names = [METRIC_NAMES.get(last := row.number.metric.rpartition("_")[2], last) for row in rows]
-    return f"test {' or '.join(dict.fromkeys(names))}"
-
-
-def legend(found: Collection, rows: list[Row]) -> str:
-    """Return what the reader must know about a table: spreads, marks, times, devices."""
+        prior = "<br>".join(f"{rival.text} {rival.link}" for rival in row.rivals)
+        lines.append([row.label, row.data, row.number.text, row.number.samples, prior, row.time])
     kinds = {row.number.kind for row in rows}
     parts = [text for kind, text in SPREADS.items() if kind in kinds]
-    parts += mark_legend([reference for row in rows for reference in rivals(row)])
-    return f"{sentence(parts)} {time_legend(found, rows)}"
+    parts += mark_legend([rival for row in rows for rival in row.rivals])
+    head = ["method", "data", f"test {' or '.join(dict.fromkeys(words))}", "n", "prior work", "time"]
+    return f"{table(head, lines)}\n\n{sentence(parts)} {time_legend(rows)}"
 
 
-def time_legend(found: Collection, rows: list[Row]) -> str:
-    """Return what times mean, and the devices."""
-    parts = [f"time {BOUND}"] if any(row.time.bound for row in rows) else []
-    parts += [PARTIAL] if any(row.time.partial for row in rows) else []
-    alone = [entry for row in rows if (entry := timed_alone(found, row.result))]
-    if alone:
-        machines = devices_text([f"{entry['cpu']}, {entry['threads']} threads" for entry in alone])
-        parts.append(f"times without ≤: epochs times an epoch measured alone on {machines}")
-    devices = devices_text([row.result.metrics["device"] for row in rows])
-    return f"{sentence([*parts, f'trained on {devices}'])}"
-
-
-def timed_alone(found: Collection, result: Result) -> dict | None:
-    """Return the entry of times.json for a run or its first member."""
-    lines = result.history if "members" in result.arguments else []
-    return timed(found, result, lines[0].get("model", "") if lines else "")
-
-
-def sentence(parts: list[str]) -> str:
-    text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "." * bool(text)
-
-
-# --- Prior work ---
+def time_legend(rows: list[Row]) -> str:
+    return f"{TIME}. Trained on {devices_text(row.result.device for row in rows)}."
 
 
 def references_section(page: Page) -> str:
     """Return every reference of a script's rows with its protocol, also those selected on the test set."""
-    experiments = [e for e in page.found.experiments if e.script == page.script]
-    keys = [
-        key for e in experiments for key in (*(k for spec in e.rows for k in spec.references), *e.references)
+    keys = [key for e in page.experiments for part in (*e.rows, e) for key in part.references]
+    references = [
+        page.results.references[key] for key in dict.fromkeys(keys) if key in page.results.references
     ]
-    given = [page.found.references[key] for key in dict.fromkeys(keys) if key in page.found.references]
-    if not given:
-        return EMPTY
-    groups: dict[tuple, list[dict]] = {}
-    for reference in given:
-        groups.setdefault((reference_link(reference), reference.get("note")), []).append(reference)
-    notes = "\n".join(map(reference_note, groups.values()))
-    signs = mark_legend(given)
-    return f"{notes}\n\n{sentence(signs)}" if signs else notes
-
-
-def reference_note(references: list[dict]) -> str:
-    """Return "- source: task value (n = 20); note" for references of one source and note.
-
-    "second-hand" tells that nobody here read the source.
-    """
-    first, values = references[0], []
+    groups: dict[tuple, list[Reference]] = {}
     for reference in references:
-        count = f" (n = {reference['runs']})" if "runs" in reference else ""
-        values.append(f"{reference['task']} {reference_value(reference)}{count}")
-    notes = [first[key] for key in ("citation", "note") if key in first]
-    notes += [] if first["verified"] else ["second-hand"]
-    return "; ".join([f"- {reference_link(first)}: {', '.join(values)}", *notes]) + "."
+        groups.setdefault((reference.link, reference.note), []).append(reference)
+    lines = []
+    for (link, note), group in groups.items():
+        values = ", ".join(f"{r.task} {r.text}" + (f" (n = {r.runs})" if r.runs else "") for r in group)
+        notes = [group[0].citation, note, None if group[0].verified else "second-hand"]
+        lines.append("; ".join(filter(None, [f"- {link}: {values}", *notes])) + ".")
+    return "\n\n".join(filter(None, ["\n".join(lines), sentence(mark_legend(references))])) or EMPTY
 
 
-# --- Runs one by one ---
-
-
-def runs_section(page: Page) -> str:
-    """Return a collapsed part for every run: command, values, origin, figures; then one for every sweep."""
-    first: dict[str, Row] = {}
-    for row in (*page.rows, *page.others):
+def runs_section(page: Page, details: Callable[[Row], str] = lambda row: "") -> str:
+    """Return a collapsed part for every run: command, origin, values and figures; sweeps are last."""
+    rows: dict[str, Row] = {}
+    for row in page.rows:
+        rows.setdefault(row.experiment.folder, row)
+    parts = []
+    for row in sorted(rows.values(), key=lambda row: bool(row.spec.cell)):
+        name, path, (done, wanted) = row.experiment.name, row.result.path, row.result.trainings
+        title, content = f"{done} trainings" if done == wanted else f"{done} of {wanted} trainings", []
         if not row.spec.cell:
-            first.setdefault(row.result.key, row)
-    parts = [run_part(row, page.found.attempt(page.details, row)) for row in first.values()]
-    parts += [sweep_runs(*one) for one in page.sweeps]
+            title, metric = f"{row.label}, {row.number.text}", row.number.metric
+            values = ", ".join(value_text(metric, [value]) for value in row.number.values)
+            content = [f"{metric.replace('_', ' ')}: {values}.", page.results.attempt(path, details, row)]
+            content += [
+                f"![{name}: {file.stem}]({name}/{file.name})" for file in sorted(path.parent.glob("*.png"))
+            ]
+        command = f"```\n{row.experiment.command} --name {name}\n```"
+        if row.experiment.retired:
+            command = f"From commit {row.experiment.retired}; today's scripts can't repeat it."
+        versions = ", ".join(" ".join(pair) for pair in row.result.config.get("versions", {}).items())
+        origin = f"{devices_text([row.result.device])}; {commit_text(row.result.config)}; {versions}."
+        numbers = f"All numbers: [{name}/{path.name}]({name}/{path.name})."
+        text = "\n\n".join(filter(None, [command, f"{origin} {numbers}", *content]))
+        parts.append(collapsed(f"<b>{name}</b>: {title}", text))
     return "\n\n".join(parts) or EMPTY
 
 
-def run_part(row: Row, details: str | None = None) -> str:
-    """Return everything about one run. details: more of it, in Markdown."""
-    folder = row.result.folder
-    metric, values = row.number.metric.replace("_", " "), row.number.values
-    lines = [
-        f"```\n{command_of(row)}\n```",
-        f"{metric}: {', '.join(value_text(row.number.metric, [value]) for value in values)}. "
-        f"Everything else: [{folder.name}/metrics.json]({folder.name}/metrics.json).",
-        made_with(row.result),
-        *([details] if details else []),
-        *run_pictures(folder),
-    ]
-    return collapsed(f"<b>{row.experiment.name}</b>: {row.label}, {row.text}", "\n\n".join(lines))
-
-
-def sweep_runs(experiment: Experiment, sweep: Result) -> str:
-    """Return where a sweep comes from; its numbers and figures are above."""
-    name, (done, wanted) = experiment.name, sweep.metrics["trainings"]
-    lines = [
-        f"```\n{sweep.config['command']} --name {name}\n```",
-        f"Everything: [{name}/sweep.json]({name}/sweep.json).",
-        made_with(sweep),
-    ]
-    trainings = f"{done} of {wanted} trainings" if done < wanted else f"{done} trainings"
-    return collapsed(f"<b>{name}</b>: {trainings}", "\n\n".join(lines))
-
-
-def made_with(result: Result) -> str:
-    """ "AMD EPYC, 1 thread; commit 0123456789ab; python 3.12.1, torch 2.11." """
-    versions = ", ".join(f"{name} {version}" for name, version in result.config.get("versions", {}).items())
-    return f"{devices_text([result.metrics['device']])}; {origin(result.config)}; {versions}."
-
-
-def origin(content: dict) -> str:
+def commit_text(content: dict) -> str:
     """ "commit 0123456789ab", with a warning where the code had uncommitted changes."""
     commit = content.get("commit")
-    return f"commit {commit}" + ("" if is_clean(commit) else ", not a clean one") if commit else "no commit"
+    return f"commit {commit}" + ("" if is_clean(commit) else ", not a clean one")
 
 
-def run_pictures(folder: Path) -> list[str]:
-    found = sorted(path.name for path in folder.glob("*.png"))
-    names = [name for name in PICTURES if name in found] + [name for name in found if name not in PICTURES]
-    return [
-        f"![{folder.name}: {PICTURES.get(name, Path(name).stem)}]({folder.name}/{name})" for name in names
-    ]
+# --- Tables of experiments.json -------------------------------------------------------------------------
 
 
-def command_of(row: Row) -> str:
-    """Return the command that lands in this run's folder; without --name a run is called like its method."""
-    name = row.experiment.name
-    return row.result.config["command"] + (f" --name {name}" if name != method_of(row.result) else "")
+def table_section(page: Page, name: str) -> str:
+    """Return a table: the rows of its section by metrics where it has columns, else the cells of sweeps.
+
+    A row's own metric, in which the first column's is replaced by each in turn, says which metrics: the
+    columns precision_at_1 and map_at_r of the metric test_unseen_precision_at_1 have test_unseen_map_at_r.
+    """
+    spec = page.results.tables[name]
+    rows, columns = page.section(name.partition("/")[2]), spec.get("columns", {})
+    if not (rows and columns):
+        return cells_table(page, distinct(rows), spec["corner"]) if rows else EMPTY
+    lines = []
+    for row in rows:
+        metrics = (row.number.metric.replace(next(iter(columns)), metric) for metric in columns)
+        lines.append([row.label, *(short_text(row.result, metric) for metric in metrics), row.number.samples])
+    return table([spec["corner"], *columns.values(), "n"], lines)
+
+
+def cells_table(page: Page, rows: list[Row], corner: str) -> str:
+    """Return the cells of sweeps by method and number, and prior work, whose task is "50 ..., method"."""
+    entries = []
+    for row in rows:
+        method, _, column = row.spec.cell.partition("/")
+        label = f"{method}, {row.spec.label}" if row.spec.label else method
+        entries.append((label, int(column), f"{row.number.short} ({len(row.result.records)})"))
+    keys = dict.fromkeys(key for row in rows for key in row.experiment.references)
+    references = [known for key in keys if (known := page.results.references.get(key))]
+    for reference in references:
+        task, _, method = reference.task.partition(", ")
+        entries.append((f"{method}, {reference.link}", int(task.split()[0]), reference.text))
+    legend = ["mean ± standard deviation (n)", *mark_legend(references)]
+    return f"{grid(corner, entries)}\n\n{sentence(legend)}"
+
+
+def distinct(rows: list[Row]) -> list[Row]:
+    """Return one row for each cell and label: where sweeps overlap, the one with more draws."""
+    largest: dict[tuple, Row] = {}
+    for row in rows:
+        key = row.spec.cell, row.spec.label
+        largest[key] = max(largest.get(key, row), row, key=lambda row: len(row.result.records))
+    return list(largest.values())
+
+
+# --- Sections of single pages ---------------------------------------------------------------------------
+
+
+def models_section(page: Page) -> str:
+    """Return what the classifiers with results are, their parameters and their recipes."""
+    names, lines = {row.result.method for row in page.rows}, []
+    for name in (name for name in ENCODERS if name in names):
+        parameters = sum(parameter.numel() for parameter in create(name).parameters())
+        summary = (ENCODERS[name].__doc__ or "").partition("\n")[0].rstrip(".")
+        recipe = (str(RECIPES[name][key]) for key in RECIPE_COLUMNS)
+        lines.append([f"`{name}`", summary, f"{parameters:,}", *recipe])
+    return table(["model", "", "parameters", *RECIPE_COLUMNS.values()], lines) if lines else EMPTY
+
+
+def combinations_table(row: Row) -> str:
+    """Return every way to combine the members of an ensemble, with the paired test against the average."""
+    mean, lines = row.result.mean, []
+    losses = {key: title for key, title in LOSSES.items() if f"average_test_{key}" in mean}
+    for name in (name for name in COMBINATION_LABELS if f"{name}_test_accuracy" in mean):
+        p = ", ".join(f"{record[f'{name}_test_mcnemar_p']:.2g}" for record in row.result.records)
+        test = ["", ""] if name == "average" else [f"{100 * mean[f'{name}_test_gain']:+.3f}", p]
+        values = (f"{mean[f'{name}_test_{key}']:.4f}" for key in losses)
+        text = short_text(row.result, f"{name}_test_accuracy")
+        lines.append([COMBINATION_LABELS[name], text, *test, *values])
+    for label, name in (("mean single", "mean_single"), ("any member right", "oracle")):
+        value = mean[f"{name}_test_accuracy"]
+        gain = f"{100 * (value - mean['average_test_accuracy']):+.3f}"
+        lines.append([label, f"{percent(value)} %", gain, "", *[""] * len(losses)])
+    return table(["combination", "accuracy", "gain", "p", *losses.values()], lines)
+
+
+def draws_section(page: Page) -> str:
+    """Return the methods of the few-label study with 100 labels, the best first, and their worst draws."""
+    rows = [row for row in distinct(page.section("study")) if row.spec.cell.endswith("/100")]
+    lines = []
+    for row in sorted(rows, key=lambda row: -row.number.mean):
+        ends = (value_text("accuracy", [end(row.number.values)]) for end in (min, max))
+        lines.append([row.result.method, row.number.text, *ends, row.number.samples, row.time])
+    return (
+        table(["method", "test accuracy", "worst draw", "best draw", "n", "time"], lines) if lines else EMPTY
+    )
+
+
+def accepts_section(page: Page) -> str:
+    """Return, digit by digit, which shares of its own and of all other test images a reference accepts."""
+    head, columns = ["digit"], []
+    for row in page.section("accepts"):
+        for key, title in (("test_class_accept_rates", "own"), ("test_class_false_accept_rates", "others")):
+            values = zip(*(record[key] for record in row.result.records), strict=True)
+            columns.append([f"{percent(fmean(shares))} %" for shares in values])
+            head.append(f"{row.experiment.name}: {title}")
+    lines = [[str(digit), *texts] for digit, texts in enumerate(zip(*columns, strict=True))]
+    return table(head, lines) if lines else EMPTY
+
+
+def robustness_section(page: Page) -> str:
+    """Return a line per model: clean and corrupted accuracy, and the mean error by corruption."""
+    lines = []
+    for record in page.rows[0].result.records if page.rows else ():
+        for name in (key.removesuffix("_trainings") for key in record if key.endswith("_trainings")):
+            shares = [record.get(f"{name}_{key}") for key in ("accuracies", "corrupted_accuracies")]
+            ratios = [record.get(f"{name}_{key}") for key in ("mces", "relative_mces")]
+            texts = [spread_text(values, percent) if values else "" for values in shares]
+            texts += [spread_text(values, tenths) if values else "" for values in ratios]
+            errors = np.reshape(record[f"{name}_errors"], (len(CORRUPTIONS), LEVELS)).mean(1)
+            label = f"{name.replace('_', ' ')}, n = {record[f'{name}_trainings']}"
+            lines.append([label, *texts, *map(tenths, errors)])
+    head = ["model", "clean accuracy, %", "corrupted, %", "mCE, %", "relative mCE, %", *CORRUPTIONS]
+    return table(head, lines) if lines else EMPTY
+
+
+def tenths(share: float) -> str:
+    return f"{100 * share:.1f}"

@@ -1,90 +1,52 @@
 """Numbers in words, and Markdown tables."""
 
 import re
-import statistics
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from statistics import fmean, stdev
 
-from report.results import Result
-
-
-class Number(NamedTuple):
-    """A metric of a run: its mean, what its spread is, and the values behind it.
-
-    low, high: ends of what `kind` says: "std", one standard deviation about the mean of independent values;
-    "range", the least and the greatest of libraries that overlap; "interval", the 95 % interval of a single
-    value; "none". samples: how many of what, e.g. "12 draws".
-    """
-
-    metric: str
-    mean: float
-    low: float
-    high: float
-    kind: str
-    values: list[float]
-    samples: str
+EMPTY = "No results yet."
+COUNTS = ("_models", "_mistakes", "_reviewed")
 
 
-def number(result: Result, metric: str) -> Number:
-    """Return a metric of a run with its spread; KeyError when a record lacks it.
-
-    Where a training scores several draws of few labels, the values are those of all draws.
-    """
-    records, arguments = result.records, result.arguments
-    single_draws = f"{metric.removesuffix('accuracy')}accuracies"
-    draws = [value for record in records for value in record.get(single_draws, [])]
-    values = draws or [record[metric] for record in records]
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        low, high = (records[0].get(f"{metric}_{end}", mean) for end in ("low", "high"))
-        return Number(metric, mean, low, high, "interval" if low < high else "none", values, "1")
-    if arguments.get("sources"):
-        count = f"{len(values)} overlapping libraries"
-        return Number(metric, mean, min(values), max(values), "range", values, count)
-    std = statistics.stdev(values)
-    what = "draws" if draws or arguments.get("labels") else "folds" if arguments.get("folds") else "runs"
-    return Number(metric, mean, mean - std, mean + std, "std", values, f"{len(values)} {what}")
-
-
-def number_text(found: Number) -> str:
-    """ "99.76 ± 0.02 %", "99.64 to 99.66 %" for a range, "99.76 % (99.64 to 99.84)" for a single run."""
-    area = found.metric.endswith("auc")
-    shown, unit = ("{:.4f}".format, "") if area else (percent, " %")
-    low, high = shown(found.low), shown(found.high)
-    if found.kind == "std":
-        std = found.high - found.mean
-        return f"{shown(found.mean)} ± {shown(std) if area else deviation(std)}{unit}"
-    if found.kind == "range":
-        return f"{low} to {high}{unit}" if low != high else f"{low}{unit}"
-    return f"{shown(found.mean)}{unit}" + (f" ({low} to {high})" if found.kind == "interval" else "")
+def unit_of(metric: str) -> tuple[Callable[[float], str], str]:
+    """Return how a metric is written: a function of its value, and its unit."""
+    kinds: dict[str, Callable[[float], str]] = dict.fromkeys(COUNTS, "{:.0f}".format)
+    kinds |= {"seconds": duration, "_p": "{:.2g}".format, "auc": "{:.4f}".format}
+    write = next((function for ending, function in kinds.items() if metric.endswith(ending)), percent)
+    return write, " %" if write is percent else ""
 
 
 def value_text(metric: str, values: Sequence[float]) -> str:
     """One value, or "low to high" of several, in the metric's unit: "99.77 %", "0.11 to 0.18", "36 min"."""
-    kinds: dict[str, Callable[[float], str]]
-    kinds = {"seconds": duration, "_p": "{:.2g}".format, "auc": "{:.4f}".format}
-    shown = next((function for ending, function in kinds.items() if metric.endswith(ending)), percent)
-    unit = " %" if shown is percent else ""
-    ends = list(dict.fromkeys(shown(value) for value in (min(values), max(values))))
-    return " to ".join(ends) + unit
+    write, unit = unit_of(metric)
+    return " to ".join(dict.fromkeys(write(value) for value in (min(values), max(values)))) + unit
 
 
-def percent(value: float) -> str:
-    return f"{100 * value:.2f}"
+def spread_text(values: Sequence[float], write: Callable[[float], str]) -> str:
+    """Mean ± standard deviation: "99.76 ± 0.02"; of a single value the value."""
+    if len(values) == 1:
+        return write(values[0])
+    return f"{write(fmean(values))} ± {(deviation if write is percent else write)(stdev(values))}"
 
 
-def deviation(value: float) -> str:
+def percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def deviation(share: float) -> str:
     """A standard deviation in points: two decimals, three where two would show nothing."""
-    return f"{100 * value:.{3 if 5e-6 <= value < 1e-4 else 2}f}"
+    return f"{100 * share:.{3 if 5e-6 <= share < 1e-4 else 2}f}"
 
 
 def duration(seconds: float) -> str:
     """ "7.4 s", "36 min", "2.6 h"."""
-    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (float("inf"), 3600, "h")):
-        if seconds < limit:
-            value = seconds / unit
-            return f"{value:.{1 if value < 10 else 0}f} {name}"
-    raise ValueError(f"not a duration: {seconds}")
+    size, unit = (1, "s") if seconds < 120 else (60, "min") if seconds < 7200 else (3600, "h")
+    return f"{seconds / size:.{1 if seconds / size < 10 else 0}f} {unit}"
+
+
+def time_text(seconds: float) -> str:
+    """ "≤ 36 min": an upper bound, because other work on a machine only adds to a time."""
+    return f"≤ {duration(seconds)}" if seconds else "none"
 
 
 def significant(value: float) -> str:
@@ -92,23 +54,31 @@ def significant(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def devices_text(devices: Sequence[str]) -> str:
-    """Name devices, those that differ in their threads together: "Intel Xeon Processor, 1 or 2 threads"."""
-    found: dict[str, set[int]] = {}
-    for device in devices:
-        name, _, threads = re.sub(r"\((R|TM)\)", "", device).partition(", ")
-        found.setdefault(name, set()).update(map(int, re.findall(r"^\d+", threads)))
-    texts = []
-    for name, counts in sorted(found.items()):
-        numbers = " or ".join(map(str, sorted(counts)))
-        texts.append(f"{name}, {numbers} thread{'s' * (counts != {1})}" if counts else name)
-    return "; ".join(texts)
+def devices_text(devices: Iterable[str]) -> str:
+    """ "AMD EPYC, 1 thread; Intel Xeon Processor, 2 threads"."""
+    return "; ".join(sorted({re.sub(r"\((R|TM)\)|(?<= 1 thread)s", "", device) for device in devices}))
+
+
+def sentence(parts: Iterable[str]) -> str:
+    """Join parts with semicolons: "A; b; c."; nothing for no part."""
+    text = "; ".join(parts)
+    return text[:1].upper() + text[1:] + "." * bool(text)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table; cells are strings."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+def grid(corner: str, entries: Sequence[tuple[str, int, str]]) -> str:
+    """Return a table of entries (label of the row, number of the column, text), columns by size."""
+    columns = sorted({column for _, column, _ in entries})
+    rows: dict[str, dict[int, str]] = {}
+    for label, column, text in entries:
+        rows.setdefault(label, {})[column] = text
+    lines = [[label, *(row.get(column, "") for column in columns)] for label, row in rows.items()]
+    return table([corner, *(f"{column:,}" for column in columns)], lines)
 
 
 def collapsed(summary: str, content: str) -> str:

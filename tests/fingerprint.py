@@ -136,10 +136,10 @@ def run_digests(folder):
 def page_digests():
     """Hashes of every page as report.py renders it from the committed results."""
     from report.pages import render
-    from report.results import read_collection
+    from report.results import read_results
 
     os.chdir(ROOT)
-    outputs = render(read_collection(Path("results")), Path("README.md"))
+    outputs = render(read_results(Path("results")), Path("README.md"))
     return {str(path): digest([text]) for path, text in outputs.items() if isinstance(text, bytes)}
 
 
