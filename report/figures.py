@@ -30,7 +30,7 @@ class Picture(NamedTuple):
 def point(row: Row) -> dict:
     """Return what a figure shows of a row."""
     values = {key: getattr(row.number, key) for key in ("values", "mean", "low", "high", "kind")}
-    return {"label": row.label, "method": row.method, "seconds": row.seconds, **values}
+    return {"label": row.label, "method": row.method, **values}
 
 
 def overview(rows: list[Row], ceiling: Reference | None) -> dict:
@@ -52,7 +52,7 @@ def error_against_time(page: Page) -> list[dict]:
     for row in page.section("results"):
         if not row.result.arguments.get("labels_per_class"):
             most[row.method] = max(most.get(row.method, row), row, key=lambda row: len(row.number.values))
-    return [point(row) for row in most.values()]
+    return [{**point(row), "seconds": row.seconds} for row in most.values()]
 
 
 def feature_maps(page: Page) -> list[dict]:

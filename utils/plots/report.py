@@ -92,27 +92,19 @@ def _beside(ax, y, row):
 def plot_error_against_time(data: list[dict], path: Path, text: str | None = None) -> None:
     """Draw test error against the training time of one run, on log scales.
 
-    data: rows as in `overview`, with "seconds" and "bound": whether the seconds are an upper bound, which
-    is drawn as a hollow point with an arrow to the left.
+    data: rows as in `plot_overview`, with "seconds".
     """
     fig, ax = figure(size=(WIDTH, 4.2))
     for row in data:
         color, error = method_color(row["method"]), float(error_percent(row["mean"]))
         _interval(ax, row["seconds"], row, horizontal=False)
-        fill = "white" if row["bound"] else color
-        ax.plot(row["seconds"], error, "o", mfc=fill, mec=color, mew=2, ms=8)
-        if row["bound"]:
-            arrow = {"arrowstyle": "->", "color": color, "linewidth": 1.2}
-            ax.annotate("", (row["seconds"] / 1.35, error), (row["seconds"], error), arrowprops=arrow)
+        ax.plot(row["seconds"], error, "o", color=color, ms=8)
     for row, points in zip(data, _label_places(data), strict=True):
         at = (row["seconds"], float(error_percent(row["mean"])))
         ax.annotate(row["label"], at, points, textcoords="offset points", va="center", size=10)
-    ax.set(xscale="log", yscale="log", xlabel="training time of one run (s, log scale)")
+    ax.set(xscale="log", yscale="log", xlabel="training time of one run (at most, s, log scale)")
     ax.set_ylabel("test error (%, log scale)")
-    notes = _interval_notes(data)
-    if any(row["bound"] for row in data):
-        notes.append("hollow: an upper bound, the machine did other work, too")
-    ax.set_title("; ".join(notes), size=9, color=REFERENCE)
+    ax.set_title("; ".join(_interval_notes(data)), size=9, color=REFERENCE)
     ax.margins(x=0.14, y=0.08)
     plain_numbers(ax.yaxis)
     plain_numbers(ax.xaxis, (1, 3))

@@ -15,7 +15,7 @@ ROW = {
     "high": 1.0,
     "text": "100 %",
 }
-ROW |= {"task": "task", "kind": "none", "references": [], "seconds": 60.0, "bound": True}
+ROW |= {"task": "task", "kind": "none", "references": [], "seconds": 60.0}
 REFERENCE = {"value": 0.99, "low": 0.98, "text": "98 to 99 %"}
 SPREAD = {"mean": 0.98, "low": 0.97, "high": 0.99, "references": [REFERENCE]}
 
@@ -33,5 +33,5 @@ def test_the_overview_is_less_than_400_pixels_high(tmp_path, count):
 
 def test_figures_take_no_error_at_all(tmp_path):
     plots.plot_overview({"rows": [ROW], "ceiling": None}, tmp_path / "one.png", "said")
-    plots.plot_error_against_time([ROW, {**ROW, **SPREAD, "bound": False}], tmp_path / "two.png", "said")
+    plots.plot_error_against_time([ROW, {**ROW, **SPREAD}], tmp_path / "two.png", "said")
     assert [style.description(tmp_path / name) for name in ("one.png", "two.png")] == ["said", "said"]
