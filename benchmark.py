@@ -1,6 +1,6 @@
 """Measure how fast this is, side by side with the standard way.
 
-    python benchmark.py                           all of them; about 35 minutes on 2 CPU cores
+    python benchmark.py                           all of them; about half an hour on 2 CPU cores
     python benchmark.py --only augment mil        two minutes
     python benchmark.py --list                    say what would be measured
     python benchmark.py --device cuda --compile
