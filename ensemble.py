@@ -30,9 +30,7 @@ from utils import cli, distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, name_list
 from utils.errors import UserError
 from utils.plots import cnn, ensemble
-from utils.runs import tracking
-from utils.runs.folder import RunFolder
-from utils.runs.opening import open_run
+from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import repeat, share_out, train_part
 from utils.training import ensemble as members
 from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
@@ -271,7 +269,6 @@ def report(metrics: dict, run: RunFolder) -> None:
 @cli.command
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
-    tracking.check(args.track)
     data = cli.load_data(args)
     folders = find_runs(args) if args.sources else []
     if args.sources:
@@ -282,7 +279,7 @@ def main(argv: list[str] | None = None) -> dict:
         units = members.training_units(args)
         members.choose_images(args, data[0].labels, units[0][0])
         default = "-".join(args.models) + (f"-{args.mode}" if args.mode != "voting" else "")
-    run = distributed.on_rank_zero(lambda: open_run("ensemble", args, default, command, reads=folders))
+    run = distributed.on_rank_zero(lambda: open_run("ensemble", args, default, command))
     if not args.sources:
         share_out(lambda *jobs: train_unit(args, data, run, list(jobs)), units)
         pool = read_pool(args, [run.folder])

@@ -10,6 +10,7 @@ changed, `git checkout results` brings it back. The report is rewritten at the e
 """
 
 import shlex
+import signal
 import subprocess
 import sys
 from argparse import Namespace
@@ -19,7 +20,7 @@ from report.pages import experiment_seconds
 from report.results import Experiment, Results, read_experiments, read_results
 from report.tables import time_text
 from utils.arguments import any_path
-from utils.cli import Parser, command, exit_code
+from utils.cli import Parser, command
 from utils.errors import UserError
 
 
@@ -64,7 +65,7 @@ def run(experiment: Experiment, args: Namespace) -> None:
     try:
         code = process.wait()
     except KeyboardInterrupt as stop:
-        if exit_code(stop) != 130:  # Ctrl-C in a terminal reaches the training, too
+        if stop.args == (128 + signal.SIGTERM,):  # Ctrl-C in a terminal reaches the training, too
             process.terminate()
         process.wait()
         raise

@@ -24,8 +24,7 @@ from utils import cli, distributed
 from utils.arguments import Number, named_path
 from utils.errors import UserError
 from utils.plots import robustness as plots
-from utils.runs.folder import RunFolder
-from utils.runs.opening import open_run
+from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import repeat
 
 SHOWN_DIGIT = 2  # of the figure of examples: its class

@@ -21,9 +21,7 @@ from models import ENCODERS, create, read_model
 from utils import cli, distributed
 from utils.arguments import Number
 from utils.plots import cnn as plots
-from utils.runs import tracking
-from utils.runs.folder import RunFolder
-from utils.runs.opening import open_run
+from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import jobs, parts, repeat
 from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
 from utils.training.config import RECIPES, FitConfig
@@ -133,7 +131,6 @@ def report(metrics: dict, run: RunFolder) -> None:
 @cli.command
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
-    tracking.check(args.track)
     data = cli.load_data(args)
     choose_images(args, data[0].labels, jobs(args)[0])  # fail now, before a folder is made
     run = distributed.on_rank_zero(lambda: open_run("train_cnn", args, args.model, command))

@@ -58,9 +58,7 @@ from utils.cli import (
 from utils.errors import UserError
 from utils.plots import cnn as plots
 from utils.plots import mil as mil_plots
-from utils.runs import tracking
-from utils.runs.folder import RunFolder
-from utils.runs.opening import open_run
+from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import jobs, parts, repeat
 from utils.runs.sweep import collect
 from utils.training.config import FitConfig
@@ -382,7 +380,6 @@ def parse(argv: list[str] | None = None) -> tuple:
 @command
 def main(argv: list[str] | None = None) -> dict | None:
     args, shown = parse(argv)
-    tracking.check(args.track)
     data = load_data(args)
     find_classes(args, data[0].classes)
     if args.show_bags:
@@ -392,7 +389,7 @@ def main(argv: list[str] | None = None) -> dict | None:
         make_bags(args, data, job)
     make_model(args, args.method)
     name = "sweep" if args.sweep else args.method
-    run = distributed.on_rank_zero(lambda: open_run("train_mil", args, name, shown, reads=[args.encoder]))
+    run = distributed.on_rank_zero(lambda: open_run("train_mil", args, name, shown))
     if args.sweep:
         content = sweep(args, data, run)
         if distributed.rank() == 0:

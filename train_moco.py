@@ -24,9 +24,7 @@ from utils import cli, distributed
 from utils.arguments import Number
 from utils.plots import contrastive as plots
 from utils.plots.moco import plot_moco_curves
-from utils.runs import tracking
-from utils.runs.folder import RunFolder
-from utils.runs.opening import open_run
+from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import parts, repeat
 from utils.training.contrastive import example_views, pretrain, report_encoder, save_encoder
 from utils.training.fit import Step
@@ -170,7 +168,6 @@ def parse(argv: list[str] | None = None) -> tuple:
 @cli.command
 def main(argv: list[str] | None = None) -> dict:
     args, shown = parse(argv)
-    tracking.check(args.track)
     data = cli.load_data(args)
     split(data[0].labels, VAL_FRACTION, args.seed)  # fail now, before a folder is made or replaced
     run = distributed.on_rank_zero(lambda: open_run("train_moco", args, "moco", shown))

@@ -55,9 +55,7 @@ from utils.cli import (
     training_flags,
     view_flags,
 )
-from utils.runs import tracking
-from utils.runs.folder import RunFolder
-from utils.runs.opening import open_run
+from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import jobs, repeat
 from utils.runs.sweep import collect
 from utils.training.config import FitConfig
@@ -258,14 +256,13 @@ def parse(argv: list[str] | None = None) -> tuple:
 @command
 def main(argv: list[str] | None = None) -> dict:
     args, shown = parse(argv)
-    tracking.check(args.track)
     data = load_data(args)
     for job in jobs(args):  # fail now, before a folder is made or replaced
         make_batches(args, data[0], choose_images(args, data[0].labels, job["seed"])[0], job["seed"])
     if args.compare:
         load_encoder(args.compare)
     name = "sweep" if args.sweep else args.recipe
-    run = distributed.on_rank_zero(lambda: open_run("train_triplet", args, name, shown, reads=[args.compare]))
+    run = distributed.on_rank_zero(lambda: open_run("train_triplet", args, name, shown))
     if args.sweep:
         content = sweep(args, data, run)
         if distributed.rank() == 0:

@@ -209,7 +209,7 @@ def result_paths(results_dir: Path) -> list[Path]:
     return [
         folder / (SWEEP if (folder / SWEEP).exists() or any(folder.glob("records-*")) else "metrics.json")
         for folder in sorted(folders)
-        if not folder.name.startswith((".", "dry-run", "demo"))
+        if not folder.name.startswith((".", "dry-run", "demo")) and ".old-" not in folder.name
     ]
 
 

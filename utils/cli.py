@@ -1,4 +1,4 @@
-"""The command line that all scripts share: flags, checks, errors as one line, the rebuilt command."""
+"""The command line that all scripts share: flags, errors as one line, signals, the machine, the data."""
 
 import argparse
 import contextlib
@@ -19,19 +19,23 @@ from models import ENCODERS, CheckpointError
 from utils import distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, dataset, name_list, run_name, with_commas
 from utils.errors import UserError
-from utils.runs.folder import RunFolder
-from utils.runs.opening import BOOKKEEPING, close_runs, open_runs
+from utils.runs import tracking
+from utils.runs.folder import BOOKKEEPING, RunFolder, close_runs, open_runs
 from utils.training.config import OPTIMIZERS, SCHEDULES
 
-MOST_EPOCHS = 100_000
+EPOCHS = Number(int, 1, 100_000)
+SHARE = Number(float, 0, 1, open_high=True)
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """argparse's, with the bounds of every number."""
+    """Adds choices, bounds and default to the help of every flag."""
 
     def _get_help_string(self, action):
+        choices = f": {', '.join(action.choices)}" if action.choices else ""
         bounds = f", in {action.type.bounds}" if isinstance(action.type, Number) else ""
-        return f"{action.help}{bounds}"
+        unsaid = action.default not in (None, False, argparse.SUPPRESS) and "default" not in action.help
+        default = f" (default: {with_commas(action.default)})" if unsaid else ""
+        return f"{action.help}{default}{choices}{bounds}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,72 +45,53 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **kwargs):
-        kwargs.setdefault("formatter_class", HelpFormatter)
         kwargs.setdefault("usage", f"{kwargs.get('prog', 'python script.py')} [flags]")
-        super().__init__(allow_abbrev=False, **kwargs)
+        super().__init__(allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        line = f"{self.prog}: error: {' '.join(message.split())} (--help lists all flags)"
-        distributed.report_failure(line)
-        self.exit(2, f"{line}\n")
+        fail(self.prog, f"{message} (--help lists all flags)")
 
 
 def recipe_table(recipes: dict[str, dict], title: str) -> str:
     """Format recipes as text columns for an epilog: one line per recipe, one column per flag."""
     flags = list(dict.fromkeys(key for recipe in recipes.values() for key in recipe))
     head = ["", *(flag.replace("_", "-") for flag in flags)]
-    rows = [
-        [name, *(with_commas(recipe.get(flag, "")) for flag in flags)] for name, recipe in recipes.items()
-    ]
+    rows = [[name, *(with_commas(values.get(key, "")) for key in flags)] for name, values in recipes.items()]
     if len(recipes) < len(flags):  # few recipes with many flags: one line per flag
         head, *rows = [list(column) for column in zip(head, *rows, strict=True)]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [
-        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)
-    ]
-    return "\n".join([f"{title}:", *(f"  {line.rstrip()}" for line in lines)])
+    lines = (zip(row, widths, strict=True) for row in (head, *rows))
+    texts = ("  ".join(f"{cell:{width}}" for cell, width in line) for line in lines)
+    return "\n".join([f"{title}:", *(f"  {text.rstrip()}" for text in texts)])
 
 
 def choice(add: Callable, flag: str, choices: Iterable[str], help: str, **kwargs) -> None:
-    """Add a flag with named choices, listed in its help instead of its usage line."""
-    names = tuple(choices)
-    add(flag, choices=names, metavar="NAME", help=f"{help}: {', '.join(names)}", **kwargs)
+    add(flag, choices=tuple(choices), metavar="NAME", help=help, **kwargs)
 
 
-# --- Flags that scripts share ---
+# --- Flags that scripts share, as parent parsers ---
 
 
 def run_flags() -> argparse.ArgumentParser:
-    """Return the flags of every script that leaves a run folder, as a parent parser."""
+    """Return the flags of every script that leaves a run folder."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("data and run folder").add_argument
-    add(
-        "--dataset",
-        type=dataset,
-        default="mnist",
-        metavar="NAME",
-        help=f"data set (default: mnist): {', '.join(DATASETS)}, or the path of your own: a folder with "
-        "train/<class>/*.png or IDX files, or an .npz file with x_train, y_train",
-    )
-    add(
-        "--data-dir",
-        type=any_path,
-        default="datasets",
-        metavar="DIR",
-        help="where its files are (default: datasets)",
-    )
+    own = "a folder with train/<class>/*.png or IDX files, or an .npz file with x_train, y_train"
+    names = f"data set: {', '.join(DATASETS)}, or the path of your own: {own}"
+    add("--dataset", type=dataset, default="mnist", metavar="NAME", help=names)
+    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="where its files are")
     add(
         "--unverified",
         action="store_true",
         default=None,
         help="accept files of a known data set that differ from the published ones",
     )
-    add("--results-dir", type=any_path, default="results", metavar="DIR", help="default: results")
+    add("--results-dir", type=any_path, default="results", metavar="DIR", help="where the run's folder is")
     add("--name", type=run_name, metavar="NAME", help="the run's folder (default: the next free name)")
     add("--resume", action="store_true", help="continue the run --name where it stopped")
-    add("--overwrite", action="store_true", help="replace the run --name")
-    add("--seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N", help="default: 0")
-    choice(add, "--device", ("auto", "cpu", "cuda", "mps"), "device (default: auto)", default="auto")
+    add("--overwrite", action="store_true", help="replace the run --name; the old one is renamed")
+    add("--seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N", help="of all that is random")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", metavar="NAME", help="device")
     add("--dry-run", action="store_true", help="one batch through everything, in the folder dry-run")
     add("--quiet", action="store_true", help="print only the result")
     return parser
@@ -114,124 +99,91 @@ def run_flags() -> argparse.ArgumentParser:
 
 def precision_flag() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
-    choice(
-        parser.add_argument_group("machine").add_argument,
-        "--precision",
-        ("auto", "fp32", "bf16"),
-        "training arithmetic (default: auto, which is bf16 on CUDA and on CPUs with AMX, else fp32)",
-        default="auto",
-    )
+    add = parser.add_argument_group("arithmetic").add_argument
+    auto = "default: auto, which is bf16 on CUDA and on CPUs with AMX, else fp32"
+    add("--precision", choices=("auto", "fp32", "bf16"), default="auto", metavar="NAME", help=auto)
     return parser
 
 
 def training_flags(least_batch: int = 2) -> argparse.ArgumentParser:
-    """Return the flags of every script that trains networks, with `run_flags`, as a parent parser.
+    """Return the flags of every script that trains networks, `run_flags` included.
 
     least_batch: of --batch-size. Batch normalisation can't be trained on a batch of one image.
     """
     parser = argparse.ArgumentParser(add_help=False, parents=[run_flags(), precision_flag()])
     add = parser.add_argument_group("training").add_argument
+    rate, recipe = Number(float, 0, 100, open_low=True), "default: the recipe's"
     add(
         "--runs",
         type=Number(int, 1, 1000),
         default=1,
         metavar="N",
-        help="trainings, with seeds seed, seed + 1, ... (default: 1)",
+        help="trainings, of seeds seed, seed + 1, ...",
     )
-    add("--epochs", type=Number(int, 1, MOST_EPOCHS), metavar="N", help="default: the recipe's")
-    add("--batch-size", type=Number(int, least_batch, 65536), metavar="N", help="default: the recipe's")
-    add(
-        "--lr",
-        type=Number(float, 0, 100, open_low=True),
-        metavar="X",
-        help="peak learning rate (default: the recipe's)",
-    )
+    add("--epochs", type=EPOCHS, metavar="N", help=recipe)
+    add("--batch-size", type=Number(int, least_batch, 65536), metavar="N", help=recipe)
+    add("--lr", type=rate, metavar="X", help=f"peak learning rate ({recipe})")
     add("--compile", action="store_true", help="compile the network with torch.compile")
-    add(
-        "--track",
-        choices=("none", "tensorboard", "wandb"),
-        default="none",
-        metavar="NAME",
-        help="live tracking (default: none): none, tensorboard, wandb",
-    )
+    trackers = ("none", "tensorboard", "wandb")
+    add("--track", choices=trackers, default="none", metavar="NAME", help="live tracking")
     return parser
 
 
 def optimizer_flags() -> argparse.ArgumentParser:
-    """Return the flags that tell `fit` how to optimise, as a parent parser."""
+    """Return the flags that tell `fit` how to optimise."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("optimisation (defaults: the recipe's, see below)").add_argument
-    choice(add, "--optimizer", OPTIMIZERS, "optimiser")
-    add(
-        "--weight-decay",
-        type=Number(float, 0, 100),
-        metavar="X",
-        help="not applied to biases and normalisation",
-    )
-    choice(add, "--schedule", SCHEDULES, "learning-rate schedule")
-    add(
-        "--ema",
-        type=Number(float, 0, 1, open_high=True),
-        metavar="X",
-        help="decay of the moving average of the weights, 0 for none",
-    )
-    add(
-        "--clip-norm",
-        type=Number(float, 0, 1000000),
-        metavar="X",
-        help="largest norm of the gradient, 0 for no limit",
-    )
+    decay, norm = Number(float, 0, 100), Number(float, 0, 1_000_000)
+    add("--optimizer", choices=OPTIMIZERS, metavar="NAME", help="optimiser")
+    add("--weight-decay", type=decay, metavar="X", help="not applied to biases and normalisation")
+    add("--schedule", choices=SCHEDULES, metavar="NAME", help="learning-rate schedule")
+    add("--ema", type=SHARE, metavar="X", help="decay of the moving average of the weights, 0 for none")
+    add("--clip-norm", type=norm, metavar="X", help="largest norm of the gradient, 0 for no limit")
     return parser
 
 
 def recipe_flags() -> argparse.ArgumentParser:
-    """Return the flags that override the recipe of a supervised classifier, as a parent parser."""
+    """Return the flags that override the recipe of a supervised classifier, `optimizer_flags` included."""
     parser = argparse.ArgumentParser(add_help=False, parents=[optimizer_flags()])
     add = parser.add_argument_group("recipe (defaults: see below)").add_argument
-    choice(add, "--augment", POLICIES, "augmentation policy")
-    add(
-        "--plain-epochs",
-        type=Number(int, 0, MOST_EPOCHS),
-        metavar="N",
-        help="last epochs without augmentation",
-    )
-    add("--label-smoothing", type=Number(float, 0, 1, open_high=True), metavar="X", help="share")
-    add(
-        "--patience",
-        type=Number(int, 0, MOST_EPOCHS),
-        metavar="N",
-        help="stop after N epochs without a lower validation loss, 0 for never",
-    )
-    add(
-        "--shifts",
-        type=Number(int, 0, 4),
-        default=0,
-        metavar="N",
-        help="average predictions over all shifts of an image by up to N pixels (default: 0)",
-    )
+    epochs, shifts = Number(int, 0, EPOCHS.high), Number(int, 0, 4)
+    add("--augment", choices=POLICIES, metavar="NAME", help="augmentation policy")
+    add("--plain-epochs", type=epochs, metavar="N", help="last epochs without augmentation")
+    add("--label-smoothing", type=SHARE, metavar="X", help="share")
+    patience = "stop after N epochs without a lower validation loss, 0 for never"
+    add("--patience", type=epochs, metavar="N", help=patience)
+    average = "average predictions over all shifts of an image by up to N pixels"
+    add("--shifts", type=shifts, default=0, metavar="N", help=average)
     return parser
 
 
 def view_flags(encoders: Iterable[str] = ENCODERS) -> argparse.ArgumentParser:
-    """Return the flags of an encoder's training on augmented images, as a parent parser."""
+    """Return the flags of an encoder's training on augmented images."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("contrastive learning (defaults: the recipe's, see below)").add_argument
-    choice(add, "--encoder", encoders, "network to train")
+    parts = f"parts of the augmentation, with commas: {', '.join(VIEW_PARTS)}"
+    add("--encoder", choices=encoders, metavar="NAME", help="network to train")
     add("--temperature", type=Number(float, 0.001, 100), metavar="X", help="of the contrastive loss")
-    add(
-        "--views",
-        type=name_list(VIEW_PARTS),
-        metavar="A,B,...",
-        help=f"parts of the augmentation, with commas: {', '.join(VIEW_PARTS)}",
-    )
+    add("--views", type=name_list(VIEW_PARTS), metavar="A,B,...", help=parts)
     add("--strength", type=Number(float, 0, 10), metavar="X", help="factor on all ranges of the views")
     add(
         "--knn-every",
-        type=Number(int, 1, MOST_EPOCHS),
+        type=EPOCHS,
         default=5,
         metavar="N",
-        help="epochs between k-NN checks on validation images (default: 5)",
+        help="epochs between k-NN checks on validation images",
     )
+    return parser
+
+
+def evaluation_flags() -> argparse.ArgumentParser:
+    """Return the flags of the evaluation of an encoder, see EncoderOptions."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add = parser.add_argument_group("evaluation of the encoder").add_argument
+    draws = "draws of 1, 10 and 100 labels per class"
+    add("--draws", type=Number(int, 1, 1000), default=10, metavar="N", help=draws)
+    add("--distill", action="store_true", help="also self-train without labels, and from 1 and 10 per class")
+    add("--student", choices=ENCODERS, default="fast", metavar="NAME", help="network that is self-trained")
     return parser
 
 
@@ -264,12 +216,7 @@ def command_line(
     return shlex.join(["python", parser.prog, *words])
 
 
-class Stopped(KeyboardInterrupt):
-    """Raised by SIGINT or SIGTERM; its argument is the exit code, 128 + the number of the signal."""
-
-
-def exit_code(stop: KeyboardInterrupt) -> int:
-    return stop.args[0] if isinstance(stop, Stopped) else 130
+# --- Errors and signals ---
 
 
 def command(main: Callable) -> Callable:
@@ -290,16 +237,15 @@ def command(main: Callable) -> Callable:
 
 @contextlib.contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM within raise Stopped; a second one ends the process at once."""
+    """Let the first SIGINT or SIGTERM within raise KeyboardInterrupt(exit code); a second ends at once."""
 
     def first(number, frame):
         for each in before:
             signal.signal(each, lambda number, frame: os._exit(128 + number))
-        raise Stopped(128 + number)
+        raise KeyboardInterrupt(128 + number)
 
     signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {each: signal.getsignal(each) for each in signals}
-    before = {each: handler for each, handler in before.items() if handler != signal.SIG_IGN}  # as nohup does
+    before = {each: signal.getsignal(each) for each in signals if signal.getsignal(each) != signal.SIG_IGN}
     try:
         for each in before:
             signal.signal(each, first)
@@ -311,21 +257,18 @@ def _stopped_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _ended_by_errors(script: str, words: list[str]) -> Iterator[None]:
-    kept: list[RunFolder] = []  # runs with something to resume
     try:
-        with _runs_closed(kept):
-            yield
+        yield
     except KeyboardInterrupt as stop:
         if distributed.rank() == 0:
-            told = "stopped; finished work is kept. To resume" if kept else "stopped. To start again"
-            print(f"\n{told}:\n  {resume_command(script, words, kept)}", file=sys.stderr)
-        sys.exit(exit_code(stop))
+            told = "stopped; finished work is kept. To resume" if open_runs() else "stopped. To start again"
+            print(f"\n{told}:\n  {resume_command(script, words, open_runs())}", file=sys.stderr)
+        sys.exit(stop.args[0] if stop.args else 130)
     except (UserError, DataError, CheckpointError) as error:
         fail(script, str(error))
     except OSError as error:
-        reason = error.strerror or str(error)
-        text = f"{error.filename}: {reason}" if error.filename else reason
-        fail(script, f"{text}; finished work is kept, --resume continues" if kept else text)
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+        fail(script, f"{reason}; finished work is kept, --resume continues" if open_runs() else reason)
     except torch.OutOfMemoryError:
         fail(script, "the GPU is out of memory: try a smaller --batch-size")
     except RuntimeError as error:
@@ -333,6 +276,8 @@ def _ended_by_errors(script: str, words: list[str]) -> Iterator[None]:
             raise
         distributed.wait_for_the_end()
         fail(script, f"rank {distributed.rank()} ends because another rank has ended or hangs")
+    finally:
+        close_runs()
 
 
 def fail(script: str, message: str) -> NoReturn:
@@ -343,21 +288,8 @@ def fail(script: str, message: str) -> NoReturn:
     sys.exit(2)
 
 
-@contextlib.contextmanager
-def _runs_closed(kept: list[RunFolder]) -> Iterator[None]:
-    """Let go of the runs that are opened within; put those into `kept` that hold finished work."""
-    try:
-        yield
-    finally:
-        kept += [run for run in open_runs() if run.holds_work]
-        close_runs()
-
-
 def resume_command(script: str, words: list[str], runs: list[RunFolder]) -> str:
-    """Return the command that goes on with a run after the command with these words was stopped.
-
-    runs: the run, or nothing when nothing was kept; then it is the same command.
-    """
+    """Return the command that continues the run, or without one starts again, after these words."""
     if runs and "--dry-run" not in words:
         pairs = zip(words, ["", *words], strict=False)  # each word, and the one before it
         words = [word for word, before in pairs if "--name" not in (word, before)]
@@ -368,6 +300,9 @@ def resume_command(script: str, words: list[str], runs: list[RunFolder]) -> str:
     return shlex.join([*launcher, script, *words])
 
 
+# --- Machine and data ---
+
+
 def resolve_machine(args: argparse.Namespace) -> None:
     """Resolve --device and --precision on this machine, silence ranks above 0, shorten a dry run."""
     args.quiet |= distributed.rank() > 0
@@ -376,32 +311,12 @@ def resolve_machine(args: argparse.Namespace) -> None:
     args.device = str(distributed.start(resolve_device(args.device)))
     if "precision" in args:
         args.precision = resolve_precision(args.precision, torch.device(args.device))
-
-
-def load_data(args: argparse.Namespace) -> tuple[ImageSet, ImageSet]:
-    """Load the (train, test) ImageSets that the flags name; a dry run gets 1,000 images of each.
-
-    Says what was done to bring them to the form of MNIST.
-    """
-    train, test = distributed.first_then_all(
-        lambda: load(args.dataset, args.data_dir, args.device, not args.unverified)
-    )
-    check_classes(train, test)
-    if train.notes and not args.quiet:
-        print(f"{args.dataset}: {'; '.join(train.notes)}", flush=True)
-    if args.dry_run:
-        train = train._replace(images=train.images[:1000], labels=train.labels[:1000])
-        test = test._replace(images=test.images[:1000], labels=test.labels[:1000])
-    return train, test
+    tracking.load(getattr(args, "track", "none"))  # fail now, before any training
 
 
 def resolve_device(name: str) -> torch.device:
     """Return the torch.device for --device; UserError when the machine lacks it."""
-    present = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, there in present.items() if there)
     if not present[name]:
@@ -417,3 +332,22 @@ def resolve_precision(name: str, device: torch.device) -> str:
         capabilities: dict = getattr(torch.cpu, "get_capabilities", dict)()
         return "bf16" if capabilities.get("amx_bf16") else "fp32"
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def load_data(args: argparse.Namespace) -> tuple[ImageSet, ImageSet]:
+    """Load the (train, test) ImageSets that the flags name; a dry run gets 1,000 images of each.
+
+    Prints what was done to bring them to the form of MNIST.
+    """
+    train, test = distributed.first_then_all(
+        lambda: load(args.dataset, args.data_dir, args.device, not args.unverified)
+    )
+    check_classes(train, test)
+    if train.notes and not args.quiet:
+        print(f"{args.dataset}: {'; '.join(train.notes)}", flush=True)
+    if args.dry_run:
+        first = (
+            part._replace(images=part.images[:1000], labels=part.labels[:1000]) for part in (train, test)
+        )
+        train, test = first
+    return train, test

@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from utils.errors import UserError
 
@@ -13,11 +12,11 @@ from utils.errors import UserError
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call write(temporary path), sync the result to disk and rename it to `path`: old or new, never half."""
     temporary = path.with_name(path.name + ".tmp")
-    with _errors_name(path):
+    with _naming(path):
         try:
             write(temporary)
             with temporary.open("rb+") as file:
-                _sync(file)
+                os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)  # on a full disk it would be in the way
@@ -26,33 +25,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def append_line(path: Path, record: dict) -> None:
     """Append a line of JSON and sync it to disk; a torn line before it stays a line of its own."""
-    with _errors_name(path), path.open("ab+") as file:
+    with _naming(path), path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
         file.write(json.dumps(record).encode() + b"\n")
-        _sync(file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
-def read_lines(path: Path) -> tuple[list[dict], list[int]]:
-    """Return the JSON objects in the lines of a file, and the numbers of the lines that hold none.
-
-    Such a line is torn, by a full disk or a power failure, or damaged. A missing file is an empty one.
-    """
-    if not path.exists():
-        return [], []
-    records, bad = [], []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if isinstance(record, dict):
-            records.append(record)
-        else:
-            bad.append(number)
-    return records, bad
+def read_lines(path: Path) -> list[dict]:
+    """Return the JSON objects in the lines of a file, if there is one; a torn line is left out."""
+    records = []
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
 
 
 def read_object(path: Path, way_out: str = "half-written?") -> dict:
@@ -68,13 +57,8 @@ def read_object(path: Path, way_out: str = "half-written?") -> dict:
     return content
 
 
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
 @contextlib.contextmanager
-def _errors_name(path: Path) -> Iterator[None]:
+def _naming(path: Path) -> Iterator[None]:
     """Let an OSError within, e.g. of a full disk, name the file."""
     try:
         yield

@@ -1,13 +1,22 @@
-"""The folder of a run: config, history, metrics, predictions, checkpoint. No file is ever half-written."""
+"""The folder of a run: what it holds, and how it is born, continued or replaced.
+
+No file is ever half-written, and nothing is deleted but the last dry run. A run is born by one rename of a
+finished hidden folder. The process that works on it locks its folder; the system frees the lock when it ends.
+"""
 
 import io
 import json
 import math
+import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import zipfile
+from argparse import Namespace
+from collections.abc import Callable
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,13 +25,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from models import CheckpointError, save_model
+from models import save_model
 from utils.errors import UserError
 from utils.runs.files import append_line, read_lines, read_object, write_atomically
 
+if sys.platform != "win32":
+    import fcntl
+
 FORMAT = 1
-# The folders that the trainings of a run have inside of it.
-PARTS = ("seed-*", "fold-*", "member-*")
+# Flags that say where and how a run is kept. They change no metric.
+BOOKKEEPING = {"data_dir", "results_dir", "name", "resume", "overwrite", "quiet", "track", "unverified"}
 WAY_OUT = "damaged: delete it, and --resume makes it again"
 
 
@@ -48,38 +60,33 @@ class RunFolder:
         return self.path("metrics.json").exists() and self.path("predictions.npz").exists()
 
     @property
-    def parts(self) -> list["RunFolder"]:
-        """The folders of its trainings, where they have folders of their own."""
-        return [
-            RunFolder(path, self.writes) for pattern in PARTS for path in sorted(self.folder.glob(pattern))
-        ]
-
-    @property
     def resumable(self) -> bool:
         """Whether the folder or one of its parts holds a checkpoint or a finished training."""
-        files = ("last.pt", "predictions.npz", "records-*.jsonl")
-        return any(any(run.folder.glob(name)) for run in (self, *self.parts) for name in files)
+        files = ("last.pt", "*/last.pt", "predictions.npz", "*/predictions.npz", "records-*.jsonl")
+        return any(path for name in files for path in self.folder.glob(name))
 
-    @property
-    def holds_work(self) -> bool:
-        """Whether anything was trained here: it is `resumable`, or has metrics alone, as in a fresh clone."""
-        return self.resumable or any(self.path(name).exists() for name in ("metrics.json", "sweep.json"))
-
-    def read_json(self, name: str) -> dict:
-        return read_object(self.path(name), WAY_OUT)
-
-    def records(self) -> list[dict]:
-        """Return the records of the trainings in metrics.json."""
-        runs = self.read_json("metrics.json").get("runs")
-        if not isinstance(runs, list) or not runs or not all(_is_record(run) for run in runs):
-            raise UserError(f"{self.path('metrics.json')}: no records of trainings; {WAY_OUT}")
-        return runs
+    def write_text(self, name: str, text: str) -> None:
+        self._write(name, lambda path: path.write_text(text))
 
     def write_json(self, name: str, content: dict) -> None:
         self.write_text(name, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
-    def write_text(self, name: str, text: str) -> None:
-        self._write(name, lambda path: path.write_text(text))
+    def read_json(self, name: str) -> dict:
+        return read_object(self.path(name), WAY_OUT)
+
+    def head(self) -> dict:
+        """Return what the files of all results begin with."""
+        config = self.read_json("config.json")
+        names = {key: config.get(key) for key in ("script", "name", "command", "device")}
+        return {"format": FORMAT, **names, "dataset": config["arguments"]["dataset"]}
+
+    def records(self) -> list[dict]:
+        """Return the records of the trainings in metrics.json."""
+        runs = self.read_json("metrics.json").get("runs")
+        records = [run for run in runs or () if isinstance(run, dict) and "seconds" in run]
+        if not records or records != runs:
+            raise UserError(f"{self.path('metrics.json')}: no records of trainings; {WAY_OUT}")
+        return records
 
     def save_model(self, name: str, model: nn.Module, architecture: str, data: dict, **options) -> None:
         """Write a model file, see `models.save_model`."""
@@ -87,22 +94,12 @@ class RunFolder:
 
     def save_predictions(self, **arrays: Any) -> None:
         """Save probabilities and labels, so that ensembles and figures need no model."""
-
-        def write(path):
-            with path.open("wb") as file:
-                np.savez_compressed(file, **arrays)
-
-        self._write("predictions.npz", write)
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)
+        self._write("predictions.npz", lambda path: path.write_bytes(content.getbuffer()))
 
     def predictions(self) -> dict[str, np.ndarray]:
-        path = self.path("predictions.npz")
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return dict(file)
-        except OSError:
-            raise
-        except Exception as error:  # NumPy and zipfile raise half a dozen types for a damaged file
-            raise UserError(f"{path}: {WAY_OUT}") from error
+        return self._read("predictions.npz", lambda path: dict(np.load(path, allow_pickle=False)))
 
     def save_checkpoint(self, state: dict) -> None:
         content = io.BytesIO()  # to a file, torch.save hides why it can't be written
@@ -111,20 +108,15 @@ class RunFolder:
 
     def load_checkpoint(self) -> dict | None:
         """Return the state that `save_checkpoint` wrote, on the CPU, or None without a checkpoint."""
-        path = self.path("last.pt")
-        if not path.exists():
-            return None
-        try:
+
+        def read(path):
             with zipfile.ZipFile(path) as file:
-                damaged = file.testzip()  # torch.load checks no checksum
-            state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
-        except OSError:
-            raise
-        except Exception:  # zipfile and torch.load raise half a dozen types for a damaged file
-            state = None
-        if not isinstance(state, dict) or state.get("format") != FORMAT:
-            raise CheckpointError(f"{path}: no checkpoint of this project, or {WAY_OUT}")
-        return state
+                assert not file.testzip()  # torch.load checks no checksum
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            assert state["format"] == FORMAT
+            return state
+
+        return self._read("last.pt", read) if self.path("last.pt").exists() else None
 
     def log(self, **values: float | dict) -> None:
         """Append one line to history.jsonl."""
@@ -132,44 +124,206 @@ class RunFolder:
             append_line(self.path("history.jsonl"), values)
 
     def history(self) -> list[dict]:
-        """Return the lines of history.jsonl, without a torn last one."""
-        lines, bad = read_lines(self.path("history.jsonl"))
-        if bad and bad[0] <= len(lines):
-            raise UserError(f"{self.path('history.jsonl')}: line {bad[0]} is damaged: use --overwrite")
-        return lines
+        return read_lines(self.path("history.jsonl"))
 
     def write_history(self, lines: list[dict]) -> None:
         self.write_text("history.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
-    def _write(self, name, write):
+    def _write(self, name: str, write: Callable[[Path], object]) -> None:
         if self.writes:
             write_atomically(self.path(name), write)
 
+    def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
+        """Return read(path); UserError for a damaged file, which NumPy and PyTorch answer in many ways."""
+        try:
+            return read(self.path(name))
+        except OSError:
+            raise
+        except Exception as error:
+            raise UserError(f"{self.path(name)}: {WAY_OUT}") from error
 
-def _is_record(run):
-    return isinstance(run, dict) and isinstance(run.get("seconds"), int | float)
+
+# --- Metrics ---
+
+
+def mean_and_std(records: list[dict], leave_out: set[str]) -> dict[str, dict]:
+    """Return {"mean", "std"} over the records of every number that all of them have.
+
+    std is the sample standard deviation (n - 1 in the denominator), None for a single record.
+    """
+    columns = {
+        key: [record[key] for record in records]
+        for key in records[0]
+        if key not in leave_out and all(isinstance(record.get(key), int | float) for record in records)
+    }
+    return {
+        "mean": {key: statistics.fmean(values) for key, values in columns.items()},
+        "std": {key: statistics.stdev(v) if len(v) > 1 else None for key, v in columns.items()},
+    }
+
+
+def summarise(run: RunFolder, records: list[dict]) -> dict:
+    """Write metrics.json from the records of one or more trainings; return its content."""
+    metrics = {
+        **run.head(),
+        "seconds": round(math.fsum(record["seconds"] for record in records), 2),
+        "runs": records,
+        **mean_and_std(records, {"seed", "fold"}),
+    }
+    run.write_json("metrics.json", metrics)
+    return metrics
+
+
+# --- Opening ---
+
+_locks: dict[Path, int | None] = {}  # the runs of this process, with the descriptors that hold their locks
+
+
+def open_run(script: str, args: Namespace, default_name: str, command: str) -> RunFolder:
+    """Create or continue results/<script without "train_">/<name>, for this process alone until `close_runs`.
+
+    A run without --name takes the next free name. With --overwrite, and with --resume where no checkpoint is
+    left as in a fresh clone, the old run is renamed to <name>.old-<time>. A dry run replaces the last one.
+
+    Raises UserError when --name is taken, when another process works on it, when --resume meets other
+    arguments, and for a folder that is not of this script. Call it after all other checks.
+    """
+    if not (args.name or args.dry_run) and (args.resume or args.overwrite):
+        raise UserError("--resume and --overwrite need --name")
+    name = "dry-run" if args.dry_run else args.name  # a dry run never touches a run, whatever --name says
+    parent, number = Path(args.results_dir) / script.removeprefix("train_"), 1
+    config = {"format": FORMAT, "script": script, "name": name, "command": command}
+    config["arguments"] = {key: value for key, value in vars(args).items() if key not in BOOKKEEPING}
+    config |= provenance(args.device)
+    while True:
+        folder = parent / (name or (f"{default_name}-{number}" if number > 1 else default_name))
+        config["name"] = folder.name
+        if _create(folder, config) or (name and _reopen(folder, config, args)):
+            return RunFolder(folder)
+        number += 1
+
+
+def open_runs() -> list[RunFolder]:
+    """Return the runs that this process works on."""
+    return [RunFolder(folder) for folder in _locks]
+
+
+def close_runs() -> None:
+    """Let other processes work on the runs of this one."""
+    while _locks:
+        if descriptor := _locks.popitem()[1]:
+            os.close(descriptor)
+
+
+def _create(folder: Path, config: dict) -> bool:
+    """Make a run; return False where the name is taken by anything but an empty folder."""
+    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    new = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+    try:
+        new.mkdir(parents=True, exist_ok=True)
+        RunFolder(new).write_json("config.json", config)
+        _lock(folder, new)
+        new.rename(folder)
+        return True
+    except OSError:
+        _locks.pop(folder, None)
+        if not (folder / "config.json").exists():
+            raise
+        return False  # another process has just taken the name
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _lock(folder: Path, place: Path) -> None:
+    """Lock the run `folder`, which lies in `place`; UserError when another process works on it."""
+    if folder in _locks:
+        return
+    _locks[folder] = None
+    if sys.platform != "win32":
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder} is in use by another process: choose another --name") from None
+        except OSError:
+            pass  # a file system without locks
+        _locks[folder] = descriptor
+
+
+def _reopen(folder: Path, config: dict, args: Namespace) -> bool:
+    """Continue the run in this folder, or move it aside and return False."""
+    if not (folder / "config.json").exists():
+        raise UserError(f"{folder} exists and is not the folder of a run: choose another --name")
+    _lock(folder, folder)
+    run, old = RunFolder(folder), read_object(folder / "config.json", "restore it, or move the folder away")
+    arguments = old.get("arguments")
+    if any(old.get(key) != config[key] for key in ("format", "script")) or not isinstance(arguments, dict):
+        raise UserError(f"{folder} is not a run of {config['script']}.py: choose another --name")
+    if args.dry_run and not arguments.get("dry_run"):
+        raise UserError(f"{folder} holds a run that is no dry run: rename it")
+    if args.resume and run.resumable:
+        _check_same_arguments(folder, arguments, json.loads(json.dumps(config["arguments"])))
+        _record_resumption(run, old, config, args.quiet)
+        return True
+    if not (args.resume or args.overwrite or args.dry_run):
+        ways = "add --resume to continue it, --overwrite to replace it, or choose another --name"
+        raise UserError(f"{folder} holds a run: {ways}")
+    if not (run.resumable or run.path("metrics.json").exists() or run.path("sweep.json").exists()):
+        run.write_json("config.json", config)  # nothing was trained here
+        return True
+    aside = folder.with_name(f"{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S-%f}")
+    folder.rename(aside)
+    _locks.pop(folder)  # not closed: who waits for the lock has opened the old folder
+    if args.dry_run:
+        shutil.rmtree(aside, ignore_errors=True)
+    elif not args.quiet:
+        print(f"the old run is kept in {aside}", flush=True)
+    return False
+
+
+def _check_same_arguments(folder: Path, before: dict, now: dict) -> None:
+    younger = {key for key in now if key not in before and not now[key]}  # flags added since, left out
+    changed = [key for key in now if _text(before.get(key)) != _text(now[key]) and key not in younger]
+    details = [f"--{k.replace('_', '-')} was {_text(before.get(k))}, now {_text(now[k])}" for k in changed]
+    if details:
+        raise UserError(f"{folder} was started with other arguments: {', '.join(details)}")
+
+
+def _text(value: object) -> object:
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _record_resumption(run: RunFolder, old: dict, config: dict, quiet: bool) -> None:
+    """Record in config.json what an unfinished run goes on with, if it was trained with something else."""
+    before = [old, *old.get("resumed", [])]
+    now = {key: config[key] for key in ("commit", "device", "versions")}
+    changed = [key for key in now if before[-1].get(key) != now[key]]
+    done, wanted = 0, 1
+    if run.path("sweep.json").exists():
+        done, wanted = run.read_json("sweep.json").get("trainings", [0, 1])
+    if changed and done != wanted and not run.path("metrics.json").exists():
+        run.write_json("config.json", {**old, "resumed": [*before[1:], now]})
+        if not quiet:
+            details = "; ".join(f"{key} was {before[-1].get(key)}, now {now[key]}" for key in changed)
+            text = f"note: the result of {run.folder} may differ from a run in one go: {details}"
+            print(text, file=sys.stderr)
+
+
+# --- What may change a result besides the arguments ---
 
 
 def provenance(device: torch.device | str) -> dict:
-    """Return what may change a result besides the arguments: commit, device with its threads, versions."""
-    return {
-        "commit": git_commit(),
-        "device": device_name(device),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": version("torchvision"),
-            "numpy": np.__version__,
-        },
-    }
+    packages = {name: version(name) for name in ("torchvision", "numpy")}
+    versions = {"python": platform.python_version(), "torch": torch.__version__, **packages}
+    return {"commit": git_commit(), "device": device_name(device), "versions": versions}
 
 
 def git_commit() -> str | None:
     """Return the commit of the code, with "-dirty" when tracked files differ; None outside a repository."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    describe = [*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    describe = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        output = subprocess.run(describe, capture_output=True, text=True, check=True)
+        output = subprocess.run([*describe, "--exclude=*"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return output.stdout.strip()
@@ -187,40 +341,3 @@ def device_name(device: torch.device | str) -> str:
     threads = torch.get_num_threads()
     name = f"{model}, {threads} thread{'s' if threads > 1 else ''}"
     return name if kind == "cpu" else f"{kind} on {name}"
-
-
-def mean_and_std(columns: dict[str, list[float]]) -> dict[str, dict]:
-    """Return {"mean": {...}, "std": {...}} of named columns.
-
-    std is the sample standard deviation (n - 1 in the denominator), None for a single value.
-    """
-    return {
-        "mean": {key: statistics.fmean(values) for key, values in columns.items()},
-        "std": {key: statistics.stdev(v) if len(v) > 1 else None for key, v in columns.items()},
-    }
-
-
-def summarise(run: RunFolder, records: list[dict]) -> dict:
-    """Write metrics.json from the records of one or more trainings; return its content.
-
-    Mean and standard deviation are taken over the trainings, for every number that all of them have.
-    """
-    config = run.read_json("config.json")
-    keys = [
-        key
-        for key, value in records[0].items()
-        if isinstance(value, (int, float)) and all(key in record for record in records)
-        if key not in ("seed", "fold")
-    ]
-    metrics = {
-        "format": FORMAT,
-        "script": config["script"],
-        "name": config["name"],
-        "dataset": config["arguments"]["dataset"],
-        "device": config["device"],
-        "seconds": round(math.fsum(record["seconds"] for record in records), 2),
-        "runs": records,
-        **mean_and_std({key: [record[key] for record in records] for key in keys}),
-    }
-    run.write_json("metrics.json", metrics)
-    return metrics

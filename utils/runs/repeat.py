@@ -14,14 +14,10 @@ def jobs(args: Namespace) -> list[dict]:
     return [{"seed": args.seed + run} for run in range(getattr(args, "runs", 1))]
 
 
-def label(job: dict) -> str:
-    return f"fold-{job['fold']}" if "fold" in job else f"seed-{job['seed']}"
-
-
 def parts(run: RunFolder, args: Namespace) -> list[RunFolder]:
     """Return the folder of every training: the run's own for a single training, else one below it each."""
-    todo = jobs(args)
-    return [run] if len(todo) == 1 else [run.part(label(job)) for job in todo]
+    labels = [f"fold-{job['fold']}" if "fold" in job else f"seed-{job['seed']}" for job in jobs(args)]
+    return [run] if len(labels) == 1 else [run.part(label) for label in labels]
 
 
 def share_out(work: Callable, todo: Sequence[Sequence], together: bool = False) -> None:
@@ -47,18 +43,14 @@ def train_part(train: Callable, job: dict, part: RunFolder, run: RunFolder, quie
     if part is not run and not quiet:
         print(f"{part.folder.name} of {run.folder}", flush=True)
     record = train(job, part)
-    if not run.writes:
-        return
-    if part is not run:
-        part.write_json("config.json", run.read_json("config.json"))
-    summarise(part, [record])
+    if run.writes:
+        if part is not run:
+            part.write_json("config.json", run.read_json("config.json"))
+        summarise(part, [record])
 
 
 def repeat(
-    train: Callable[[dict, RunFolder], dict | None],
-    args: Namespace,
-    run: RunFolder,
-    together: bool = False,
+    train: Callable[[dict, RunFolder], dict | None], args: Namespace, run: RunFolder, together: bool = False
 ) -> dict:
     """Call train(job, part) for every unfinished job; return the metrics of the run, the same on all ranks.
 
@@ -67,17 +59,12 @@ def repeat(
     """
     run.writes = not together or distributed.rank() == 0
     todo = list(zip(jobs(args), parts(run, args), strict=True))
-
-    def work(job, part):
-        train_part(train, job, part, run, args.quiet)
-
-    share_out(work, todo, together)
+    share_out(lambda job, part: train_part(train, job, part, run, args.quiet), todo, together)
     records = [record for _, part in todo for record in part.records()]
 
     def merge():
         if len(todo) > 1:
-            merged = [{**job, **line} for job, part in todo for line in part.history()]
-            run.write_history(merged)
+            run.write_history([{**job, **line} for job, part in todo for line in part.history()])
         return summarise(run, records)
 
     return distributed.on_rank_zero(merge)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from utils import distributed
 from utils.runs.files import append_line, read_lines
-from utils.runs.folder import FORMAT, RunFolder, mean_and_std
+from utils.runs.folder import RunFolder, mean_and_std
 
 RESULT = "sweep.json"
 
@@ -33,16 +33,15 @@ def collect(
     left = [job for job in todo if identity(job, keys) not in known]
     distributed.barrier()  # all ranks have read the records before any of them adds to them
     mine = left[distributed.rank() :: distributed.world()]
-    rank_file = run.path(f"records-{distributed.rank()}.jsonl")
     with tqdm(total=len(mine), disable=args.quiet, unit="training") as bar:
         for job in mine:
             bar.set_postfix_str(", ".join(map(str, job.values())))
-            append_line(rank_file, train(job))
+            append_line(run.path(f"records-{distributed.rank()}.jsonl"), train(job))
             bar.update()
             if distributed.rank() == 0:
-                write(run, todo, keys, group)  # so that the sweep can be inspected while it runs
+                write(run, todo, group)  # so that the sweep can be inspected while it runs
     distributed.barrier()
-    return distributed.on_rank_zero(lambda: write(run, todo, keys, group))
+    return distributed.on_rank_zero(lambda: write(run, todo, group))
 
 
 def identity(record: dict, keys: Sequence[str]) -> tuple:
@@ -51,56 +50,42 @@ def identity(record: dict, keys: Sequence[str]) -> tuple:
 
 def read_records(run: RunFolder, keys: Sequence[str] = ()) -> list[dict]:
     """Return all records of the sweep so far, with these keys; lines torn by a power failure are none."""
-    paths = sorted(run.folder.glob("records-*.jsonl"))
-    records = [record for path in paths for record in read_lines(path)[0]]
-    return [record for record in records if {"seconds", *keys} <= record.keys()]
+    lines = [line for path in sorted(run.folder.glob("records-*.jsonl")) for line in read_lines(path)]
+    return [line for line in lines if {"seconds", *keys} <= line.keys()]
 
 
-def write(run: RunFolder, todo: Sequence[dict], keys: Sequence[str], group: Sequence[str]) -> dict:
+def write(run: RunFolder, todo: Sequence[dict], group: Sequence[str]) -> dict:
     """Write sweep.json: one cell for every value of the group, with mean and standard deviation."""
-    wanted = {identity(job, keys) for job in todo}
+    keys = tuple(todo[0])
     known = {identity(record, keys): record for record in read_records(run, keys)}
+    done = [job for job in todo if identity(job, keys) in known]
     cells: dict[tuple, list[dict]] = {}
-    for job in todo:
-        if identity(job, keys) in known:
-            cells.setdefault(identity(job, group), []).append(known[identity(job, keys)])
-    config = run.read_json("config.json")
+    for job in done:
+        cells.setdefault(identity(job, group), []).append(known[identity(job, keys)])
     content = {
-        "format": FORMAT,
-        "script": config["script"],
-        "name": config["name"],
-        "command": config["command"],
-        "dataset": config["arguments"]["dataset"],
-        "device": config["device"],
-        "trainings": [len(wanted & known.keys()), len(wanted)],
+        **run.head(),
+        "trainings": [len(done), len(todo)],
         "seconds": round(sum(record["seconds"] for record in known.values()), 2),
-        "cells": [cell(dict(zip(group, key, strict=True)), rows) for key, rows in cells.items()],
+        "cells": [_cell(group, rows) for rows in cells.values()],
     }
     run.write_json(RESULT, content)
     return content
 
 
-def short(value: Any) -> Any:
+def _cell(group: Sequence[str], rows: list[dict]) -> dict:
+    """Summarise one cell: its records' numbers, their mean and std, and the means of lists by element."""
+    intervals = (key for key in rows[0] if key.endswith(("_low", "_high")))
+    summary = mean_and_std(rows, {*group, "seed", *intervals})
+    lists = {
+        f"mean_{key}": [round(statistics.fmean(v), 5) for v in zip(*(row[key] for row in rows), strict=True)]
+        for key, value in rows[0].items()
+        if isinstance(value, list) and all(row.get(key) for row in rows)
+    }
+    kept = ("seed", *summary["mean"])
+    runs = [{key: _short(row[key]) for key in row if key in kept} for row in rows]
+    return {**{key: rows[0][key] for key in group}, "runs": runs, **summary, **lists}
+
+
+def _short(value: Any) -> Any:
     """Round a float to six digits: a sweep has thousands of numbers, and no table needs more digits."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-def cell(head: dict, rows: list[dict]) -> dict:
-    """Summarise one cell: its records' numbers, their mean and std, and the means of lists by element."""
-    columns = {
-        key: [row[key] for row in rows]
-        for key in rows[0]
-        if key not in (*head, "seed") and not key.endswith(("_low", "_high"))
-        if all(row.get(key) is not None for row in rows)
-    }
-    lists = {key: column for key, column in columns.items() if isinstance(column[0], list)}
-    numbers = {key: column for key, column in columns.items() if isinstance(column[0], int | float)}
-    return {
-        **head,
-        "runs": [{key: short(row[key]) for key in row if key in ("seed", *numbers)} for row in rows],
-        **mean_and_std(numbers),
-        **{
-            f"mean_{key}": [round(statistics.fmean(values), 5) for values in zip(*column, strict=True)]
-            for key, column in lists.items()
-        },
-    }

@@ -1,19 +1,30 @@
 """Optional live tracking: TensorBoard or Weights & Biases, imported on use."""
 
+import importlib
+from typing import Any
+
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 
+MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
+
+
+def load(kind: str) -> Any:
+    """Import the module for --track, None for "none"; UserError when its package is not installed."""
+    try:
+        return None if kind == "none" else importlib.import_module(MODULES[kind])
+    except ImportError as error:
+        raise UserError(f"--track {kind} needs a package: pip install {kind}") from error
+
 
 class Tracker:
-    """Send one dict of numbers per epoch to `kind`: "none", "tensorboard" or "wandb"."""
+    """Sends one dict of numbers per epoch to `kind`: "none", "tensorboard" or "wandb"."""
 
     def __init__(self, kind: str, run: RunFolder):
-        self.writer = self.wandb = None
-        if kind == "tensorboard":
-            self.writer = _tensorboard()(log_dir=run.path("tensorboard"))
-        elif kind == "wandb":
-            name = f"{run.folder.parent.name}/{run.folder.name}"
-            self.wandb = _wandb().init(project="mnist", name=name, dir=run.folder)
+        module = load(kind)
+        self.writer = module.SummaryWriter(log_dir=run.path("tensorboard")) if kind == "tensorboard" else None
+        name = f"{run.folder.parent.name}/{run.folder.name}"
+        self.wandb = module.init(project="mnist", name=name, dir=run.folder) if kind == "wandb" else None
 
     def log(self, values: dict[str, float], step: int) -> None:
         if self.writer:
@@ -27,24 +38,3 @@ class Tracker:
             self.writer.close()
         if self.wandb:
             self.wandb.finish()
-
-
-def check(kind: str) -> None:
-    """Raise UserError before any training when the package for --track is not installed."""
-    {"none": lambda: None, "tensorboard": _tensorboard, "wandb": _wandb}[kind]()
-
-
-def _tensorboard():
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UserError("--track tensorboard needs a package: pip install tensorboard") from error
-    return SummaryWriter
-
-
-def _wandb():
-    try:
-        import wandb
-    except ImportError as error:
-        raise UserError("--track wandb needs a package: pip install wandb") from error
-    return wandb

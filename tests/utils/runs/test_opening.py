@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from utils.runs.opening import close_runs, open_run, open_runs
 
 from utils.errors import UserError
 from utils.runs import opening
 from utils.runs.folder import RunFolder, device_name, summarise
-from utils.runs.opening import close_runs, open_run, open_runs
 
 
 @pytest.fixture(autouse=True)
