@@ -176,17 +176,6 @@ def view_flags(encoders: Iterable[str] = ENCODERS) -> argparse.ArgumentParser:
     return parser
 
 
-def evaluation_flags() -> argparse.ArgumentParser:
-    """Return the flags of the evaluation of an encoder, see EncoderOptions."""
-    parser = argparse.ArgumentParser(add_help=False)
-    add = parser.add_argument_group("evaluation of the encoder").add_argument
-    draws = "draws of 1, 10 and 100 labels per class"
-    add("--draws", type=Number(int, 1, 1000), default=10, metavar="N", help=draws)
-    add("--distill", action="store_true", help="also self-train without labels, and from 1 and 10 per class")
-    add("--student", choices=ENCODERS, default="fast", metavar="NAME", help="network that is self-trained")
-    return parser
-
-
 # --- Arguments ---
 
 
@@ -229,26 +218,30 @@ def command(main: Callable) -> Callable:
     @functools.wraps(main)
     def guarded(argv=None):
         script = Path(main.__code__.co_filename).name
-        with _stopped_by_signals(), _ended_by_errors(script, sys.argv[1:] if argv is None else list(argv)):
+        with _ended_by_signals(), _ended_by_errors(script, sys.argv[1:] if argv is None else list(argv)):
             return main(argv)
 
     return guarded
 
 
+_running = False  # whether a signal raises KeyboardInterrupt; in the handling of an error it ends at once
+
+
+def _handle(number: int, frame: object) -> None:
+    global _running
+    if not _running:
+        os._exit(128 + number)
+    _running = False
+    raise KeyboardInterrupt(128 + number)
+
+
 @contextlib.contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM within raise KeyboardInterrupt(exit code); a second ends at once."""
-
-    def first(number, frame):
-        for each in before:
-            signal.signal(each, lambda number, frame: os._exit(128 + number))
-        raise KeyboardInterrupt(128 + number)
-
+def _ended_by_signals() -> Iterator[None]:
     signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     before = {each: signal.getsignal(each) for each in signals if signal.getsignal(each) != signal.SIG_IGN}
     try:
         for each in before:
-            signal.signal(each, first)
+            signal.signal(each, _handle)
         yield
     finally:
         for each, handler in before.items():
@@ -257,8 +250,13 @@ def _stopped_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _ended_by_errors(script: str, words: list[str]) -> Iterator[None]:
+    global _running
     try:
-        yield
+        _running = True
+        try:
+            yield
+        finally:
+            _running = False
     except KeyboardInterrupt as stop:
         if distributed.rank() == 0:
             told = "stopped; finished work is kept. To resume" if open_runs() else "stopped. To start again"

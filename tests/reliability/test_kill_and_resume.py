@@ -42,10 +42,7 @@ POINTS = 3  # of each mode
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No figures, which tests of their own cover."""
-    for script in (train_cnn, ensemble, train_simclr, train_moco, train_mil, train_few_labels):
-        monkeypatch.setattr(script, "plot_figures", lambda *args: None)
-    monkeypatch.setattr(train_mil, "plot_sweep", lambda *args: None)
-    monkeypatch.setattr(train_triplet, "draw_retrieval", lambda *args: None)
+    trials.replace_figures(monkeypatch, {script for script, _ in MODES.values()}, lambda *args: None)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -15,7 +15,6 @@ from test_crashes import cnn, one_figure, where
 
 import reproduce
 import train_cnn
-from utils import stopping
 from utils.runs.folder import RunFolder
 
 pytestmark = pytest.mark.reliability
@@ -30,23 +29,14 @@ def stop_itself(number):
     time.sleep(0.01)  # Python handles it between two of its own steps
 
 
-@pytest.fixture
-def handled(monkeypatch):
-    """What makes a trial, a process of its own, handle signals as a script does."""
-    monkeypatch.setattr(stopping, "_message", stopping._message)
-    return lambda: [signal.signal(number, stopping._handle) for number in (*CODES, signal.SIGALRM)]
-
-
 @pytest.mark.parametrize("number", CODES)
 @pytest.mark.parametrize("place", ["data", "training", "saving", "evaluation", "drawing", "printing"])
-def test_a_signal_keeps_the_work_and_tells_how_to_resume(
-    tmp_path, tiny_dir, monkeypatch, handled, number, place
-):
+def test_a_signal_keeps_the_work_and_tells_how_to_resume(tmp_path, tiny_dir, monkeypatch, number, place):
     module, name = {
         "data": ("utils.cli", "load"),
         "training": ("utils.training.fit", "update_average"),
-        "saving": ("utils.runs.files", "_sync"),
-        "evaluation": ("train_cnn", "predict_and_score"),
+        "saving": ("os", "fsync"),
+        "evaluation": ("train_cnn", "evaluate_classifier"),
         "drawing": ("utils.plots.style", "save"),
         "printing": ("train_cnn", "report"),
     }[place]
@@ -62,7 +52,7 @@ def test_a_signal_keeps_the_work_and_tells_how_to_resume(
     whole = trials.run(lambda: command(tiny_dir, tmp_path / "whole"))
     assert whole.code == 0, whole.err
     monkeypatch.setattr(sys.modules[module], name, stop)
-    stopped = trials.run(lambda: (handled(), command(tiny_dir, tmp_path / "results")))
+    stopped = trials.run(lambda: command(tiny_dir, tmp_path / "results"))
     assert stopped.code == CODES[number], stopped.err
     assert "Traceback" not in stopped.err
     told = re.fullmatch(r"stopped.*:\n  python train_cnn\.py (.*)", stopped.err.strip())
@@ -74,44 +64,7 @@ def test_a_signal_keeps_the_work_and_tells_how_to_resume(
     assert without_seconds(found[0]) == without_seconds(found[1])
 
 
-def test_a_signal_that_gets_lost_in_a_destructor_ends_the_process_all_the_same(
-    tmp_path, tiny_dir, monkeypatch, handled
-):
-    class Swallows:
-        def __del__(self):
-            stop_itself(signal.SIGINT)
-
-    def wait(*args):
-        Swallows()
-        time.sleep(60)
-
-    monkeypatch.setattr(stopping, "GRACE", 1)
-    monkeypatch.setattr(train_cnn, "repeat", wait)
-    start = time.monotonic()
-    stopped = trials.run(lambda: (handled(), cnn()(tiny_dir, tmp_path)))
-    assert stopped.code == 130, stopped.err
-    assert stopped.err.endswith("stopped; finished work is kept\n")
-    assert time.monotonic() - start < 30
-
-
-def test_a_signal_while_pytorch_loads_is_one_line():
-    """As soon as the first import is done; before it, Python itself has not begun to run the script."""
-    script = ROOT / "train_cnn.py"
-    code = (
-        f"import os, runpy, signal, sys; sys.argv = [{str(script)!r}]; sys.path.insert(0, {str(ROOT)!r}); "
-        "import builtins; load = builtins.__import__\n"
-        "def stop(name, *args, **kwargs):\n"
-        "    if name == 'numpy': os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    return load(name, *args, **kwargs)\n"
-        f"builtins.__import__ = stop; sys.modules['__main__'].__file__ = {str(script)!r}\n"
-        f"runpy.run_path({str(script)!r}, run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 143
-    assert done.stderr.strip() == "stopped while loading; the same command starts again"
-
-
-def test_reproduce_ends_its_training_with_itself(tmp_path, monkeypatch, handled):
+def test_reproduce_ends_its_training_with_itself(tmp_path, monkeypatch):
     script = "import pathlib, time\npathlib.Path('{}').write_text('x')\ntime.sleep(600)\n"
     started = tmp_path / "started"
     (tmp_path / "train_cnn.py").write_text(script.format(started))
@@ -125,8 +78,6 @@ def test_reproduce_ends_its_training_with_itself(tmp_path, monkeypatch, handled)
     monkeypatch.setattr(subprocess, "Popen", lambda words: children.append(start(words)) or children[0])
 
     def work():
-        handled()
-        signal.signal(signal.SIGALRM, lambda *args: None)
         if (child := os.fork()) == 0:
             while not started.exists():
                 time.sleep(0.01)

@@ -6,9 +6,10 @@ A trial may be ended before any change of a file, as by kill -9 or a power failu
 import contextlib
 import json
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,9 +118,21 @@ def _child(function, crash, err, count):
         os._exit(code)
 
 
+def replace_figures(monkeypatch, scripts: Iterable, plot: Callable) -> None:
+    """Let the functions of the scripts that plot call `plot`: figures take longer than trainings."""
+    for script in scripts:
+        for name in [name for name in vars(script) if re.match(r"plot_|draw(_sweep|_retrieval)?$", name)]:
+            monkeypatch.setattr(script, name, plot)
+
+
 def content(results: Path) -> dict:
-    """Return what counts of all files below a results folder: times and figures aside, bit for bit."""
-    return {p.relative_to(results).as_posix(): _content(p) for p in sorted(results.rglob("*")) if p.is_file()}
+    """Return what counts of all runs below a results folder: times and figures aside, bit for bit.
+
+    Runs that were replaced, and folders that a killed process did not finish, are left out.
+    """
+    paths = {path.relative_to(results).as_posix(): path for path in sorted(results.rglob("*"))}
+    left_out = re.compile(r"(^|/)\.|\.old-")
+    return {name: _content(p) for name, p in paths.items() if p.is_file() and not left_out.search(name)}
 
 
 def _content(path):
@@ -134,9 +147,7 @@ def _content(path):
         cells = json.loads(path.read_text())["cells"]
         return [without_seconds(cell) for cell in cells]
     if path.suffix == ".jsonl":
-        lines, torn = read_lines(path)
-        kept = [{k: v for k, v in line.items() if "seconds" not in k} for line in lines]
-        return kept, torn if path.name == "history.jsonl" else []  # a sweep leaves its torn lines
+        return [{k: v for k, v in line.items() if "seconds" not in k} for line in read_lines(path)]
     if path.name in ("best.pt", "encoder.pt"):
         saved = torch.load(path, weights_only=True)
         return {key: value.tolist() for key, value in saved["weights"].items()}

@@ -11,7 +11,9 @@ import train_cnn
 import train_mil
 import train_simclr
 from data import DATASETS, ImageSet
+from utils.arguments import Number, number_list
 from utils.cli import (
+    Parser,
     command,
     command_line,
     fill,
@@ -179,42 +181,36 @@ def test_help_shows_examples_before_flags_and_recipes_at_the_end(script):
 def test_every_example_in_the_help_text_parses(script):
     # The flags end where two spaces begin a remark.
     flags = re.findall(rf"^    .*\b{script.__name__}\.py((?: \S+)*)", script.__doc__, re.M)
-    assert len(flags) >= 5
+    assert len(flags) >= 4
     for text in flags:
         script.make_parser().parse_args(text.split())
 
 
-def test_every_default_is_shown_as_a_value(script):
-    """In the help text of the flag, or in the table of recipes."""
-    parser = script.make_parser()
-    table = {key for recipe in SCRIPTS[script].values() for key in recipe}
-    # Without a value these do nothing.
-    off = {"sweep", "encoder", "show_bags", "folds", "member_folds", "sources"}
-    for action in parser._actions:
-        if action.nargs == 0 or action.dest in off or action.dest in table:
-            continue
-        if action.option_strings == ["--repeats"]:
-            continue  # the same as --runs
-        shown = re.search(r"default: ([^;)]+)", action.help)
-        assert shown, action.option_strings
-        if action.default is not None:
-            value = str(action.default).removesuffix(".0")
-            assert shown[1].split(",")[0] == value, action.option_strings
+def test_the_help_of_a_flag_is_short_and_names_choices_bounds_and_default():
+    parser = Parser()
+    parser.add_argument("--share", type=Number(float, 0, 1, open_low=True), metavar="X", help="default: all")
+    parser.add_argument("--kind", choices={"a": 1, "b": 2}, default="a", metavar="NAME", help="kind")
+    parser.add_argument("--few", type=number_list(1, 9), default=[1, 2], metavar="N,N", help="of them")
+    parser.add_argument("--off", action="store_true", help="nothing")
+    lines = [" ".join(line.split()) for line in parser.format_help().splitlines()]
+    assert {
+        "--share X default: all, in (0, 1]",
+        "--kind NAME kind (default: a): a, b",
+        "--few N,N of them (default: 1,2)",
+        "--off nothing",
+    } < set(lines)
 
 
-def test_every_metavar_is_short(script):
+def test_every_flag_has_a_short_metavar_and_a_default_that_is_said_once(script):
     for action in script.make_parser()._actions:
         if action.nargs != 0:
             assert action.metavar, action.option_strings
             assert len(action.metavar) <= 9, action.option_strings
+        if action.default not in (None, False, argparse.SUPPRESS) and "default" in action.help:
+            value = str(action.default).removesuffix(".0")
+            assert re.search(r"default: ([^;),]+)", action.help)[1] == value, action.option_strings
 
 
-@pytest.mark.parametrize("flag", ["--schedule", "--device"])
-def test_a_help_text_lists_its_choices(script, flag):
-    action = next(action for action in script.make_parser()._actions if flag in action.option_strings)
-    assert all(name in action.help for name in action.choices)
-
-
-def test_the_help_of_dataset_lists_the_names_and_the_forms_of_own_data(script):
-    action = next(a for a in script.make_parser()._actions if "--dataset" in a.option_strings)
+def test_the_help_of_dataset_lists_the_names_and_the_forms_of_own_data():
+    action = next(a for a in train_cnn.make_parser()._actions if "--dataset" in a.option_strings)
     assert all(word in action.help for word in (*DATASETS, "train/<class>", "IDX", ".npz"))

@@ -83,10 +83,10 @@ class RunFolder:
     def records(self) -> list[dict]:
         """Return the records of the trainings in metrics.json."""
         runs = self.read_json("metrics.json").get("runs")
-        records = [run for run in runs or () if isinstance(run, dict) and "seconds" in run]
-        if not records or records != runs:
+        whole = isinstance(runs, list) and all(isinstance(run, dict) and "seconds" in run for run in runs)
+        if not whole or not runs:
             raise UserError(f"{self.path('metrics.json')}: no records of trainings; {WAY_OUT}")
-        return records
+        return runs
 
     def save_model(self, name: str, model: nn.Module, architecture: str, data: dict, **options) -> None:
         """Write a model file, see `models.save_model`."""

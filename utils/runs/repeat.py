@@ -14,10 +14,14 @@ def jobs(args: Namespace) -> list[dict]:
     return [{"seed": args.seed + run} for run in range(getattr(args, "runs", 1))]
 
 
+def label(job: dict) -> str:
+    return f"fold-{job['fold']}" if "fold" in job else f"seed-{job['seed']}"
+
+
 def parts(run: RunFolder, args: Namespace) -> list[RunFolder]:
     """Return the folder of every training: the run's own for a single training, else one below it each."""
-    labels = [f"fold-{job['fold']}" if "fold" in job else f"seed-{job['seed']}" for job in jobs(args)]
-    return [run] if len(labels) == 1 else [run.part(label) for label in labels]
+    todo = jobs(args)
+    return [run] if len(todo) == 1 else [run.part(label(job)) for job in todo]
 
 
 def share_out(work: Callable, todo: Sequence[Sequence], together: bool = False) -> None:

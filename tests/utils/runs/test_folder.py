@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import FACTS
 
-from models import CheckpointError, create, read_model
+from models import create, read_model
 from utils.errors import UserError
 from utils.runs.folder import RunFolder, summarise
 
@@ -104,16 +104,6 @@ def test_a_saved_model_is_one_that_models_reads(tmp_path):
 # --- Damage ---
 
 
-def test_a_torn_last_line_of_the_history_is_dropped_and_another_is_named(run):
-    run.log(epoch=1)
-    with run.path("history.jsonl").open("a") as file:
-        file.write('{"epoch": 2, "tr')
-    assert run.history() == [{"epoch": 1}]
-    run.log(epoch=3)
-    with pytest.raises(UserError, match=r"history.jsonl: line 2 is damaged: use --overwrite"):
-        run.history()
-
-
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'{"runs": 3}', b'{"runs": []}', b'{"runs": [{"seed": 0}]}', b"\xff\xfe"]
 )
@@ -123,24 +113,15 @@ def test_damaged_metrics_are_named_with_the_way_out(run, content):
         run.records()
 
 
-@pytest.mark.parametrize("how", ["empty", "cut", "bit", "text"])
-def test_damaged_predictions_and_checkpoints_are_named_with_the_way_out(run, how):
+@pytest.mark.parametrize("damage", ["empty", "cut", "bit", "text"])
+def test_damaged_predictions_and_checkpoints_are_named_with_the_way_out(run, damage):
     run.save_predictions(x=np.arange(1000))
     run.save_checkpoint({"model": {"w": torch.arange(1000)}})
-    for name, read, kind in (
-        ("predictions.npz", run.predictions, UserError),
-        ("last.pt", run.load_checkpoint, CheckpointError),
-    ):
+    for name, read in (("predictions.npz", run.predictions), ("last.pt", run.load_checkpoint)):
         whole = run.path(name).read_bytes()
         bit = bytearray(whole)
         bit[len(bit) // 2] ^= 1  # inside of the numbers
-        damaged = {"empty": b"", "cut": whole[: len(whole) // 2], "bit": bit, "text": b"{}"}[how]
-        run.path(name).write_bytes(damaged)
-        with pytest.raises(kind, match=f"{name}: .*delete it, and --resume makes it again"):
+        damaged = {"empty": b"", "cut": whole[: len(whole) // 2], "bit": bit, "text": b"{}"}
+        run.path(name).write_bytes(damaged[damage])
+        with pytest.raises(UserError, match=f"{name}: damaged: delete it, and --resume makes it again"):
             read()
-
-
-def test_the_checkpoint_of_another_format_is_refused(run):
-    torch.save({"format": 2}, run.path("last.pt"))
-    with pytest.raises(CheckpointError, match="no checkpoint of this project"):
-        run.load_checkpoint()

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from utils.runs.folder import RunFolder
-from utils.runs.repeat import jobs, label, parts, repeat, share_out
+from utils.runs.repeat import jobs, parts, repeat, share_out
 
 
 def arguments(**changes):
-    base = {"seed": 3, "runs": 1, "folds": None, "quiet": True, "rescore": False}
+    base = {"seed": 3, "runs": 1, "folds": None, "quiet": True}
     return SimpleNamespace(**{**base, **changes})
 
 
@@ -38,12 +38,13 @@ def trainer(calls):
 def test_jobs_are_seeds_or_the_folds_of_one_seed():
     assert jobs(arguments(runs=2)) == [{"seed": 3}, {"seed": 4}]
     assert jobs(arguments(folds=2)) == [{"seed": 3, "fold": 0}, {"seed": 3, "fold": 1}]
-    assert [label(job) for job in ({"seed": 3}, {"seed": 3, "fold": 1})] == ["seed-3", "fold-1"]
+    assert jobs(SimpleNamespace(seed=3)) == [{"seed": 3}]
 
 
 def test_a_single_training_has_the_folder_of_the_run(run):
     assert parts(run, arguments()) == [run]
     assert [part.folder.name for part in parts(run, arguments(runs=2))] == ["seed-3", "seed-4"]
+    assert [part.folder.name for part in parts(run, arguments(folds=2))] == ["fold-0", "fold-1"]
 
 
 def test_every_part_is_summarised_and_the_run_over_all_of_them(run):
@@ -56,15 +57,12 @@ def test_every_part_is_summarised_and_the_run_over_all_of_them(run):
     assert run.history() == [{"seed": 3, "epoch": 1}, {"seed": 4, "epoch": 1}]
 
 
-def test_finished_parts_are_skipped_but_for_rescoring(run):
+def test_finished_parts_are_skipped(run):
     repeat(trainer([]), arguments(runs=2), run)
     RunFolder(run.path("seed-3")).path("predictions.npz").unlink()
     calls = []
     repeat(trainer(calls), arguments(runs=2), run)
     assert calls == [{"seed": 3}]
-    calls = []
-    repeat(trainer(calls), arguments(runs=2, rescore=True), run)
-    assert calls == [{"seed": 3}, {"seed": 4}]
 
 
 @pytest.mark.parametrize(("together", "expected"), [(False, [1, 3]), (True, [0, 1, 2, 3])])
