@@ -29,7 +29,7 @@ from utils.errors import UserError
 from utils.training.config import FitConfig
 
 HOST = "127.0.0.1"
-HTML = Path(__file__).parent / "utils" / "inference" / "page.html"
+HTML = Path(__file__).parent / "inference" / "page.html"
 LARGEST_REQUEST = 4_000_000  # bytes
 # The MIL network is trained when the page starts, on the frozen encoder: a few seconds.
 MIL = "--dataset mnist-5k --freeze --train-bags 400 --val-bags 0 --epochs 4 --bags-per-epoch 0 --lr 0.02"
@@ -40,25 +40,16 @@ POLICY = "default-src 'self' 'unsafe-inline'; img-src 'self' data:"
 def make_parser() -> Parser:
     parser = Parser(prog="demo.py", description=__doc__)
     add = parser.add_argument
-    add(
-        "--model",
-        type=any_path,
-        metavar="FILE",
-        help="a best.pt or the folder of a run (default: the bundled classifier)",
-    )
+    model = "a best.pt or the folder of a run (default: the bundled classifier)"
+    add("--model", type=any_path, metavar="FILE", help=model)
     add(
         "--ensemble",
         type=any_path,
         metavar="RUN",
         help="the folder of a run of ensemble.py, beside the model",
     )
-    add(
-        "--encoder",
-        type=any_path,
-        default=str(ENCODER),
-        metavar="FILE",
-        help="an encoder.pt (default: the bundled one)",
-    )
+    encoder = "an encoder.pt (default: the bundled one)"
+    add("--encoder", type=any_path, default=str(ENCODER), metavar="FILE", help=encoder)
     add("--port", type=Number(int, 0, 65535), default=7860, metavar="N", help="default: 7860")
     return parser
 

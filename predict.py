@@ -28,9 +28,10 @@ from typing import NamedTuple
 import numpy as np
 
 from data import DataError, load
-from data.drawing import PICTURES, Drawing, open_picture
+from data.pictures import PICTURES, grey, open_picture
 from inference import Answer, Predictor, ensemble_predictor, knn_predictor, load_predictor
-from inference.predictor import CLASSIFIER, ENCODER, best_file
+from inference.drawing import Drawing
+from inference.predictor import CLASSIFIER, ENCODER, model_files, read_any
 from utils.arguments import any_path, dataset
 from utils.cli import Parser, choice, command, resolve_device
 from utils.errors import UserError
@@ -56,25 +57,17 @@ class Result(NamedTuple):
 
     @property
     def warnings(self) -> list[str]:
-        several = len(self.answers) > 1
-        found = [
-            f"{answer.label}: {answer.warning}" if several else answer.warning
-            for answer in self.answers
-            if answer.warning
-        ]
-        return found + list(self.drawing.notes if self.drawing else ())
+        doubtful = [answer for answer in self.answers if answer.warning]
+        label = "{0.label}: {0.warning}" if len(self.answers) > 1 else "{0.warning}"
+        notes = self.drawing.notes if self.drawing else ()
+        return [*map(label.format, doubtful), *notes]
 
 
 def make_parser() -> Parser:
     parser = Parser(prog="predict.py", usage="predict.py [flags] IMAGE...", description=__doc__)
     add = parser.add_argument
-    add(
-        "images",
-        nargs="*",
-        type=any_path,
-        metavar="IMAGE",
-        help="a picture, a folder of pictures, or a glob in quotes",
-    )
+    images = "a picture, a folder of pictures, or a glob in quotes"
+    add("images", nargs="*", type=any_path, metavar="IMAGE", help=images)
     add("--single", action="store_true", help="every picture holds one digit: don't look for several")
     add = parser.add_argument_group("model (default: the one that comes with the repository)").add_argument
     add("--model", type=any_path, metavar="FILE", help="a best.pt, or the folder of a run")
@@ -84,44 +77,21 @@ def make_parser() -> Parser:
         metavar="RUN",
         help="the folder of a run of ensemble.py, with its weights",
     )
-    add(
-        "--encoder",
-        nargs="?",
-        type=any_path,
-        const=str(ENCODER),
-        metavar="FILE",
-        help="k-NN on an encoder (default: SimCLR's)",
-    )
-    add(
-        "--dataset",
-        type=dataset,
-        default="mnist-5k",
-        metavar="NAME",
-        help="labelled images of --encoder: a name or a path (default: mnist-5k)",
-    )
-    add(
-        "--data-dir",
-        type=any_path,
-        default="datasets",
-        metavar="DIR",
-        help="where its files are (default: datasets)",
-    )
+    encoder = "k-NN on an encoder (default: SimCLR's)"
+    add("--encoder", nargs="?", type=any_path, const=str(ENCODER), metavar="FILE", help=encoder)
+    labelled = "labelled images of --encoder: a name or a path (default: mnist-5k)"
+    add("--dataset", type=dataset, default="mnist-5k", metavar="NAME", help=labelled)
+    files = "where its files are (default: datasets)"
+    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help=files)
     choice(add, "--device", ("auto", "cpu", "cuda", "mps"), "device (default: cpu)", default="cpu")
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", help="one JSON object per picture and line")
     add("--csv", action="store_true", help="one line per digit, with a header")
     add(
-        "--show",
-        type=any_path,
-        metavar="FILE",
-        help="draw each picture beside what the network sees, as a PNG",
+        "--show", type=any_path, metavar="FILE", help="draw each picture beside what the network sees, as PNG"
     )
-    add(
-        "--export",
-        type=any_path,
-        metavar="FILE",
-        help="write --model for other programs: .onnx, .pt2 or .safetensors",
-    )
+    formats = "write --model for other programs: .onnx, .pt2 or .safetensors"
+    add("--export", type=any_path, metavar="FILE", help=formats)
     return parser
 
 
@@ -130,7 +100,7 @@ def make_parser() -> Parser:
 
 def find_pictures(names: Sequence[str]) -> tuple[list[str], list[Result]]:
     """Return the pictures that files, folders and globs name, and an error for each name without any."""
-    found: list[str] = []
+    paths: list[str] = []
     errors: list[Result] = []
     for name in names:
         path = Path(name)
@@ -142,10 +112,10 @@ def find_pictures(names: Sequence[str]) -> tuple[list[str], list[Result]]:
             problem = "no file matches"
         else:
             files, problem = [name], ""
-        found += files
+        paths += files
         if not files:
             errors.append(Result(name, None, [], f"{name}: {problem}"))
-    return found, errors
+    return paths, errors
 
 
 def read_pictures(paths: Sequence[str], predictor: Predictor, single: bool = False) -> Iterator[Result]:
@@ -215,15 +185,16 @@ def write(results: Iterator[Result], args: Namespace) -> list[Result]:
 
 def show(results: Sequence[Result], path: str) -> None:
     """Draw pictures beside what the network sees of them."""
-    from utils.plots.inference import plot_pictures
+    from utils.plots.inference import Picture, plot_pictures
 
-    found = ((result.path, result.drawing, result.answers) for result in results)
-    shown = [(path, drawing, answers) for path, drawing, answers in found if drawing][:SHOWN]
-    if not shown:
-        return
-    rows = [(path, open_picture(path), drawing, answers) for path, drawing, answers in shown]
+    pictures = []
+    for result in [result for result in results if result.drawing][:SHOWN]:
+        texts = [f"{a.label}{'?' * bool(a.warning)}  {a.probability:.0%}" for a in result.answers]
+        values = grey(open_picture(result.path))
+        pictures.append(Picture(Path(result.path).name, values, *result.drawing[:2], texts))
     try:
-        plot_pictures(rows, path)
+        if pictures:
+            plot_pictures(pictures, path)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot write {path}: {error}") from error
 
@@ -243,9 +214,9 @@ def choose_predictor(args: Namespace) -> Predictor:
 
 def export(args: Namespace) -> None:
     """Write a classifier, an encoder or a MIL network for other programs."""
-    from inference.export import export_model, read_any  # here, because few need it
+    from inference.export import export_model  # here, because few need it
 
-    source, path = best_file(Path(args.model or CLASSIFIER)), Path(args.export)
+    source, path = model_files(Path(args.model or CLASSIFIER))[0], Path(args.export)
     try:
         difference = export_model(read_any(source), path)
     except OSError as error:

@@ -19,7 +19,7 @@ import torch
 from data import ImageSet, split
 from data.robustness import CORRUPTIONS, LABEL_ERRORS, LEVELS, corrupt
 from evaluation import robustness as evaluation
-from inference.scorers import load_scorers
+from inference.predictor import load_scorers
 from utils import cli, distributed
 from utils.arguments import Number, named_path
 from utils.errors import UserError

@@ -38,7 +38,7 @@ CHECKSUMS = {
         "15d484375f8d13e6eb1aabb0c3f46965",
     ),
 }
-# Their images were scaled and centred by MNIST's recipe, see data/drawing.py.
+# Their images were scaled and centred by MNIST's recipe, see inference/drawing.py.
 CENTRED = ("mnist", "mnist-5k")
 DIGITS = tuple("0123456789")
 CLASSES = {

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data.drawing import PICTURES, SIDE, border, grey, open_picture
 from data.errors import DataError
 from data.idx import IDX_FILES, find_idx, read_idx_pair
+from data.pictures import PICTURES, SIDE, border, grey, open_picture
 from data.splits import split
 
 TEST_FRACTION = 1 / 6

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from models import CheckpointError, Classifier, SavedModel, read_model, save_model
-from models.mil import MIL, create_mil
+from models import Classifier, SavedModel, save_model
+from models.mil import MIL
 from utils.errors import UserError
 
 FORMATS = (".onnx", ".pt2", ".safetensors")
@@ -67,17 +67,6 @@ class DeployedMIL(Deployed):
         return odds.sigmoid(), attention
 
 
-def read_any(path: Path | str) -> SavedModel:
-    """Read a classifier, an encoder or a MIL network; CheckpointError for anything else."""
-    try:
-        return read_model(path)
-    except CheckpointError as error:
-        try:
-            return read_model(path, create_mil)
-        except CheckpointError:
-            raise error from None
-
-
 def export_model(saved: SavedModel, path: Path) -> float | None:
     """Write a saved model in the format that the path's suffix names.
 
@@ -87,8 +76,6 @@ def export_model(saved: SavedModel, path: Path) -> float | None:
     """
     if path.suffix not in FORMATS:
         raise UserError(f"{path}: the name must end in {', '.join(FORMATS)}")
-    if lacking := {"classes", "mean", "std"} - set(saved.data):
-        raise CheckpointError(f"the model lacks {', '.join(sorted(lacking))}: written by an older version")
     if path.suffix == ".safetensors":
         save_model(path, saved.model, saved.name, saved.data, **saved.options)
         return None

@@ -12,8 +12,8 @@ from torch import nn
 
 from data import DataError, ImageSet, in_order
 from data.batches import prepare
-from data.drawing import read_drawing
 from evaluation.contrastive.features import neighbours
+from inference.drawing import read_drawing
 from inference.predictor import Predictor
 from models.mil import MIL
 from utils.training.forward import forward_all

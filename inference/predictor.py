@@ -1,5 +1,6 @@
-"""Predictors: a saved classifier, an ensemble, or k-NN on an encoder, from pictures to calibrated answers."""
+"""From pictures to calibrated answers: by a saved classifier, an ensemble, or k-NN on an encoder."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +12,22 @@ from PIL import Image
 from torch import nn
 
 from data import ImageSet, in_order, split
-from data.drawing import Drawing, find_ink, grey, read_drawing
 from data.images import CENTRED
 from data.own import to_square
+from data.pictures import grey
 from evaluation.cnn import DOUBTFUL, evidence, fit_temperature, scale, softmax
-from evaluation.contrastive.features import knn, neighbours
+from evaluation.contrastive.features import DECAY, fit_probe, knn, neighbours, statistics
 from evaluation.ensemble.library import check_predictions, part_folders, read_library
 from evaluation.ensemble.selection import combine
+from evaluation.robustness import Score
+from inference.drawing import Drawing, find_ink, read_drawing
 from models import CheckpointError, Classifier, SavedModel, read_model
+from models.mil import create_mil
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.training.forward import forward_all, predict, surprise
 
-BUNDLED = Path(__file__).resolve().parents[2] / "weights"
+BUNDLED = Path(__file__).resolve().parents[1] / "weights"
 CLASSIFIER = BUNDLED / "classifier.safetensors"
 ENCODER = BUNDLED / "simclr.safetensors"
 SYMBOLS = BUNDLED / "triplet.safetensors"  # for one-shot recognition
@@ -47,7 +51,7 @@ class Answer(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Calibrated probabilities (N, classes), and which images are unlike the training images, (N,) bool."""
+    """Calibrated probabilities (N, classes), and (N,) bool: images that are unlike the training images."""
 
     probabilities: np.ndarray
     foreign: np.ndarray
@@ -103,18 +107,50 @@ class Predictor:
 
     def judge(self, scores: Scores) -> list[Answer]:
         """Put scores into words: names of classes, and warnings."""
-        p, foreign = scores
-        order = np.argsort(-p, 1, kind="stable")
         answers = []
-        for row, (first, second), far in zip(p, order[:, :2], foreign, strict=True):
-            warning = None
-            if far:
-                warning = "unlike the training images"
-            elif row[first] < self.least_confidence:
-                warning = "low confidence"
+        for row, unlike in zip(*scores, strict=True):
+            first, second = np.argsort(-row, kind="stable")[:2]
+            doubt = "low confidence" if row[first] < self.least_confidence else None
+            warning = "unlike the training images" if unlike else doubt
             names = self.images.classes[first], self.images.classes[second]
             answers.append(Answer(names[0], float(row[first]), names[1], float(row[second]), warning))
         return answers
+
+
+# --- Model files ---
+
+
+def model_files(path: Path) -> list[Path]:
+    """Return the model file of every training of a run, best.pt before encoder.pt; a file is itself."""
+    if not path.is_dir():
+        return [path]
+    places = [[part / name for name in ("best.pt", "encoder.pt")] for part in part_folders(path)]
+    if files := [next(filter(Path.is_file, pair)) for pair in places if any(map(Path.is_file, pair))]:
+        return files
+    raise CheckpointError(f"{path}: no best.pt or encoder.pt, which are not committed: train the run first")
+
+
+def read_any(path: Path | str) -> SavedModel:
+    """Read a classifier, an encoder or a MIL network; CheckpointError for anything else."""
+    try:
+        saved = read_model(path)
+    except CheckpointError as error:
+        try:
+            saved = read_model(path, create_mil)
+        except CheckpointError:
+            raise error from None
+    if lacking := {"classes", "mean", "std"} - set(saved.data):
+        raise CheckpointError(f"{path}: lacks {', '.join(sorted(lacking))}")
+    return saved
+
+
+def read_classifier(path: Path, device: torch.device | str) -> SavedModel:
+    """Read a classifier, ready for images on the device; CheckpointError for any other model."""
+    saved = read_any(path)
+    if not isinstance(saved.model, Classifier):
+        raise CheckpointError(f"{path}: not a classifier; an encoder is named with --encoder")
+    saved.model.to(device).eval()
+    return saved
 
 
 # --- The kinds of predictors ---
@@ -127,7 +163,7 @@ def load_predictor(path: Path | str | None = None, device: torch.device | str = 
     for a file that holds no classifier.
     """
     path = Path(path) if path else CLASSIFIER
-    saved = read_classifier(best_file(path), device)
+    saved = read_classifier(model_files(path)[0], device)
     constants = saved.data.get("calibration")
 
     def score(images):
@@ -140,27 +176,6 @@ def load_predictor(path: Path | str | None = None, device: torch.device | str = 
 
     least = constants["least_confidence"] if constants else 0.0
     return Predictor(str(path), empty_set(saved.data, device), score, least)
-
-
-def best_file(path: Path) -> Path:
-    """Return best.pt of a run, or of its first training; a path that is a file stays as it is."""
-    if not path.is_dir():
-        return path
-    found = [file for part in (path, *part_folders(path)) if (file := part / "best.pt").is_file()]
-    if not found:
-        raise CheckpointError(f"{path}: no best.pt, which is not committed: train the run here first")
-    return found[0]
-
-
-def read_classifier(path: Path, device: torch.device | str) -> SavedModel:
-    """Read a classifier for images of 28 x 28 pixels; CheckpointError for any other model."""
-    saved = read_model(path)
-    if not isinstance(saved.model, Classifier):
-        raise CheckpointError(f"{path}: an encoder, which knows no classes: name it with --encoder")
-    if lacking := {"classes", "mean", "std"} - set(saved.data):
-        raise CheckpointError(f"{path}: lacks {', '.join(sorted(lacking))}: written by an older version")
-    saved.model.to(device).eval()
-    return saved
 
 
 def empty_set(data: dict, device: torch.device | str) -> ImageSet:
@@ -222,10 +237,10 @@ def library_members(run: RunFolder, arguments: dict, record: dict) -> list[list[
     if arguments.get("sources"):
         drawn = np.random.default_rng(record["seed"]).choice(len(pool.members), count, replace=False)
         chosen = np.sort(drawn)
-    found = [pool.members[i] for i in chosen]
-    if [member.name for member in found] != record["library"]:
+    members = [pool.members[i] for i in chosen]
+    if [member.name for member in members] != record["library"]:
         raise UserError(f"{run.folder}: its members have changed since: run ensemble.py again")
-    return [member.folders for member in found]
+    return [member.folders for member in members]
 
 
 def knn_predictor(
@@ -249,9 +264,55 @@ def knn_predictor(
 
     def score(images):
         queries = forward_all(network, in_order(images))[0]
-        found = knn(features, labels, queries, classes=classes).clamp(NO_VOTE).cpu().numpy()
+        p = knn(features, labels, queries, classes=classes).clamp(NO_VOTE).cpu().numpy()
         near = neighbours(queries, features, 1)[0][:, 0].cpu().numpy()
-        return Scores(scale(found, temperature), near < least_cosine)
+        return Scores(scale(p, temperature), near < least_cosine)
 
     empty = labelled._replace(images=labelled.images[:0], labels=labelled.labels[:0])
     return Predictor(f"k-NN on {path}", empty, score, confidence)
+
+
+# --- Scores of images, for studies ---
+
+
+def load_scorers(path: Path | str, labelled: ImageSet, trainings: int | None = None) -> list[Score]:
+    """Return one function from images to class probabilities for each training of a run.
+
+    path: a model file, or the folder of a run; of the latter the first `trainings`, by default all. A
+    classifier answers itself. An encoder and the encoder of a MIL network answer by a linear probe that is
+    fitted to all `labelled` images. A run of ensemble.py is one function, its headline combination. The
+    functions work on the device of `labelled` and normalise images as the model's training did.
+
+    Raises CheckpointError for a path without a model, and UserError for an ensemble without its members.
+    """
+    path = Path(path)
+    if is_ensemble(path):
+        predictor = ensemble_predictor(path, labelled.images.device)
+        pixels = {"mean": predictor.images.mean, "std": predictor.images.std}
+        return [lambda images: predictor.score(images._replace(**pixels)).probabilities]
+    return [file_scorer(file, labelled) for file in model_files(path)[:trainings]]
+
+
+def is_ensemble(folder: Path) -> bool:
+    try:
+        return json.loads((folder / "config.json").read_text())["script"] == "ensemble"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def file_scorer(path: Path, labelled: ImageSet) -> Score:
+    """Return the function of one model file, see `load_scorers`."""
+    saved = read_any(path)
+    classes = tuple(saved.data["classes"])
+    if classes != labelled.classes:
+        raise CheckpointError(
+            f"{path}: trained on the classes {', '.join(classes)}, not on those of the data"
+        )
+    pixels = {"mean": saved.data["mean"], "std": saved.data["std"]}
+    network: nn.Module = saved.model.to(labelled.images.device).eval()
+    if not isinstance(saved.model, Classifier):
+        encoder = getattr(network, "encoder", network)
+        features, labels = forward_all(encoder, in_order(labelled._replace(**pixels)))
+        probe = fit_probe(features, labels, statistics(features), DECAY, classes=len(classes))
+        network = nn.Sequential(encoder, probe)
+    return lambda images: predict(network, images._replace(**pixels))[0]

@@ -9,8 +9,8 @@ from helpers import FACTS, optional
 
 from inference import export
 from inference.export import deployed, export_model, run_onnx, run_pt2
-from models import ENCODERS, CheckpointError, SavedModel, create
-from models.mil import POOLINGS, create_mil
+from models import SavedModel, create
+from models.mil import create_mil
 from utils.errors import UserError
 
 CLASSES = len(FACTS["classes"])
@@ -37,8 +37,8 @@ def assert_same(saved, run, path, inputs):
         np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-def test_every_classifier_as_onnx_with_any_number_of_images(tmp_path, name):
+@pytest.mark.parametrize("name", ["linear", "compact"])
+def test_a_classifier_as_onnx_with_any_number_of_images(tmp_path, name):
     optional("onnx", "onnxscript", "onnxruntime")
     saved, path = saved_classifier(name), tmp_path / "model.onnx"
     assert export_model(saved, path) < 1e-4
@@ -47,8 +47,8 @@ def test_every_classifier_as_onnx_with_any_number_of_images(tmp_path, name):
         assert_same(saved, run_onnx, path, (images,))
 
 
-@pytest.mark.parametrize("method", POOLINGS)
-def test_every_mil_network_as_onnx_with_any_number_of_bags(tmp_path, method):
+@pytest.mark.parametrize("method", ["instance-max", "loss-attention"])
+def test_a_mil_network_as_onnx_with_any_number_of_bags(tmp_path, method):
     optional("onnx", "onnxscript", "onnxruntime")
     saved, path = saved_mil(method), tmp_path / "model.onnx"
     assert export_model(saved, path) < 1e-4
@@ -110,10 +110,3 @@ def test_a_difference_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "run_pt2", lambda path, inputs: [np.zeros((100, CLASSES))])
     with pytest.raises(UserError, match="differs from PyTorch"):
         export_model(saved_classifier(), tmp_path / "model.pt2")
-
-
-def test_bad_names_and_old_files_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"must end in \.onnx"):
-        export_model(saved_classifier(), tmp_path / "model.zip")
-    with pytest.raises(CheckpointError, match="older version"):
-        export_model(saved_classifier()._replace(data={}), tmp_path / "model.pt2")

@@ -8,8 +8,9 @@ import torch
 from PIL import Image, ImageDraw
 
 from data import DataError, load
-from data.drawing import grey, open_picture, read_drawing, to_mnist
 from data.own import to_square
+from data.pictures import grey, open_picture
+from inference.drawing import read_drawing, to_mnist
 
 
 def seven(size=(300, 400), width=30, paper=255, ink=0, mode="L"):

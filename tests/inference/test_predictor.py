@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers import FACTS
 
-from inference.scorers import is_ensemble, load_scorers, model_files
+from inference.predictor import is_ensemble, load_scorers, model_files
 from models import CheckpointError, create, save_model
 from models.mil import create_mil
 from utils.training.forward import predict
