@@ -171,7 +171,7 @@ def test_without_validation_all_images_are_trained_on(tmp_path, tiny_dir):
 
 def test_a_dry_run_writes_everything_from_one_batch(tmp_path, tiny_idx, figures):
     data = tiny_idx(tmp_path / "data", train=100, test=20)
-    train_cnn.main(flags(data, tmp_path, "--dry-run", "--model", "resnet18", "--epochs", "9"))
+    train_cnn.main(flags(data, tmp_path, "--dry-run", "--model", "cnn", "--epochs", "9"))
     run = RunFolder(tmp_path / "cnn" / "dry-run")
     assert set(os.listdir(run.folder)) == FILES - {"filters.png"}  # filters of 3 x 3 pixels show nothing
     assert run.read_json("config.json")["arguments"]["epochs"] == 1

@@ -78,24 +78,6 @@ def test_a_batch_of_different_affine_maps_equals_the_images_one_by_one():
         torch.testing.assert_close(batch[i], alone, rtol=0, atol=1e-4)
 
 
-def test_whole_pixel_translation_moves_right_and_down():
-    images = smooth_images()
-    expected = torch.zeros_like(images)
-    expected[..., 2:, 3:] = images[..., :-2, :-3]
-    torch.testing.assert_close(warp(images, one_matrix(translate=(3, 2))), expected, rtol=0, atol=1e-5)
-
-
-def test_a_quarter_turn_is_clockwise():
-    images = smooth_images()
-    turned, expected = warp(images, one_matrix(angle=90)), torch.rot90(images, -1, (2, 3))
-    torch.testing.assert_close(turned, expected, rtol=0, atol=1e-4)
-
-
-def test_the_identity_map_keeps_the_image():
-    images = smooth_images(3)
-    torch.testing.assert_close(warp(images, one_matrix().expand(3, 2, 3)), images, rtol=0, atol=1e-5)
-
-
 def test_elastic_displacement_agrees_with_torchvision():
     images = smooth_images(3)
     noise = 2 * (2 / 28) * (2 * torch.rand(3, 2, 6, 6, generator=gen(1)) - 1)
@@ -105,26 +87,6 @@ def test_elastic_displacement_agrees_with_torchvision():
         expected = reference.elastic(images[i], field[i : i + 1], interpolation=BILINEAR)
         torch.testing.assert_close(warped[i], expected, rtol=0, atol=1e-4)
     assert (warped - images).abs().max() > 0.1
-
-
-def test_displacement_is_in_halves_of_the_image_x_before_y():
-    images = smooth_images()
-    field = torch.zeros(1, 28, 28, 2)
-    field[..., 0] = 3 * 2 / 28  # sample three pixels to the right: the content moves left
-    moved = warp(images, one_matrix(), field)
-    torch.testing.assert_close(moved[..., :-3], images[..., 3:], rtol=0, atol=1e-5)
-
-
-def test_smooth_displacement_of_constant_noise_is_constant():
-    noise = torch.tensor([0.3, -0.2]).view(1, 2, 1, 1).expand(1, 2, 6, 6)
-    expected = torch.tensor([0.3, -0.2]).expand(1, 28, 28, 2)
-    torch.testing.assert_close(smooth_displacement(noise), expected)
-
-
-def test_smooth_displacement_passes_through_the_corner_points():
-    noise = torch.rand(2, 2, 6, 6, generator=gen())
-    corners = smooth_displacement(noise)[:, ::27, ::27].permute(0, 3, 1, 2)
-    torch.testing.assert_close(corners, noise[..., ::5, ::5])
 
 
 def test_crop_equals_pad_and_cut_exactly():
@@ -159,14 +121,6 @@ def test_zero_magnitude_is_the_exact_identity_and_draws_nothing():
 
 def augmented(policy, images, seed):
     return policy.apply(images, policy.sample(len(images), gen(seed), images.shape[-1]))
-
-
-@pytest.mark.parametrize("name", RANDOM_POLICIES)
-def test_every_image_of_a_batch_gets_its_own_draw(name):
-    same = smooth_images().expand(32, 1, 28, 28)
-    found = augmented(POLICIES[name], same, seed=0)
-    # "shift" has only 25 different results.
-    assert len(found.flatten(1).unique(dim=0)) >= (12 if name == "shift" else 32)
 
 
 @pytest.mark.parametrize("name", RANDOM_POLICIES)
@@ -283,14 +237,6 @@ def test_each_image_is_blurred_by_its_own_amount_and_not_at_all_by_zero():
     assert torch.equal(found[0], images[0])
     for i in (1, 2):
         torch.testing.assert_close(found[i : i + 1], blur(images[i : i + 1], sigma[i : i + 1]))
-
-
-def test_random_crops_lie_in_the_image_and_have_the_area_that_was_asked_for():
-    params = Augment(resize=0.6).sample(500, gen())
-    width, height = params["matrix"][:, 0, 0], params["matrix"][:, 1, 1]
-    assert (width * height >= 0.4 - 1e-5).all()
-    assert (params["matrix"][:, :, 2].abs() <= 1 - torch.stack([width, height], 1) + 1e-5).all()
-    assert (width * height).min() < 0.45
 
 
 @pytest.mark.parametrize("resize", [0.05, 0.2, 0.5])

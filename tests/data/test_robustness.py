@@ -140,15 +140,6 @@ def test_unknown_corruptions_are_refused(name, level, said):
 # --- Disputed labels ---
 
 
-def test_reviewers_did_not_confirm_fifteen_labels():
-    assert len(LABEL_ERRORS) == 15
-    assert list(LABEL_ERRORS) == sorted(LABEL_ERRORS)
-    for review in LABEL_ERRORS.values():
-        assert review.given != review.guessed
-        assert review.given_votes < 3  # of five
-        assert review.given_votes + review.guessed_votes <= 5
-
-
 def test_the_verdict_is_what_most_reviewers_chose():
     verdicts = {index: review.verdict for index, review in LABEL_ERRORS.items()}
     assert verdicts[947] == 9

@@ -38,14 +38,6 @@ def random_case(count=400, seed=0):
     return probabilities.astype(np.float32), labels
 
 
-def test_accuracy_is_of_the_ten_classes_not_of_one_against_the_rest():
-    labels = np.array([1, 3, 5, 7])
-    probabilities = one_hot([1, 3, 3, 8], 0.9)
-    # Asking only "is it a 1?" would find all four right.
-    assert ((probabilities.argmax(1) == 1) == (labels == 1)).all()
-    assert score(probabilities, labels, "test")["test_accuracy"] == 0.5
-
-
 @pytest.mark.parametrize(("right", "count"), [(0, 10), (7, 10), (10, 10), (9951, 10000)])
 def test_accuracy_interval_is_wilsons(right, count):
     labels = np.zeros(count, int)
@@ -101,23 +93,11 @@ def test_calibration_error_equals_the_definition(bins):
         assert score(probabilities, labels, "x")["x_ece"] == pytest.approx(expected, abs=1e-9)
 
 
-def test_calibration_error_of_perfect_calibration_is_zero():
-    # Three quarters of the predictions at confidence 0.75 are right, and half of those at 0.5.
-    probabilities = np.concatenate([one_hot([0] * 8, 0.75), one_hot([0] * 4, 0.5)])
-    labels = np.array([0] * 6 + [1] * 2 + [0] * 2 + [1] * 2)
-    assert calibration_error(probabilities, labels) == pytest.approx(0, abs=1e-12)
-
-
 def test_calibration_error_does_not_cancel_between_bins():
     # Too sure in one bin by 0.75, too unsure in another by 0.5; on average, a gap of only 0.125.
     probabilities = np.concatenate([one_hot([0] * 2, 0.75), one_hot([0] * 2, 0.5)])
     labels = np.array([1, 1, 0, 0])
     assert calibration_error(probabilities, labels) == pytest.approx((0.75 + 0.5) / 2)
-
-
-@pytest.mark.parametrize(("predicted", "expected"), [(0, 0.0), (1, 1.0)])
-def test_calibration_error_of_full_confidence_is_the_error_rate(predicted, expected):
-    assert calibration_error(one_hot([predicted] * 5), np.zeros(5, int)) == expected
 
 
 # True and predicted classes: of three zeros one is called 1; of two ones one is called 2; two is right.
@@ -141,13 +121,6 @@ def test_score_names_carry_the_prefix_and_hold_plain_numbers():
     assert list(found) == [f"val_{name}" for name in names]
     for value in found.values():  # json can write them
         assert isinstance(value, float) or all(type(v) is float for v in value)
-
-
-def test_score_is_perfect_for_perfect_predictions():
-    labels = np.arange(10).repeat(3)
-    found = score(one_hot(labels), labels, "x")
-    assert (found["x_accuracy"], found["x_loss"], found["x_ece"]) == (1.0, 0.0, 0.0)
-    assert found["x_precision"] == found["x_recall"] == [1.0] * 10
 
 
 def test_temperature_scaling_is_the_softmax_of_divided_logits():

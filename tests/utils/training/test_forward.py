@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from data import batches
 from models import create
@@ -67,19 +66,3 @@ def test_predict_changes_neither_the_state_nor_the_mode_of_any_module(model, dig
     predict(model, digits)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
-def test_predict_leaves_the_global_random_state_alone(model, digits):
-    before = torch.get_rng_state()
-    predict(model.train(), digits)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_predict_takes_the_softmax_in_float32(digits):
-    class Half(nn.Module):
-        def forward(self, images):
-            return images.flatten(1)[:, :10].bfloat16()
-
-    probabilities, _ = predict(Half(), digits)
-    assert probabilities.dtype == np.float32
-    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
