@@ -43,8 +43,8 @@ def results(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for script in (train_cnn, ensemble):
             patch.setattr(script, "plot_figures", lambda *args: None)
-        train_cnn.main([*where, "--model", "lenet", "--epochs", "4", "--name", "lenet"])
-        small = ["--members", "2", "--model", "linear", "--epochs", "2", "--name", "pair"]
+        train_cnn.main([*where, "--model", "lenet", "--augment", "none", "--epochs", "4", "--name", "lenet"])
+        small = ["--members", "2", "--model", "linear", "--epochs", "1", "--name", "pair"]
         ensemble.main([*where, *small])
     return folder
 
