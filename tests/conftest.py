@@ -5,16 +5,18 @@ in the environment variable MNIST_DIR, else ../shared/data beside the repository
 `reliability` run only with `pytest -m reliability`.
 """
 
+import functools
+
 import pytest
 import torch
 from helpers import ROOT, real_mnist, tiny_idx
 
-from data import load
-from data.images import CHECKSUMS
+from data import images, load
 
 __all__ = ["ROOT"]
 
-CHECKSUMS.clear()  # the made-up digits of these tests have others
+images.CHECKSUMS.clear()  # the made-up digits of these tests have others
+images._mnist_5k = functools.cache(images._mnist_5k)  # a second for each call
 torch.set_num_threads(1)  # the fastest for data this small, and no fight with the processes that tests start
 
 
