@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from data import Data, ImageSet
 from evaluation.cnn import evaluate_classifier
@@ -57,17 +58,12 @@ def make_parser() -> cli.Parser:
     runs = "combine finished runs, train nothing"
     add("--from", dest="sources", type=any_path, nargs="+", metavar="RUN", help=runs)
     cli.choice(add, "--mode", members.MODES, "how members are trained (default: voting)")
-    add(
-        "--folds",
-        dest="member_folds",
-        type=Number(int, 2, 100),
-        metavar="K",
-        help="train every member on K folds; its validation predictions are out of fold",
-    )
+    folds = "train every member on K folds; its validation predictions are out of fold"
+    add("--folds", dest="member_folds", type=Number(int, 2, 100), metavar="K", help=folds)
     share = f"share of the training images that validates (default: {VAL_FRACTION})"
     add("--val-fraction", type=Number(float, 0, 1, open_low=True, open_high=True), metavar="X", help=share)
-    seeds = Number(int, 0, LARGEST_SEED)
-    add("--split-seed", type=seeds, default=0, metavar="N", help="of the validation images (default: 0)")
+    split = "of the validation images (default: 0)"
+    add("--split-seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N", help=split)
     headline = "the headline (default: average; of fusion log_average)"
     cli.choice(add, "--combine", selection.COMBINATIONS, headline)
     return parser
@@ -77,12 +73,12 @@ def parse(argv: list[str] | None = None) -> tuple:
     """Return the checked arguments and the command; recipe values stay None."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    if args.sources:
-        if given := [key for key in TRAINING if getattr(args, key) != parser.get_default(key)]:
-            flag = given[0].removeprefix("member_").replace("_", "-")
-            parser.error(f"--from trains nothing: leave out --{flag}")
-        if args.runs > 1 and not args.members:
-            parser.error("--runs of --from draws libraries: it needs --members")
+    given = [key for key in TRAINING if getattr(args, key) != parser.get_default(key)]
+    if args.sources and given:
+        flag = given[0].removeprefix("member_").replace("_", "-")
+        parser.error(f"--from trains nothing: leave out --{flag}")
+    if args.sources and args.runs > 1 and not args.members:
+        parser.error("--runs of --from draws libraries: it needs --members")
     command = cli.command_line(parser, args)
     if args.member_folds and args.val_fraction:
         parser.error("--folds can't be combined with --val-fraction")
@@ -104,84 +100,68 @@ def parse(argv: list[str] | None = None) -> tuple:
 
 
 def train_unit(args: Namespace, data: Data, run: RunFolder, jobs: list[dict]) -> None:
-    """Train the unfinished members of one of the `training_units`."""
+    """Train the unfinished members of one of the `training_units`; they share settings and images."""
     parts = [run.part(members.member_folder(job)) for job in jobs]
     if all(part.finished for part in parts):
         return
+    train_set, config = data[0], members.member_config(args, jobs[0]["model"])
+    indices = members.choose_images(args, train_set.labels, jobs[0])
     if args.mode == "fusion":
-        train_fusion(args, data, run, jobs, parts)
-        return
-    for job, part, previous in zip(jobs, parts, [None, *parts], strict=False):
+        networks, shared_facts = train_fusion(config, train_set, indices, jobs, parts[0])
 
-        def train(job, part, previous=previous):
-            return train_member(args, data, job, part, previous)
+    def train(job, part):
+        number = jobs.index(job)
+        if args.mode == "fusion":
+            model, facts = networks[number], shared_facts
+        else:
+            previous = parts[number - 1] if number else None
+            model, facts = train_member(config, train_set, indices, job, part, previous)
+        scores, predictions, calibration = evaluate_classifier(model, data, indices[1], config.shifts)
+        save_classifier(part, model, config.model, train_set, calibration, predictions)
+        record = {**job, **facts, "train_images": len(indices[0]), **scores}
+        return {**record, "seconds": facts["train_seconds"]}
 
+    for job, part in zip(jobs, parts, strict=True):
         train_part(train, job, part, run, args.quiet)
 
 
-def train_member(args: Namespace, data: Data, job: dict, part: RunFolder, previous: RunFolder | None) -> dict:
-    """Train one member; return its record. previous: the cycle of a snapshot run that it starts from."""
-    config, train_set = members.member_config(args, job["model"]), data[0]
-    indices = members.choose_images(args, train_set.labels, job)
+def train_member(
+    config: ClassifierConfig,
+    train_set: ImageSet,
+    indices: members.Indices,
+    job: dict,
+    part: RunFolder,
+    previous: RunFolder | None,
+) -> tuple[nn.Module, dict]:
+    """Train one member. previous: the cycle of a snapshot run whose weights it starts from."""
     model = load_model(previous.path("best.pt")) if previous else None
     torch.manual_seed(job["seed"])
     model = model or create(config.model, len(train_set.classes))
-    facts = fit_classifier(model, config, train_set, indices, job["seed"], part)
-    return save_member(model, config, data, indices, {**job, **facts}, part)
+    return model, fit_classifier(model, config, train_set, indices, job["seed"], part)
 
 
 def train_fusion(
-    args: Namespace, data: Data, run: RunFolder, jobs: list[dict], parts: list[RunFolder]
-) -> None:
+    config: ClassifierConfig, train_set: ImageSet, indices: members.Indices, jobs: list[dict], part: RunFolder
+) -> tuple[list[nn.Module], dict]:
     """Train one library by the mean of its logits; the first member's part keeps checkpoint and history."""
-    config, train_set = members.member_config(args, jobs[0]["model"]), data[0]
-    indices = members.choose_images(args, train_set.labels, jobs[0])
     networks = []
     for job in jobs:
         torch.manual_seed(job["seed"])
         networks.append(create(config.model, len(train_set.classes)))
-    if not args.quiet:
-        print(f"{len(jobs)} members of {run.folder}, together", flush=True)
-    facts = fit_classifier(Fusion(networks), config, train_set, indices, jobs[0]["seed"], parts[0])
-    facts["train_seconds"] = round(facts["train_seconds"] / len(jobs), 3)
-    for network, job, part in zip(networks, jobs, parts, strict=True):
-
-        def save(job, part, network=network):
-            return save_member(network, config, data, indices, {**job, **facts}, part)
-
-        train_part(save, job, part, run, quiet=True)
-
-
-def save_member(
-    model: torch.nn.Module,
-    config: ClassifierConfig,
-    data: Data,
-    indices: tuple[torch.Tensor, torch.Tensor],
-    record: dict,
-    part: RunFolder,
-) -> dict:
-    """Evaluate and save a trained member; return its record with the scores."""
-    train_idx, val_idx = indices
-    scores, predictions, calibration = evaluate_classifier(model, data, val_idx, config.shifts)
-    save_classifier(part, model, config.model, data[0], calibration, predictions)
-    return {**record, "train_images": len(train_idx), **scores, "seconds": record["train_seconds"]}
+    facts = fit_classifier(Fusion(networks), config, train_set, indices, jobs[0]["seed"], part)
+    return networks, {**facts, "train_seconds": round(facts["train_seconds"] / len(jobs), 3)}
 
 
 # --- Combining them ---
 
 
-def find_runs(args: Namespace) -> list[Path]:
-    """Return the folders that --from names: paths, or names below --results-dir."""
-    folders = []
-    for name in args.sources:
-        places = [Path(name), Path(args.results_dir) / name]
-        folder = next((place for place in places if place.is_dir()), None)
-        if folder is None:
-            raise UserError(
-                f"--from {name}: no such run; name its folder, or ensemble/pool for one in {args.results_dir}"
-            )
-        folders.append(folder)
-    return folders
+def find_run(args: Namespace, name: str) -> Path:
+    """Return the folder of a run that --from names: a path, or a name below --results-dir."""
+    for folder in (Path(name), Path(args.results_dir) / name):
+        if folder.is_dir():
+            return folder
+    example = f"or ensemble/pool for one in {args.results_dir}"
+    raise UserError(f"--from {name}: no such run; name its folder, {example}")
 
 
 def sample_members(args: Namespace, pool: Library, job: dict) -> Library:
@@ -193,26 +173,21 @@ def sample_members(args: Namespace, pool: Library, job: dict) -> Library:
     return pool.choose(np.sort(drawn))
 
 
-def read_pool(args: Namespace, folders: list[Path]) -> Library:
-    """Read all members; UserError when they are too few for the libraries asked for."""
+def read_pool(args: Namespace, folders: list[Path], test_labels: np.ndarray) -> Library:
+    """Read all members; UserError when they don't allow the libraries asked for."""
     pool = read_library(folders, args.dataset)
     count = len(pool.members)
     if count < 2:
-        raise UserError(
-            f"an ensemble has at least 2 members, found {count} in {', '.join(map(str, folders))}"
-        )
+        places = ", ".join(map(str, folders))
+        raise UserError(f"an ensemble has at least 2 members, found {count} in {places}")
+    if not np.array_equal(pool.test_y, test_labels):
+        raise UserError(f"the members' test labels are not those of {args.dataset} in {args.data_dir}")
     if not pool.validated and args.combine not in selection.FIXED:
-        raise UserError(
-            f"the members have no validation images to choose on: --combine {', '.join(selection.FIXED)}"
-        )
+        fixed = ", ".join(selection.FIXED)
+        raise UserError(f"the members have no validation images to choose on: --combine {fixed}")
     if args.members and args.sources and (args.members > count or args.runs > 1 and args.members == count):
         raise UserError(f"cannot draw {args.runs} libraries of {args.members} from a pool of {count} members")
     return pool
-
-
-def check_images(pool: Library, test_set: ImageSet, args: Namespace) -> None:
-    if not np.array_equal(pool.test_y, test_set.labels.cpu().numpy()):
-        raise UserError(f"the members' test labels are not those of {args.dataset} in {args.data_dir}")
 
 
 def plot_figures(run: RunFolder, args: Namespace, pool: Library, metrics: dict, test_set: ImageSet) -> None:
@@ -270,10 +245,9 @@ def report(metrics: dict, run: RunFolder) -> None:
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
     data = cli.load_data(args)
-    folders = find_runs(args) if args.sources else []
+    folders, test_labels = [find_run(args, name) for name in args.sources or []], data[1].labels.cpu().numpy()
     if args.sources:
-        pool = read_pool(args, folders)  # fail now, before a folder is made
-        check_images(pool, data[1], args)
+        pool = read_pool(args, folders, test_labels)  # fail now, before a folder is made
         default = "from-" + "-".join(folder.name for folder in folders)
     else:
         units = members.training_units(args)
@@ -282,7 +256,7 @@ def main(argv: list[str] | None = None) -> dict:
     run = distributed.on_rank_zero(lambda: open_run("ensemble", args, default, command))
     if not args.sources:
         share_out(lambda *jobs: train_unit(args, data, run, list(jobs)), units)
-        pool = read_pool(args, [run.folder])
+        pool = read_pool(args, [run.folder], test_labels)
 
     def evaluate(job, part):
         record, predictions = evaluate_library(sample_members(args, pool, job), args.combine, job)

@@ -198,7 +198,8 @@ class Augment:
         if "ends" in params:
             images = add_strokes(images, params["ends"], params["width"])
         if "corner" in params:
-            images = crop(images, *params["corner"].unbind(1), self.crop)
+            top, left = params["corner"].unbind(1)
+            images = crop(images, top, left, self.crop)
         if "matrix" in params:
             field = smooth_displacement(params["noise"], images.shape[-1]) if "noise" in params else None
             images = warp(images, params["matrix"], field)

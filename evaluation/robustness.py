@@ -72,15 +72,16 @@ def robustness_record(scored: dict[str, Scored], labels: np.ndarray, baseline: s
             relative_corruption_error(errors, clean, reference, reference_clean)
             for errors, clean in zip(one.errors, one.clean_errors, strict=True)
         ]
-        for key, plural, values in (
-            ("accuracy", "accuracies", accuracies),
-            ("corrupted_accuracy", "corrupted_accuracies", 1 - one.errors.mean((1, 2))),
+        lists: list[tuple[str, str, list]] = [
+            ("accuracy", "accuracies", accuracies.tolist()),
+            ("corrupted_accuracy", "corrupted_accuracies", (1 - one.errors.mean((1, 2))).tolist()),
             ("mce", "mces", [mean_corruption_error(errors, reference) for errors in one.errors]),
             ("relative_mce", "relative_mces", relative),
-        ):
-            if None not in list(values):
+        ]
+        for key, plural, values in lists:
+            if None not in values:
                 record[f"{name}_{key}"] = float(np.mean(values))
-                record[f"{name}_{plural}"] = [round(float(value), 6) for value in values]
+                record[f"{name}_{plural}"] = [round(value, 6) for value in values]
         if len(accuracies) == 1:
             low, high = wilson_interval(round(accuracies[0] * len(labels)), len(labels))
             record |= {f"{name}_accuracy_low": low, f"{name}_accuracy_high": high}

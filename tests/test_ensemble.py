@@ -193,11 +193,11 @@ def test_runs_are_libraries_of_members_of_their_own_and_resume_member_by_member(
     assert whole["std"]["test_accuracy"] is not None
     original, trained = ensemble.train_member, []
 
-    def interrupted(args, data, job, *rest):
+    def interrupted(config, train_set, indices, job, *rest):
         if job["seed"] == 5 and not trained[1:]:
             raise KeyboardInterrupt
         trained.append(job["seed"])
-        return original(args, data, job, *rest)
+        return original(config, train_set, indices, job, *rest)
 
     monkeypatch.setattr(ensemble, "train_member", interrupted)
     with pytest.raises(SystemExit) as stop:

@@ -13,6 +13,7 @@ MODES = ("voting", "bagging", "snapshot", "fusion")
 TOGETHER = ("snapshot", "fusion")
 # A cycle of a snapshot run ends at a learning rate of zero; a shorter one would learn too little.
 SHORTEST_CYCLE = 2
+Indices = tuple[torch.Tensor, torch.Tensor]  # of training and validation images
 
 
 def training_units(args: Namespace) -> list[list[dict]]:
@@ -20,8 +21,7 @@ def training_units(args: Namespace) -> list[list[dict]]:
 
     Every member has its own seed, counted from --seed; with several models they take turns in a library.
     """
-    models = args.models
-    units = []
+    models, units = args.models, []
     for first in range(args.seed, args.seed + args.runs * args.members, args.members):
         for fold in range(args.member_folds or 1):
             library = [{"seed": first + i, "model": models[i % len(models)]} for i in range(args.members)]
@@ -48,8 +48,8 @@ def member_config(args: Namespace, model: str) -> ClassifierConfig:
     return ClassifierConfig.from_args(Namespace(**{**recipe, **given, "model": model}))
 
 
-def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (training, validation) indices of one member; all members share the validation images."""
+def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> Indices:
+    """Return the images of one member; all members share the validation images."""
     if args.member_folds:
         train, val = folds(labels, args.member_folds, args.split_seed)[job["fold"]]
     else:
