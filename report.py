@@ -3,11 +3,9 @@
     python report.py              rewrites README.md, results/*/README.md and the figures of several runs
     python report.py --check      writes nothing; exit code 1 and a line for results that is stale
 
-Reads results/<paradigm>/<run>/{config,metrics}.json, results/benchmarks/*.json, and what is kept by hand:
-results/experiments.json (the runs that reproduce.py makes, and the rows of the tables) and
-results/references.json (prior work). Needs no GPU, no weights and no data set. What is missing or damaged is
-named, the rest is rendered, exit code 1. Runs that are not from a clean commit, experiments that were not run
-yet and rows without their metric are listed as notes.
+Reads the runs and benchmarks in results/, and what is kept by hand: results/experiments.json (runs and tables)
+and results/references.json (prior work). Needs no GPU, no weights and no data set. What is missing or damaged
+is named, the rest is rendered, exit code 1. What a reader should know besides is listed as notes.
 """
 
 import sys

@@ -1,12 +1,10 @@
 """Run the experiments behind the tables again, from nothing to the pages.
 
-    python reproduce.py                      all of results/experiments.json
-    python reproduce.py cnn                  those of train_cnn.py
-    python reproduce.py cnn/fast cnn/wide    these two
-    python reproduce.py --list               only show the commands, and what the committed runs took
+    python reproduce.py                    all of results/experiments.json
+    python reproduce.py cnn triplet/few    those of train_cnn.py and a single one
+    python reproduce.py --list             only show the commands, and what the committed runs took
 
-After a stop the same command resumes. A run that came with the repository is replaced: git shows what
-changed, `git checkout results` brings it back. The report is rewritten at the end.
+After a stop the same command resumes. Committed runs are replaced; `git checkout results` brings them back.
 """
 
 import shlex
@@ -16,42 +14,40 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from report.pages import experiment_seconds
-from report.results import Experiment, Results, read_experiments, read_results
-from report.tables import time_text
+from report import text
+from report.results import Experiment, Results, read_results
 from utils.arguments import any_path
 from utils.cli import Parser, command
 from utils.errors import UserError
 
 
 def choose(experiments: list[Experiment], names: list[str]) -> list[Experiment]:
-    """Return all experiments, or those that are named ("cnn" or "cnn/wide"), in an order that can run.
-
-    An experiment comes behind those whose runs its command names: a pool, an encoder.
-    """
-    folders = [experiment.folder for experiment in experiments]
-    for name in names:
-        if not any(name in (folder, folder.partition("/")[0]) for folder in folders):
-            raise UserError(f"no experiment {name}: choose from {', '.join(folders)}")
-    left = [e for e in experiments if not names or {e.folder, e.folder.partition("/")[0]} & set(names)]
-    ordered = []
-    while left:
-        ready = (e for e in left if not any(depends(e, other) for other in left if other is not e))
-        ordered.append(next(ready, left[0]))
-        left.remove(ordered[-1])
-    return ordered
+    """Return all experiments, or those that are named, each behind those whose runs its command names."""
+    chosen = [e for e in experiments if not names or {e.folder, e.folder.split("/")[0]} & set(names)]
+    if unknown := set(names) - {part for e in chosen for part in (e.folder, e.folder.split("/")[0])}:
+        raise UserError(
+            f"no experiment {unknown.pop()}: choose from {', '.join(e.folder for e in experiments)}"
+        )
+    return sorted(chosen, key=lambda experiment: depth(experiment, experiments))
 
 
-def depends(experiment: Experiment, other: Experiment) -> bool:
-    return any(f"/{other.folder}/" in f"/{word}/" for word in experiment.command.split())
+def depth(experiment: Experiment, experiments: list[Experiment]) -> int:
+    """Return how many runs an experiment builds on, one on the other."""
+    words = f"{experiment.command.replace(' ', '/')}/"
+    return max((1 + depth(e, experiments) for e in experiments if f"/{e.folder}/" in words), default=0)
 
 
-def show(results: Results, experiment: Experiment) -> None:
-    """Print the command of an experiment with the time of its committed run."""
-    seconds = experiment_seconds(results, experiment)
-    time = "not run yet" if seconds is None else time_text(seconds)
-    retired = f" (of commit {experiment.retired}: not repeated)" if experiment.retired else ""
-    print(f"{experiment.folder:31} {time:>12}   {experiment.command}{retired}", flush=True)
+def show(results: Results, experiments: list[Experiment]) -> None:
+    """Print every command with the time of its committed run; a selection of members trains nothing."""
+    total = 0
+    for experiment in experiments:
+        result = (results.runs | results.sweeps).get(experiment.folder)
+        seconds = result.seconds if result and not result.arguments.get("sources") else 0
+        time = text.time(seconds) if result else "not run yet"
+        note = experiment.retired and f" (of commit {experiment.retired}: not repeated)"
+        print(f"{experiment.folder:31} {time:>12}   {experiment.command}{note}")
+        total += seconds
+    print(f"CPU time of all together: {text.time(total)}", flush=True)
 
 
 def run(experiment: Experiment, args: Namespace) -> None:
@@ -88,18 +84,14 @@ def make_parser() -> Parser:
 @command
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    results = Path(args.results_dir)
-    experiments = choose(read_experiments(results / "experiments.json"), args.experiments)
-    results = read_results(results)
-    for experiment in experiments:
-        show(results, experiment)
-    if args.list:
-        return 0
-    for experiment in experiments:
+    results = read_results(Path(args.results_dir))
+    experiments = choose(results.experiments, args.experiments)
+    show(results, experiments)
+    for experiment in [] if args.list else experiments:
         if not experiment.retired:
             run(experiment, args)
     words = [sys.executable, "report.py", "--results-dir", args.results_dir, "--readme", args.readme]
-    return subprocess.run(words).returncode
+    return 0 if args.list else subprocess.run(words).returncode
 
 
 if __name__ == "__main__":

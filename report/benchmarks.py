@@ -1,8 +1,8 @@
 """The page of the benchmarks, and the table of the main ones in README.md."""
 
+from report import text
 from report.results import Results
 from report.sections import commit_text
-from report.tables import EMPTY, collapsed, devices_text, significant, table
 
 # The benchmarks in README.md: how the name of the ratio begins that stands there, and what it compares.
 SPEED = {
@@ -15,47 +15,36 @@ SPEED = {
 
 def benchmarks_section(results: Results) -> str:
     """Return a part for every benchmark: its ratios with their ranges, and the medians behind them."""
-    folder, contents = results.folder / "benchmarks", results.benchmarks
-    parts = [results.attempt(folder / f"{name}.json", part, name, contents[name]) for name in contents]
-    return "\n\n".join(filter(None, parts)) or EMPTY
+    path, contents = results.folder / "benchmarks", results.benchmarks
+    parts = [results.attempt(path / f"{name}.json", part, name, contents[name]) for name in contents]
+    return "\n\n".join(filter(None, parts)) or text.EMPTY
 
 
 def part(name: str, content: dict) -> str:
-    ratios = [[ratio["name"], *ratio_texts(ratio), goal_text(ratio)] for ratio in content["ratios"]]
-    standard = [f"- {r['name']}: {r['standard']}" for r in content["ratios"] if r.get("standard")]
-    medians = [[row["name"], median_text(row)] for row in content["rows"]]
+    ratios, standard, medians = [], [], []
+    for ratio in content["ratios"]:
+        target = ratio["target"]
+        goal = f"at least {text.significant(target)}: {ratio['verdict']}" if target else ""
+        ratios.append([ratio["name"], *ratio_texts(ratio), goal])
+        standard += [f"- {ratio['name']}: {ratio['standard']}"] if ratio["standard"] else []
+    for row in content["rows"]:
+        value, unit = row["median"], row["unit"]
+        median = "not reached" if value is None else f"{text.significant(value)} {unit}"
+        share = value is not None and unit.startswith("of the ")
+        medians.append([row["name"], f"{100 * value:.1f} % {unit}" if share else median])
     head = ["comparison", "ratio", f"range of {content['repeats']} repeats", "goal"]
-    parts = [
-        f"### {name}",
-        content["what"],
-        "\n".join(standard),
-        table(head, ratios) if ratios else "",
-        collapsed("Medians", table(["measured", "median"], medians)),
-        f"{devices_text([content['device']])}; {commit_text(content)}.",
-    ]
+    end = f"{text.devices([content['device']])}; {commit_text(content)}."
+    more = text.collapsed("Medians", text.table(["measured", "median"], medians))
+    parts = [f"### {name}", content["what"], "\n".join(standard), text.table(head, ratios), more, end]
     return "\n\n".join(filter(None, parts))
-
-
-def median_text(row: dict) -> str:
-    if row["median"] is None:
-        return "not reached"
-    share = row["unit"].startswith("of the ")
-    return (
-        f"{100 * row['median']:.1f} % {row['unit']}"
-        if share
-        else f"{significant(row['median'])} {row['unit']}"
-    )
 
 
 def ratio_texts(ratio: dict) -> tuple[str, str]:
     """ "34.7", "25.6 to 43.3"; a ratio without a value was not reached."""
     if ratio["value"] is None:
         return "not reached", ""
-    return significant(ratio["value"]), f"{significant(ratio['low'])} to {significant(ratio['high'])}"
-
-
-def goal_text(ratio: dict) -> str:
-    return f"at least {significant(ratio['target'])}: {ratio['verdict']}" if ratio.get("target") else ""
+    value, low, high = (text.significant(ratio[key]) for key in ("value", "low", "high"))
+    return value, f"{low} to {high}"
 
 
 def speed_section(results: Results) -> str:
@@ -63,8 +52,8 @@ def speed_section(results: Results) -> str:
     lines, devices = [], []
     for name, (begin, title) in SPEED.items():
         content = results.benchmarks.get(name, {"ratios": []})
-        if ratio := next((r for r in content["ratios"] if r["name"].startswith(begin)), None):
+        for ratio in [ratio for ratio in content["ratios"] if ratio["name"].startswith(begin)][:1]:
             lines.append([title, *ratio_texts(ratio)])
             devices.append(content["device"])
     head = ["against the standard way", "times faster", "range"]
-    return f"{table(head, lines)}\n\nOn {devices_text(devices)}." if lines else EMPTY
+    return f"{text.table(head, lines)}\n\nOn {text.devices(devices)}." if lines else text.EMPTY

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from report.results import Reference
-from report.rows import Row
+import numpy as np
+
+from report.rows import Row, value
 from report.sections import Page, distinct
 
 
@@ -33,17 +34,17 @@ def point(row: Row) -> dict:
     return {"label": row.label, "method": row.method, **values}
 
 
-def overview(rows: list[Row], ceiling: Reference | None) -> dict:
+def overview(rows: list[Row], ceiling: dict | None) -> dict:
     """Return the figure of README.md: every row beside the best comparable prior work."""
     data = []
     for row in rows:
-        front, rivals = row.spec.front, row.rivals[:1]
-        known = [{key: getattr(r, key) for key in ("value", "low", "std", "text")} for r in rivals]
+        front, references = row.spec.front, []
+        for rival in row.rivals[:1]:
+            shares = {key: rival[key] for key in ("value", "low", "std") if key in rival}
+            references.append({**shares, "text": value(rival)})
         texts = {"task": front["task"], "label": front["method"].replace("`", ""), "text": row.number.short}
-        references = [{key: value for key, value in entry.items() if value is not None} for entry in known]
         data.append({**point(row), **texts, "references": references})
-    limit = {"value": ceiling.value, "task": ceiling.task} if ceiling else None
-    return {"rows": data, "ceiling": limit}
+    return {"rows": data, "ceiling": ceiling and {key: ceiling[key] for key in ("value", "task")}}
 
 
 def error_against_time(page: Page) -> list[dict]:
@@ -63,28 +64,22 @@ def feature_maps(page: Page) -> list[dict]:
     maps = []
     for method, path in first.items():
         if path.exists():
-            head, *lines = path.read_text().splitlines()
-            columns = zip(*(map(float, line.split(",")) for line in lines), strict=True)
-            table = dict(zip(head.split(","), columns, strict=True))
-            for title, x, y in (("raw pixels", "pixels_x", "pixels_y"), (f"features of {method}", "x", "y")):
-                points = [list(point) for point in zip(table[x], table[y], strict=True)]
-                labels = [int(digit) for digit in table["digit"]]
-                maps.append({"title": title, "points": points, "labels": labels})
-    return [item for i, item in enumerate(maps) if i == 0 or item["title"] != "raw pixels"]
+            table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+            labels = table[:, 0].astype(int).tolist()  # then x, y of the features and of the pixels
+            pixels = {"title": "raw pixels", "points": table[:, 3:].tolist(), "labels": labels}
+            maps += [] if maps else [pixels]
+            maps.append(
+                {"title": f"features of {method}", "points": table[:, 1:3].tolist(), "labels": labels}
+            )
+    return maps
 
 
-def study_cells(page: Page) -> list[dict]:
-    """Return the cells of the few-label study."""
-    return [
-        {
-            "method": row.result.method,
-            "labels": row.result.arguments["labels"],
-            "mean": row.result.mean,
-            "runs": [{"test_accuracy": value} for value in row.number.values],
-        }
-        for row in distinct(page.section("study"))
-    ]
-
-
-def hundred_labels(page: Page) -> list[dict]:
-    return [cell for cell in study_cells(page) if cell["labels"] == 100]
+def study_cells(page: Page, labels: int | None = None) -> list[dict]:
+    """Return the cells of the few-label study, all or those with so many labels."""
+    cells = []
+    for row in distinct(page.section("study")):
+        if labels in (None, row.result.arguments["labels"]):
+            runs = [{"test_accuracy": accuracy} for accuracy in row.number.values]
+            head = {"method": row.result.method, "labels": row.result.arguments["labels"]}
+            cells.append({**head, "mean": {"test_accuracy": row.number.mean}, "runs": runs})
+    return cells

@@ -8,22 +8,25 @@
     <!-- value RUN METRIC count -->10 draws<!-- end -->           how many they are
 
 RUN is FOLDER/NAME or, for a cell of a sweep, FOLDER/NAME/METHOD/NUMBER. RUN and METRIC may be several, with
-commas; the value is their range. No line may begin with a value: Markdown would take it for a block of HTML.
+commas; the value is their range. No line may begin with a value: Markdown would take it for HTML.
 """
 
 import os
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+from report import figures, sections
 from report.benchmarks import benchmarks_section, speed_section
 from report.figures import Picture, overview
-from report.paradigms import PARADIGMS, SECTIONS, Paradigm
-from report.results import Experiment, Results
-from report.rows import Row, has, make_rows, number
+from report.results import Results
+from report.rows import Row, has, link, make_rows, number, value
 from report.sections import Page, table_section, time_legend
-from report.tables import EMPTY, table, time_text, value_text
+from report.text import EMPTY, table, time, values
 from utils.errors import UserError
+from utils.plots import contrastive, few_labels
 from utils.plots import report as plots
 from utils.plots.style import description
 from utils.runs.files import write_atomically
@@ -34,52 +37,88 @@ VALUE = re.compile(r"(<!-- value (\S+) (\S+)( spread| all| worst| count)? -->).*
 Outputs = dict[Path, bytes | Picture]
 
 
+class Paradigm(NamedTuple):
+    """What the report must know of a script.
+
+    metric: what a row shows by default. sections: what its page has between markers, besides or instead of
+    SECTIONS and the tables of experiments.json. pictures: by file name, the plot and what gives its data.
+    """
+
+    metric: str = "test_accuracy"
+    sections: dict[str, Callable[[Page], str]] = {}
+    pictures: dict[str, tuple[Callable, Callable[[Page], list]]] = {}
+
+
+SECTIONS = {
+    "results": sections.results_section,
+    "references": sections.references_section,
+    "runs": sections.runs_section,
+}
+PARADIGMS = {
+    "train_cnn": Paradigm(
+        sections={"models": sections.models_section},
+        pictures={"comparison.png": (plots.plot_error_against_time, figures.error_against_time)},
+    ),
+    "ensemble": Paradigm(
+        sections={"runs": partial(sections.runs_section, details=sections.combinations_table)}
+    ),
+    "train_simclr": Paradigm(
+        "test_linear_accuracy",
+        pictures={"maps.png": (contrastive.plot_maps, figures.feature_maps)},
+    ),
+    "train_moco": Paradigm("test_linear_accuracy"),
+    "train_few_labels": Paradigm(
+        sections={"draws": sections.draws_section},
+        pictures={
+            "labels.png": (few_labels.plot_error_against_labels, figures.study_cells),
+            "draws.png": (few_labels.plot_draws, partial(figures.study_cells, labels=100)),
+        },
+    ),
+    "train_triplet": Paradigm("test_10way_1shot_accuracy", sections={"accepts": sections.accepts_section}),
+    "train_mil": Paradigm("test_auc"),
+    "robustness": Paradigm("corrupted_accuracy", sections={"results": sections.robustness_section}),
+}
+
+
 def render(results: Results, readme: Path) -> Outputs:
     """Return {path: content} of all that the report keeps up to date; what fails is in results.faults."""
     outputs: Outputs = {}
-    pages: dict[str, Page] = {}
+    front: list[Row] = []
     for script, paradigm in PARADIGMS.items():
-        experiments = [experiment for experiment in results.experiments if experiment.script == script]
-        rows = make_rows(results, experiments, paradigm.metric, paradigm.data)
-        pages[script] = Page(results, experiments, rows)
-        outputs |= render_page(pages[script], script.removeprefix("train_"), paradigm)
-    folders = {key.partition("/")[0] for key in (*results.runs, *results.sweeps)}
-    for name in sorted(folders - {script.removeprefix("train_") for script in PARADIGMS}):
-        results.faults.append(f"{results.folder / name}: no entry for it in report/paradigms.py")
+        path = results.folder / script.removeprefix("train_") / "README.md"
+        page = Page(results, results.attempt(path, make_rows, results, script, paradigm.metric) or [])
+        outputs |= results.attempt(path, render_page, page, path, paradigm) or {}
+        front += [row for row in page.rows if row.spec.front]
     path = results.folder / "benchmarks" / "README.md"
     if results.benchmarks or path.exists():
-        outputs |= text_output(results, path, {"benchmarks": benchmarks_section(results)})
-    return {**render_front(results, pages, readme), **outputs}
+        outputs |= page_output(results, path, {"benchmarks": benchmarks_section(results)})
+    return {**(results.attempt(readme, render_front, results, front, readme) or {}), **outputs}
 
 
-def render_page(page: Page, folder: str, paradigm: Paradigm) -> Outputs:
+def render_page(page: Page, path: Path, paradigm: Paradigm) -> Outputs:
     """Return the page of one script and its pictures; nothing for a script without results or page."""
-    results, path = page.results, page.results.folder / folder / "README.md"
     if not (page.rows or path.exists()):
         return {}
-    pictures: Outputs = {}
+    results, pictures = page.results, {}
     for name, (plot, make_data) in paradigm.pictures.items():
         if data := results.attempt(path, make_data, page):
             pictures[path.with_name(name)] = Picture(plot, data)
     makers = {**SECTIONS, **paradigm.sections}
-    for name in (name for name in results.tables if name.startswith(f"{folder}/")):
+    for name in (name for name in results.tables if name.startswith(f"{path.parent.name}/")):
         makers[name.partition("/")[2]] = partial(table_section, name=name)
-    sections = {name: results.attempt(path, make, page) or EMPTY for name, make in makers.items()}
-    return text_output(results, path, sections) | pictures
+    contents = {name: results.attempt(path, make, page) or EMPTY for name, make in makers.items()}
+    return page_output(results, path, contents) | pictures
 
 
-def text_output(results: Results, path: Path, sections: dict[str, str]) -> Outputs:
+def page_output(results: Results, path: Path, contents: dict[str, str]) -> Outputs:
     """Return {path: text} with sections and values renewed; where there is no page, one of markers alone."""
-    blank = (f"{MARKER.format(name, 'begin')}\n{MARKER.format(name, 'end')}\n" for name in sections)
+    blank = [f"{MARKER.format(name, 'begin')}\n{MARKER.format(name, 'end')}\n" for name in contents]
     new = "\n".join([f"# {path.parent.name}\n", *blank])
-    try:
-        text = path.read_text(encoding="utf-8") if path.exists() else new
-    except (OSError, UnicodeDecodeError):
-        results.faults.append(f"{path}: missing or not text")
+    if (text := results.attempt(path, path.read_text, "utf-8") if path.exists() else new) is None:
         return {}
-    for name in sorted(set(re.findall(r"^<!-- report:(\S+) (?:begin|end) -->$", text, re.M)) - set(sections)):
+    for name in sorted(set(re.findall(r"^<!-- report:(\S+) (?:begin|end) -->$", text, re.M)) - set(contents)):
         results.faults.append(f"{path}: report.py makes no section {name}")
-    for name, content in sections.items():
+    for name, content in contents.items():
         begin, end = MARKER.format(name, "begin"), MARKER.format(name, "end")
         parts = re.split(f"^{begin}$.*?^{end}$", text, flags=re.M | re.S)
         if len(parts) != 2:
@@ -89,8 +128,8 @@ def text_output(results: Results, path: Path, sections: dict[str, str]) -> Outpu
 
     def fill(match):
         begin, runs, metrics, mode, end = match.groups(default="")
-        value = results.attempt(path, value_of, results, runs.split(","), metrics.split(","), mode.strip())
-        return match[0] if value is None else f"{begin}{value}{end}"
+        text = results.attempt(path, value_of, results, runs.split(","), metrics.split(","), mode.strip())
+        return match[0] if text is None else f"{begin}{text}{end}"
 
     return {path: VALUE.sub(fill, text).encode()}
 
@@ -105,60 +144,41 @@ def value_of(results: Results, names: list[str], metrics: list[str], mode: str) 
             results.notes.append(f"{result.path}: lacks {', '.join(lacking)}; the text keeps the old value")
             return None
         numbers += [number(result, metric) for metric in metrics]
-    first, values = numbers[0], [value for each in numbers for value in each.values]
+    first, shares = numbers[0], [share for each in numbers for share in each.values]
     if mode in ("spread", "count"):
         return first.text if mode == "spread" else first.samples
     if mode == "all" or len(numbers) > 1:
-        return value_text(first.metric, values)
-    return value_text(first.metric, [min(values) if mode == "worst" else first.mean])
+        return values(first.metric, shares)
+    return values(first.metric, [min(shares) if mode == "worst" else first.mean])
 
 
-# --- README.md ------------------------------------------------------------------------------------------
-
-
-def render_front(results: Results, pages: dict[str, Page], readme: Path) -> Outputs:
+def render_front(results: Results, candidates: list[Row], readme: Path) -> Outputs:
     """Return README.md and its figure: of each task the first row that has results."""
     first: dict[str, Row] = {}
-    for row in (row for page in pages.values() for row in page.rows if row.spec.front):
+    for row in candidates:
         first.setdefault(row.spec.front["task"], row)
     rows, path = list(first.values()), results.folder / "overview.png"
-    link = Path(os.path.relpath(path, readme.parent)).as_posix()
-    sections = {
-        "overview": f"![Our best results beside prior work]({link})" if rows else EMPTY,
+    picture = Path(os.path.relpath(path, readme.parent)).as_posix()
+    contents = {
+        "overview": f"![Our best results beside prior work]({picture})" if rows else EMPTY,
         "results": results_table(rows) if rows else EMPTY,
-        "reproduce": reproduce_text(pages),
         "speed": results.attempt(results.folder / "benchmarks", speed_section, results) or EMPTY,
     }
-    picture = Picture(plots.plot_overview, overview(rows, results.references.get("ceiling")))
-    return text_output(results, readme, sections) | ({path: picture} if rows else {})
+    output = page_output(results, readme, contents)
+    data = results.attempt(path, overview, rows, results.references.get("ceiling"))
+    return output | ({path: Picture(plots.plot_overview, data)} if rows and data else {})
 
 
 def results_table(rows: list[Row]) -> str:
     """Return the table of README.md: the best of every task beside the best comparable prior work."""
     lines = []
     for row in rows:
-        rivals = [f"{rival.text} {rival.link}" for rival in row.rivals[:1]] or ["none with a source"]
+        rivals = [f"{value(rival)} {link(rival)}" for rival in row.rivals[:1]] or ["none with a source"]
         names = [row.spec.front[key] for key in ("task", "method")]
         text = f"{row.number.text}, n = {row.number.samples}"
-        lines.append([*names, text, *rivals, row.data, row.time])
+        lines.append([*names, text, *rivals, row.data, time(row.seconds)])
     head = ["task", "method", "test accuracy or AUC", "best prior work", "data", "time"]
     return f"{table(head, lines)}\n\n{time_legend(rows)}"
-
-
-def reproduce_text(pages: dict[str, Page]) -> str:
-    """Return how long the experiments of each script took."""
-    times = {
-        script: sum(experiment_seconds(page.results, experiment) or 0 for experiment in page.experiments)
-        for script, page in pages.items()
-    }
-    parts = [f"`{script}.py` {time_text(seconds)}" for script, seconds in times.items() if seconds]
-    return f"Training time of all experiments: {', '.join(parts)}." if parts else EMPTY
-
-
-def experiment_seconds(results: Results, experiment: Experiment) -> float | None:
-    """Return how long the committed run trained, None without one; a selection of members trains nothing."""
-    result = (results.runs | results.sweeps).get(experiment.folder)
-    return result and (0 if result.arguments.get("sources") else result.seconds)
 
 
 def is_fresh(path: Path, output: bytes | Picture) -> bool:
@@ -169,10 +189,7 @@ def is_fresh(path: Path, output: bytes | Picture) -> bool:
 
 
 def write(path: Path, output: bytes | Picture) -> None:
-    try:
-        if isinstance(output, Picture):
-            output.plot(output.data, path, output.digest)
-        else:
-            write_atomically(path, lambda temporary: temporary.write_bytes(output))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    if isinstance(output, Picture):
+        output.plot(output.data, path, output.digest)
+    else:
+        write_atomically(path, lambda temporary: temporary.write_bytes(output))

@@ -12,12 +12,6 @@ from utils.runs.folder import FORMAT
 from utils.runs.sweep import RESULT as SWEEP
 
 DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what wrong contents raise
-# Where another protocol differs, in the field "marks" of references.json.
-MARKS = {
-    "selected": ("†", "selected on the test set"),
-    "transductive": ("‡", "transductive: it sees the test images"),
-    "protocol": ("§", "another protocol, see the notes on prior work"),
-}
 
 
 class RowSpec(NamedTuple):
@@ -50,36 +44,6 @@ class Experiment(NamedTuple):
         return f"{self.script.removeprefix('train_')}/{self.name}"
 
 
-class Reference(NamedTuple):
-    """A figure of prior work; results/references.json describes the fields."""
-
-    task: str
-    metric: str
-    value: float
-    source: str
-    url: str
-    verified: bool = True
-    low: float | None = None
-    std: float | None = None
-    runs: int | None = None
-    marks: tuple[str, ...] = ()
-    citation: str | None = None
-    note: str | None = None
-
-    @property
-    def text(self) -> str:
-        """ "99.748 ± 0.028 % §", with the digits of its source."""
-        scale, unit = (1, "") if self.metric.endswith("auc") else (100, " %")
-        low = "" if self.low is None else f"{round(scale * self.low, 6):g} to "
-        std = "" if self.std is None else f" ± {round(scale * self.std, 6):g}"
-        signs = "".join(f" {MARKS[mark][0]}" for mark in self.marks)
-        return f"{low}{round(scale * self.value, 6):g}{std}{unit}{signs}"
-
-    @property
-    def link(self) -> str:
-        return f"[{self.source}]({self.url})"
-
-
 class Result(NamedTuple):
     """A finished run, a sweep with its cells, or one cell.
 
@@ -109,7 +73,7 @@ class Results:
     folder: Path
     experiments: list[Experiment] = field(default_factory=list)
     tables: dict[str, dict] = field(default_factory=dict)
-    references: dict[str, Reference] = field(default_factory=dict)
+    references: dict[str, dict] = field(default_factory=dict)
     runs: dict[str, Result] = field(default_factory=dict)
     sweeps: dict[str, Result] = field(default_factory=dict)
     benchmarks: dict[str, dict] = field(default_factory=dict)
@@ -125,6 +89,8 @@ class Results:
             return function(*args)
         except UserError as fault:
             self.faults.append(str(fault))
+        except OSError as error:
+            self.faults.append(f"{source}: {error.strerror or error}")
         except DAMAGE as error:
             self.faults.append(f"{source}: damaged ({type(error).__name__}: {error})")
         return None
@@ -141,14 +107,15 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """Read everything below a folder; what can't be read is named in `faults`."""
+    """Read everything below a folder but dry runs and demos; what can't be read is named in `faults`."""
     results = Results(folder)
     experiments, references = folder / "experiments.json", folder / "references.json"
-    if content := results.attempt(experiments, read_experiments, experiments):
-        results.experiments, results.tables = content
-    results.references = results.attempt(references, read_references, references) or {}
-    for path in result_paths(folder):
-        if result := results.attempt(path, read_result, path):
+    results.attempt(experiments, read_experiments, experiments, results)
+    results.references = results.attempt(references, read_references, folder) or {}
+    for run in sorted({path.parent for path in folder.glob("*/*/*.json")}):
+        path = run / (SWEEP if (run / SWEEP).exists() else "metrics.json")
+        hidden = run.name.startswith((".", "dry-run", "demo")) or ".old-" in run.name
+        if result := None if hidden else results.attempt(path, read_result, path):
             kind = results.sweeps if path.name == SWEEP else results.runs
             kind["/".join(path.parts[-3:-1])] = result
     for path in sorted((folder / "benchmarks").glob("*.json")):
@@ -159,19 +126,16 @@ def read_results(folder: Path) -> Results:
 
 
 def add_notes(results: Results) -> None:
-    """Note what is not from a clean commit, resumed by other code, or not run yet."""
-    configs = [(folder, run.config) for folder, run in (results.runs | results.sweeps).items()]
-    configs += [(folder, part) for folder, config in configs for part in config.get("resumed", [])]
-    configs += [(f"benchmarks/{name}.json", content) for name, content in results.benchmarks.items()]
-    notes = []
-    for name, config in configs:
-        commit = config.get("commit")
-        notes += [] if is_clean(commit) else [f"{name}: not from a clean commit ({commit})"]
-        if "resumed" in config:
-            notes.append(f"{name}: resumed with other code, versions or threads, see its config.json")
-    missing = (e for e in results.experiments if not (results.folder / e.folder).is_dir())
-    notes += [f"{experiment.folder}: not run yet; {experiment.command}" for experiment in missing]
-    results.notes += [f"{results.folder}/{note}" for note in notes]
+    """Note what is not from a clean commit or not run yet."""
+    configs = {name: run.config for name, run in (results.runs | results.sweeps).items()}
+    configs |= {f"benchmarks/{name}.json": content for name, content in results.benchmarks.items()}
+    for name, config in configs.items():
+        for commit in (part.get("commit") for part in (config, *config.get("resumed", []))):
+            if not is_clean(commit):
+                results.notes.append(f"{results.folder / name}: not from a clean commit ({commit})")
+    for experiment in results.experiments:
+        if not (folder := results.folder / experiment.folder).is_dir():
+            results.notes.append(f"{folder}: not run yet; {experiment.command}")
 
 
 def is_clean(commit: str | None) -> bool:
@@ -186,31 +150,21 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def read_experiments(path: Path) -> tuple[list[Experiment], dict[str, dict]]:
-    """Return experiments and tables; UserError for a command that runs no script of this repository."""
-    content, experiments = read_json(path), []
+def read_experiments(path: Path, results: Results) -> None:
+    """Add experiments and tables to results; UserError for a command that runs no script of ours."""
+    content = read_json(path)
     for entry in content["experiments"]:
         rows = tuple(RowSpec(**row) for row in entry.get("rows", [{}]))
         experiment = Experiment(**{**entry, "rows": rows})
         if not re.match(r"python \w+\.py( |$)", experiment.command) or not re.match(r"\w", experiment.name):
             raise UserError(f"{path}: {experiment.name!r} must be a name and run a script of this repository")
-        experiments.append(experiment)
-    return experiments, content["tables"]
+        results.experiments.append(experiment)
+    results.tables = content["tables"]
 
 
-def read_references(path: Path) -> dict[str, Reference]:
-    return {key: Reference(**entry) for key, entry in read_json(path)["references"].items()}
-
-
-def result_paths(results_dir: Path) -> list[Path]:
-    """Return metrics.json or sweep.json, written yet or not, of all runs; no dry run or demo."""
-    files = ("config.json", "metrics.json", SWEEP)
-    folders = {path.parent for name in files for path in results_dir.glob(f"*/*/{name}")}
-    return [
-        folder / (SWEEP if (folder / SWEEP).exists() or any(folder.glob("records-*")) else "metrics.json")
-        for folder in sorted(folders)
-        if not folder.name.startswith((".", "dry-run", "demo")) and ".old-" not in folder.name
-    ]
+def read_references(results_dir: Path) -> dict[str, dict]:
+    """Return {key: {"value", "source", ...}}; the file describes its fields."""
+    return read_json(results_dir / "references.json")["references"]
 
 
 def read_result(path: Path) -> Result | None:
@@ -242,14 +196,10 @@ def read_cell(sweep: Result, content: dict) -> tuple[str, Result]:
 
 
 def published_bags(results_dir: Path | str) -> list[dict]:
-    """Return the published test AUCs of MIL as {"name", "points": [[training bags, AUC], ...]}.
-
-    They are the references mil-<bags> and mil-attention-<bags>.
-    """
+    """Return the published test AUCs of MIL as {"name", "points": [[training bags, AUC], ...]}."""
     lines: dict[str, dict] = {}
-    for key, reference in read_references(Path(results_dir) / "references.json").items():
-        name, _, bags = key.rpartition("-")
-        if name in ("mil", "mil-attention") and bags.isdigit():
-            line = {"name": f"{reference.task.partition(', ')[2]}, published", "points": []}
-            lines.setdefault(name, line)["points"].append([int(bags), reference.value])
+    for key, reference in read_references(Path(results_dir)).items():
+        if match := re.fullmatch(r"(mil|mil-attention)-(\d+)", key):
+            line = {"name": f"{reference['task'].partition(', ')[2]}, published", "points": []}
+            lines.setdefault(match[1], line)["points"].append([int(match[2]), reference["value"]])
     return list(lines.values())

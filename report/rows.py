@@ -1,17 +1,20 @@
 """One row of a table: a metric of a run with its spread, the data it saw, its time, and prior work."""
 
 import re
-from collections.abc import Callable, Sequence
 from statistics import fmean, median, stdev
 from typing import NamedTuple
 
-from report.results import MARKS, Experiment, Reference, Result, Results, RowSpec
-from report.tables import spread_text, time_text, unit_of, value_text
+from report import text
+from report.results import Experiment, Result, Results, RowSpec
 
 # The share of the training images that train_simclr.py and its like hold out for validation.
 ENCODER_VALIDATION = 0.1
-
-DataText = Callable[[Results, Result, str], str]
+# Where another protocol differs, in the field "marks" of references.json.
+MARKS = {
+    "selected": ("†", "selected on the test set"),
+    "transductive": ("‡", "transductive: it sees the test images"),
+    "protocol": ("§", "another protocol, see the notes on prior work"),
+}
 
 
 class Number(NamedTuple):
@@ -33,14 +36,14 @@ class Number(NamedTuple):
     def short(self) -> str:
         """ "99.76 ± 0.02 %", "99.64 to 99.66 %" for a range, "99.76 %" for a single run."""
         if self.kind == "range":
-            return value_text(self.metric, self.values)
-        write, unit = unit_of(self.metric)
-        return spread_text(self.values, write) + unit
+            return text.values(self.metric, self.values)
+        write, unit = text.unit(self.metric)
+        return text.spread(self.values, write) + unit
 
     @property
     def text(self) -> str:
         """The same, for a single run with its interval: "99.76 % (99.64 to 99.84)"."""
-        write, _ = unit_of(self.metric)
+        write, _ = text.unit(self.metric)
         interval = f" ({write(self.low)} to {write(self.high)})" if self.kind == "interval" else ""
         return self.short + interval
 
@@ -86,7 +89,7 @@ class Row(NamedTuple):
     spec: RowSpec
     result: Result
     number: Number
-    rivals: list[Reference]
+    rivals: list[dict]
     data: str
     seconds: float
 
@@ -100,49 +103,35 @@ class Row(NamedTuple):
         """What its colour in figures depends on."""
         return self.result.method or self.experiment.name.partition("-")[0]
 
-    @property
-    def time(self) -> str:
-        return time_text(self.seconds)
 
-
-def make_rows(results: Results, experiments: Sequence[Experiment], metric: str, data: DataText) -> list[Row]:
-    """Return the rows of experiments; a run without the metric of a row is a note.
-
-    metric, data: what a row shows by default, and what its runs see, see Paradigm.
-    """
+def make_rows(results: Results, script: str, metric: str) -> list[Row]:
+    """Return the rows of a script in the order of experiments.json; metric: what a row shows by default."""
     rows = []
-    for experiment in experiments:
+    for experiment in (experiment for experiment in results.experiments if experiment.script == script):
         sweep = results.sweeps.get(experiment.folder)
         for spec in experiment.rows:
             names = [spec.cell] if spec.cell != "*" else list(sweep.cells) if sweep else []
             for cell in names:
                 if result := results.result(f"{experiment.folder}/{cell}".rstrip("/")):
-                    args = (
-                        results,
-                        experiment,
-                        spec._replace(cell=cell),
-                        result,
-                        spec.metric or metric,
-                        data,
-                    )
+                    args = (results, experiment, spec._replace(cell=cell), result, spec.metric or metric)
                     rows.append(results.attempt(result.path, make_row, *args))
     return [row for row in rows if row]
 
 
 def make_row(
-    results: Results, experiment: Experiment, spec: RowSpec, result: Result, metric: str, data: DataText
+    results: Results, experiment: Experiment, spec: RowSpec, result: Result, metric: str
 ) -> Row | None:
+    """Return a row; without its metric, which today's code may no longer compute, none but a note."""
     if not has(result, metric):
         results.notes.append(f"{result.path}: lacks {metric}; its row is left out")
         return None
     references = (results.references[key] for key in spec.references if key in results.references)
-    comparable = [reference for reference in references if "selected" not in reference.marks]
-    rivals = sorted(comparable, key=lambda reference: (bool(reference.marks), -reference.value))
+    comparable = [reference for reference in references if "selected" not in reference.get("marks", ())]
+    rivals = sorted(comparable, key=lambda reference: ("marks" in reference, -reference["value"]))
     trained = not metric.startswith(("test_random", "test_pixels"))
     seconds = training_time(results, result) if trained else 0
-    return Row(
-        experiment, spec, result, number(result, metric), rivals, data(results, result, metric), seconds
-    )
+    data = data_text(results, result, metric)
+    return Row(experiment, spec, result, number(result, metric), rivals, data, seconds)
 
 
 def training_time(results: Results, result: Result) -> float:
@@ -153,51 +142,57 @@ def training_time(results: Results, result: Result) -> float:
     return seconds + sum(training_time(results, run) for file in files if (run := results.run_of(file)))
 
 
-def mark_legend(references: list[Reference]) -> list[str]:
+def value(reference: dict) -> str:
+    """ "99.748 ± 0.028 % §", with the digits of its source."""
+    scale, unit = (1, "") if reference["metric"].endswith("auc") else (100, " %")
+    low, middle, std = (f"{round(scale * reference.get(key, 0), 6):g}" for key in ("low", "value", "std"))
+    shares = f"{low} to {middle}" if "low" in reference else middle
+    signs = "".join(f" {MARKS[mark][0]}" for mark in reference.get("marks", ()))
+    return f"{shares} ± {std}{unit}{signs}" if "std" in reference else f"{shares}{unit}{signs}"
+
+
+def link(reference: dict) -> str:
+    return f"[{reference['source']}]({reference['url']})"
+
+
+def mark_legend(references: list[dict]) -> list[str]:
     """Return the meaning of every mark that these references have."""
-    used = {mark for reference in references for mark in reference.marks}
+    used = {mark for reference in references for mark in reference.get("marks", ())}
     return [f"{sign} {meaning}" for mark, (sign, meaning) in MARKS.items() if mark in used]
 
 
-# --- The data that a number saw, in words ---------------------------------------------------------------
+def data_text(results: Results, result: Result, metric: str) -> str:
+    """Return training and validation data in words: "100 labelled, 53,900 unlabelled", "50 balanced bags"."""
+    arguments, mean, images = result.arguments, result.mean, result.mean.get("train_images", 0)
+    few, unlabelled = re.search(r"_(\d+)_accuracy$", metric), 0
+    if "builder" in arguments:
+        return bags_text(results, result)
+    if "labels" in arguments:  # a cell of the few-label study
+        labelled, unlabelled = arguments["labels"], images - arguments["labels"]
+    elif per_class := arguments.get("labels_per_class"):
+        labelled = 10 * per_class
+    elif is_unsupervised(result) and (few or "kmeans" in metric):
+        labelled, unlabelled = 10 * int(few[1]) if few else 0, images
+    elif folds := arguments.get("folds") or arguments.get("member_folds"):
+        labelled = images * folds / (folds - 1)
+    else:
+        share = ENCODER_VALIDATION if "test_knn_accuracy" in mean else arguments.get("val_fraction") or 0
+        labelled = images + mean["val_images"] if "val_images" in mean else images / (1 - share)
+    counts = ((round(labelled), "labelled"), (round(unlabelled), "unlabelled"))
+    return ", ".join(f"{count:,} {kind}" for count, kind in counts if count > 0)
 
 
-def image_data(results: Results, result: Result, metric: str) -> str:
-    """Return the labelled images, with those that validate: "60,000 labelled"."""
-    arguments, images = result.arguments, result.mean.get("train_images")
-    if per_class := arguments.get("labels_per_class"):
-        return f"{10 * per_class:,} labelled"
-    if images is None:
-        return ""
-    if folds := arguments.get("folds") or arguments.get("member_folds"):
-        return f"{round(images * folds / (folds - 1)):,} labelled"
-    share = 0 if "val_images" in result.mean else arguments.get("val_fraction") or 0
-    return f"{round(images / (1 - share) + result.mean.get('val_images', 0)):,} labelled"
-
-
-def encoder_data(results: Results, result: Result, metric: str) -> str:
-    """Return the images of a score of a pre-trained encoder: "100 labelled, 54,000 unlabelled"."""
-    images = result.mean["train_images"]
-    few = re.search(r"_(\d+)_accuracy$", metric)
-    if result.method == "supcon" or not (few or "kmeans" in metric):
-        return f"{round(images / (1 - ENCODER_VALIDATION)):,} labelled"
-    return (f"{10 * int(few[1]):,} labelled, " if few else "") + f"{images:,.0f} unlabelled"
-
-
-def few_label_data(results: Results, result: Result, metric: str) -> str:
-    """Return the images of a cell of the few-label study: "100 labelled, 53,900 unlabelled"."""
-    labels, images = result.arguments["labels"], result.mean.get("train_images", 0)
-    parts = [f"{labels:,} labelled"] if labels else []
-    return ", ".join(parts + [f"{images - labels:,.0f} unlabelled"] * (images > labels))
-
-
-def bag_data(results: Results, result: Result, metric: str) -> str:
-    """Return the bags, training and validation, and the images: "50 + 200 balanced bags"."""
+def bags_text(results: Results, result: Result) -> str:
+    """Return the bags, training and validation, and the images of a loaded encoder."""
     arguments, file = result.arguments, result.arguments.get("encoder")
     validation = f" + {arguments['val_bags']}" if arguments.get("val_bags") else ""
-    text = f"{arguments['train_bags']}{validation} {arguments['builder']} bags"
+    bags = f"{arguments['train_bags']}{validation} {arguments['builder']} bags"
     run = results.run_of(file) if file else None
     if run is None or "train_images" not in run.mean:
-        return f"{text}, a pre-trained encoder" if file else text
-    unlabelled = run.path.parts[-3] in ("simclr", "moco") and run.method != "supcon"
-    return f"{text}, {run.mean['train_images']:,.0f} {'un' * unlabelled}labelled images"
+        return f"{bags}, a pre-trained encoder" if file else bags
+    kind = "unlabelled" if is_unsupervised(run) else "labelled"
+    return f"{bags}, {run.mean['train_images']:,.0f} {kind} images"
+
+
+def is_unsupervised(result: Result) -> bool:
+    return result.path.parts[-3] in ("simclr", "moco") and result.method != "supcon"

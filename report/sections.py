@@ -8,19 +8,9 @@ import numpy as np
 
 from data.robustness import CORRUPTIONS, LEVELS
 from models import ENCODERS, create
-from report.results import Experiment, Reference, Results, is_clean
-from report.rows import Row, mark_legend, short_text
-from report.tables import (
-    EMPTY,
-    collapsed,
-    devices_text,
-    grid,
-    percent,
-    sentence,
-    spread_text,
-    table,
-    value_text,
-)
+from report import text
+from report.results import Results, is_clean
+from report.rows import Row, link, mark_legend, short_text, value
 from utils.plots.ensemble import LABELS as COMBINATION_LABELS
 from utils.training.config import RECIPES
 
@@ -39,52 +29,52 @@ class Page(NamedTuple):
     """What the sections of one script's page are made of. rows: of experiments.json, in its order."""
 
     results: Results
-    experiments: list[Experiment]
     rows: list[Row]
 
     def section(self, name: str) -> list[Row]:
         return [row for row in self.rows if row.spec.section == name]
 
 
-# --- Sections of every page -----------------------------------------------------------------------------
-
-
 def results_section(page: Page) -> str:
     """Return the table of a script's main results with its legend."""
     rows = page.section("results")
     if not rows:
-        return EMPTY
-    words = [METRIC_NAMES.get(last := row.number.metric.rpartition("_")[2], last) for row in rows]
+        return text.EMPTY
+    names = [METRIC_NAMES.get(last := row.number.metric.rpartition("_")[2], last) for row in rows]
     lines = []
     for row in rows:
-        prior = "<br>".join(f"{rival.text} {rival.link}" for rival in row.rivals)
-        lines.append([row.label, row.data, row.number.text, row.number.samples, prior, row.time])
+        prior = "<br>".join(f"{value(rival)} {link(rival)}" for rival in row.rivals)
+        lines.append(
+            [row.label, row.data, row.number.text, row.number.samples, prior, text.time(row.seconds)]
+        )
     kinds = {row.number.kind for row in rows}
-    parts = [text for kind, text in SPREADS.items() if kind in kinds]
+    parts = [words for kind, words in SPREADS.items() if kind in kinds]
     parts += mark_legend([rival for row in rows for rival in row.rivals])
-    head = ["method", "data", f"test {' or '.join(dict.fromkeys(words))}", "n", "prior work", "time"]
-    return f"{table(head, lines)}\n\n{sentence(parts)} {time_legend(rows)}"
+    head = ["method", "data", f"test {' or '.join(dict.fromkeys(names))}", "n", "prior work", "time"]
+    return f"{text.table(head, lines)}\n\n{text.sentence(parts)} {time_legend(rows)}"
 
 
 def time_legend(rows: list[Row]) -> str:
-    return f"{TIME}. Trained on {devices_text(row.result.device for row in rows)}."
+    return f"{TIME}. Trained on {text.devices(row.result.device for row in rows)}."
 
 
 def references_section(page: Page) -> str:
     """Return every reference of a script's rows with its protocol, also those selected on the test set."""
-    keys = [key for e in page.experiments for part in (*e.rows, e) for key in part.references]
+    experiments = [row.experiment for row in page.rows]
+    keys = [key for e in experiments for part in (*e.rows, e) for key in part.references]
     references = [
         page.results.references[key] for key in dict.fromkeys(keys) if key in page.results.references
     ]
-    groups: dict[tuple, list[Reference]] = {}
+    groups: dict[tuple, list[dict]] = {}
     for reference in references:
-        groups.setdefault((reference.link, reference.note), []).append(reference)
+        groups.setdefault((link(reference), reference.get("note")), []).append(reference)
     lines = []
-    for (link, note), group in groups.items():
-        values = ", ".join(f"{r.task} {r.text}" + (f" (n = {r.runs})" if r.runs else "") for r in group)
-        notes = [group[0].citation, note, None if group[0].verified else "second-hand"]
-        lines.append("; ".join(filter(None, [f"- {link}: {values}", *notes])) + ".")
-    return "\n\n".join(filter(None, ["\n".join(lines), sentence(mark_legend(references))])) or EMPTY
+    for (source, note), group in groups.items():
+        runs = [f" (n = {reference['runs']})" if "runs" in reference else "" for reference in group]
+        values = [f"{r['task']} {value(r)}{n}" for r, n in zip(group, runs, strict=True)]
+        notes = [group[0].get("citation"), note, None if group[0]["verified"] else "second-hand"]
+        lines.append("; ".join(filter(None, [f"- {source}: {', '.join(values)}", *notes])) + ".")
+    return "\n\n".join(filter(None, ["\n".join(lines), text.sentence(mark_legend(references))])) or text.EMPTY
 
 
 def runs_section(page: Page, details: Callable[[Row], str] = lambda row: "") -> str:
@@ -98,29 +88,26 @@ def runs_section(page: Page, details: Callable[[Row], str] = lambda row: "") -> 
         title, content = f"{done} trainings" if done == wanted else f"{done} of {wanted} trainings", []
         if not row.spec.cell:
             title, metric = f"{row.label}, {row.number.text}", row.number.metric
-            values = ", ".join(value_text(metric, [value]) for value in row.number.values)
+            values = ", ".join(text.values(metric, [share]) for share in row.number.values)
             content = [f"{metric.replace('_', ' ')}: {values}.", page.results.attempt(path, details, row)]
-            content += [
-                f"![{name}: {file.stem}]({name}/{file.name})" for file in sorted(path.parent.glob("*.png"))
-            ]
+            figures = sorted(file.stem for file in path.parent.glob("*.png"))
+            content += [f"![{name}: {figure}]({name}/{figure}.png)" for figure in figures]
         command = f"```\n{row.experiment.command} --name {name}\n```"
         if row.experiment.retired:
             command = f"From commit {row.experiment.retired}; today's scripts can't repeat it."
         versions = ", ".join(" ".join(pair) for pair in row.result.config.get("versions", {}).items())
-        origin = f"{devices_text([row.result.device])}; {commit_text(row.result.config)}; {versions}."
+        origin = f"{text.devices([row.result.device])}; {commit_text(row.result.config)}; {versions}."
         numbers = f"All numbers: [{name}/{path.name}]({name}/{path.name})."
-        text = "\n\n".join(filter(None, [command, f"{origin} {numbers}", *content]))
-        parts.append(collapsed(f"<b>{name}</b>: {title}", text))
-    return "\n\n".join(parts) or EMPTY
+        lines = "\n\n".join(filter(None, [command, f"{origin} {numbers}", *content]))
+        parts.append(text.collapsed(f"<b>{name}</b>: {title}", lines))
+    return "\n\n".join(parts) or text.EMPTY
 
 
 def commit_text(content: dict) -> str:
-    """ "commit 0123456789ab", with a warning where the code had uncommitted changes."""
-    commit = content.get("commit")
-    return f"commit {commit}" + ("" if is_clean(commit) else ", not a clean one")
-
-
-# --- Tables of experiments.json -------------------------------------------------------------------------
+    """ "commit 0123456789ab and 456789abcdef-dirty (not clean)" of a run that was resumed."""
+    commits = [part.get("commit") for part in (content, *content.get("resumed", []))]
+    texts = [commit if is_clean(commit) else f"{commit} (not clean)" for commit in commits]
+    return f"commit {' and '.join(texts)}"
 
 
 def table_section(page: Page, name: str) -> str:
@@ -132,12 +119,12 @@ def table_section(page: Page, name: str) -> str:
     spec = page.results.tables[name]
     rows, columns = page.section(name.partition("/")[2]), spec.get("columns", {})
     if not (rows and columns):
-        return cells_table(page, distinct(rows), spec["corner"]) if rows else EMPTY
+        return cells_table(page, distinct(rows), spec["corner"]) if rows else text.EMPTY
     lines = []
     for row in rows:
         metrics = (row.number.metric.replace(next(iter(columns)), metric) for metric in columns)
         lines.append([row.label, *(short_text(row.result, metric) for metric in metrics), row.number.samples])
-    return table([spec["corner"], *columns.values(), "n"], lines)
+    return text.table([spec["corner"], *columns.values(), "n"], lines)
 
 
 def cells_table(page: Page, rows: list[Row], corner: str) -> str:
@@ -150,10 +137,10 @@ def cells_table(page: Page, rows: list[Row], corner: str) -> str:
     keys = dict.fromkeys(key for row in rows for key in row.experiment.references)
     references = [known for key in keys if (known := page.results.references.get(key))]
     for reference in references:
-        task, _, method = reference.task.partition(", ")
-        entries.append((f"{method}, {reference.link}", int(task.split()[0]), reference.text))
+        task, _, method = reference["task"].partition(", ")
+        entries.append((f"{method}, {link(reference)}", int(task.split()[0]), value(reference)))
     legend = ["mean ± standard deviation (n)", *mark_legend(references)]
-    return f"{grid(corner, entries)}\n\n{sentence(legend)}"
+    return f"{text.grid(corner, entries)}\n\n{text.sentence(legend)}"
 
 
 def distinct(rows: list[Row]) -> list[Row]:
@@ -165,9 +152,6 @@ def distinct(rows: list[Row]) -> list[Row]:
     return list(largest.values())
 
 
-# --- Sections of single pages ---------------------------------------------------------------------------
-
-
 def models_section(page: Page) -> str:
     """Return what the classifiers with results are, their parameters and their recipes."""
     names, lines = {row.result.method for row in page.rows}, []
@@ -176,7 +160,7 @@ def models_section(page: Page) -> str:
         summary = (ENCODERS[name].__doc__ or "").partition("\n")[0].rstrip(".")
         recipe = (str(RECIPES[name][key]) for key in RECIPE_COLUMNS)
         lines.append([f"`{name}`", summary, f"{parameters:,}", *recipe])
-    return table(["model", "", "parameters", *RECIPE_COLUMNS.values()], lines) if lines else EMPTY
+    return text.table(["model", "", "parameters", *RECIPE_COLUMNS.values()], lines) if lines else text.EMPTY
 
 
 def combinations_table(row: Row) -> str:
@@ -187,13 +171,13 @@ def combinations_table(row: Row) -> str:
         p = ", ".join(f"{record[f'{name}_test_mcnemar_p']:.2g}" for record in row.result.records)
         test = ["", ""] if name == "average" else [f"{100 * mean[f'{name}_test_gain']:+.3f}", p]
         values = (f"{mean[f'{name}_test_{key}']:.4f}" for key in losses)
-        text = short_text(row.result, f"{name}_test_accuracy")
-        lines.append([COMBINATION_LABELS[name], text, *test, *values])
+        accuracy = short_text(row.result, f"{name}_test_accuracy")
+        lines.append([COMBINATION_LABELS[name], accuracy, *test, *values])
     for label, name in (("mean single", "mean_single"), ("any member right", "oracle")):
-        value = mean[f"{name}_test_accuracy"]
-        gain = f"{100 * (value - mean['average_test_accuracy']):+.3f}"
-        lines.append([label, f"{percent(value)} %", gain, "", *[""] * len(losses)])
-    return table(["combination", "accuracy", "gain", "p", *losses.values()], lines)
+        accuracy = mean[f"{name}_test_accuracy"]
+        gain = f"{100 * (accuracy - mean['average_test_accuracy']):+.3f}"
+        lines.append([label, f"{text.percent(accuracy)} %", gain, "", *[""] * len(losses)])
+    return text.table(["combination", "accuracy", "gain", "p", *losses.values()], lines)
 
 
 def draws_section(page: Page) -> str:
@@ -201,11 +185,10 @@ def draws_section(page: Page) -> str:
     rows = [row for row in distinct(page.section("study")) if row.spec.cell.endswith("/100")]
     lines = []
     for row in sorted(rows, key=lambda row: -row.number.mean):
-        ends = (value_text("accuracy", [end(row.number.values)]) for end in (min, max))
-        lines.append([row.result.method, row.number.text, *ends, row.number.samples, row.time])
-    return (
-        table(["method", "test accuracy", "worst draw", "best draw", "n", "time"], lines) if lines else EMPTY
-    )
+        ends = (text.values("accuracy", [end(row.number.values)]) for end in (min, max))
+        lines.append([row.result.method, row.number.text, *ends, row.number.samples, text.time(row.seconds)])
+    head = ["method", "test accuracy", "worst draw", "best draw", "n", "time"]
+    return text.table(head, lines) if lines else text.EMPTY
 
 
 def accepts_section(page: Page) -> str:
@@ -214,10 +197,10 @@ def accepts_section(page: Page) -> str:
     for row in page.section("accepts"):
         for key, title in (("test_class_accept_rates", "own"), ("test_class_false_accept_rates", "others")):
             values = zip(*(record[key] for record in row.result.records), strict=True)
-            columns.append([f"{percent(fmean(shares))} %" for shares in values])
+            columns.append([f"{text.percent(fmean(shares))} %" for shares in values])
             head.append(f"{row.experiment.name}: {title}")
     lines = [[str(digit), *texts] for digit, texts in enumerate(zip(*columns, strict=True))]
-    return table(head, lines) if lines else EMPTY
+    return text.table(head, lines) if lines else text.EMPTY
 
 
 def robustness_section(page: Page) -> str:
@@ -227,13 +210,13 @@ def robustness_section(page: Page) -> str:
         for name in (key.removesuffix("_trainings") for key in record if key.endswith("_trainings")):
             shares = [record.get(f"{name}_{key}") for key in ("accuracies", "corrupted_accuracies")]
             ratios = [record.get(f"{name}_{key}") for key in ("mces", "relative_mces")]
-            texts = [spread_text(values, percent) if values else "" for values in shares]
-            texts += [spread_text(values, tenths) if values else "" for values in ratios]
+            texts = [text.spread(values, text.percent) if values else "" for values in shares]
+            texts += [text.spread(values, tenths) if values else "" for values in ratios]
             errors = np.reshape(record[f"{name}_errors"], (len(CORRUPTIONS), LEVELS)).mean(1)
             label = f"{name.replace('_', ' ')}, n = {record[f'{name}_trainings']}"
             lines.append([label, *texts, *map(tenths, errors)])
     head = ["model", "clean accuracy, %", "corrupted, %", "mCE, %", "relative mCE, %", *CORRUPTIONS]
-    return table(head, lines) if lines else EMPTY
+    return text.table(head, lines) if lines else text.EMPTY
 
 
 def tenths(share: float) -> str:

@@ -5,28 +5,28 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, stdev
 
 EMPTY = "No results yet."
-COUNTS = ("_models", "_mistakes", "_reviewed")
+UNITS: dict[str, Callable[[float], str]] = {"_p": "{:.2g}".format, "auc": "{:.4f}".format}
+UNITS |= dict.fromkeys(("_models", "_mistakes", "_reviewed"), "{:.0f}".format)
 
 
-def unit_of(metric: str) -> tuple[Callable[[float], str], str]:
+def unit(metric: str) -> tuple[Callable[[float], str], str]:
     """Return how a metric is written: a function of its value, and its unit."""
-    kinds: dict[str, Callable[[float], str]] = dict.fromkeys(COUNTS, "{:.0f}".format)
-    kinds |= {"seconds": duration, "_p": "{:.2g}".format, "auc": "{:.4f}".format}
-    write = next((function for ending, function in kinds.items() if metric.endswith(ending)), percent)
+    units = {"seconds": duration, **UNITS}
+    write = next((function for ending, function in units.items() if metric.endswith(ending)), percent)
     return write, " %" if write is percent else ""
 
 
-def value_text(metric: str, values: Sequence[float]) -> str:
+def values(metric: str, shares: Sequence[float]) -> str:
     """One value, or "low to high" of several, in the metric's unit: "99.77 %", "0.11 to 0.18", "36 min"."""
-    write, unit = unit_of(metric)
-    return " to ".join(dict.fromkeys(write(value) for value in (min(values), max(values)))) + unit
+    write, sign = unit(metric)
+    return " to ".join(dict.fromkeys(write(share) for share in (min(shares), max(shares)))) + sign
 
 
-def spread_text(values: Sequence[float], write: Callable[[float], str]) -> str:
+def spread(shares: Sequence[float], write: Callable[[float], str]) -> str:
     """Mean ± standard deviation: "99.76 ± 0.02"; of a single value the value."""
-    if len(values) == 1:
-        return write(values[0])
-    return f"{write(fmean(values))} ± {(deviation if write is percent else write)(stdev(values))}"
+    if len(shares) == 1:
+        return write(shares[0])
+    return f"{write(fmean(shares))} ± {(deviation if write is percent else write)(stdev(shares))}"
 
 
 def percent(share: float) -> str:
@@ -40,11 +40,11 @@ def deviation(share: float) -> str:
 
 def duration(seconds: float) -> str:
     """ "7.4 s", "36 min", "2.6 h"."""
-    size, unit = (1, "s") if seconds < 120 else (60, "min") if seconds < 7200 else (3600, "h")
-    return f"{seconds / size:.{1 if seconds / size < 10 else 0}f} {unit}"
+    size, name = (1, "s") if seconds < 120 else (60, "min") if seconds < 7200 else (3600, "h")
+    return f"{seconds / size:.{1 if seconds / size < 10 else 0}f} {name}"
 
 
-def time_text(seconds: float) -> str:
+def time(seconds: float) -> str:
     """ "≤ 36 min": an upper bound, because other work on a machine only adds to a time."""
     return f"≤ {duration(seconds)}" if seconds else "none"
 
@@ -54,15 +54,15 @@ def significant(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def devices_text(devices: Iterable[str]) -> str:
+def devices(names: Iterable[str]) -> str:
     """ "AMD EPYC, 1 thread; Intel Xeon Processor, 2 threads"."""
-    return "; ".join(sorted({re.sub(r"\((R|TM)\)|(?<= 1 thread)s", "", device) for device in devices}))
+    return "; ".join(sorted({re.sub(r"\((R|TM)\)|(?<= 1 thread)s", "", name) for name in names}))
 
 
 def sentence(parts: Iterable[str]) -> str:
     """Join parts with semicolons: "A; b; c."; nothing for no part."""
-    text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "." * bool(text)
+    joined = "; ".join(parts)
+    return joined[:1].upper() + joined[1:] + "." * bool(joined)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
