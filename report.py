@@ -1,11 +1,11 @@
 """Rewrite what README.md and the pages in results/ take from the committed results: tables, numbers, figures.
 
     python report.py              rewrites README.md, results/*/README.md and the figures of several runs
-    python report.py --check      writes nothing; exit code 1 and a line for results that is stale
+    python report.py --check      writes nothing; exit code 1 and a line for everything that is stale
 
-Reads the runs and benchmarks in results/, and what is kept by hand: results/experiments.json (runs and tables)
-and results/references.json (prior work). Needs no GPU, no weights and no data set. What is missing or damaged
-is named, the rest is rendered, exit code 1. What a reader should know besides is listed as notes.
+Reads the runs and benchmarks in results/, and what is kept by hand: runs and tables in experiments.json and
+prior work in references.json. Needs no GPU, no weights and no data set. What is missing or damaged is named,
+the rest is rendered, exit code 1. What a reader should know besides is listed as notes.
 """
 
 import sys

@@ -25,14 +25,12 @@ def choose(experiments: list[Experiment], names: list[str]) -> list[Experiment]:
     """Return all experiments, or those that are named, each behind those whose runs its command names."""
     chosen = [e for e in experiments if not names or {e.folder, e.folder.split("/")[0]} & set(names)]
     if unknown := set(names) - {part for e in chosen for part in (e.folder, e.folder.split("/")[0])}:
-        raise UserError(
-            f"no experiment {unknown.pop()}: choose from {', '.join(e.folder for e in experiments)}"
-        )
+        folders = ", ".join(experiment.folder for experiment in experiments)
+        raise UserError(f"no experiment {unknown.pop()}: choose from {folders}")
     return sorted(chosen, key=lambda experiment: depth(experiment, experiments))
 
 
 def depth(experiment: Experiment, experiments: list[Experiment]) -> int:
-    """Return how many runs an experiment builds on, one on the other."""
     words = f"{experiment.command.replace(' ', '/')}/"
     return max((1 + depth(e, experiments) for e in experiments if f"/{e.folder}/" in words), default=0)
 
@@ -90,8 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     for experiment in [] if args.list else experiments:
         if not experiment.retired:
             run(experiment, args)
-    words = [sys.executable, "report.py", "--results-dir", args.results_dir, "--readme", args.readme]
-    return 0 if args.list else subprocess.run(words).returncode
+    words = ["report.py", "--results-dir", args.results_dir, "--readme", args.readme]
+    return 0 if args.list else subprocess.run([sys.executable, *words]).returncode
 
 
 if __name__ == "__main__":
