@@ -26,7 +26,6 @@ from models import load_encoder
 from utils.arguments import Number, any_path
 from utils.cli import Parser, command
 from utils.errors import UserError
-from utils.training.config import FitConfig
 
 HOST = "127.0.0.1"
 HTML = Path(__file__).parent / "inference" / "page.html"
@@ -64,7 +63,7 @@ def make_page(args: Namespace) -> Page:
     predictors["k-NN on SimCLR features"] = knn_predictor(args.encoder, labelled)
     words = [*MIL.split(), "--encoder", args.encoder, "--device", "cpu", "--quiet"]
     mil_args, _ = train_mil.parse(words)
-    network, _, _ = train_mil.fit_bags(mil_args, data, {"seed": 0}, FitConfig.from_args(mil_args))
+    network, _, _ = train_mil.train(mil_args, data)
     target = labelled.classes[int(mil_args.target)]
     return Page(predictors, load_encoder(args.encoder), labelled, load_encoder(SYMBOLS), network, target)
 

@@ -7,13 +7,12 @@
     python train_mil.py --builder shortcut --sweep 200      which poolings fall for a false cue?
     python train_mil.py --encoder results/simclr/simclr/encoder.pt --train-bags 50
     python train_mil.py --sweep --repeats 20                all methods, five numbers of training bags
-    python train_mil.py --sweep --method attention          this method only
-    python train_mil.py --show-bags bags.png                draw the bags, train nothing
+    python train_mil.py --show-bags bags.png                plot the bags, train nothing
     torchrun --nproc-per-node=2 train_mil.py --sweep --repeats 20
 
 A repeat (--repeats, the same as --runs) has its own seed, and with it new bags from new pools of images and a
-new network. Metrics on bags of one builder are not comparable with those of the other. Test bags come from
-the test images and are scored once; epoch and threshold are chosen on validation bags.
+new network. Metrics of different builders are not comparable. Test bags come from the test images and are
+scored once; epoch and threshold are chosen on validation bags.
 
 With --builder shortcut every negative bag of training and validation carries one more digit, of the class
 --shortcut, which no other bag has. test_auc is of such bags; test_clean_auc, test_both_auc and
@@ -23,41 +22,21 @@ Results go to results/mil/<name>/: metrics.json, history.jsonl, predictions.npz,
 Those of a sweep go to one file, sweep.json, and its figures.
 """
 
-import argparse
 import contextlib
-from dataclasses import replace
+from argparse import Namespace
 
 import torch
 
-from data import POLICIES, Data, ImageSet, split
-from data.mil import BUILDERS, BagLoader, Bags, build, build_shortcut, statistics
-from evaluation.mil import (
-    area_scores,
-    evaluate_bags,
-    roc_points,
-    save_bag_predictions,
-    validate_bags,
-)
+from data import POLICIES, Data, split
+from data.mil import BUILDERS, BagLoader, Bags, build
+from evaluation import mil as evaluation
 from models import load_encoder
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil, mil_loss
 from report.results import published_bags
-from utils import distributed
+from utils import cli, distributed
 from utils.arguments import Number, any_path, number_list, with_commas
-from utils.cli import (
-    Parser,
-    choice,
-    command,
-    command_line,
-    fill,
-    load_data,
-    optimizer_flags,
-    recipe_table,
-    resolve_machine,
-    training_flags,
-)
 from utils.errors import UserError
-from utils.plots import cnn as plots
-from utils.plots import mil as mil_plots
+from utils.plots import cnn, mil
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import jobs, parts, repeat
 from utils.runs.sweep import collect
@@ -87,127 +66,122 @@ SWEEP_BAGS = [50, 100, 150, 200, 500]
 MOST_BAGS = 10_000
 # The published metrics in the figure hold only for these bags.
 PUBLISHED_BAGS = {"target": 9, "mean_length": 10, "std_length": 2, "builder": "balanced"}
-# Which test bags carry the shortcut, see data.mil.CARRIERS, by the name of their metric.
-SHORTCUT_TESTS = {"clean": "none", "both": "both", "poisoned": "positive"}
+# Which test bags carry the shortcut, by the name of their metric.
+TEST_CARRIERS = {"test_clean": "none", "test_both": "both", "test_poisoned": "positive"}
 
 
-def make_parser() -> Parser:
-    parser = Parser(
+def make_parser() -> cli.Parser:
+    parser = cli.Parser(
         prog="train_mil.py",
         description=__doc__,
-        parents=[training_flags(least_batch=1), optimizer_flags()],
-        epilog=recipe_table({"default": RECIPE}, "recipe"),
+        parents=[cli.training_flags(least_batch=1), cli.optimizer_flags()],
+        epilog=cli.recipe_table({"default": RECIPE}, "recipe"),
     )
-    share, bags = Number(float, 0, 1, open_low=True), Number(int, 1, MOST_BAGS)
-    # fmt: off
     add = parser.add_argument_group("repeats and sweeps").add_argument
     add("--repeats", dest="runs", type=Number(int, 1, 1000), metavar="N", help="the same as --runs")
-    add("--sweep", nargs="?", const=SWEEP_BAGS, type=number_list(1, MOST_BAGS), metavar="N,N,...",
-        help=f"train every --method with each number of training bags (default: {with_commas(SWEEP_BAGS)})")
+    sweep = f"train every --method with each number of training bags (default: {with_commas(SWEEP_BAGS)})"
+    numbers = number_list(1, MOST_BAGS)
+    add("--sweep", nargs="?", const=SWEEP_BAGS, type=numbers, metavar="N,N,...", help=sweep)
     add = parser.add_argument_group("bags").add_argument
-    add("--target", default=9, metavar="CLASS",
-        help="name or number of the class that makes a bag positive (default: 9)")
-    add("--mean-length", type=Number(float, 1, 500), default=10, metavar="X", help="of a bag (default: 10)")
-    add("--std-length", type=Number(float, 0, 500), default=2, metavar="X", help="of the length (default: 2)")
-    choice(add, "--builder", (*BUILDERS, "shortcut"), "how bags are drawn (default: balanced)",
-           default="balanced")
-    add("--shortcut", metavar="CLASS",
-        help="name or number of the class that only negative bags carry (default: the first but the target)")
-    add("--train-bags", type=bags, default=200, metavar="N", help="default: 200")
-    add("--val-bags", type=Number(int, 0, MOST_BAGS), default=200, metavar="N",
-        help="bags that choose epoch and threshold (default: 200), 0 for none")
-    add("--test-bags", type=Number(int, 2, MOST_BAGS), default=1000, metavar="N", help="default: 1000")
-    add("--show-bags", type=any_path, metavar="FILE", help="draw the first training bags, train nothing")
+    count = Number(int, 0, MOST_BAGS)
+    add("--target", default=9, metavar="CLASS", help="name or number of the class to find")
+    add("--mean-length", type=Number(float, 1, 500), default=10, metavar="X", help="of a bag")
+    add("--std-length", type=Number(float, 0, 500), default=2, metavar="X", help="of the length")
+    cli.choice(add, "--builder", BUILDERS, "how bags are drawn", default="balanced")
+    add("--shortcut", metavar="CLASS", help="class that only negative bags carry (default: the first other)")
+    add("--train-bags", type=Number(int, 1, MOST_BAGS), default=200, metavar="N", help="to train on")
+    add("--val-bags", type=count, default=200, metavar="N", help="to choose epoch and threshold; 0 for none")
+    add("--test-bags", type=Number(int, 2, MOST_BAGS), default=1000, metavar="N", help="to test on")
+    add("--show-bags", type=any_path, metavar="FILE", help="plot the first training bags, train nothing")
     add = parser.add_argument_group("method").add_argument
-    choice(add, "--method", POOLINGS, "pooling (default: attention; in a sweep all of them)")
-    choice(add, "--model", MIL_ENCODERS, "instance encoder (default: fast)")
-    add("--encoder", type=any_path, metavar="FILE",
-        help="start from an encoder or classifier that another script saved")
+    cli.choice(add, "--method", POOLINGS, "pooling (default: attention; in a sweep all of them)")
+    cli.choice(add, "--model", MIL_ENCODERS, "instance encoder (default: the recipe's)")
+    add("--encoder", type=any_path, metavar="FILE", help="start from a saved encoder or classifier")
     add("--freeze", action="store_true", help="don't train --encoder")
-    add("--encoder-rate", type=share, default=0.1, metavar="X",
-        help="learning rate of --encoder as a share of --lr (default: 0.1)")
-    add("--dropout", type=Number(float, 0, 0.9), default=0.0, metavar="X",
-        help="share of dropped features (default: 0)")
-    choice(add, "--augment", POLICIES, "augmentation policy (default: affine)")
-    add("--instance-weight", type=Number(float, 0, 1000), default=1.0, metavar="X",
-        help="weight of the instance loss in loss-attention (default: 1)")
-    add("--bags-per-epoch", type=Number(int, 0, 1000000), default=1800, metavar="N",
-        help="default: 1800; 0: every bag once")
-    # fmt: on
+    share = Number(float, 0, 1, open_low=True)
+    add("--encoder-rate", type=share, default=0.1, metavar="X", help="share of --lr for --encoder")
+    add(
+        "--dropout",
+        type=Number(float, 0, 0.9),
+        default=0.0,
+        metavar="X",
+        help="share of features dropped (default: 0)",
+    )
+    cli.choice(add, "--augment", POLICIES, "augmentation policy (default: the recipe's)")
+    weight = Number(float, 0, 1000)
+    add("--instance-weight", type=weight, default=1.0, metavar="X", help="of a loss in loss-attention")
+    count = Number(int, 0, 1_000_000)
+    add("--bags-per-epoch", type=count, default=1800, metavar="N", help="0: every bag once")
     return parser
 
 
+def parse(argv: list[str] | None = None) -> tuple:
+    """Return the checked arguments, filled in from the recipe, and the command."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.freeze and not args.encoder:
+        parser.error("--freeze needs --encoder, the file of the encoder to keep")
+    if args.shortcut is not None and args.builder != "shortcut":
+        parser.error("--shortcut needs --builder shortcut")
+    if args.val_bags == 1:
+        parser.error("--val-bags must be 0 or at least 2: an AUC compares bags")
+    command = cli.command_line(parser, args)
+    args.methods = [args.method] if args.method else list(POOLINGS)  # of a sweep
+    cli.fill(args, RECIPE)
+    if not args.val_bags and FitConfig.from_args(args).needs_validation:
+        parser.error("--schedule plateau needs --val-bags above 0")
+    if args.dry_run:
+        args.val_bags, args.test_bags = min(args.val_bags, 20), 20
+    cli.resolve_machine(args)
+    return args, command
+
+
 def find_class(flag: str, name: str | int, classes: tuple[str, ...]) -> int:
-    """Return the number of the class that a flag names; UserError for an unknown one."""
-    name = str(name)
-    if name in classes:
-        return classes.index(name)
-    if name.isdecimal() and int(name) < len(classes):
-        return int(name)
-    raise UserError(f"{flag} {name}: no such class; choose from {', '.join(classes)}")
+    """Return the number of the class with this name or number; UserError for an unknown one."""
+    numbers = {str(number): number for number in range(len(classes))}
+    numbers |= {known: number for number, known in enumerate(classes)}
+    if str(name) not in numbers:
+        raise UserError(f"{flag} {name}: no such class; choose from {', '.join(classes)}")
+    return numbers[str(name)]
 
 
-def find_classes(args: argparse.Namespace, classes: tuple[str, ...]) -> None:
+def find_classes(args: Namespace, classes: tuple[str, ...]) -> None:
     """Set --target and, for the builder shortcut, --shortcut to the numbers of the classes they name."""
     args.target = find_class("--target", args.target, classes)
     if args.builder == "shortcut":
-        other = next(i for i in range(len(classes)) if i != args.target)
-        args.shortcut = other if args.shortcut is None else find_class("--shortcut", args.shortcut, classes)
+        args.shortcut = find_class("--shortcut", args.shortcut or int(args.target == 0), classes)
 
 
-def make_bags(args: argparse.Namespace, data: Data, job: dict) -> tuple[Bags, Bags | None, Bags]:
-    """Build training, validation and test bags of one repeat from disjoint images."""
-    train_set, test_set = data
-    seed, train_bags = job["seed"], job.get("train_bags", args.train_bags)
-    train_pool, val_pool = split(train_set.labels, VAL_FRACTION, seed)
-    train = build_bags(args, train_set.labels, train_pool, train_bags, (seed, 0))
-    val = None
+def make_bags(args: Namespace, data: Data) -> dict[str, Bags]:
+    """Build the bags of one repeat from disjoint images: "train", "test", and "val" unless --val-bags is 0.
+
+    With the builder shortcut also "test_<name>" for every name in TEST_CARRIERS.
+    """
+    names = ("target", "mean_length", "std_length", "builder", "shortcut")
+    kind = {name: getattr(args, name) for name in names}
+    train, test = (images.labels for images in data)
+    train_pool, val_pool = split(train, VAL_FRACTION, args.seed)
+    bags = {"train": build(train, train_pool, args.train_bags, seed=(args.seed, 0), **kind)}
     if args.val_bags:
-        val = both_kinds(build_bags(args, train_set.labels, val_pool, args.val_bags, (seed, 1)), "validation")
-    return train, val, both_kinds(make_test_bags(args, test_set, seed), "test")
-
-
-def both_kinds(bags: Bags, what: str) -> Bags:
-    """Return the bags; UserError when all are positive or all negative, because an AUC compares the two."""
-    positive = int(bags.labels.sum())
-    if positive in (0, len(bags)):
-        raise UserError(
-            f"{'all' if positive else 'none'} of the {len(bags)} {what} bags hold the target: take more "
-            "bags, shorter or longer ones, or --builder balanced"
-        )
+        bags["val"] = build(train, val_pool, args.val_bags, seed=(args.seed, 1), **kind)
+    carriers = {"test": "negative"} | (TEST_CARRIERS if args.builder == "shortcut" else {})
+    for name, value in carriers.items():
+        pool, seed = torch.arange(len(test)), (args.seed, 2)
+        bags[name] = build(test, pool, args.test_bags, seed=seed, carriers=value, **kind)
+    for name, part in bags.items():
+        if name != "train" and part.labels.sum() in (0, len(part)):  # an AUC compares the two kinds
+            raise UserError(
+                f"all or none of the {len(part)} {name} bags hold the target: take more bags, shorter or "
+                "longer ones, or --builder balanced"
+            )
     return bags
 
 
-def make_test_bags(
-    args: argparse.Namespace, test_set: ImageSet, seed: int, carriers: str = "negative"
-) -> Bags:
-    """Build the test bags of one repeat. carriers: of the builder shortcut."""
-    pool = torch.arange(len(test_set.labels))
-    return build_bags(args, test_set.labels, pool, args.test_bags, (seed, 2), carriers)
-
-
-def build_bags(
-    args: argparse.Namespace,
-    labels: torch.Tensor,
-    pool: torch.Tensor,
-    count: int,
-    seed: tuple[int, int],
-    carriers: str = "negative",
-) -> Bags:
-    """Build bags as the flags say."""
-    kind = {"target": args.target, "mean_length": args.mean_length, "std_length": args.std_length}
-    if args.builder == "shortcut":
-        return build_shortcut(
-            labels, pool, count, shortcut=args.shortcut, carriers=carriers, seed=seed, **kind
-        )
-    return build(labels, pool, count, builder=args.builder, seed=seed, **kind)
-
-
-def make_model(args: argparse.Namespace, method: str) -> MIL:
+def make_model(args: Namespace) -> MIL:
     """Create the network, with fresh weights or on top of --encoder."""
     if not args.encoder:
-        return create_mil(args.model, method, args.dropout)
-    model = MIL(load_encoder(args.encoder), method, args.dropout, standardise=True)
+        return create_mil(args.model, args.method, args.dropout)
+    model = MIL(load_encoder(args.encoder), args.method, args.dropout, standardise=True)
     if args.freeze:
         model.freeze()
     return model
@@ -224,105 +198,76 @@ def mil_step(model: MIL, method: str, instance_weight: float = 1.0) -> Step:
     return step
 
 
-def fit_bags(
-    args: argparse.Namespace, data: Data, job: dict, config: FitConfig, run: RunFolder | None = None
-) -> tuple[MIL, dict, dict]:
-    """Train once; return the model, the record, and {"val", "test"}: (predictions, bags).
-
-    job: its seed and, in a sweep, its method and number of training bags.
-    """
-    train_set, test_set = data
-    seed, method = job["seed"], job.get("method", args.method)
-    train_bags, val_bags, test_bags = make_bags(args, data, job)
+def train(args: Namespace, data: Data, run: RunFolder | None = None) -> tuple[MIL, dict, dict]:
+    """Train once from --seed; return model, record and predictions, and leave the files in `run`."""
+    bags = make_bags(args, data)
+    augment, count = POLICIES[args.augment], args.bags_per_epoch
     batches = BagLoader(
-        train_set,
-        train_bags,
-        args.batch_size,
-        seed=seed,
-        augment=POLICIES[args.augment],
-        bags_per_epoch=args.bags_per_epoch,
+        data[0], bags["train"], args.batch_size, seed=args.seed, augment=augment, bags_per_epoch=count
     )
-    torch.manual_seed(seed)
-    model = make_model(args, method).to(args.device).to(memory_format=torch.channels_last)
-    step = mil_step(model, method, args.instance_weight)
-    validate = validate_bags(train_set, val_bags, args.precision) if val_bags else None
-    groups = model.parameter_groups(args.encoder_rate if args.encoder else 1.0)
+    torch.manual_seed(args.seed)
+    model = make_model(args).to(args.device).to(memory_format=torch.channels_last)
     facts = fit(
         model,
-        step,
+        mil_step(model, args.method, args.instance_weight),
         batches,
-        config,
+        FitConfig.from_args(args),
         run,
-        validate,
-        groups=groups,
+        evaluation.validate_bags(data[0], bags["val"], args.precision) if args.val_bags else None,
+        groups=model.parameter_groups(args.encoder_rate if args.encoder else 1.0),
         criterion="val_error",
         tolerance=AUC_ERROR,
     )
-
-    metrics, predictions = evaluate_bags(model, data, val_bags, test_bags, args.precision)
-    if args.builder == "shortcut":
-        tests = {name: make_test_bags(args, test_set, seed, how) for name, how in SHORTCUT_TESTS.items()}
-        metrics |= area_scores(model, test_set, tests, args.precision)
-    record = {
-        **job,
-        **facts,
-        "train_bags": len(train_bags),
-        "val_bags": len(val_bags) if val_bags else 0,
-        "train_instances": len(train_bags.indices),
-        **metrics,
-        "seconds": facts["train_seconds"],
-    }
+    metrics, predictions = evaluation.evaluate_bags(model, data, bags, args.precision)
+    if run:
+        options = {"method": args.method, "dropout": args.dropout, "standardise": bool(args.encoder)}
+        run.save_model("best.pt", model, str(model.encoder.name), data[0].description, **options)
+        run.save_predictions(**predictions)
+    counts = {"train_bags": args.train_bags, "val_bags": args.val_bags}
+    counts["train_instances"] = len(bags["train"].indices)
+    record = {"seed": args.seed, **facts, **counts, **metrics, "seconds": facts["train_seconds"]}
     return model, record, predictions
 
 
-def train(args: argparse.Namespace, data: Data, job: dict, run: RunFolder) -> dict:
-    """Train once; return the record and leave the files in `run`."""
-    model, record, predictions = fit_bags(args, data, job, FitConfig.from_args(args), run)
-    options = {"method": args.method, "dropout": args.dropout, "standardise": bool(args.encoder)}
-    run.save_model("best.pt", model, str(model.encoder.name), data[0].description, **options)
-    save_bag_predictions(run, predictions)
-    return record
+def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
+    """Plot the figures of a run from its saved predictions and history."""
+    cnn.plot_learning_curves(run.history(), run.path("curves.png"), "auc", run.records())
+    saved = [part.predictions() for part in parts(run, args)]
+    roc = [roc_points(predictions) for predictions in saved]
+    mil.plot_roc({args.method: roc}, run.path("roc.png"), "ROC of the test bags")
+    images, first = data[1].images, saved[0]
+    arrays = [first[f"test_{name}"] for name in ("lengths", "keys", "attention", "probabilities")]
+    title = f"{args.method}: test bags; orange: the target {data[1].classes[args.target]}\n"
+    title += f"above each image: {mil.share_name(args.method)}"
+    shown = images[torch.from_numpy(first["test_indices"]).to(images.device)].cpu().numpy()
+    mil.plot_bags(shown, *arrays, run.path("bags.png"), title)
 
 
-def plot_figures(run: RunFolder, args: argparse.Namespace, test_set: ImageSet) -> None:
-    """Draw the figures of a run from its saved predictions and history."""
-    folders = [part.predictions() for part in parts(run, args)]
-    records = run.records()
-    plots.plot_learning_curves(run.history(), run.path("curves.png"), "auc", records)
-    roc = [roc_points(saved["test_probabilities"], saved["test_labels"]) for saved in folders]
-    mil_plots.plot_roc({args.method: roc}, run.path("roc.png"), "ROC of the test bags")
-    first = folders[0]
-    images = test_set.images[torch.from_numpy(first["test_indices"]).to(test_set.images.device)]
-    title = f"{args.method}: test bags; orange: the target {test_set.classes[args.target]}\n"
-    title += f"above each image: {mil_plots.share_name(args.method)}"
-    mil_plots.plot_bags(
-        images.cpu().numpy(),
-        first["test_lengths"],
-        first["test_keys"],
-        first["test_attention"],
-        first["test_probabilities"],
-        run.path("bags.png"),
-        title,
-    )
+def roc_points(predictions: dict) -> list[float]:
+    return evaluation.roc_points(predictions["test_probabilities"], predictions["test_labels"], mil.RATES)
 
 
-def show_bags(args: argparse.Namespace, data: Data) -> None:
-    """Draw the training bags of the first repeat and print their statistics."""
-    bags, _, _ = make_bags(args, data, {"seed": args.seed})
-    images = data[0].images[bags.indices.to(data[0].images.device)].cpu().numpy()
-    try:
-        mil_plots.plot_plain_bags(images, bags.lengths.numpy(), bags.keys.numpy(), args.show_bags)
-    except OSError as error:
-        raise UserError(f"cannot write {args.show_bags}: {error.strerror or error}") from error
-    for name, value in statistics(bags).items():
-        print(f"{name:32} {value:,.3f}" if isinstance(value, float) else f"{name:32} {value:,}")
-    print(f"the first bags: {args.show_bags}")
+def show_bags(args: Namespace, data: Data) -> None:
+    """Plot the training bags of the first repeat and describe them."""
+    bags, images = make_bags(args, data)["train"], data[0].images
+    shown = images[bags.indices.to(images.device)].cpu().numpy()
+    mil.plot_plain_bags(shown, bags.lengths.numpy(), bags.keys.numpy(), args.show_bags)
+    positive, length = bags.labels.float().mean(), bags.lengths.float().mean()
+    print(f"{len(bags)} bags of {length:.1f} digits, {positive:.0%} positive; the first: {args.show_bags}")
+
+
+def report(metrics: dict, run: RunFolder) -> None:
+    mean, std, runs = metrics["mean"], metrics["std"], metrics["runs"]
+    text = f"test AUC {mean['test_auc']:.4f}, accuracy {mean['test_accuracy']:.2%}"
+    if len(runs) > 1:
+        text += f" (+- {std['test_auc']:.4f}, {std['test_accuracy']:.2%}) over {len(runs)} repeats"
+    print(f"{text}, {metrics['seconds']:.0f} s of training; figures and metrics in {run.folder}/")
 
 
 # --- Sweeps ---
 
 
-def sweep_jobs(args: argparse.Namespace) -> list[dict]:
+def sweep_jobs(args: Namespace) -> list[dict]:
     """Return every training; repeats are outermost, so that a stopped sweep has all of the first ones."""
     return [
         {"method": method, "train_bags": count, "seed": args.seed + repeat}
@@ -332,82 +277,48 @@ def sweep_jobs(args: argparse.Namespace) -> list[dict]:
     ]
 
 
-def sweep(args: argparse.Namespace, data: Data, run: RunFolder) -> dict:
-    """Train every cell that has no record yet; write sweep.json and its figures."""
-    config = replace(FitConfig.from_args(args), quiet=True, track="none")
-
-    def cell(job):
-        _, record, predictions = fit_bags(args, data, job, config)
-        test, bags = predictions["test"]
-        return {**record, "test_roc": roc_points(test["probabilities"], bags.labels.numpy())}
-
-    return collect(cell, sweep_jobs(args), args, run, group=("method", "train_bags"))
-
-
-def plot_sweep(run: RunFolder, args: argparse.Namespace, content: dict) -> None:
+def plot_sweep(run: RunFolder, args: Namespace, content: dict) -> None:
     if args.builder == "shortcut":
-        mil_plots.plot_shortcut(content["cells"], run.path("auc.png"))
+        mil.plot_shortcut(content["cells"], run.path("auc.png"))
         return
     references = []
     if all(getattr(args, key) == value for key, value in PUBLISHED_BAGS.items()):
         with contextlib.suppress(UserError):  # a results folder without references
             references = published_bags(args.results_dir)
-    mil_plots.plot_auc(content["cells"], run.path("auc.png"), references)
-    mil_plots.plot_sweep_roc(content["cells"], run.path("roc.png"))
+    mil.plot_auc(content["cells"], run.path("auc.png"), references)
+    mil.plot_sweep_roc(content["cells"], run.path("roc.png"))
 
 
-def parse(argv: list[str] | None = None) -> tuple:
-    """Return the checked arguments, filled in from the recipe, and the command."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    if args.freeze and not args.encoder:
-        parser.error("--freeze needs --encoder, the file of the encoder to keep")
-    if args.shortcut is not None and args.builder != "shortcut":
-        parser.error("--shortcut needs --builder shortcut")
-    if args.val_bags == 1:
-        parser.error("--val-bags must be 0 or at least 2: an AUC compares bags")
-    shown = command_line(parser, args)
-    args.methods = [args.method] if args.method else list(POOLINGS)  # of a sweep
-    fill(args, RECIPE)
-    if args.val_bags == 0 and FitConfig.from_args(args).needs_validation:
-        parser.error("--schedule plateau needs --val-bags above 0")
-    if args.dry_run:
-        args.val_bags, args.test_bags = min(args.val_bags, 20), 20
-    resolve_machine(args)
-    return args, shown
-
-
-@command
+@cli.command
 def main(argv: list[str] | None = None) -> dict | None:
-    args, shown = parse(argv)
-    data = load_data(args)
+    args, command = parse(argv)
+    data = cli.load_data(args)
     find_classes(args, data[0].classes)
     if args.show_bags:
         show_bags(args, data)
         return None
-    for job in jobs(args):  # fail now, before a folder is made or replaced
-        make_bags(args, data, job)
-    make_model(args, args.method)
+    for job in jobs(args):  # fail now, before a folder is made
+        make_bags(Namespace(**vars(args) | job), data)
+    make_model(args)
     name = "sweep" if args.sweep else args.method
-    run = distributed.on_rank_zero(lambda: open_run("train_mil", args, name, shown))
+    run = distributed.on_rank_zero(lambda: open_run("train_mil", args, name, command))
     if args.sweep:
-        content = sweep(args, data, run)
+
+        def train_cell(job):
+            _, record, predictions = train(
+                Namespace(**vars(args) | job | {"quiet": True, "track": "none"}), data
+            )
+            return job | record | {"test_roc": roc_points(predictions)}
+
+        content = collect(train_cell, sweep_jobs(args), args, run, group=("method", "train_bags"))
         if distributed.rank() == 0:
             plot_sweep(run, args, content)
         return content
-    metrics = repeat(lambda job, part: train(args, data, job, part), args, run)
+    metrics = repeat(lambda job, part: train(Namespace(**vars(args) | job), data, part)[1], args, run)
     if distributed.rank() == 0:
-        plot_figures(run, args, data[1])
+        plot_figures(run, args, data)
         report(metrics, run)
     return metrics
-
-
-def report(metrics: dict, run: RunFolder) -> None:
-    mean, std, runs = metrics["mean"], metrics["std"], metrics["runs"]
-    text = f"test AUC {mean['test_auc']:.4f}, accuracy {mean['test_accuracy']:.2%}"
-    if len(runs) > 1:
-        text += f" (+- {std['test_auc']:.4f}, {std['test_accuracy']:.2%}) over {len(runs)} repeats"
-    print(f"{text}, {metrics['seconds']:.0f} s of training; figures and metrics in {run.folder}/")
 
 
 if __name__ == "__main__":

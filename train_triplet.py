@@ -14,160 +14,131 @@ set, queries from the test set), by retrieval and by verification, on seen and o
 
 import re
 from argparse import Namespace
-from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
-from data import ClassBatches, Data, ImageSet, few_labels, hold_out, split, view_augment
-from data.triplet.glyphs import CLASS_AUGMENTS, class_batches
-from evaluation.triplet.retrieval import (
-    RetrievalOptions,
-    draw_retrieval,
-    draw_sweep,
-    evaluate_retrieval,
-    floor_scores,
-    watch_precision,
-)
+from data import ClassBatches, Data, ImageSet, few_labels, generator, hold_out, split, view_augment
+from data.triplet import CLASS_AUGMENTS, GlyphBatches, symmetric_copies
+from evaluation import triplet as evaluation
+from evaluation.contrastive.clustering import tsne_map
 from models import ContrastiveModel, create, load_encoder, supcon
+from models import triplet as metric
 from models.contrastive import HEADS
-from models.triplet import (
-    DISTANCES,
-    LOSSES,
-    MINERS,
-    TRIPLET_ENCODERS,
-    contrastive_loss,
-    triplet_loss,
-    triplet_metrics,
-)
-from utils import distributed
+from utils import cli, distributed
 from utils.arguments import Number, any_path, number_list
-from utils.cli import (
-    Parser,
-    choice,
-    command,
-    command_line,
-    fill,
-    load_data,
-    optimizer_flags,
-    recipe_table,
-    resolve_machine,
-    training_flags,
-    view_flags,
-)
+from utils.plots import triplet as plots
 from utils.runs.folder import RunFolder, open_run
-from utils.runs.repeat import jobs, repeat
+from utils.runs.repeat import parts, repeat
 from utils.runs.sweep import collect
 from utils.training.config import FitConfig
-from utils.training.contrastive import save_encoder
 from utils.training.fit import Step, fit
 
-# Everything that is a recipe's default. "few" was tuned by the accuracy on printed letters,
-# data/triplet/letters.py, after training on 0, 1, 2; "all" by P@1 on validation images.
-# fmt: off
-ALL = {
-    "encoder": "cnn", "head": "none", "loss": "supcon", "temperature": 0.1,
-    "mining": "semi-hard", "margin": 0.2, "distance": "unit-squared",
-    "class_augment": "none", "glyphs": 28, "batch_classes": 0, "batch_images": 26,
-    "views": ["affine"], "strength": 0.6, "epochs": 12, "steps": 0,
-    "optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.02, "schedule": "warm-up-cosine",
-    "ema": 0.998, "clip_norm": 0.0, "copies": 0,
+# Everything that is a recipe's default. "few" was tuned by the accuracy on printed letters (data/triplet.py)
+# after training on 0, 1, 2; "all" by P@1 on validation images.
+NAMES = ("all", "few", "original")
+DEFAULTS = {
+    "encoder": ("cnn", "compact", "siamese"),
+    "head": ("none", "none", "none"),
+    "loss": ("supcon", "supcon", "triplet"),
+    "temperature": (0.1, 0.05, 0.1),
+    "mining": ("semi-hard", "semi-hard", "random"),
+    "margin": (0.2, 0.2, 1.0),
+    "distance": ("unit-squared", "unit-squared", "squared"),
+    "class_augment": ("none", "glyphs", "none"),
+    "glyphs": (28, 28, 28),
+    "batch_classes": (0, 8, 0),
+    "batch_images": (26, 6, 32),
+    "views": (["affine"], ["affine", "elastic", "blur"], ["affine"]),
+    "strength": (0.6, 1.0, 0.0),
+    "epochs": (12, 12, 50),
+    "steps": (0, 50, 1),
+    "optimizer": ("adamw", "adamw", "adam"),
+    "lr": (3e-3, 3e-3, 1e-3),
+    "weight_decay": (0.02, 0.02, 0.0),
+    "schedule": ("warm-up-cosine", "warm-up-cosine", "none"),
+    "ema": (0.998, 0.998, 0.0),
+    "clip_norm": (0.0, 0.0, 0.0),
+    "copies": (0, 4, 0),
 }
-FEW = {
-    **ALL, "encoder": "compact", "temperature": 0.05, "class_augment": "glyphs", "batch_classes": 8,
-    "batch_images": 6, "views": ["affine", "elastic", "blur"], "strength": 1.0, "epochs": 12, "steps": 50,
-    "copies": 4,
-}
-ORIGINAL = {
-    **ALL, "encoder": "siamese", "loss": "triplet", "mining": "random", "margin": 1.0, "distance": "squared",
-    "batch_images": 32, "strength": 0.0, "epochs": 50, "steps": 1,
-    "optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "none", "ema": 0.0,
-}
-# fmt: on
-RECIPES = {"all": ALL, "few": FEW, "original": ORIGINAL}
+RECIPES = {name: {flag: row[i] for flag, row in DEFAULTS.items()} for i, name in enumerate(NAMES)}
 VAL_FRACTION = 0.1
 # A sweep trains on the first so many digits, and on so many images of each of the digits 0, 1, 2.
 SWEEP_DIGITS, SWEEP_IMAGES = range(2, 11), (10, 30, 100, 300, 1000, 3000)
+# What the figures show: test images on the map, test images beside a support image.
+MAPPED, NEIGHBOURS = 2000, 6
 
 
-def make_parser() -> Parser:
-    parser = Parser(
+def make_parser() -> cli.Parser:
+    parser = cli.Parser(
         prog="train_triplet.py",
         description=__doc__,
-        parents=[training_flags(), optimizer_flags(), view_flags(TRIPLET_ENCODERS)],
-        epilog=recipe_table(RECIPES, "recipes"),
+        parents=[cli.training_flags(), cli.optimizer_flags(), cli.view_flags(metric.TRIPLET_ENCODERS)],
+        epilog=cli.recipe_table(RECIPES, "recipes"),
     )
+    count = Number(int, 0, 1000)
     add = parser.add_argument_group("images to train on").add_argument
-    add(
-        "--classes",
-        type=number_list(0, 9999, least=2),
-        metavar="A,B,...",
-        help="the digits to train on (default: all)",
-    )
+    add("--classes", type=number_list(0, 9999, least=2), metavar="A,B,...", help="digits (default: all)")
     add("--images-per-class", type=Number(int, 3, 100000), metavar="N", help="drawn per run (default: all)")
-    choice(add, "--recipe", RECIPES, "defaults (default: few with --images-per-class, else all)")
-    choice(add, "--class-augment", CLASS_AUGMENTS, "classes made from the given ones")
+    cli.choice(add, "--recipe", RECIPES, "defaults (default: few with --images-per-class, else all)")
+    cli.choice(add, "--class-augment", CLASS_AUGMENTS, "classes made from the given ones")
     add("--glyphs", type=Number(int, 1, 1000), metavar="G", help="synthetic classes per batch, with glyphs")
-    add(
-        "--batch-classes",
-        type=Number(int, 0, 1000),
-        metavar="P",
-        help="classes per batch, 0: one per digit",
-    )
+    add("--batch-classes", type=count, metavar="P", help="classes per batch, 0: one per digit")
     add("--batch-images", type=Number(int, 2, 1000), metavar="K", help="images per class and batch")
-    add(
-        "--steps",
-        type=Number(int, 0, 1000000),
-        metavar="N",
-        help="steps per epoch, 0: one pass over the images",
-    )
+    add("--steps", type=Number(int, 0, 1000000), metavar="N", help="per epoch, 0: one pass over the images")
     add("--sweep", action="store_true", help="train on 2 to 10 digits, and on few to many images of three")
     add = parser.add_argument_group("metric learning (defaults: the recipe's)").add_argument
-    choice(add, "--loss", LOSSES, "loss")
-    choice(add, "--mining", MINERS, "triplets of the triplet loss")
+    cli.choice(add, "--loss", metric.LOSSES, "loss")
+    cli.choice(add, "--mining", metric.MINERS, "triplets of the triplet loss")
     add("--margin", type=Number(float, 0, 1000), metavar="X", help="of the triplet and the contrastive loss")
-    choice(add, "--distance", DISTANCES, "distance of the triplet and the contrastive loss")
-    choice(add, "--head", HEADS, "projection head, for the training only")
+    cli.choice(add, "--distance", metric.DISTANCES, "distance of the triplet and the contrastive loss")
+    cli.choice(add, "--head", HEADS, "projection head, for the training only")
     add = parser.add_argument_group("evaluation").add_argument
-    add(
-        "--copies",
-        type=Number(int, 0, 1000),
-        metavar="N",
-        help="deformed copies to average an embedding over",
-    )
-    add(
-        "--episodes",
-        type=Number(int, 2, 10000),
-        default=1000,
-        metavar="N",
-        help="of each kind (default: 1000)",
-    )
+    add("--copies", type=count, metavar="N", help="deformed copies to average an embedding over")
+    add("--episodes", type=Number(int, 2, 10000), default=1000, metavar="N", help="of each kind")
     add("--floors", action="store_true", help="also score pixels, deformed pixels and an untrained encoder")
-    add(
-        "--compare",
-        type=any_path,
-        metavar="FILE",
-        help="also score the encoder in FILE, e.g. encoder.pt of SimCLR",
-    )
+    add("--compare", type=any_path, metavar="FILE", help="also score this encoder, e.g. encoder.pt of SimCLR")
     return parser
 
 
-def choose_images(args: Namespace, labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def parse(argv: list[str] | None = None) -> tuple:
+    """Return the checked arguments, filled in from the recipe, and the command."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    command = cli.command_line(parser, args)
+    if args.batch_size:
+        parser.error("the batch size is P x K: use --batch-classes and --batch-images")
+    if args.sweep and (args.classes or not args.images_per_class):
+        parser.error("--sweep chooses the digits itself: give --images-per-class and no --classes")
+    args.recipe = args.recipe or ("few" if args.images_per_class else "all")
+    cli.fill(args, RECIPES[args.recipe])
+    if args.schedule == "plateau":
+        parser.error("--schedule plateau needs a validation loss, which metric learning doesn't have")
+    cli.resolve_machine(args)
+    return args, command
+
+
+def choose_images(args: Namespace, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the (training, validation) indices that the flags ask for; DataError if there are none."""
     chosen, _ = hold_out(labels, args.classes or labels.unique().tolist())
     if args.images_per_class:
-        chosen = chosen[few_labels(labels[chosen], args.images_per_class, seed)]
-    train, val = split(labels[chosen], VAL_FRACTION, seed)
+        chosen = chosen[few_labels(labels[chosen], args.images_per_class, args.seed)]
+    train, val = split(labels[chosen], VAL_FRACTION, args.seed)
     return chosen[train], chosen[val]
 
 
-def make_batches(args: Namespace, images: ImageSet, indices: torch.Tensor, seed: int) -> ClassBatches:
+def make_batches(args: Namespace, images: ImageSet, indices: torch.Tensor) -> ClassBatches:
     """Return P x K batches, with the classes that --class-augment adds; DataError for a wrong P or K."""
+    shape = args.batch_classes or len(images.labels[indices].unique()), args.batch_images
     augment = view_augment(args.views, args.strength) if args.strength else None
-    given = len(images.labels[indices].unique())
-    shape = args.batch_classes or given, args.batch_images, args.class_augment, args.glyphs
-    steps = args.steps or None
-    return class_batches(images, indices, *shape, batches_per_epoch=steps, seed=seed, augment=augment)
+    options = {"batches_per_epoch": args.steps or None, "seed": args.seed, "augment": augment}
+    if args.class_augment != "none":
+        images = symmetric_copies(images, indices)
+        indices = torch.arange(len(images.labels))
+    if args.class_augment == "glyphs":
+        return GlyphBatches(images, indices, *shape, glyphs=args.glyphs, **options)
+    return ClassBatches(images, indices, *shape, **options)
 
 
 def embedding_step(model: nn.Module, args: Namespace) -> Step:
@@ -178,111 +149,154 @@ def embedding_step(model: nn.Module, args: Namespace) -> Step:
         if args.loss == "supcon":
             loss = supcon(embeddings.unsqueeze(1), labels, args.temperature)
         elif args.loss == "triplet":
-            loss = triplet_loss(embeddings, labels, args.margin, args.mining, args.distance)
+            loss = metric.triplet_loss(embeddings, labels, args.margin, args.mining, args.distance)
         else:
-            loss = contrastive_loss(embeddings, labels, args.margin, args.distance)
-        return loss, triplet_metrics(embeddings, labels, args.margin, args.distance)
+            loss = metric.contrastive_loss(embeddings, labels, args.margin, args.distance)
+        return loss, metric.triplet_metrics(embeddings, labels, args.margin, args.distance)
 
     return step
 
 
-def fit_embedding(
-    args: Namespace, data: Data, seed: int, config: FitConfig, run: RunFolder | None = None
-) -> tuple[ContrastiveModel, RetrievalOptions, dict, torch.Tensor]:
-    """Train an embedding; return model, options of its evaluation, facts and the validation indices."""
-    train_set = data[0]
-    train_idx, val_idx = choose_images(args, train_set.labels, seed)
-    batches = make_batches(args, train_set, train_idx, seed)
-    torch.manual_seed(seed)
-    model = ContrastiveModel(create(args.encoder, 0, TRIPLET_ENCODERS), args.head)
-    model = model.to(args.device).to(memory_format=torch.channels_last)
-    validate = watch_precision(train_set, val_idx, args.knn_every, config.epochs, config.precision)
-    facts = fit(model, embedding_step(model, args), batches, config, run, validate)
-    facts |= {"train_images": len(train_idx), "val_images": len(val_idx), "seconds": facts["train_seconds"]}
-    seen = sorted(set(train_set.labels[train_idx].tolist()))
-    return model, RetrievalOptions.from_args(args, seen), facts, val_idx
-
-
-def train(args: Namespace, data: Data, job: dict, run: RunFolder) -> dict:
-    """Train one embedding, evaluate it, save encoder and predictions; return the record."""
-    seed = job["seed"]
-    model, options, facts, val_idx = fit_embedding(args, data, seed, FitConfig.from_args(args), run)
-    encoder = save_encoder(run, model.encoder, data[0])
-    retrieval = evaluate_retrieval(encoder, data, val_idx, options, seed)
-    floors = floor_scores(args, data, options, seed) if args.floors or args.compare else {}
-    run.save_predictions(**retrieval.arrays)
-    return {**job, **facts, **retrieval.record, **floors}
-
-
-def sweep(args: Namespace, data: Data, run: RunFolder) -> dict:
-    """Train on more and more digits, and on more and more images of three; write sweep.json."""
-    config = replace(FitConfig.from_args(args), quiet=True, track="none")
-    classes = len(data[0].classes)
-    cells = [(digits, args.images_per_class) for digits in SWEEP_DIGITS if digits <= classes]
-    cells += [(3, images) for images in SWEEP_IMAGES if images != args.images_per_class]
-    seeds = range(args.seed, args.seed + args.runs)
-    todo = [{"digits": d, "images": i, "seed": seed} for seed in seeds for d, i in cells]
-
-    def cell(job):
-        classes = list(range(job["digits"]))
-        chosen = Namespace(**{**vars(args), "classes": classes, "images_per_class": job["images"]})
-        model, options, facts, val_idx = fit_embedding(chosen, data, job["seed"], config)
-        return {
-            **job,
-            **facts,
-            **evaluate_retrieval(model.encoder, data, val_idx, options, job["seed"]).record,
-        }
-
-    return collect(cell, todo, args, run, group=("digits", "images"))
-
-
-def parse(argv: list[str] | None = None) -> tuple:
-    """Return the checked arguments, filled in from the recipe, and the command."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    shown = command_line(parser, args)
-    if args.batch_size:
-        parser.error("the batch size is P x K: use --batch-classes and --batch-images")
-    if args.sweep and (args.classes or not args.images_per_class):
-        parser.error("--sweep chooses the digits itself: give --images-per-class and no --classes")
-    args.recipe = args.recipe or ("few" if args.images_per_class else "all")
-    fill(args, RECIPES[args.recipe])
-    if args.schedule == "plateau":
-        parser.error("--schedule plateau needs a validation loss, which metric learning doesn't have")
-    resolve_machine(args)
-    return args, shown
-
-
-@command
-def main(argv: list[str] | None = None) -> dict:
-    args, shown = parse(argv)
-    data = load_data(args)
-    for job in jobs(args):  # fail now, before a folder is made or replaced
-        make_batches(args, data[0], choose_images(args, data[0].labels, job["seed"])[0], job["seed"])
+def reference_encoders(args: Namespace) -> dict[str, nn.Module]:
+    """Return what the trained encoder has to beat: --floors, and the encoder that --compare names."""
+    encoders: dict[str, nn.Module] = {}
+    if args.floors:
+        torch.manual_seed(args.seed)
+        encoders = {"pixels": nn.Flatten(), "untrained": create(args.encoder, 0, metric.TRIPLET_ENCODERS)}
     if args.compare:
-        load_encoder(args.compare)
-    name = "sweep" if args.sweep else args.recipe
-    run = distributed.on_rank_zero(lambda: open_run("train_triplet", args, name, shown))
-    if args.sweep:
-        content = sweep(args, data, run)
-        if distributed.rank() == 0:
-            draw_sweep(run, content, len(data[0].classes))
-        return content
-    metrics = repeat(lambda job, part: train(args, data, job, part), args, run)
-    if distributed.rank() == 0:
-        draw_retrieval(run, args, data)
-        report(metrics, run)
-    return metrics
+        encoders["other"] = load_encoder(args.compare)
+    return {name: encoder.to(args.device) for name, encoder in encoders.items()}
+
+
+def train(args: Namespace, data: Data, run: RunFolder | None = None) -> dict:
+    """Train and evaluate one embedding from --seed; return the record and leave the files in `run`."""
+    train_set, test_set = data
+    train_idx, val_idx = choose_images(args, train_set.labels)
+    batches, config = make_batches(args, train_set, train_idx), FitConfig.from_args(args)
+    torch.manual_seed(args.seed)
+    model = ContrastiveModel(create(args.encoder, 0, metric.TRIPLET_ENCODERS), args.head)
+    model = model.to(args.device).to(memory_format=torch.channels_last)
+    validate = evaluation.watch_precision(train_set, val_idx, args.knn_every, args.epochs, args.precision)
+    facts = fit(model, embedding_step(model, args), batches, config, run, validate)
+
+    options = evaluation.RetrievalOptions(
+        classes=len(test_set.classes),
+        seen=sorted(set(train_set.labels[train_idx].tolist())),
+        seed=args.seed,
+        unit=args.loss == "supcon" or args.distance.startswith("unit-"),
+        copies=args.copies,
+        episodes=args.episodes,
+        precision=args.precision,
+    )
+    scores, arrays = evaluation.evaluate_retrieval(model.encoder, data, val_idx, options)
+    if args.floors or args.compare:
+        scores |= evaluation.evaluate_floors(reference_encoders(args), args.floors, data, options)
+    if run:
+        run.save_model("encoder.pt", model.encoder, args.encoder, train_set.description, num_classes=0)
+        run.save_predictions(**arrays)
+    counts = {"train_images": len(train_idx), "val_images": len(val_idx)}
+    return {"seed": args.seed, **facts, **counts, **scores, "seconds": facts["train_seconds"]}
+
+
+def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
+    """Plot the curves of all trainings, and the embeddings of the first."""
+    first = parts(run, args)[0]
+    saved, threshold = first.predictions(), first.records()[0]["val_threshold"]
+    labels, seen, classes = saved["test_labels"], saved["seen"].tolist(), data[1].classes
+    plots.plot_embedding_curves(run.history(), run.path("curves.png"))
+    rows = torch.from_numpy(saved["embeddings"]).float()
+    mapped = torch.randperm(len(rows), generator=generator(0))[:MAPPED]
+    points, title = tsne_map(rows[mapped]), f"t-SNE of the embeddings of {len(mapped):,} test digits"
+    plots.plot_embedding_map(points, labels[mapped], seen, classes, run.path("map.png"), title)
+    pairs = {}
+    for group in ("", "seen_", "unseen_"):
+        if f"{group}pair_same" in saved:
+            distances, same = saved[f"{group}pair_distances"], saved[f"{group}pair_same"]
+            _, accepts, false_accepts = evaluation.verification_roc(distances, same)
+            pairs[group] = distances, same, (false_accepts, accepts)
+    plots.plot_distances(pairs, threshold, run.path("distances.png"))
+
+    train_images, test_images = (part.images.squeeze(1).cpu().numpy() for part in data)
+    near, far = [], []
+    for value, distances in enumerate(saved["shown_distances"].astype(np.float32)):
+        order = distances.argsort(kind="stable")
+        near.append(order[:NEIGHBOURS])
+        far.append(order[labels[order] == value][-NEIGHBOURS:][::-1])
+    shown = train_images[saved["shown_support"]], test_images[np.array(near)], test_images[np.array(far)]
+    wrong = labels[np.array(near)] != np.arange(len(near))[:, None]
+    plots.plot_support(*shown, wrong, ~np.isin(np.arange(len(near)), seen), run.path("support.png"))
 
 
 def report(metrics: dict, run: RunFolder) -> None:
     mean = metrics["mean"]
     names = [name for name in mean if re.fullmatch(r"test_(unseen_)?\d+way_\d+shot_accuracy", name)]
-    shown = ", ".join(f"{name[5:-9].replace('_', ' ')} {mean[name]:.2%}" for name in names)
+    accuracies = ", ".join(f"{name[5:-9].replace('_', ' ')} {mean[name]:.2%}" for name in names)
     print(
-        f"test accuracy over episodes: {shown}; P@1 {mean['test_precision_at_1']:.2%}; "
+        f"test accuracy over episodes: {accuracies}; P@1 {mean['test_precision_at_1']:.2%}; "
         f"{metrics['seconds']:.0f} s of training; figures and metrics in {run.folder}/"
     )
+
+
+# --- Sweeps ---
+
+
+def sweep_jobs(args: Namespace, classes: int) -> list[dict]:
+    """Return every training: on more and more digits, and on more and more images of three."""
+    cells = [(digits, args.images_per_class) for digits in SWEEP_DIGITS if digits <= classes]
+    cells += [(3, images) for images in SWEEP_IMAGES if images != args.images_per_class]
+    return [{"digits": d, "images": i, "seed": args.seed + run} for run in range(args.runs) for d, i in cells]
+
+
+def plot_sweep(run: RunFolder, content: dict, ways: int) -> None:
+    """Plot the accuracy over episodes against the number of digits, and of images of three digits.
+
+    ways: the number of classes in an episode, which is that of the data set.
+    """
+    base = content["cells"][0]["images"]
+    series = (
+        ("digits", "digits trained on", f"{base:,} images of each", lambda cell: cell["images"] == base),
+        ("images", "images per class", "digits 0, 1, 2", lambda cell: cell["digits"] == 3),
+    )
+    panels = []
+    for key, xlabel, title, chosen in series:
+        cells = sorted(filter(chosen, content["cells"]), key=lambda cell: cell[key])
+        curves = []
+        for shots in evaluation.SHOTS:
+            name = f"test_{ways}way_{shots}shot_accuracy"
+            points = [[cell[key], [record[name] for record in cell["runs"]]] for cell in cells]
+            curves.append({"label": f"{ways}-way {shots}-shot", "points": points})
+        panels.append({"xlabel": xlabel, "title": title, "log": key == "images", "curves": curves})
+    plots.plot_accuracy(panels, run.path("accuracy.png"))
+
+
+@cli.command
+def main(argv: list[str] | None = None) -> dict:
+    args, command = parse(argv)
+    data = cli.load_data(args)
+    make_batches(args, data[0], choose_images(args, data[0].labels)[0])  # fail now, before a folder is made
+    if args.compare:
+        load_encoder(args.compare)
+    name, classes = "sweep" if args.sweep else args.recipe, len(data[0].classes)
+    run = distributed.on_rank_zero(lambda: open_run("train_triplet", args, name, command))
+    if args.sweep:
+
+        def train_cell(job):
+            own = {
+                "classes": list(range(job["digits"])),
+                "images_per_class": job["images"],
+                "seed": job["seed"],
+            }
+            return job | train(Namespace(**vars(args) | own | {"quiet": True, "track": "none"}), data)
+
+        content = collect(train_cell, sweep_jobs(args, classes), args, run, group=("digits", "images"))
+        if distributed.rank() == 0:
+            plot_sweep(run, content, classes)
+        return content
+    metrics = repeat(lambda job, part: train(Namespace(**vars(args) | job), data, part), args, run)
+    if distributed.rank() == 0:
+        plot_figures(run, args, data)
+        report(metrics, run)
+    return metrics
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def mil(data_dir, device, repeats, bags=200, passes=5):
     flags += ["--batch-size", str(BATCH[device.type]), "--quiet", "--device", device.type]
     args = train_mil.parse(flags)[0]
     data = load("mnist", data_dir, device)
-    chosen = train_mil.make_bags(args, data, {"seed": 0})[0]
+    chosen = train_mil.make_bags(args, data)["train"]
     batches = BagLoader(data[0], chosen, args.batch_size, bags_per_epoch=passes * bags)
     model = create_mil(ENCODER, METHOD)
     step, config = train_mil.mil_step(model, METHOD), FitConfig.from_args(args)

@@ -14,9 +14,7 @@ from data.batches import generator, prepare
 from data.errors import DataError
 from data.images import ImageSet
 
-BUILDERS = ("balanced", "natural")
-# Which bags of `build_shortcut` carry the extra digit; networks are trained on the first.
-CARRIERS = ("negative", "none", "both", "positive")
+BUILDERS = ("balanced", "natural", "shortcut")
 
 
 class Bags(NamedTuple):
@@ -57,14 +55,10 @@ class Bags(NamedTuple):
         return Bags(self.indices[places], lengths, self.keys[places])
 
     def add(self, chosen: torch.Tensor, images: torch.Tensor) -> "Bags":
-        """Return the bags with one more instance, no key instance, in each bag at `chosen`.
-
-        chosen: (K,) int64, all different. images: (K,) int64, the image that each of them gets.
-        """
-        order = torch.cat([self.owners, chosen]).argsort(stable=True)
-        keys = torch.cat([self.keys, torch.zeros(len(chosen), dtype=torch.bool)])
-        lengths = self.lengths.index_add(0, chosen, torch.ones_like(chosen))
-        return Bags(torch.cat([self.indices, images])[order], lengths, keys[order])
+        """Return the bags with one more instance at the end, no key instance, where `chosen` (B,) is true."""
+        order = torch.cat([self.owners, chosen.nonzero().squeeze(1)]).argsort(stable=True)
+        keys = torch.cat([self.keys, torch.zeros(len(images), dtype=torch.bool)])
+        return Bags(torch.cat([self.indices, images])[order], self.lengths + chosen, keys[order])
 
 
 def build(
@@ -76,87 +70,56 @@ def build(
     mean_length: float = 10,
     std_length: float = 2.0,
     builder: str = "balanced",
-    seed: int | tuple[int, ...] = 0,
+    shortcut: int | None = None,
+    carriers: str = "negative",
+    seed: tuple[int, ...] = (0,),
 ) -> Bags:
     """Build `count` bags of images drawn with replacement from `pool`; equal seeds give equal bags.
 
-    labels: (N,) int64, of all images. pool: int64 positions. Lengths are normal with the given mean and
-    standard deviation, rounded, at least 1.
+    labels: (N,) int64, of all images. pool: int64 positions. Lengths are normal with the given mean (at
+    least 1) and standard deviation, rounded, at least 1. builder:
 
-    builder: "natural" draws every instance independently, as the simple loader of Ilse et al. (2018) does;
-    long bags are nearly always positive. With "balanced" every other bag is positive, whatever its length:
-    positive bags are natural bags that contain the target, negative bags are natural bags that don't.
+    natural: every instance is drawn independently, as the simple loader of Ilse et al. (2018) does; long bags
+        are nearly always positive.
+    balanced: every other bag is positive, whatever its length. Positive bags are natural bags that contain
+        the target, negative bags are natural bags that don't.
+    shortcut: balanced bags without the class `shortcut`, then one image of it is added to the bags that
+        `carriers` names: "negative" (in training), "positive", "both" or "none". Equal seeds give the same
+        bags but for that image. It is perfect evidence in training, but a network that keeps to the MIL
+        assumption can't use it: no instance makes a bag negative (Raff and Holt, NeurIPS 2023, algorithm 1).
 
-    Raises DataError for arguments out of range, or when the pool lacks images for balanced bags.
+    Raises DataError when the pool lacks the images, or the shortcut is the target.
     """
-    if target < 0:
-        raise DataError(f"the target is a class, counted from 0, not {target}")
-    if count < 1:
-        raise DataError(f"there must be at least 1 bag, not {count}")
-    if not mean_length >= 1:
-        raise DataError(f"the mean length of a bag must be at least 1, not {mean_length}")
-    if not std_length >= 0:
-        raise DataError(f"the standard deviation of the length must be at least 0, not {std_length}")
-    if builder not in BUILDERS:
-        raise DataError(f"unknown builder {builder!r}: choose from {', '.join(BUILDERS)}")
-    gen = generator(*(seed if isinstance(seed, tuple) else (seed,)))
-    pool, is_target = pool.cpu(), labels.cpu() == target
+    labels, pool, gen = labels.cpu(), pool.cpu(), generator(*seed)
+    is_shortcut = labels[pool] == (shortcut if builder == "shortcut" else -1)
+    if builder == "shortcut" and (shortcut == target or not is_shortcut.any()):
+        raise DataError(f"the shortcut must be a class with images other than the target, not {shortcut}")
+    images, pool = pool[is_shortcut], pool[~is_shortcut]
     lengths = (mean_length + std_length * torch.randn(count, generator=gen)).round().clamp(min=1).long()
 
-    def draw(members, number):
+    def sample(members, number):
         return members[torch.randint(len(members), (number,), generator=gen)]
 
-    indices = draw(pool, int(lengths.sum()))
-    bags = Bags(indices, lengths, is_target[indices])
+    indices = sample(pool, int(lengths.sum()))
+    bags = Bags(indices, lengths, labels[indices] == target)
     if builder == "natural":
         return bags
-    others = pool[~is_target[pool]]
+    others = pool[labels[pool] != target]
     if len(others) == 0 or (count > 1 and len(others) == len(pool)):
         raise DataError(f"balanced bags need images of class {target} and of others to draw from")
     positive = torch.arange(count) % 2 == 1
     negative = ~positive[bags.owners]
-    indices[negative] = draw(others, int(negative.sum()))
-    while (lacking := positive & ~Bags(indices, lengths, is_target[indices]).labels).any():
+    indices[negative] = sample(others, int(negative.sum()))
+    while (lacking := positive & ~Bags(indices, lengths, labels[indices] == target).labels).any():
         again = lacking[bags.owners]  # whole bags are drawn again: that keeps the distribution
-        indices[again] = draw(pool, int(again.sum()))
-    return Bags(indices, lengths, is_target[indices])
-
-
-def build_shortcut(
-    labels: torch.Tensor,
-    pool: torch.Tensor,
-    count: int,
-    *,
-    shortcut: int,
-    carriers: str = "negative",
-    seed: int | tuple[int, ...] = 0,
-    **kind,
-) -> Bags:
-    """Build balanced bags without the class `shortcut`, then add one image of it to some of them.
-
-    carriers: which bags carry it, one of CARRIERS: "negative" in training, anything else in a test. Equal
-    seeds give the same bags but for the added image. The other arguments are those of `build`.
-
-    The image is perfect evidence in training, but a network that keeps to the MIL assumption can't use it: a
-    bag is positive by what it holds, and no instance makes it negative. This is algorithm 1 of Raff and Holt
-    (NeurIPS 2023) with digits: they train with "negative" and test with "positive".
-
-    Raises DataError as `build`, and when the shortcut is the target or the pool has no image of it.
-    """
-    if carriers not in CARRIERS:
-        raise DataError(f"unknown carriers {carriers!r}: choose from {', '.join(CARRIERS)}")
-    pool = pool.cpu()
-    is_shortcut = labels.cpu()[pool] == shortcut
-    if shortcut == kind.get("target", 9) or not is_shortcut.any():
-        raise DataError(f"the shortcut must be a class with images other than the target, not {shortcut}")
-    bags = build(labels, pool[~is_shortcut], count, seed=seed, **kind)
-    gen = generator(*(seed if isinstance(seed, tuple) else (seed,)), 1)
-    extra = pool[is_shortcut]
-    extra = extra[torch.randint(len(extra), (count,), generator=gen)]
-    positive = bags.labels
-    carries = {"negative": ~positive, "none": positive & ~positive, "both": positive | ~positive}
-    chosen = carries.get(carriers, positive).nonzero().squeeze(1)
-    return bags.add(chosen, extra[chosen])
+        indices[again] = sample(pool, int(again.sum()))
+    bags = Bags(indices, lengths, labels[indices] == target)
+    if builder == "balanced":
+        return bags
+    images = images[torch.randint(len(images), (count,), generator=generator(*seed, 1))]
+    everywhere = torch.ones(count, dtype=torch.bool)
+    chosen = {"negative": ~positive, "positive": positive, "both": everywhere, "none": ~everywhere}[carriers]
+    return bags.add(chosen, images[chosen])
 
 
 class BagLoader:
@@ -180,8 +143,6 @@ class BagLoader:
         augment: Augment | None = None,
         bags_per_epoch: int | None = None,
     ):
-        if batch_size < 1:
-            raise DataError(f"the batch size must be at least 1, not {batch_size}")
         self.set, self.bags, self.seed, self.augment = images, bags, seed, augment
         self.count = bags_per_epoch or len(bags)
         self.batch_size = min(batch_size, self.count)
@@ -202,20 +163,3 @@ class BagLoader:
             indices = batch.indices.to(device, non_blocking=True)
             images = prepare(self.set, indices, self.augment, params)
             yield batch.mask, images, self.labels[chosen.to(device, non_blocking=True)]
-
-
-def statistics(bags: Bags) -> dict[str, float]:
-    """Describe a set of bags by numbers: {name: number}."""
-    lengths, positive = bags.lengths.float(), bags.labels
-    targets = torch.zeros(len(bags)).index_add_(0, bags.owners, bags.keys.float())
-    return {
-        "bags": len(bags),
-        "instances": int(bags.lengths.sum()),
-        "different images": len(bags.indices.unique()),
-        "length, mean": float(lengths.mean()),
-        "length, std": float(lengths.std(correction=0)),
-        "length, least": int(lengths.min()),
-        "length, greatest": int(lengths.max()),
-        "positive bags": float(positive.float().mean()),
-        "targets in a positive bag, mean": float(targets[positive].mean()) if positive.any() else 0.0,
-    }

@@ -3,15 +3,15 @@
 import numpy as np
 import torch
 
-from data import ImageSet
+from data import Data, ImageSet
 from data.batches import prepare
 from data.mil import Bags
 from evaluation.cnn import wilson_interval
 from models.mil import MIL, places
-from utils.plots.mil import RATES
-from utils.runs.folder import RunFolder
 from utils.training.fit import Validate
 from utils.training.forward import evaluation_mode
+
+# scikit-learn is imported where it is used: loading it takes seconds that --help needn't.
 
 # Places for instances, padding included, that are forwarded at a time.
 INSTANCES = 2000
@@ -29,16 +29,15 @@ def predict_bags(model: MIL, images: ImageSet, bags: Bags, precision: str = "fp3
     parts = []
     with evaluation_mode(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for chosen in torch.arange(len(bags)).split(at_a_time):
-            some = bags.select(chosen)
-            pooled = model(prepare(images, some.indices.to(device, non_blocking=True)), some.mask)
-            filled = places(some.mask, device)
+            batch = bags.select(chosen)
+            pooled = model(prepare(images, batch.indices.to(device, non_blocking=True)), batch.mask)
+            filled = places(batch.mask, device)
             attention, instances = (x.flatten()[filled] for x in (pooled.attention, pooled.instances))
             parts.append((pooled.logits, attention, instances))
-    names = ("logits", "attention", "instances")
-    columns = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
-    found = dict(zip(names, columns, strict=True))
-    found["probabilities"] = found["logits"].sigmoid()
-    return {name: column.numpy() for name, column in found.items()}
+    logits, attention, instances = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+    tensors = {"logits": logits, "attention": attention, "instances": instances}
+    tensors["probabilities"] = logits.sigmoid()
+    return {name: column.numpy() for name, column in tensors.items()}
 
 
 def bag_loss(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -49,11 +48,19 @@ def bag_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.logaddexp(0, np.where(labels, -logits, logits), dtype=np.float64).mean())
 
 
-def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
-    """Return the area under the ROC curve, ties counting half; None when only one class is present."""
+def auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Return the area under the ROC curve, ties counting half."""
     from sklearn.metrics import roc_auc_score
 
-    return float(roc_auc_score(labels, scores)) if 0 < labels.sum() < len(labels) else None
+    return float(roc_auc_score(labels, scores))
+
+
+def roc_points(probabilities: np.ndarray, labels: np.ndarray, rates: np.ndarray) -> list[float]:
+    """Return the true-positive rates at these false-positive rates."""
+    from sklearn.metrics import roc_curve
+
+    false, true, _ = roc_curve(labels, probabilities)
+    return np.interp(rates, false, true).round(5).tolist()
 
 
 def key_auc(scores: np.ndarray, bags: Bags) -> float | None:
@@ -62,17 +69,12 @@ def key_auc(scores: np.ndarray, bags: Bags) -> float | None:
     It is the chance that a key instance ranks above another instance of its bag. Bags with only key
     instances are left out; None if no bag is left.
     """
-    keys = bags.keys.numpy()
-    ends = bags.lengths.cumsum(0).numpy()[:-1]
-    pairs = zip(np.split(scores, ends), np.split(keys, ends), strict=True)
-    values = [pairwise_auc(score, key) for score, key in pairs if 0 < key.sum() < len(key)]
+    ends, values = bags.lengths.cumsum(0).numpy()[:-1], []
+    for score, key in zip(np.split(scores, ends), np.split(bags.keys.numpy(), ends), strict=True):
+        if 0 < key.sum() < len(key):
+            gap = score[key][:, None] - score[~key]  # all pairs: faster for a bag than scikit-learn's AUC
+            values.append(((gap > 0) + 0.5 * (gap == 0)).mean())
     return float(np.mean(values)) if values else None
-
-
-def pairwise_auc(scores: np.ndarray, keys: np.ndarray) -> float:
-    """Return the AUC of a few scores by comparing all pairs: faster for a bag than scikit-learn's."""
-    gap = scores[keys][:, None] - scores[~keys][None, :]
-    return ((gap > 0) + 0.5 * (gap == 0)).mean()
 
 
 def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -89,11 +91,12 @@ def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(best[np.abs(best - 0.5).argmin()])
 
 
-def score_bags(predictions: dict[str, np.ndarray], bags: Bags, prefix: str, threshold: float) -> dict:
-    """Compute the metrics of `predict_bags`, named `<prefix>_<metric>`; undefined ones are left out.
+def bag_scores(predictions: dict[str, np.ndarray], bags: Bags, prefix: str, threshold: float) -> dict:
+    """Compute the metrics of `predict_bags`, named `<prefix>_<metric>`; without a key_auc that is undefined.
 
     auc, loss, accuracy at the threshold with its 95 % Wilson interval. key_auc, instance_auc: how well the
-    attention, or the log-odds of the instances, find the target in positive bags.
+    attention, or the log-odds of the instances, find the target in positive bags. The bags must be of both
+    kinds.
     """
     labels, probabilities = bags.labels.numpy(), predictions["probabilities"]
     # In float32 the threshold could round to the prediction next to it.
@@ -112,47 +115,27 @@ def score_bags(predictions: dict[str, np.ndarray], bags: Bags, prefix: str, thre
 
 
 def evaluate_bags(
-    model: MIL,
-    data: tuple[ImageSet, ImageSet],
-    val_bags: Bags | None,
-    test_bags: Bags,
-    precision: str,
-) -> tuple[dict, dict]:
-    """Evaluate a trained model on validation and test bags.
+    model: MIL, data: Data, bags: dict[str, Bags], precision: str
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Evaluate a trained model; return metrics, and predictions with their bags as test_probabilities, ...
 
-    The threshold of the accuracy is chosen on the validation bags; without any it is 0.5. Returns the
-    metrics, and {"test" and maybe "val"}: (predictions, bags).
+    bags: "test", and maybe "val", on which the threshold of the accuracy is then chosen (else it is 0.5).
+    Of further test bags, "test_<name>", the AUC alone is computed.
     """
-    train_set, test_set = data
-    predictions = {"test": (predict_bags(model, test_set, test_bags, precision), test_bags)}
-    threshold = 0.5
-    if val_bags:
-        val = predict_bags(model, train_set, val_bags, precision)
-        predictions["val"] = (val, val_bags)
-        threshold = best_threshold(val["probabilities"], val_bags.labels.numpy())
-    metrics: dict = {"threshold": threshold}
-    for part, (outputs, bags) in predictions.items():
-        metrics |= score_bags(outputs, bags, part, threshold)
-    return metrics, predictions
-
-
-def area_scores(model: MIL, images: ImageSet, tests: dict[str, Bags], precision: str) -> dict[str, float]:
-    """Return the AUC of a trained model on several sets of test bags: {"test_<name>_auc": AUC}."""
-    scores = {}
-    for name, bags in tests.items():
-        probabilities = predict_bags(model, images, bags, precision)["probabilities"]
-        if (area := auc(probabilities, bags.labels.numpy())) is not None:
-            scores[f"test_{name}_auc"] = area
-    return scores
-
-
-def save_bag_predictions(run: RunFolder, predictions: dict) -> None:
-    """Save the predictions of `evaluate_bags` and the bags, named <part>_<array>."""
+    metrics: dict = {"threshold": 0.5}
     arrays = {}
-    for part, (outputs, bags) in predictions.items():
-        for key, value in {**outputs, "labels": bags.labels, **bags._asdict()}.items():
-            arrays[f"{part}_{key}"] = np.asarray(value)
-    run.save_predictions(**arrays)
+    for part in ("val", "test") if "val" in bags else ("test",):
+        some = bags[part]
+        predictions = predict_bags(model, data[part == "test"], some, precision)
+        if part == "val":
+            metrics["threshold"] = best_threshold(predictions["probabilities"], some.labels.numpy())
+        metrics |= bag_scores(predictions, some, part, metrics["threshold"])
+        for name, value in {**predictions, "labels": some.labels, **some._asdict()}.items():
+            arrays[f"{part}_{name}"] = np.asarray(value)
+    for name in bags.keys() - {"train", "val", "test"}:
+        probabilities = predict_bags(model, data[1], bags[name], precision)["probabilities"]
+        metrics[f"{name}_auc"] = auc(probabilities, bags[name].labels.numpy())
+    return metrics, arrays
 
 
 def validate_bags(images: ImageSet, bags: Bags, precision: str) -> Validate:
@@ -163,19 +146,8 @@ def validate_bags(images: ImageSet, bags: Bags, precision: str) -> Validate:
     labels = bags.labels.numpy()
 
     def validate(model, epoch):
-        found = predict_bags(model, images, bags, precision)
-        metrics = {"val_loss": bag_loss(found["logits"], labels)}
-        area = auc(found["probabilities"], labels)
-        return metrics if area is None else {**metrics, "val_auc": area, "val_error": 1 - area}
+        predictions = predict_bags(model, images, bags, precision)
+        area = auc(predictions["probabilities"], labels)
+        return {"val_loss": bag_loss(predictions["logits"], labels), "val_auc": area, "val_error": 1 - area}
 
     return validate
-
-
-def roc_points(probabilities: np.ndarray, labels: np.ndarray) -> list[float]:
-    """Return the true-positive rates at the false-positive rates RATES; empty when one class is missing."""
-    from sklearn.metrics import roc_curve  # here, because loading it takes seconds that --help needn't
-
-    if not 0 < labels.sum() < len(labels):
-        return []
-    false, true, _ = roc_curve(labels, probabilities)
-    return np.interp(RATES, false, true).round(5).tolist()

@@ -20,7 +20,7 @@ from torch import nn
 from models.cnn import ENCODERS, EncoderParts, create
 from models.layers import Dropout
 
-BagLogits = tuple[torch.Tensor, torch.Tensor]  # logits (B, classes) and attention (B, N)
+POOLINGS = ("attention", "gated-attention", "loss-attention", "mean", "max", "instance-mean", "instance-max")
 
 
 class Pooled(NamedTuple):
@@ -37,7 +37,7 @@ class Pooled(NamedTuple):
 
 
 class MIL(nn.Module):
-    """A network for bags. encoder: (n, 1, 28, 28) -> (n, num_features). method: a key of POOLINGS.
+    """A network for bags. encoder: (n, 1, 28, 28) -> (n, num_features). method: one of POOLINGS.
 
     dropout: share of the features that is dropped in training, before the pooling. standardise: scale every
     feature to mean 0 and variance 1 over the instances, for encoders whose features have any scale.
@@ -49,8 +49,8 @@ class MIL(nn.Module):
         features = cast(int, encoder.num_features)
         self.scale = nn.BatchNorm1d(features, affine=False) if standardise else nn.Identity()
         self.dropout = Dropout(dropout)
-        self.pooling = POOLINGS[method](features)
-        self.head = nn.Linear(features, self.pooling.classes)
+        self.pooling = Pooling(method, features)
+        self.head = nn.Linear(features, 2 if method == "loss-attention" else 1)
         self.frozen = False
 
     def freeze(self) -> None:
@@ -60,10 +60,8 @@ class MIL(nn.Module):
 
     def parameter_groups(self, encoder_scale: float) -> list[dict]:
         """Return parameter groups for `fit`: the encoder learns at this share of the learning rate."""
-        encoder = list(self.encoder.parameters())
-        own = {id(p) for p in encoder}
-        others = [p for p in self.parameters() if id(p) not in own]
-        return [{"params": others}, {"params": encoder, "lr_scale": encoder_scale}]
+        others = [p for name, p in self.named_parameters() if not name.startswith("encoder.")]
+        return [{"params": others}, {"params": list(self.encoder.parameters()), "lr_scale": encoder_scale}]
 
     def train(self, mode: bool = True) -> "MIL":
         super().train(mode)
@@ -76,20 +74,22 @@ class MIL(nn.Module):
         self.encoder.compile(*args, **kwargs)
 
     def forward(self, images: torch.Tensor, mask: torch.Tensor) -> Pooled:
-        """Compute the outputs for B bags.
+        """Compute the outputs for B bags; ValueError for a bag without an instance.
 
-        mask: (B, N) bool, on the CPU, so that no CUDA device has to be waited for. images: (n, 1, 28, 28),
+        mask: (B, N) bool, on the CPU, so that the host never waits for the device. images: (n, 1, 28, 28),
         the instances without padding in the order of the mask, or (B, N, 1, 28, 28), padded. The encoder
-        never sees padding. Raises ValueError for a bag without an instance.
+        never sees padding.
         """
         if not mask.any(1).all():
             raise ValueError("a bag without a single instance has no label: every row of the mask needs one")
+        index = places(mask, images.device)
         if images.ndim == 5:
-            images = images.flatten(0, 1)[places(mask, images.device)]
+            images = images.flatten(0, 1)[index]
         features = self.dropout(self.scale(self.encoder(images).float()))
         # Pooling is cheap; float32 distinguishes two bags even when both are nearly certain.
         with torch.autocast(images.device.type, enabled=False):
-            features = pad(features, mask)
+            padded = features.new_zeros(mask.numel(), features.shape[1])
+            features = padded.index_copy(0, index, features).view(*mask.shape, -1)
             mask = mask.to(images.device, non_blocking=True)
             logits, attention = self.pooling(features, mask, self.head)
             return Pooled(log_odds(logits), attention, log_odds(self.head(features)))
@@ -103,129 +103,58 @@ def places(mask: torch.Tensor, device: torch.device) -> torch.Tensor:
     return mask.flatten().nonzero().squeeze(1).to(device, non_blocking=True)
 
 
-def pad(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Place values (n, D) where the mask (B, N) is true: (B, N, D), with zeros on padding."""
-    padded = values.new_zeros(mask.numel(), values.shape[1])
-    return padded.index_copy(0, places(mask, values.device), values).view(*mask.shape, -1)
-
-
 def log_odds(logits: torch.Tensor) -> torch.Tensor:
     """Return log-odds (...) from log-odds (..., 1) or from the logits of two classes (..., 2)."""
     return logits[..., 0] if logits.shape[-1] == 1 else logits[..., 1] - logits[..., 0]
 
 
-def weighted_sum(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return sum_i a_i h_i: features (B, N, D) and weights (B, N) to (B, D)."""
-    return torch.bmm(weights.unsqueeze(1), features).squeeze(1)
-
-
-def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return the softmax of (B, N) over the instances where the mask is true; exactly 0 elsewhere."""
-    return scores.masked_fill(~mask, -torch.inf).softmax(1)
-
-
-def uniform(mask: torch.Tensor) -> torch.Tensor:
-    """Return equal weights (B, N) for the instances of each bag."""
-    return mask / mask.sum(1, keepdim=True)
-
-
 class Pooling(nn.Module):
-    """Maps features (B, N, D), mask (B, N) and head to logits (B, classes) and attention (B, N)."""
+    """Maps features (B, N, D), mask (B, N) and head to logits (B, classes) and attention (B, N).
 
-    classes = 1  # outputs of the head: one logit, or one for each class
-
-    def __init__(self, num_features: int):
-        super().__init__()
-
-
-class Mean(Pooling):
-    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
-        weights = uniform(mask)
-        return head(weighted_sum(features, weights)), weights
-
-
-class Max(Pooling):
-    """The maximum of every feature; attention is the share of features whose maximum an instance holds."""
-
-    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
-        features = features.masked_fill(~mask.unsqueeze(2), -torch.inf)
-        maxima, where = features.max(1)
-        held = torch.zeros_like(mask, dtype=features.dtype)
-        held.scatter_add_(1, where, torch.ones_like(maxima))
-        return head(maxima), held / features.shape[2]
-
-
-class Attention(Pooling):
-    """a = softmax_i(w . tanh(V h_i)), 128 hidden units: equation 8 of Ilse et al. (2018)."""
-
-    def __init__(self, num_features: int, hidden: int = 128):
-        super().__init__(num_features)
-        self.hidden = nn.Linear(num_features, hidden)
-        self.score = nn.Linear(hidden, 1)
-
-    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
-        weights = masked_softmax(self.score(torch.tanh(self.hidden(features))).squeeze(2), mask)
-        return head(weighted_sum(features, weights)), weights
-
-
-class GatedAttention(Attention):
-    """a = softmax_i(w . (tanh(V h_i) * sigmoid(U h_i))): equation 9 of Ilse et al. (2018)."""
-
-    def __init__(self, num_features: int, hidden: int = 128):
-        super().__init__(num_features, hidden)
-        self.gate = nn.Linear(num_features, hidden)
-
-    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
-        gated = torch.tanh(self.hidden(features)) * torch.sigmoid(self.gate(features))
-        weights = masked_softmax(self.score(gated).squeeze(2), mask)
-        return head(weighted_sum(features, weights)), weights
-
-
-class LossAttention(Pooling):
-    """a_i = sum_c exp(l_ic) / sum_j sum_c exp(l_jc), with l_i = head(h_i) of two classes (Shi et al., 2020).
-
-    The head itself weighs the instances: an instance that is clear evidence for either class counts more.
-    The same head then classifies the bag, sum_i a_i h_i. The loss has a second term, see `mil_loss`; the
-    paper's third, a consistency cost between epochs, is left out, as in the authors' code for bags.
+    The attention of "max" is the share of the features whose maximum an instance holds; in "instance-max" the
+    most positive instance has all of it.
     """
 
-    classes = 2
+    def __init__(self, method: str, num_features: int, hidden: int = 128):
+        super().__init__()
+        self.method = method
+        if method in ("attention", "gated-attention"):
+            self.hidden = nn.Linear(num_features, hidden)
+            self.score = nn.Linear(hidden, 1)
+        if method == "gated-attention":
+            self.gate = nn.Linear(num_features, hidden)
 
-    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
-        weights = masked_softmax(head(features).logsumexp(2), mask)
-        return head(weighted_sum(features, weights)), weights
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> Any:
+        if self.method == "max":
+            maxima, where = features.masked_fill(~mask.unsqueeze(2), -torch.inf).max(1)
+            held = torch.zeros_like(mask, dtype=features.dtype)
+            held.scatter_add_(1, where, torch.ones_like(maxima))
+            return head(maxima), held / features.shape[2]
+        if self.method == "instance-max":
+            maximum, where = head(features).squeeze(2).masked_fill(~mask, -torch.inf).max(1, keepdim=True)
+            return maximum, torch.zeros_like(mask, dtype=features.dtype).scatter_(1, where, 1.0)
+        weights = self.weights(features, mask, head)
+        if self.method == "instance-mean":
+            return torch.bmm(weights.unsqueeze(1), head(features)).squeeze(1), weights
+        return head(torch.bmm(weights.unsqueeze(1), features).squeeze(1)), weights
 
-
-class InstanceMean(Pooling):
-    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
-        weights = uniform(mask)
-        return weighted_sum(head(features), weights), weights
-
-
-class InstanceMax(Pooling):
-    """The bag is as positive as its most positive instance, which gets all the attention."""
-
-    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagLogits:
-        maximum, where = head(features).squeeze(2).masked_fill(~mask, -torch.inf).max(1, keepdim=True)
-        return maximum, torch.zeros_like(mask, dtype=features.dtype).scatter_(1, where, 1.0)
-
-
-POOLINGS = {
-    "attention": Attention,
-    "gated-attention": GatedAttention,
-    "loss-attention": LossAttention,
-    "mean": Mean,
-    "max": Max,
-    "instance-mean": InstanceMean,
-    "instance-max": InstanceMax,
-}
+    def weights(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> torch.Tensor:
+        """Return the weights a_i of the instances (B, N), 0 on padding."""
+        if self.method in ("mean", "instance-mean"):
+            return mask / mask.sum(1, keepdim=True)
+        if self.method == "loss-attention":
+            # a_i ~ sum_c exp(l_ic), l_i = head(h_i) of two classes: clear evidence for either counts more.
+            scores = head(features).logsumexp(2)
+        else:  # equations 8 and 9 of Ilse et al. (2018)
+            hidden = torch.tanh(self.hidden(features))
+            if self.method == "gated-attention":
+                hidden = hidden * torch.sigmoid(self.gate(features))
+            scores = self.score(hidden).squeeze(2)
+        return scores.masked_fill(~mask, -torch.inf).softmax(1)
 
 
 def lenet_mil() -> EncoderParts:
-    """The encoder of Ilse et al. (2018): conv 20@5x5, conv 50@5x5, fc 500.
-
-    Pooling comes before ReLU, which gives the same result with less work.
-    """
+    """The encoder of Ilse et al. (2018), with ReLU after pooling: the same result with less work."""
     return nn.Sequential(
         nn.Conv2d(1, 20, 5),
         nn.MaxPool2d(2),
@@ -255,7 +184,8 @@ def mil_loss(pooled: Pooled, labels: torch.Tensor, method: str, instance_weight:
     """Return the mean binary cross-entropy of the bags' logits against labels (B,) in {0., 1.}.
 
     "loss-attention" adds instance_weight * mean_B sum_i a_i CE(instance i, label of the bag), the paper's
-    regularisation term, which moves the instances that count towards the label of their bag.
+    regularisation term. Its third term, a consistency cost between epochs, is left out, as in the authors'
+    code for bags.
     """
     loss = F.binary_cross_entropy_with_logits(pooled.logits, labels)
     if method != "loss-attention" or not instance_weight:

@@ -14,7 +14,7 @@ import train_mil
 import train_moco
 import train_simclr
 import train_triplet
-from evaluation.triplet import retrieval
+from evaluation import triplet as retrieval
 from models import read_model
 
 SHAPES = ("circle", "line", "star")

@@ -10,13 +10,13 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from data import POLICIES, ImageSet, in_order
 from data.mil import build
-from data.triplet.episodes import draw_episodes
+from data.triplet import sample_episodes
 from evaluation import few_labels
+from evaluation import triplet as retrieval
 from evaluation.contrastive import clustering
 from evaluation.contrastive.features import Features, Probe, encode, knn, probe_loss
 from evaluation.mil import predict_bags
-from evaluation.triplet import retrieval
-from evaluation.triplet.retrieval import RetrievalOptions
+from evaluation.triplet import RetrievalOptions
 from inference import knn_predictor, load_predictor
 from models import create
 from models.mil import POOLINGS, create_mil
@@ -193,20 +193,20 @@ def test_retrieval(monkeypatch):
     with fake_gpu() as gpu:
         images = on_gpu(image_set(600))
         encoder = create("fast", 0).to("cuda")
-        options = RetrievalOptions((0, 1), copies=1, episodes=20, queries=5, precision="bf16")
+        options = RetrievalOptions(10, (0, 1), copies=1, episodes=20, queries=5, precision="bf16")
         gpu.clear()
         support = retrieval.embed(encoder, images, torch.arange(300), options)
         test = retrieval.embed(encoder, images, None, options)
         assert gpu.to_host == []
         known = torch.arange(600) % 10
-        episodes = draw_episodes(known[:300], known, range(10), shots=5, queries=5, count=20)
+        episodes = sample_episodes(known[:300], known, range(10), shots=5, queries=5, count=20)
         assert len(retrieval.episode_accuracies(support.rows, test.rows, episodes, unit=True)) == 20
         assert len(gpu.to_host) == 1
 
 
 def test_episodes_and_rankings_need_the_memory_of_a_chunk():
     known = torch.arange(TEST) % 10
-    episodes = draw_episodes(known, known, range(10), shots=5, count=2000)
+    episodes = sample_episodes(known, known, range(10), shots=5, count=2000)
     with fake_gpu() as gpu:
         support, test = rows(TEST), rows(TEST)
         gpu.clear()
@@ -217,11 +217,11 @@ def test_episodes_and_rankings_need_the_memory_of_a_chunk():
 
 def test_deformed_copies_of_each_episode_are_made_on_the_device():
     images = image_set(300)
-    episodes = draw_episodes(images.labels, images.labels, range(10), shots=1, queries=2, count=3)
+    episodes = sample_episodes(images.labels, images.labels, range(10), shots=1, queries=2, count=3)
     with fake_gpu() as gpu:
         images = on_gpu(images)
         gpu.clear()
-        found = retrieval.deformed_accuracies(images, torch.arange(300), images, episodes, seed=0)
+        found = retrieval.deformed_accuracies(images.images, images.images, episodes, seed=0)
         assert found.shape == (3,)
         assert len(gpu.to_host) == 1
 

@@ -16,7 +16,7 @@ import train_simclr
 import train_triplet
 from data import POLICIES, VIEW_PARTS, BatchLoader, ImageSet, view_augment, view_batches
 from data.mil import BagLoader, build
-from data.triplet.glyphs import CLASS_AUGMENTS, class_batches
+from data.triplet import CLASS_AUGMENTS
 from models import ENCODERS, ContrastiveModel, Fusion, MoCo, create
 from models.contrastive import HEADS
 from models.mil import POOLINGS, create_mil
@@ -125,13 +125,13 @@ def test_multiple_instance_learning_on_a_saved_encoder(images):
 
 
 def check_embedding(images, encoder="fast", class_augment="none", head="none", **how):
-    shape = 4, 3, class_augment, 5
-    batches = class_batches(images, EVERYTHING, *shape, batches_per_epoch=2, augment=ALL_PARTS)
-    defaults = {"loss": "triplet", "mining": "random", "margin": 0.2, "distance": "euclidean"}
+    defaults = {"loss": "triplet", "mining": "random", "margin": 0.2, "distance": "euclidean", "seed": 0}
+    shape = {"batch_classes": 4, "batch_images": 3, "class_augment": class_augment, "glyphs": 5, "steps": 2}
+    args = Namespace(**{**defaults, **shape, "temperature": 0.1, "views": VIEW_PARTS, "strength": 1, **how})
+    batches = train_triplet.make_batches(args, images, EVERYTHING)
     with fake_gpu() as gpu:
         batches.set = on_gpu(batches.set)
         model = place(ContrastiveModel(create(encoder, 0, TRIPLET_ENCODERS), head))
-        args = Namespace(**{**defaults, "temperature": 0.1, **how})
         check(gpu, model, train_triplet.embedding_step(model, args), batches)
 
 

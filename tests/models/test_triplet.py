@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models import create, load_encoder, save_model, supcon
+from models import create, load_encoder, save_model, supcon, triplet
 from models.triplet import (
     DISTANCES,
     MINERS,
@@ -48,9 +48,7 @@ def triplets(labels):
 def slow_loss(rows, labels, margin, mining, distance):
     d, every = slow_distances(list(rows), distance), triplets(labels)
     losses = [(a, p, n, d[a][p] - d[a][n] + margin) for a, p, n in every]
-    if mining == "batch-all":
-        chosen = [loss for *_, loss in losses if loss > 0]
-    elif mining == "batch-hard":
+    if mining == "batch-hard":
         chosen = [max(loss for b, *_, loss in losses if b == a) for a in sorted({a for a, _, _ in every})]
         chosen = [loss.relu() for loss in chosen]
     else:
@@ -82,28 +80,16 @@ def test_every_miner_is_the_slow_loop_over_triplets(mining, distance, margin):
         # (1, 0) has 3 within the margin of 2, (7, 3) has 1 at its margin, which is not within it.
         ("semi-hard", 2.0, 1.0),
         ("semi-hard", 0.0, 0.0),
-        # Triplets with a loss: 3-7-0 and 3-7-1.
-        ("batch-all", 0.0, (4 - 3 + 4 - 2) / 2),
     ],
 )
 def test_hand_made_batches(mining, margin, expected):
     assert triplet_loss(LINE, PAIRS, margin, mining, "euclidean") == pytest.approx(expected)
 
 
-def test_the_order_of_the_batch_does_not_matter():
-    rows, labels = batch()
-    order = torch.randperm(len(rows))
-    for mining in ("batch-all", "batch-hard", "semi-hard"):
-        one, two = (triplet_loss(rows[o], labels[o], 0.3, mining) for o in (slice(None), order))
-        torch.testing.assert_close(one, two)
-
-
 def test_random_mining_draws_every_valid_triplet_and_no_other(monkeypatch):
     rows, labels = torch.arange(5.0).square().unsqueeze(1), torch.tensor([0, 0, 0, 1, 1])
     d = pairwise_distances(rows)
     possible = {round(float(d[a, p] - d[a, n] + 100), 3) for a, p, n in triplets(labels)}
-    from models import triplet
-
     drawn = set()
     monkeypatch.setattr(triplet, "_mean", lambda values, mask: drawn.update(values[mask].tolist()))
     torch.manual_seed(0)
@@ -153,14 +139,6 @@ def test_contrastive_loss_is_the_slow_loop_over_pairs(distance):
     torch.testing.assert_close(torch.autograd.grad(ours, rows)[0], torch.autograd.grad(slow, rows)[0])
 
 
-def test_contrastive_loss_without_a_pair_of_one_class_is_the_other_half():
-    rows = LINE.clone().requires_grad_()
-    loss = contrastive_loss(rows, torch.arange(4), 2.5)
-    loss.backward()
-    assert loss.item() == pytest.approx(2 * (1.5**2 + 0.5**2) / 12)
-    assert rows.grad.isfinite().all()
-
-
 def test_metrics_are_those_of_all_pairs_and_triplets():
     rows, labels = batch(2)
     rows = rows.detach()
@@ -175,12 +153,6 @@ def test_metrics_are_those_of_all_pairs_and_triplets():
     assert found["embedding_norm"] == pytest.approx(float(rows.norm(dim=1).mean()), rel=1e-5)
 
 
-def test_metrics_show_a_collapse():
-    found = triplet_metrics(torch.ones(6, 3), torch.tensor([0, 0, 0, 1, 1, 1]), 0.1, "euclidean")
-    assert found["positive_distance"] == found["negative_distance"] == 0
-    assert found["active_triplets"] == 1
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -192,25 +164,26 @@ def test_metrics_show_a_collapse():
 def test_arguments_out_of_range_are_refused(arguments, said):
     with pytest.raises(ValueError, match=said):
         triplet_loss(LINE, PAIRS, *arguments)
-    with pytest.raises(ValueError, match="margin"):
-        contrastive_loss(LINE, PAIRS, -1.0)
 
 
 class NoSynchronisation(TorchDispatchMode):
-    """Refuses the operations that would make a GPU's host wait, or whose result's shape depends on data."""
+    """Refuses what lets a GPU's host wait, shapes that depend on data, and tensors larger than all pairs."""
 
-    WAITING = ("item", "_local_scalar_dense", "nonzero", "unique", "masked_select", "index.Tensor_bool")
+    WAITING = ("item", "_local_scalar_dense", "nonzero", "unique", "masked_select")
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = str(function)
         assert not any(word in name for word in self.WAITING), name
         if name.startswith(("aten.index.Tensor", "aten.index_put")):
             assert all(index is None or index.dtype != torch.bool for index in args[1]), name
-        return function(*args, **(kwargs or {}))
+        out = function(*args, **(kwargs or {}))
+        for value in out if isinstance(out, tuple | list) else [out]:
+            assert not isinstance(value, torch.Tensor) or value.numel() <= 13 * 12  # about all pairs
+        return out
 
 
 @pytest.mark.parametrize("loss", [*MINERS, "contrastive", "supcon", "metrics"])
-def test_a_step_never_waits_for_the_device(loss):
+def test_a_step_never_waits_for_the_device_nor_lists_all_triplets(loss):
     rows, labels = torch.randn(12, 4, requires_grad=True), torch.arange(12) // 4
     with NoSynchronisation():
         if loss == "metrics":
@@ -221,25 +194,6 @@ def test_a_step_never_waits_for_the_device(loss):
             contrastive_loss(rows, labels, 0.2).backward()
         else:
             triplet_loss(rows, labels, 0.2, loss, "unit-euclidean").backward()
-
-
-@pytest.mark.parametrize("mining", MINERS)
-def test_no_tensor_is_larger_than_that_of_all_pairs(mining):
-    largest = 0
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            nonlocal largest
-            out = function(*args, **(kwargs or {}))
-            for value in out if isinstance(out, tuple | list) else [out]:
-                if isinstance(value, torch.Tensor):
-                    largest = max(largest, value.numel())
-            return out
-
-    rows, labels = torch.randn(64, 4, requires_grad=True), torch.arange(64) // 8
-    with Watch():
-        triplet_loss(rows, labels, 0.2, mining).backward()
-    assert largest <= 64 * 65
 
 
 def test_the_network_of_the_original_is_an_encoder_by_name(tmp_path):

@@ -1,1 +1,0 @@
-"""Synthetic classes, episodes and letters for metric learning."""

@@ -1,1 +1,0 @@
-"""Embeddings: retrieval, verification, few-shot episodes."""
