@@ -8,7 +8,6 @@ from data import Data, in_order
 from utils.training.forward import cross_entropy, forward_all, predict, surprise
 
 # scipy and scikit-learn are imported where they are used: loading them takes seconds that --help needn't.
-
 # A prediction is doubtful when its confidence or evidence is below that of all but this share of the
 # validation images.
 DOUBTFUL = 0.005
@@ -55,19 +54,17 @@ def score(probabilities: np.ndarray, labels: np.ndarray, prefix: str) -> dict:
     chosen = probabilities.argmax(1)
     right = int((chosen == labels).sum())
     low, high = wilson_interval(right, len(labels))
-    precision, recall, _, _ = precision_recall_fscore_support(
-        labels, chosen, labels=range(probabilities.shape[1]), zero_division=0
-    )
-    values = {
-        "accuracy": right / len(labels),
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "loss": cross_entropy(probabilities, labels),
-        "ece": calibration_error(probabilities, labels),
-        "precision": precision.round(5).tolist(),
-        "recall": recall.round(5).tolist(),
+    classes = range(probabilities.shape[1])
+    precision, recall, *_ = precision_recall_fscore_support(labels, chosen, labels=classes, zero_division=0)
+    return {
+        f"{prefix}_accuracy": right / len(labels),
+        f"{prefix}_accuracy_low": low,
+        f"{prefix}_accuracy_high": high,
+        f"{prefix}_loss": cross_entropy(probabilities, labels),
+        f"{prefix}_ece": calibration_error(probabilities, labels),
+        f"{prefix}_precision": precision.round(5).tolist(),
+        f"{prefix}_recall": recall.round(5).tolist(),
     }
-    return {f"{prefix}_{name}": value for name, value in values.items()}
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
@@ -84,9 +81,7 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
 
 def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Return the softmax of the logits divided by `temperature` (> 0), from (N, classes) probabilities."""
-    logs = -surprise(probabilities) / temperature
-    powers = np.exp(logs - logs.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+    return softmax(-surprise(probabilities) / temperature)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from evaluation.cnn import softmax
 from utils.training.forward import SMALLEST, surprise
 
 # Members whose candidates are scored at once: their sums fit in the processor's cache.
@@ -54,9 +55,7 @@ def average(p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
 
 def log_average(p: np.ndarray) -> np.ndarray:
     """Return the softmax of the mean logits (N, C): the normalised geometric mean of the probabilities."""
-    logs = sum(np.log(member.clip(np.finfo(np.float32).tiny)) for member in p) / len(p)
-    powers = np.exp(logs - logs.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+    return softmax(sum(np.log(member.clip(SMALLEST)) for member in p) / len(p))
 
 
 def hard_vote(p: np.ndarray) -> np.ndarray:
