@@ -12,7 +12,7 @@
 Every choice (the best member, weights, temperatures) is made on the validation images, which all members
 share and none is trained on; members that trained on all images can only be averaged or vote. Results go to
 results/ensemble/<name>/, one run per library: metrics.json has the metrics of every combination, those of
---combine under the plain names; member-*/ holds the members.
+--combine under the plain names; member-*/ holds the
 """
 
 from argparse import Namespace
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from data import Data, ImageSet
+from data import Data, ImageSet, bootstrap, folds, split
 from evaluation.cnn import evaluate_classifier
 from evaluation.ensemble import selection
 from evaluation.ensemble.library import Library, evaluate_library, member_history, read_library
@@ -33,14 +33,19 @@ from utils.errors import UserError
 from utils.plots import cnn, ensemble
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import repeat, share_out, train_part
-from utils.training import ensemble as members
 from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
 from utils.training.config import COLUMNS, RECIPES
 
+MODES = ("voting", "bagging", "snapshot", "fusion")
+# The modes whose members are trained together or build on each other, by one process.
+TOGETHER = ("snapshot", "fusion")
+# A cycle of a snapshot run ends at a learning rate of zero; a shorter one would learn too little.
+SHORTEST_CYCLE = 2
 MEMBERS, VAL_FRACTION = 10, 0.1
 MOST_TRAININGS = 10_000
 # What --from, which trains nothing, can't be combined with.
 TRAINING = ("models", "mode", "member_folds", "val_fraction", "shifts", "dry_run", *COLUMNS)
+Indices = tuple[torch.Tensor, torch.Tensor]  # of training and validation images
 
 
 def make_parser() -> cli.Parser:
@@ -57,13 +62,13 @@ def make_parser() -> cli.Parser:
     add("--model", "--models", dest="models", type=name_list(ENCODERS), metavar="A[,B,...]", help=names)
     runs = "combine finished runs, train nothing"
     add("--from", dest="sources", type=any_path, nargs="+", metavar="RUN", help=runs)
-    cli.choice(add, "--mode", members.MODES, "how members are trained (default: voting)")
-    folds = "train every member on K folds; its validation predictions are out of fold"
-    add("--folds", dest="member_folds", type=Number(int, 2, 100), metavar="K", help=folds)
+    cli.choice(add, "--mode", MODES, "how members are trained (default: voting)")
+    rounds = "train every member on K folds; its validation predictions are out of fold"
+    add("--folds", dest="member_folds", type=Number(int, 2, 100), metavar="K", help=rounds)
     share = f"share of the training images that validates (default: {VAL_FRACTION})"
     add("--val-fraction", type=Number(float, 0, 1, open_low=True, open_high=True), metavar="X", help=share)
-    split = "of the validation images (default: 0)"
-    add("--split-seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N", help=split)
+    seed = "of the validation images (default: 0)"
+    add("--split-seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N", help=seed)
     headline = "the headline (default: average; of fusion log_average)"
     cli.choice(add, "--combine", selection.COMBINATIONS, headline)
     return parser
@@ -84,7 +89,7 @@ def parse(argv: list[str] | None = None) -> tuple:
         parser.error("--folds can't be combined with --val-fraction")
     combine = "log_average" if args.mode == "fusion" else "average"
     cli.fill(args, {"models": ["cnn"], "mode": "voting", "val_fraction": VAL_FRACTION, "combine": combine})
-    if args.mode in members.TOGETHER and len(args.models) > 1:
+    if args.mode in TOGETHER and len(args.models) > 1:
         parser.error(f"--mode {args.mode} is for one model")
     if not args.sources:
         cli.fill(args, {"members": MEMBERS})
@@ -99,13 +104,54 @@ def parse(argv: list[str] | None = None) -> tuple:
 # --- Training members ---
 
 
+def training_units(args: Namespace) -> list[list[dict]]:
+    """Return lists of jobs, each for one process: single members, or libraries of the modes TOGETHER.
+
+    Every member has its own seed, counted from --seed; with several models they take turns in a library.
+    """
+    models, units = args.models, []
+    for first in range(args.seed, args.seed + args.runs * args.members, args.members):
+        for fold in range(args.member_folds or 1):
+            library = [{"seed": first + i, "model": models[i % len(models)]} for i in range(args.members)]
+            if args.member_folds:
+                library = [{**job, "fold": fold} for job in library]
+            units += [library] if args.mode in TOGETHER else [[job] for job in library]
+    return units
+
+
+def member_folder(job: dict) -> str:
+    return f"member-{job['seed']}" + (f"-fold-{job['fold']}" if "fold" in job else "")
+
+
+def member_config(args: Namespace, model: str) -> ClassifierConfig:
+    """Return the settings of one member: its model's recipe where no flag overrides it.
+
+    The cycles of a snapshot run share the epochs of one recipe; each follows a cosine (Huang et al., 2017).
+    """
+    recipe = RECIPES[model]
+    if args.mode == "snapshot":
+        cycle = max(SHORTEST_CYCLE, recipe["epochs"] // args.members)
+        recipe = {**recipe, "epochs": cycle, "schedule": "cosine", "plain_epochs": 0, "ema": 0.0}
+    given = {key: value for key, value in vars(args).items() if value is not None}
+    return ClassifierConfig.from_values({**recipe, **given, "model": model})
+
+
+def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> Indices:
+    """Return the images of one member; all members share the validation images."""
+    if args.member_folds:
+        train, val = folds(labels, args.member_folds, args.split_seed)[job["fold"]]
+    else:
+        train, val = split(labels, args.val_fraction, args.split_seed)
+    return (bootstrap(train, job["seed"]) if args.mode == "bagging" else train), val
+
+
 def train_unit(args: Namespace, data: Data, run: RunFolder, jobs: list[dict]) -> None:
     """Train the unfinished members of one of the `training_units`; they share settings and images."""
-    parts = [run.part(members.member_folder(job)) for job in jobs]
+    parts = [run.part(member_folder(job)) for job in jobs]
     if all(part.finished for part in parts):
         return
-    train_set, config = data[0], members.member_config(args, jobs[0]["model"])
-    indices = members.choose_images(args, train_set.labels, jobs[0])
+    train_set, config = data[0], member_config(args, jobs[0]["model"])
+    indices = choose_images(args, train_set.labels, jobs[0])
     if args.mode == "fusion":
         networks, shared_facts = train_fusion(config, train_set, indices, jobs, parts[0])
 
@@ -128,7 +174,7 @@ def train_unit(args: Namespace, data: Data, run: RunFolder, jobs: list[dict]) ->
 def train_member(
     config: ClassifierConfig,
     train_set: ImageSet,
-    indices: members.Indices,
+    indices: Indices,
     job: dict,
     part: RunFolder,
     previous: RunFolder | None,
@@ -141,7 +187,7 @@ def train_member(
 
 
 def train_fusion(
-    config: ClassifierConfig, train_set: ImageSet, indices: members.Indices, jobs: list[dict], part: RunFolder
+    config: ClassifierConfig, train_set: ImageSet, indices: Indices, jobs: list[dict], part: RunFolder
 ) -> tuple[list[nn.Module], dict]:
     """Train one library by the mean of its logits; the first member's part keeps checkpoint and history."""
     networks = []
@@ -250,8 +296,8 @@ def main(argv: list[str] | None = None) -> dict:
         pool = read_pool(args, folders, test_labels)  # fail now, before a folder is made
         default = "from-" + "-".join(folder.name for folder in folders)
     else:
-        units = members.training_units(args)
-        members.choose_images(args, data[0].labels, units[0][0])
+        units = training_units(args)
+        choose_images(args, data[0].labels, units[0][0])
         default = "-".join(args.models) + (f"-{args.mode}" if args.mode != "voting" else "")
     run = distributed.on_rank_zero(lambda: open_run("ensemble", args, default, command))
     if not args.sources:

@@ -134,7 +134,7 @@ def main(argv: list[str] | None = None) -> dict:
     data = cli.load_data(args)
     choose_images(args, data[0].labels, jobs(args)[0])  # fail now, before a folder is made
     run = distributed.on_rank_zero(lambda: open_run("train_cnn", args, args.model, command))
-    config = ClassifierConfig.from_args(args)
+    config = ClassifierConfig.from_values(vars(args))
 
     def work(job, part):
         return train(config, data, choose_images(args, data[0].labels, job), job, part)

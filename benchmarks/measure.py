@@ -128,7 +128,7 @@ def training_rate(model: nn.Module, step, config: FitConfig, batches, count: int
 def classifier_config(model: str, device: torch.device, *flags: str) -> ClassifierConfig:
     """Return the settings of `python train_cnn.py --model MODEL`."""
     args = train_cnn.parse(["--model", model, "--device", device.type, "--quiet", *flags])[0]
-    return ClassifierConfig.from_args(args)
+    return ClassifierConfig.from_values(vars(args))
 
 
 # --- The standard way ---

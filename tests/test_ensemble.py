@@ -15,7 +15,6 @@ from evaluation.ensemble.library import VALIDATION, read_library
 from evaluation.ensemble.selection import COMBINATIONS, average, choose, log_average
 from models import load_model
 from utils.runs.folder import RunFolder, summarise
-from utils.training.ensemble import member_config
 from utils.training.forward import cross_entropy
 
 FIGURES = {"combinations", "members", "selection", "weights", "size", "agreement", "mistakes"}
@@ -71,6 +70,52 @@ def make_runs(folder, data, count, val_seed=0, test_labels=None, first_seed=0, *
         part.write_json("config.json", config)
         summarise(part, [{"seed": seed, "train_images": 180, "seconds": 2.0}])
     return str(folder)
+
+
+# --- Which members are trained, on which images and by which settings ---
+
+
+def arguments(*flags):
+    return ensemble.parse(["--device", "cpu", "--precision", "fp32", *flags])[0]
+
+
+def test_models_take_turns_and_every_member_has_its_own_seed():
+    args = arguments("--members", "3", "--runs", "2", "--seed", "5", "--models", "linear,mlp")
+    models = ["linear", "mlp", "linear", "linear", "mlp", "linear"]
+    expected = [[{"seed": 5 + i, "model": model}] for i, model in enumerate(models)]
+    assert ensemble.training_units(args) == expected
+
+
+@pytest.mark.parametrize("mode", ["snapshot", "fusion"])
+def test_members_that_are_trained_together_are_one_unit(mode):
+    args = arguments("--members", "3", "--runs", "2", "--model", "lenet", "--mode", mode)
+    units = ensemble.training_units(args)
+    assert [[job["seed"] for job in unit] for unit in units] == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_flag_overrides_the_recipe_of_every_member():
+    args = arguments("--models", "linear,lenet", "--epochs", "3")
+    configs = [ensemble.member_config(args, model) for model in ("linear", "lenet")]
+    assert [config.fit.epochs for config in configs] == [3, 3]
+    assert [config.fit.lr for config in configs] == [3e-3, 6e-3]
+
+
+def test_a_snapshot_run_shares_the_recipes_epochs_out_over_its_cycles():
+    own = ensemble.member_config(arguments("--mode", "snapshot", "--members", "5"), "lenet")
+    assert (own.fit.epochs, own.fit.schedule, own.plain_epochs) == (2, "cosine", 0)
+    assert ensemble.member_config(arguments("--members", "5"), "lenet").fit.epochs == 10
+
+
+def test_all_members_share_the_validation_images_and_bagging_samples_again():
+    plain, bagging, labels = arguments(), arguments("--mode", "bagging"), torch.arange(200) % 10
+    train, val = ensemble.choose_images(plain, labels, {"seed": 0})
+    for seed in (1, 2):
+        assert torch.equal(ensemble.choose_images(plain, labels, {"seed": seed})[0], train)
+        sample, same_val = ensemble.choose_images(bagging, labels, {"seed": seed})
+        assert torch.equal(same_val, val)
+        assert len(sample) == len(train)
+        assert not torch.equal(sample, train)
+        assert torch.isin(sample, train).all()
 
 
 # --- Training members ---
@@ -159,13 +204,6 @@ def test_a_snapshot_run_ends_every_cycle_at_a_rate_of_zero_and_goes_on_from_ther
     assert rates == pytest.approx([half, 0] * 3, abs=1e-18)
     first, _, last = (saved(folder / f"member-{seed}")["test_probabilities"] for seed in range(3))
     assert first == pytest.approx(last, abs=1e-5)
-
-
-def test_a_snapshot_run_shares_the_recipes_epochs_out_over_its_cycles():
-    args, _ = ensemble.parse(["--model", "lenet", "--mode", "snapshot", "--members", "5"])
-    own = member_config(args, "lenet")
-    assert (own.fit.epochs, own.fit.schedule, own.plain_epochs) == (2, "cosine", 0)
-    assert member_config(ensemble.parse(["--members", "5"])[0], "lenet").fit.epochs == 10
 
 
 def test_fusion_trains_the_mean_of_logits_and_reports_it(tmp_path, tiny_dir):

@@ -140,31 +140,18 @@ def read_part(folder: Path, dataset: str) -> Member:
 
 def check_predictions(arrays: dict[str, np.ndarray], where: Path | str) -> None:
     """Raise UserError unless these are predictions of a classifier, as many as labels and indices."""
-    if name := faulty_array(arrays):
-        raise UserError(
-            f"{where}: predictions.npz is damaged or not of a classifier: no or impossible {name}; "
-            "train the run again with --overwrite"
-        )
-
-
-def faulty_array(arrays: dict[str, np.ndarray]) -> str | None:
-    """Return the name of a missing or impossible array of predictions; None when all are valid."""
-    validated = not arrays.keys().isdisjoint(VALIDATION)
-    if missing := [name for name in TEST + VALIDATION * validated if name not in arrays]:
-        return missing[0]
-    for part in ("test", "val") if validated else ("test",):
-        p, y = arrays[f"{part}_probabilities"], arrays[f"{part}_labels"]
-        if p.dtype.kind != "f" or p.ndim != 2 or not p.size or p.min() < 0:
-            return f"{part}_probabilities"
-        if not np.allclose(p.sum(1), 1, atol=1e-3):  # nor are they finite
-            return f"{part}_probabilities"
-        if y.dtype.kind not in "iu" or y.shape != p.shape[:1] or y.min() < 0 or y.max() >= p.shape[1]:
-            return f"{part}_labels"
-    if validated:
-        indices, labels = arrays["val_indices"], arrays["val_labels"]
-        if indices.dtype.kind not in "iu" or indices.shape != labels.shape or len(set(indices)) < len(labels):
-            return "val_indices"
-    return None
+    missing = np.empty(0)
+    for part in ("test",) if arrays.keys().isdisjoint(VALIDATION) else ("test", "val"):
+        p, y, i = (arrays.get(f"{part}_{key}", missing) for key in ("probabilities", "labels", "indices"))
+        distributions = p.dtype.kind == "f" and p.ndim == 2 and p.size and p.min() >= 0
+        checks = {
+            "probabilities": distributions and np.allclose(p.sum(1), 1, atol=1e-3),
+            "labels": y.shape == p.shape[:1] and np.isin(y, np.arange(p.shape[-1])).all(),
+            "indices": part == "test" or i.shape == y.shape and len(np.unique(i)) == len(y),
+        }
+        if faults := [f"{part}_{key}" for key, valid in checks.items() if not valid]:
+            fault = f"predictions.npz is damaged or not of a classifier: no or impossible {faults[0]}"
+            raise UserError(f"{where}: {fault}; train the run again with --overwrite")
 
 
 def out_of_fold(folds: list[Member]) -> Member:

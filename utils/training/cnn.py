@@ -1,6 +1,5 @@
 """The supervised training that single classifiers and members of an ensemble share."""
 
-from argparse import Namespace
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,10 +27,10 @@ class ClassifierConfig:
     fit: FitConfig
 
     @classmethod
-    def from_args(cls, args: Namespace) -> "ClassifierConfig":
-        """Take the settings from a script's arguments, whose recipe is filled in."""
+    def from_values(cls, values: dict) -> "ClassifierConfig":
+        """Take the settings from a script's arguments, into which its recipe is filled."""
         names = ("model", "batch_size", "augment", "plain_epochs", "label_smoothing", "shifts", "device")
-        return cls(**{name: getattr(args, name) for name in names}, fit=FitConfig.from_args(args))
+        return cls(**{name: values[name] for name in names}, fit=FitConfig.from_values(values))
 
 
 def classifier_batches(

@@ -34,15 +34,15 @@ class FitConfig:
 
     @classmethod
     def from_args(cls, args: Namespace) -> "FitConfig":
-        """Take the fields from a script's arguments, whose recipe is filled in; a dry run makes one step."""
-        given = {key: value for key, value in vars(args).items() if value is not None}
-        return cls.from_values({**given, "max_steps": 1 if args.dry_run else None})
+        """Take the fields from a script's arguments, into which its recipe is filled."""
+        return cls.from_values(vars(args))
 
     @classmethod
     def from_values(cls, values: dict) -> "FitConfig":
-        """Take the fields from a dict, which may hold more."""
+        """Take the fields from a dict, which may hold more; a dry run makes one step per epoch."""
         names = {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in names})
+        given = {key: value for key, value in values.items() if key in names and value is not None}
+        return cls(**given | ({"max_steps": 1} if values.get("dry_run") else {}))
 
     @property
     def needs_validation(self) -> bool:

@@ -105,7 +105,6 @@ def as_text(name):
         (logits, "test_probabilities"),
         (as_text("val_probabilities"), "val_probabilities"),
         (as_text("test_labels"), "test_labels"),
-        (as_text("val_indices"), "val_indices"),
         (one("test_labels", 3), "test_labels"),
         (one("val_labels", -1), "val_labels"),
         (one("val_indices", 2), "val_indices"),

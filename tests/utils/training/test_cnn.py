@@ -13,7 +13,7 @@ from utils.training.forward import cross_entropy, predict
 
 def config_of(*flags):
     args, _ = train_cnn.parse(["--device", "cpu", "--model", "lenet", *flags])
-    return ClassifierConfig.from_args(args)
+    return ClassifierConfig.from_values(vars(args))
 
 
 @pytest.fixture(scope="module")
