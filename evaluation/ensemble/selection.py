@@ -13,9 +13,6 @@ import numpy as np
 from evaluation.cnn import softmax
 from utils.training.forward import SMALLEST, surprise
 
-# Members whose candidates are scored at once: their sums fit in the processor's cache.
-CHUNK = 16
-
 # The combinations that `combine` knows, in the order of the tables.
 COMBINATIONS = ("best_single", "average", "log_average", "vote", "greedy_loss", "greedy_accuracy", "bagged")
 # The fixed ones: they learn nothing and so need no validation images.
@@ -71,10 +68,7 @@ def hard_vote(p: np.ndarray) -> np.ndarray:
 
 
 def combine(name: str, p: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the probabilities (N, C) of the combination `name`, one of COMBINATIONS.
-
-    weights: as returned by `choose`.
-    """
+    """Return the probabilities (N, C) of one of COMBINATIONS, with the weights of `choose`."""
     if name == "vote":
         return hard_vote(p)
     if name == "log_average":
@@ -139,9 +133,6 @@ def greedy(
 
     metric: "loss" (mean negative log-likelihood) or "accuracy", whose ties go to the lower loss. A last tie
     goes to the first member. members: indices to choose from, by default all.
-
-    A step costs O(M N): the loss of a candidate needs only the probabilities of the true classes, and its
-    accuracy only the images whose decision one more member can change.
     """
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}: choose from {', '.join(METRICS)}")
@@ -167,25 +158,16 @@ def greedy(
     return Selection(weights, path, initial, size, *map(list, zip(*scores, strict=True)))
 
 
-def bagged(
-    p: np.ndarray,
-    y: np.ndarray,
-    metric: str = "loss",
-    bags: int = 20,
-    share: float = 0.5,
-    seed: int = 0,
-    **options,
-) -> np.ndarray:
-    """Average the weights of greedy selections from random subsets, against overfitting (section 2.3).
+def bagged(p: np.ndarray, y: np.ndarray, bags: int = 20, share: float = 0.5, seed: int = 0) -> np.ndarray:
+    """Average the weights of selections by loss from random subsets, against overfitting (section 2.3).
 
     bags: number of selections. share: the share of the members that each may choose from, in (0, 1].
-    options: of `greedy`.
     """
     if bags < 1 or not 0 < share <= 1:
         raise ValueError(f"expected at least 1 bag and a share in (0, 1], not {bags} and {share}")
     rng, count = np.random.default_rng(seed), max(1, round(share * len(p)))
     subsets = (np.sort(rng.choice(len(p), count, replace=False)) for _ in range(bags))
-    return np.mean([greedy(p, y, metric, members=subset, **options).weights for subset in subsets], 0)
+    return np.mean([greedy(p, y, members=subset).weights for subset in subsets], 0)
 
 
 def _loss_and_accuracy(probabilities: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -205,32 +187,16 @@ def _best(scores: Sequence[tuple[float, float]], metric: str) -> int:
 
 
 def _next_member(p, y, members, true, total, size, metric):
-    """Return the position in `members` of the one whose addition gives the best average of `size`."""
-    candidates = np.arange(len(members))
-    if metric == "accuracy":
-        right = _right_after(p, y, members, total)
-        candidates = np.flatnonzero(right == right.max())
-    start = total[np.arange(len(y)), y].astype(p.dtype)
-    losses = np.empty(len(candidates))
-    for at in range(0, len(candidates), CHUNK):
-        sums = true[candidates[at : at + CHUNK]] + start
-        np.maximum(sums, SMALLEST * size, out=sums)
-        losses[at : at + CHUNK] = -np.log(sums, out=sums).mean(1, dtype=np.float64)
-    return candidates[losses.argmin()]
+    """Return the position in `members` of the one whose addition gives the best average of `size`.
 
-
-def _right_after(p, y, members, total):
-    """Count, for every member, the undecided images that are right when it is added to `total`.
-
-    One more member moves the lead of the true class by at most 1. Images whose lead is larger are decided:
-    they are the same for all members.
+    true: (members, N), the probabilities of the true classes, which are all that the loss needs.
     """
-    rows, others = np.arange(len(y)), total.copy()
-    others[rows, y] = -np.inf
-    lead = total[rows, y] - others.max(1)
-    open_rows = np.flatnonzero(np.abs(lead) <= 1.001)  # a little more, for float32
-    start, labels = total[open_rows].astype(p.dtype), y[open_rows]
-    return np.array([((p[m, open_rows] + start).argmax(1) == labels).sum() for m in members])
+    candidates, sums = np.arange(len(members)), total.astype(p.dtype)
+    if metric == "accuracy":
+        right = np.array([((p[member] + sums).argmax(1) == y).sum() for member in members])
+        candidates = np.flatnonzero(right == right.max())
+    of_true = (true[candidates] + sums[np.arange(len(y)), y]).clip(SMALLEST * size)
+    return candidates[np.log(of_true).mean(1, dtype=np.float64).argmax()]
 
 
 # --- Diagnosis ---
