@@ -11,11 +11,10 @@ from helpers import without_seconds
 import ensemble
 import train_cnn
 from data import load, split
-from evaluation.ensemble.library import VALIDATION, read_library
-from evaluation.ensemble.selection import COMBINATIONS, average, choose, log_average
+from evaluation.ensemble.library import VALIDATION
+from evaluation.ensemble.selection import COMBINATIONS, average, log_average
 from models import load_model
 from utils.runs.folder import RunFolder, summarise
-from utils.training.forward import cross_entropy
 
 FIGURES = {"combinations", "members", "selection", "weights", "size", "agreement", "mistakes"}
 
@@ -168,33 +167,6 @@ def test_a_member_is_what_train_cnn_gives_for_its_seed_and_split(library, tmp_pa
     assert all(np.array_equal(ours[key], alone[key]) for key in alone)
 
 
-def test_selection_sees_calibrated_members_the_average_plain_ones(library):
-    (record,), pool = library[0]["runs"], read_library([library[1]], "mnist")
-    calibrated = pool.calibrated()
-    for plain, scaled in zip(pool.val_p, calibrated, strict=True):
-        assert scaled.argmax(1).tolist() == plain.argmax(1).tolist()
-        assert cross_entropy(scaled, pool.val_y) < cross_entropy(plain, pool.val_y)
-    for name, expected in choose(calibrated, pool.val_y, 0).items():
-        assert record[f"{name}_weights"] == pytest.approx(expected, abs=1e-6)
-    mean = average(pool.test_p)
-    assert record["average_test_loss"] == pytest.approx(cross_entropy(mean, pool.test_y))
-
-
-def test_folds_give_out_of_fold_predictions_of_all_training_images(tmp_path, tiny_dir):
-    metrics = train(tiny_dir, tmp_path, "--folds", "2")
-    folder = tmp_path / "ensemble" / "run"
-    predictions = saved(folder)
-    assert predictions["val_indices"].tolist() == list(range(200))
-    assert np.array_equal(predictions["val_labels"], load("mnist", tiny_dir)[0].labels.numpy())
-    assert metrics["runs"][0]["train_images"] == 100
-    parts = [[saved(folder / f"member-{seed}-fold-{k}") for k in range(2)] for seed in range(2)]
-    expected = np.mean([part["test_probabilities"] for member in parts for part in member], 0)
-    assert predictions["test_probabilities"] == pytest.approx(expected, abs=1e-6)
-    held_out = parts[0][1]["val_indices"]
-    expected = (parts[0][1]["val_probabilities"] + parts[1][1]["val_probabilities"]) / 2
-    assert predictions["val_probabilities"][held_out] == pytest.approx(expected, abs=1e-6)
-
-
 def test_a_snapshot_run_ends_every_cycle_at_a_rate_of_zero_and_goes_on_from_there(tmp_path, tiny_dir):
     train(tiny_dir, tmp_path, "--mode", "snapshot", "--lr", "1e-9", "--members", "3")
     folder = tmp_path / "ensemble" / "run"
@@ -264,20 +236,6 @@ def test_libraries_are_drawn_from_a_pool_by_seed(tmp_path, tiny_dir):
     assert metrics["std"]["greedy_loss_test_accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
     assert metrics["runs"][0]["seconds"] == 8.0
     assert RunFolder(tmp_path / "ensemble" / "a").history() == []
-
-
-def test_the_best_member_is_chosen_on_validation_and_the_headline_is_the_users(tmp_path, tiny_dir):
-    pool = make_runs(tmp_path / "pool", tiny_dir, 4)
-    (record,) = run(tiny_dir, tmp_path, "--from", pool, "--combine", "vote", "--name", "a")["runs"]
-    assert record["test_accuracy"] == record["vote_test_accuracy"]
-    parts = [saved(tmp_path / "pool" / f"member-{seed}") for seed in range(4)]
-    right = [
-        [(part[f"{x}_probabilities"].argmax(1) == part[f"{x}_labels"]).mean() for part in parts]
-        for x in ("val", "test")
-    ]
-    assert record["best_single_weights"][int(np.argmax(right[0]))] == 1
-    assert record["best_single_test_accuracy"] == right[1][int(np.argmax(right[0]))]
-    assert record["mean_single_test_accuracy"] == pytest.approx(np.mean(right[1]))
 
 
 def test_finished_runs_of_any_script_are_members_by_folder_or_by_name(tmp_path, tiny_dir):
@@ -376,14 +334,6 @@ def pools(tmp_path_factory, tiny_dir):
     config.write_text(config.read_text().replace('"mnist"', '"kmnist"'))
     (root / "unfinished" / "member-0" / "predictions.npz").unlink()
     return tiny_dir, folders
-
-
-def test_help_needs_no_data(capsys):
-    with pytest.raises(SystemExit) as stop:
-        ensemble.main(["--help"])
-    assert stop.value.code == 0
-    told = capsys.readouterr().out
-    assert all(flag in told for flag in ("--from", "--combine", "--mode", "--split-seed"))
 
 
 @pytest.mark.slow

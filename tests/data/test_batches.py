@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from data import POLICIES, Augment, BatchLoader, ClassBatches, ImageSet, generator, in_order
+from data import POLICIES, BatchLoader, ClassBatches, ImageSet, in_order
 
 COUNT = 23
 # Image i is flat grey of value i with label i, so that a batch tells which images it holds.
@@ -83,13 +83,6 @@ def test_global_random_state_is_neither_read_nor_moved(few):
     assert torch.equal(pixels(loader(few, augment=POLICIES["elastic"])), first)
 
 
-def test_augmentation_happens_before_normalisation():
-    # Erased pixels are black, which is not 0 after normalisation.
-    x = pixels(loader(augment=Augment(erase=1.0)))
-    black = torch.tensor(-0.1307 / 0.3081)
-    assert all(torch.isclose(image.min(), black) for image in x)
-
-
 def test_plain_from_switches_the_augmentation_off(few):
     batches = loader(few, augment=POLICIES["affine"], plain_from=2)
     plain = loader(few)
@@ -121,19 +114,6 @@ def test_a_last_batch_with_less_than_two_images_for_every_rank_is_dropped(world,
         assert len(list(batches.epoch())) == count
 
 
-@pytest.mark.parametrize("batch_size", [0, -4])
-def test_batch_size_below_one_is_an_error(batch_size):
-    with pytest.raises(ValueError, match=f"at least 1, not {batch_size}"):
-        loader(batch_size=batch_size)
-
-
-def test_generators_of_different_keys_are_independent():
-    keys = [(seed, epoch) for seed in range(8) for epoch in range(8)]
-    draws = torch.stack([torch.randn(4000, generator=generator(*key)) for key in keys])
-    correlation = torch.corrcoef(draws) - torch.eye(len(keys))
-    assert correlation.abs().max() < 0.1  # six standard deviations; equal streams would give 1
-
-
 def test_views_are_differently_augmented_and_an_image_s_own_stand_together(digits):
     loader = BatchLoader(digits, torch.arange(20), 6, augment=POLICIES["affine"], views=3, shuffle=False)
     batches = list(loader.epoch())
@@ -145,18 +125,6 @@ def test_views_are_differently_augmented_and_an_image_s_own_stand_together(digit
     x, _ = next(plain.epoch())
     assert torch.equal(x[:, 0], x[:, 1])
     assert torch.equal(x[:, 0], digits.normalise(digits.images[:6] / 255))
-
-
-def test_the_views_of_all_ranks_are_those_of_one_process(digits):
-    def batches(**ranks):
-        return list(
-            BatchLoader(digits, torch.arange(20), 7, augment=POLICIES["affine"], views=2, **ranks).epoch(1)
-        )
-
-    pieces = [batches(rank=rank, world=2) for rank in range(2)]
-    for (x, y), *parts in zip(batches(), *pieces, strict=True):
-        torch.testing.assert_close(torch.cat([part[0] for part in parts]), x)
-        assert torch.equal(torch.cat([part[1] for part in parts]), y)
 
 
 # --- P x K batches ---

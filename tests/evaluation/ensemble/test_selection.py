@@ -75,14 +75,6 @@ def test_greedy_is_the_slow_formula(metric, seed):
         assert right == accuracy(prefix, y)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_a_member_that_is_always_right_gets_all_the_weight(metric):
-    p, y = library(members=4, strength=0.5)
-    p[2] = 1e-6
-    p[2, np.arange(len(y)), y] = 1 - 3e-6
-    assert greedy(p, y, metric).weights.tolist() == [0, 0, 1, 0]
-
-
 def test_the_selection_stops_after_so_many_steps_without_a_better_average():
     p, y = library(members=4, strength=0.5)
     p[2] = 1e-6
@@ -97,13 +89,6 @@ def test_a_tie_in_accuracy_goes_to_the_lower_loss_and_then_to_the_first():
     p = np.concatenate([unsure, sure, sure]).astype(np.float32)
     assert best_single(p, y) == 1
     assert greedy(p, y, "accuracy").path[0] == 1
-
-
-def test_members_outside_of_the_subset_get_no_weight():
-    p, y = library(members=6)
-    weights = greedy(p, y, members=[1, 4]).weights
-    assert weights[[0, 2, 3, 5]].sum() == 0
-    assert np.array_equal(weights[[1, 4]], greedy(p[[1, 4]], y).weights)
 
 
 def test_bagged_weights_are_the_mean_over_seeded_subsets():

@@ -15,7 +15,7 @@ from utils import distributed
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.training.config import FitConfig
-from utils.training.fit import POINTS, Training, classification_step, fit, step_means
+from utils.training.fit import Training, classification_step, fit, step_means
 
 
 def settings(**changes):
@@ -48,12 +48,6 @@ def train(folder, digits, validate=None, tolerance=0.0, **changes):
     batches = BatchLoader(digits, torch.arange(len(digits.labels)), 64)
     facts = fit(model, step, batches, settings(**changes), run, validate, tolerance=tolerance)
     return model, facts, run
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "warm-up-cosine", "one-cycle"])
-def test_the_last_step_of_a_run_is_taken_at_the_schedules_end(tmp_path, digits, schedule):
-    _, _, run = train(tmp_path / "run", digits, schedule=schedule, epochs=3)
-    assert run.history()[-1]["lr"] == pytest.approx(0, abs=1e-12)
 
 
 def test_the_step_schedule_falls_by_a_tenth_every_five_epochs(tmp_path, digits):
@@ -149,11 +143,6 @@ def test_early_stopping_waits_for_patience_epochs(tmp_path, digits):
     _, facts, run = train(tmp_path / "run", digits, validate, epochs=6, patience=2)
     assert (facts["epochs"], facts["best_epoch"]) == (4, 2)
     assert len(run.history()) == 4
-
-
-def test_early_stopping_without_validation_is_an_error(tmp_path, digits):
-    with pytest.raises(ValueError, match="validate"):
-        train(tmp_path / "run", digits, patience=2)
 
 
 def test_a_non_finite_loss_names_its_step_and_keeps_the_last_good_checkpoint(tmp_path, digits):
@@ -265,21 +254,6 @@ def test_the_checkpoint_of_another_model_is_refused(tmp_path, digits):
         other.restore(run)
 
 
-def test_bf16_trains_in_bfloat16_and_keeps_float32_weights(tmp_path, digits):
-    model, seen = network(), []
-
-    def step(images, labels):
-        logits = model(images)
-        seen.append(logits.dtype)
-        return cross_entropy(logits.float(), labels), {}
-
-    run = make_run(tmp_path / "run")
-    args = settings(precision="bf16", epochs=1)
-    fit(model, step, BatchLoader(digits, torch.arange(200), 64), args, run)
-    assert set(seen) == {torch.bfloat16}
-    assert all(p.dtype == torch.float32 for p in model.parameters())
-
-
 def test_metrics_without_a_validation_loss_choose_nothing(tmp_path, digits):
     """The last weights are kept, and epochs in which nothing was measured have no metric."""
 
@@ -291,17 +265,6 @@ def test_metrics_without_a_validation_loss_choose_nothing(tmp_path, digits):
     assert ["val_knn_accuracy" in line for line in run.history()] == [False, True, False]
     last = run.load_checkpoint()["model"]
     assert all(torch.equal(value, last[key]) for key, value in model.state_dict().items())
-
-
-def test_without_a_run_nothing_is_written_and_the_result_is_the_same(tmp_path, digits, monkeypatch):
-    expected, facts, _ = train(tmp_path / "run", digits)
-    monkeypatch.chdir(tmp_path)
-    model = network()
-    batches = BatchLoader(digits, torch.arange(200), 64)
-    found = fit(model, lambda x, y: (cross_entropy(model(x), y), {}), batches, settings())
-    assert all(torch.equal(v, expected.state_dict()[k]) for k, v in model.state_dict().items())
-    assert found["epochs"] == facts["epochs"]
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_steps_per_epoch_can_be_limited(tmp_path, digits):
@@ -353,12 +316,3 @@ def test_only_a_short_training_logs_its_steps(tmp_path, digits, epochs, logged):
         mean = float((torch.tensor(steps["train_loss"]) * sizes).sum() / 200)
         assert mean == pytest.approx(line["train_loss"], rel=1e-4)
         assert steps["lr"][-1] == pytest.approx(line["lr"], rel=1e-4)
-
-
-def test_a_long_epoch_is_logged_in_a_few_points(tmp_path, digits):
-    run = make_run(tmp_path / "run")
-    batches = BatchLoader(digits, torch.arange(200), 2)
-    model = network()
-    fit(model, classification_step(model), batches, settings(epochs=2), run)
-    assert [len(line["steps"]["step"]) for line in run.history()] == [POINTS // 2] * 2
-    assert run.history()[1]["steps"]["step"][-1] == 100

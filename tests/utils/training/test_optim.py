@@ -46,18 +46,6 @@ def test_anneal_has_the_shape_of_the_papers():
     assert anneal(60, 101, 0.25) == pytest.approx(middle)
 
 
-def test_a_schedule_moves_once_per_step():
-    optimizer = optimizer_for(network())
-    schedule, per_step = make_schedule(optimizer, settings(epochs=3), 5)
-    assert per_step
-    rates = []
-    for _ in range(15):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert rates == pytest.approx([0.05 * anneal(i, 15, 0.0) for i in range(15)])
-
-
 def test_weight_decay_spares_biases_and_normalisation():
     model = network()
     decayed, spared = optimizer_for(model, weight_decay=0.1).param_groups
