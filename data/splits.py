@@ -67,10 +67,9 @@ def few_labels(labels: torch.Tensor, per_class: int, seed: int) -> torch.Tensor:
 
 
 def hold_out(labels: torch.Tensor, classes: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split (N,) labels into (indices of `classes`, indices of all other classes).
+    """Split (N,) labels into (indices of `classes`, indices of all others), to test on unseen classes.
 
-    For training on some classes and testing on unseen ones. Raises DataError for a class without an
-    example, a class named twice, or when no class is named.
+    Raises DataError for a class without an example, a class named twice, or when no class is named.
     """
     if len(set(classes)) != len(classes) or not classes:
         raise DataError(f"expected one or more different classes, not {list(classes)}")

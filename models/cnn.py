@@ -46,30 +46,16 @@ def mlp1() -> EncoderParts:
 def mlp(width: int = 512) -> EncoderParts:
     """A multilayer perceptron: three hidden layers and the head."""
     layers: list[nn.Module] = [nn.Flatten()]
-    inputs = 784
-    for _ in range(3):
-        layers += [nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
-        layers += [Dropout(0.25)]
-        inputs = width
+    for inputs in (784, width, width):
+        layers += [nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU(inplace=True), Dropout(0.25)]
     return nn.Sequential(*layers), width
 
 
 def lenet() -> EncoderParts:
     """LeNet-5's shape (LeCun et al., 1998) with max pooling and ReLU: conv 6, conv 12, fc 120, fc 60."""
-    encoder = nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2),
-        nn.MaxPool2d(2),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(6, 12, 5),
-        nn.MaxPool2d(2),
-        nn.ReLU(inplace=True),
-        nn.Flatten(),
-        nn.Linear(12 * 5 * 5, 120),
-        nn.ReLU(inplace=True),
-        nn.Linear(120, 60),
-        nn.ReLU(inplace=True),
-    )
-    return encoder, 60
+    convolutions = [nn.Conv2d(1, 6, 5, padding=2), *pooled_relu(), nn.Conv2d(6, 12, 5), *pooled_relu()]
+    dense = [nn.Linear(12 * 5 * 5, 120), nn.ReLU(inplace=True), nn.Linear(120, 60), nn.ReLU(inplace=True)]
+    return nn.Sequential(*convolutions, nn.Flatten(), *dense), 60
 
 
 def cnn() -> EncoderParts:
@@ -78,16 +64,9 @@ def cnn() -> EncoderParts:
     Max pooling and ReLU commute exactly; in this order ReLU works on a quarter of the values.
     """
     layers: list[nn.Module] = []
-    inputs = 1
-    for outputs, padding in ((32, 0), (64, 0), (128, 1)):
-        layers += [
-            nn.Conv2d(inputs, outputs, 3, padding=1),
-            nn.BatchNorm2d(outputs),
-            nn.MaxPool2d(2, padding=padding),
-            nn.ReLU(inplace=True),
-            Dropout(0.2),
-        ]
-        inputs = outputs
+    for inputs, outputs, padding in ((1, 32, 0), (32, 64, 0), (64, 128, 1)):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)]
+        layers += [nn.MaxPool2d(2, padding=padding), nn.ReLU(inplace=True), Dropout(0.2)]
     layers += [nn.Flatten(), nn.Linear(4 * 4 * 128, 625), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers), 625
 
@@ -143,7 +122,7 @@ def resnet50() -> EncoderParts:
     return _small_stem("resnet50"), 2048
 
 
-def _small_stem(name: str) -> nn.Module:
+def _small_stem(name):
     """Adapt torchvision's ResNet to 28x28 grey images: 3x3 first convolution, stride 1, no first pooling."""
     from torchvision.models import resnet  # here, because importing it takes seconds that --help needn't
 

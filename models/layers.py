@@ -34,9 +34,6 @@ class Dropout(nn.Module):
         noise = noise.permute([order.index(d) for d in range(x.ndim)])
         return x * (noise >= self.level).to(x.dtype).mul_(256 / (256 - self.level))
 
-    def extra_repr(self) -> str:
-        return f"p={self.level / 256:.3f}"
-
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True) -> nn.Module:
     """Convolution, batch normalisation and, unless it follows later, ReLU; 'same' padding."""
@@ -44,7 +41,7 @@ def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
 
 
-def pooled_relu() -> nn.Module:
+def pooled_relu() -> nn.Sequential:
     """Max pooling by two, then ReLU: the same as the other way round, on a quarter of the values."""
     return nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True))
 

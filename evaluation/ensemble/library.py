@@ -98,10 +98,7 @@ def read_library(folders: Sequence[Path], dataset: str) -> Library:
 
 
 def read_members(folder: Path, dataset: str) -> list[Member]:
-    """Read the members in the folder of a run: its parts, or the run itself.
-
-    The folds of one seed are one member, with out-of-fold validation predictions.
-    """
+    """Read the members in the folder of a run: its parts, or the run itself; the folds of a seed are one."""
     grouped: dict[object, list[Member]] = {}
     for part in part_folders(folder):
         member = read_part(part, dataset)
@@ -155,19 +152,14 @@ def check_predictions(arrays: dict[str, np.ndarray], where: Path | str) -> None:
 
 
 def out_of_fold(folds: list[Member]) -> Member:
-    """Join K folds into one member.
-
-    Each image's validation prediction comes from the fold that did not train on it; test predictions are
-    averaged.
-    """
+    """Join K folds into one member: validation predictions out of fold, test predictions averaged."""
     arrays = {name: [fold.arrays[name] for fold in folds] for name in (*VALIDATION, *TEST)}
     order = np.argsort(np.concatenate(arrays["val_indices"]), kind="stable")
     joined = {name: np.concatenate(arrays[name])[order] for name in VALIDATION}
     joined["test_probabilities"] = np.mean(arrays["test_probabilities"], 0)
     joined["test_labels"] = arrays["test_labels"][0]
-    seconds = sum(fold.record["seconds"] for fold in folds)
-    images = sum(fold.record["train_images"] for fold in folds) / len(folds)
-    record = {**folds[0].record, "seconds": seconds, "train_images": images}
+    seconds, images = (sum(fold.record[key] for fold in folds) for key in ("seconds", "train_images"))
+    record = {**folds[0].record, "seconds": seconds, "train_images": images / len(folds)}
     folders = [folder for fold in folds for folder in fold.folders]
     return folds[0]._replace(folders=folders, record=record, arrays=joined)
 

@@ -19,10 +19,7 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put every module into eval mode, and afterwards back into its own mode.
-
-    A frozen part may be in eval mode already; it stays there.
-    """
+    """Put every module into eval mode, and afterwards back into its own: a frozen part stays in eval mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     yield
