@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,10 +62,9 @@ def feature_maps(page: Page) -> list[dict]:
     first: dict[str, Path] = {}
     for row in page.section("results"):
         first.setdefault(row.method, row.result.path.with_name("map.csv"))
-    maps = []
-    for method, path in first.items():
-        if path.exists():
-            table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+    maps, load = [], partial(np.loadtxt, delimiter=",", skiprows=1, ndmin=2)
+    for method, path in ((method, path) for method, path in first.items() if path.exists()):
+        if (table := page.results.attempt(path, load, path)) is not None:
             labels = table[:, 0].astype(int).tolist()  # then x, y of the features and of the pixels
             pixels = {"title": "raw pixels", "points": table[:, 3:].tolist(), "labels": labels}
             maps += [] if maps else [pixels]

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from statistics import fmean
 from typing import NamedTuple
 
-import numpy as np
-
 from data.robustness import CORRUPTIONS, LEVELS
 from models import ENCODERS, create
 from report import text
@@ -212,7 +210,8 @@ def robustness_section(page: Page) -> str:
             ratios = [record.get(f"{name}_{key}") for key in ("mces", "relative_mces")]
             texts = [text.spread(values, text.percent) if values else "" for values in shares]
             texts += [text.spread(values, tenths) if values else "" for values in ratios]
-            errors = np.reshape(record[f"{name}_errors"], (len(CORRUPTIONS), LEVELS)).mean(1)
+            errors = record[f"{name}_errors"]  # of all strengths of the first corruption, the second, ...
+            errors = [fmean(errors[i : i + LEVELS]) for i in range(0, LEVELS * len(CORRUPTIONS), LEVELS)]
             label = f"{name.replace('_', ' ')}, n = {record[f'{name}_trainings']}"
             lines.append([label, *texts, *map(tenths, errors)])
     head = ["model", "clean accuracy, %", "corrupted, %", "mCE, %", "relative mCE, %", *CORRUPTIONS]

@@ -1,11 +1,66 @@
-"""Made-up results: runs, sweeps and benchmarks as the scripts write them, with a few known numbers."""
+"""Made-up results of every script, as the scripts write them, with a few known numbers."""
 
 import json
 import statistics
 
-PNG = b"stands for a figure"
 DEVICE = "Intel(R) Xeon(R), 2 threads"
-SHARED = {"train_images": 54000, "seconds": 30.0, "shared_seconds": 20.0}  # of a few-label study
+COMMIT = "0123456789ab"
+STROKE = "results/simclr/stroke/encoder.pt"
+MARKERS = "<!-- report:{0} begin -->\nold\n<!-- report:{0} end -->\n"
+README = "# Title\n\nBefore.\n\n" + "\nBetween.\n\n".join(
+    MARKERS.format(name) for name in ("overview", "results", "speed")
+)
+TABLES = """{
+"simclr/ablations": {"corner": "views", "columns": {"linear_accuracy": "linear", "knn_accuracy": "k-NN"}},
+"triplet/groups": {"corner": "digits", "columns": {"precision_at_1": "P@1", "map_at_r": "MAP@R"}},
+"mil/bags": {"corner": "training bags"}, "few_labels/study": {"corner": "labels in all"}}"""
+REFERENCES = """{
+"best": {"task": "one CNN", "metric": "accuracy", "value": 0.99748, "std": 0.00028, "runs": 20,
+  "verified": true, "source": "best/cnn", "url": "https://example.org/best", "note": "last weights"},
+"paper": {"task": "a CNN", "metric": "accuracy", "low": 0.98, "value": 0.991, "source": "A paper", "url": "u",
+  "verified": false, "marks": ["protocol"], "citation": "Author, Title, 2020"},
+"chosen": {"task": "ensemble", "metric": "accuracy", "value": 0.9991, "source": "chosen", "url": "u",
+  "verified": true, "marks": ["selected"]},
+"mil-50": {"task": "50 training bags, theirs", "metric": "auc", "value": 0.931, "source": "A paper",
+  "url": "u", "verified": false, "marks": ["protocol"]},
+"mil-ilse-50": {"task": "50 training bags, attention", "metric": "auc", "value": 0.768},
+"ceiling": {"task": "wrong labels", "metric": "accuracy", "value": 0.9985, "source": "r", "url": "u"}}"""
+EXPERIMENTS = """[
+{"name": "wide", "command": "python train_cnn.py", "rows": [
+  {"references": ["paper", "best", "chosen"], "front": {"task": "network", "method": "`wide`"}}]},
+{"name": "fast", "command": "python train_cnn.py"},
+{"name": "old", "command": "python train_cnn.py", "retired": "abcdef"},
+{"name": "ten", "command": "python ensemble.py"},
+{"name": "simclr", "command": "python train_simclr.py", "rows": [{"label": "SimCLR, linear probe"},
+  {"label": "100 labels", "metric": "test_linear_10_accuracy"},
+  {"label": "random", "metric": "test_random_linear_accuracy"},
+  {"label": "gone", "metric": "test_spread_10_accuracy"}]},
+{"name": "stroke", "command": "python train_simclr.py"},
+{"name": "affine", "command": "python train_simclr.py", "rows": [
+  {"section": "ablations", "metric": "val_linear_accuracy"}]},
+{"name": "hundred", "command": "python train_few_labels.py", "rows": [
+  {"cell": "simclr-spread/100"}, {"section": "study", "cell": "*"}]},
+{"name": "more", "command": "python train_few_labels.py", "rows": [{"section": "study", "cell": "*"}]},
+{"name": "few", "command": "python train_triplet.py", "rows": [{}, {"section": "accepts"},
+  {"label": "all", "section": "groups", "metric": "test_precision_at_1"},
+  {"label": "unseen", "section": "groups", "metric": "test_unseen_precision_at_1"}]},
+{"name": "sweep", "command": "python train_mil.py", "references": ["mil-50"], "rows": [
+  {"cell": "max/50", "front": {"task": "bags", "method": "max"}},
+  {"cell": "*", "section": "bags", "label": "twice"}]},
+{"name": "frozen", "command": "python train_mil.py"},
+{"name": "models", "command": "python robustness.py", "rows": [{"metric": "lenet_corrupted_accuracy"}]}]"""
+BASE = {"seed": 0, "train_images": 54000, "seconds": 600.0, "val_linear_accuracy": 0.98}
+SCORES = {**BASE, "test_linear_accuracy": 0.99, "test_knn_accuracy": 0.98, "val_knn_accuracy": 0.97}
+SCORES |= {"test_linear_10_accuracy": 0.85, "test_random_linear_accuracy": 0.7}
+EMBEDDING = {"seed": 0, "seconds": 60.0, "train_images": 270, "val_images": 30}
+EMBEDDING |= {"test_10way_1shot_accuracy": 0.8, "test_precision_at_1": 0.95, "test_map_at_r": 0.6}
+EMBEDDING |= {"test_unseen_precision_at_1": 0.94}
+EMBEDDING |= {"test_class_accept_rates": [0.98, 0.9], "test_class_false_accept_rates": [0.4, 0.2]}
+ROBUST = {"seed": 0, "seconds": 5.0, "lenet_corrupted_accuracy": 0.7, "lenet_trainings": 2}
+ROBUST |= {"lenet_accuracies": [0.99, 0.992], "lenet_corrupted_accuracies": [0.7, 0.7], "one_trainings": 1}
+ROBUST |= {"lenet_mces": [1.02, 0.98], "lenet_errors": [0.1, 0.2, 0.3, 0.4, 0.5] * 9}
+ROBUST |= {"one_accuracies": [0.997], "one_errors": [0.1] * 45}
+COMBINATIONS = ("best_single", "average", "log_average", "vote", "greedy_loss", "greedy_accuracy", "bagged")
 
 
 def write_json(path, **content):
@@ -13,133 +68,120 @@ def write_json(path, **content):
     path.write_text(json.dumps({"format": 1, **content}))
 
 
-def make_run(folder, records, script="train_cnn", command="", history=(), commit="0123456789ab", **arguments):
-    """Write the committed files of a run; means and deviations are taken over the records."""
-    columns = {
-        key: [record[key] for record in records]
-        for key, value in records[0].items()
-        if isinstance(value, int | float) and key != "seed"
-    }
-    many = len(records) > 1
-    write_json(
-        folder / "config.json",
-        script=script,
-        command=command or f"python {script}.py --model {arguments.get('model', folder.name)}",
-        arguments={"dry_run": False, **arguments},
-        commit=commit,
-        versions={"python": "3.12.1"},
-    )
-    write_json(
-        folder / "metrics.json",
-        dataset=arguments.get("dataset", "mnist"),
-        device=DEVICE,
-        seconds=sum(record["seconds"] for record in records),
-        runs=records,
-        mean={key: statistics.fmean(column) for key, column in columns.items()},
-        std={key: statistics.stdev(column) if many else None for key, column in columns.items()},
-    )
-    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
-    (folder / "curves.png").write_bytes(PNG)
+def write_lists(folder, *experiments, references=None, tables=None):
+    """Write what is kept by hand: experiments.json and references.json."""
+    write_json(folder / "experiments.json", experiments=experiments, tables=tables or {})
+    write_json(folder / "references.json", references=references or {})
 
 
-def classifier_records(accuracies, seconds=60.0, images=54000, epochs=10):
+def summary(records):
+    """Means and deviations over the numbers of records."""
+    keys = [key for key, value in records[0].items() if isinstance(value, int | float) and key != "seed"]
+    columns = {key: [record[key] for record in records] for key in keys}
+    std = {key: statistics.stdev(column) if records[1:] else None for key, column in columns.items()}
+    return {"mean": {key: statistics.fmean(column) for key, column in columns.items()}, "std": std}
+
+
+def write_config(folder, script, commit, arguments):
+    head = {"script": script, "command": f"python {script}.py", "versions": {"python": "3.12.1"}}
+    arguments = {"dry_run": False, "dataset": "mnist", **arguments}
+    write_json(folder / "config.json", **head, commit=commit, arguments=arguments)
+
+
+def make_run(folder, records, script="train_cnn", commit=COMMIT, **arguments):
+    """Write the committed files of a run."""
+    write_config(folder, script, commit, arguments)
+    seconds = sum(record["seconds"] for record in records)
+    head = {"dataset": "mnist", "device": DEVICE, "seconds": seconds}
+    write_json(folder / "metrics.json", **head, runs=records, **summary(records))
+    (folder / "curves.png").write_bytes(b"stands for a figure")
+
+
+def make_sweep(folder, cells, keys=("method", "train_bags"), script="train_mil", wanted=None, **arguments):
+    """Write a sweep. cells: {values of its keys: the records of its repeats}."""
+    write_config(folder, script, COMMIT, arguments)
+    done = sum(map(len, cells.values()))
+    contents = [
+        {**dict(zip(keys, values, strict=True)), "runs": records, **summary(records)}
+        for values, records in cells.items()
+    ]
+    head = {"device": DEVICE, "seconds": 80.0, "trainings": [done, wanted or done]}
+    write_json(folder / "sweep.json", **head, cells=contents)
+
+
+def classifier_records(accuracies, seconds=60.0):
     """The records of `train_cnn.py`, one per accuracy."""
-    return [
-        {
-            "seed": seed,
-            "epochs": epochs,
-            "train_images": images,
-            "test_accuracy": accuracy,
-            "test_accuracy_low": accuracy - 0.002,
-            "test_accuracy_high": accuracy + 0.0017,
-            "seconds": seconds,
-        }
-        for seed, accuracy in enumerate(accuracies)
-    ]
+    records = []
+    for seed, share in enumerate(accuracies):
+        interval = {"test_accuracy_low": share - 0.002, "test_accuracy_high": share + 0.0017}
+        head = {"seed": seed, "train_images": 54000, "seconds": seconds}
+        records.append({**head, "test_accuracy": share, **interval})
+    return records
 
 
-def make_sweep(folder, means, command="python train_mil.py --sweep 50,100 --runs 2", **arguments):
-    """Write sweep.json with two repeats a cell; means: {(method, training bags): AUC or None}."""
-    cells = [
-        {
-            "method": method,
-            "train_bags": bags,
-            "runs": [
-                {
-                    "seed": seed,
-                    "epochs": 5,
-                    "seconds": 20.0,
-                    **({} if mean is None else {"test_auc": mean + sign * 0.001}),
-                }
-                for seed, sign in ((100, -1), (101, 1))
-            ],
-            "mean": {"seconds": 20.0} | ({} if mean is None else {"test_auc": mean}),
-            "std": {"seconds": 0.0} | ({} if mean is None else {"test_auc": 0.0014142}),
-        }
-        for (method, bags), mean in means.items()
-    ]
-    bags = {"target": 9, "builder": "balanced", "mean_length": 10, "std_length": 2, "val_bags": 200}
-    recipe = {"batch_size": 16, "bags_per_epoch": 1800}
-    write_json(
-        folder / "config.json",
-        script="train_mil",
-        command=command,
-        arguments={"dry_run": False, "dataset": "mnist", **bags, **recipe, **arguments},
-        commit="0123456789ab",
-    )
-    head = {"command": command, "device": DEVICE, "seconds": 40.0 * len(means)}
-    write_json(folder / "sweep.json", **head, trainings=[2 * len(means)] * 2, cells=cells)
+def bag_records(auc):
+    return [{"seed": seed, "seconds": 20.0, "test_auc": auc + 0.001 * seed} for seed in (-1, 1)]
 
 
-def benchmark(name="fast", **changes):
+def study_records(*accuracies):
+    """The records of a cell of `train_few_labels.py`."""
+    shared = {"train_images": 54000, "seconds": 30.0, "shared_seconds": 20.0}
+    return [{"seed": seed, "test_accuracy": value, **shared} for seed, value in enumerate(accuracies)]
+
+
+def library_record(gain, p):
+    """A record of `ensemble.py`, whose greedy selections gain on the average."""
+    record = {"seed": 0, "train_images": 54000, "test_accuracy": 0.99, "seconds": 60.0}
+    for name in COMBINATIONS:
+        own = gain if name.startswith("greedy") else 0.0
+        values = {"accuracy": 0.99 + own, "gain": own, "mcnemar_p": p, "loss": 0.03, "ece": 0.01}
+        values |= {"scaled_loss": 0.02, "scaled_ece": 0.005}
+        record |= {f"{name}_test_{key}": value for key, value in values.items()}
+    return {**record, "mean_single_test_accuracy": 0.98, "oracle_test_accuracy": 0.999}
+
+
+def benchmark():
     """The content of a benchmark's file."""
-    return {
-        "format": 1,
-        "benchmark": name,
-        "device": DEVICE,
-        "commit": "0123456789ab",
-        "what": "Seconds to 99 %.",
-        "rows": [
-            {"name": "ours", "unit": "s", "values": [7.0, 7.4, 8.0], "median": 7.4},
-            {"name": "standard way", "unit": "s", "values": [1310.0, 300.0, 350.0], "median": 350.0},
-        ],
-        "ratios": [
-            {
-                "name": "standard way / ours",
-                "value": 47.3,
-                "low": 40.5,
-                "high": 187.14,
-                "target": 30,
-                "standard": "a DataLoader and Adam",
-            }
-        ],
-        **changes,
-    }
-
-
-def make_study(folder, means, **arguments):
-    """Write a few-label study with two draws a cell; means: {(method, labels): accuracy}."""
-    cells = [
-        {
-            "method": method,
-            "labels": labels,
-            "runs": [
-                {"seed": seed, "test_accuracy": mean + sign * 0.01, **SHARED}
-                for seed, sign in ((0, -1), (1, 1))
-            ],
-            "mean": {"test_accuracy": mean, **SHARED},
-            "std": {"test_accuracy": 0.0141421},
-        }
-        for (method, labels), mean in means.items()
+    ratio = {"name": "standard way / ours", "value": 47.3, "low": 40.5, "high": 187.14, "target": 30}
+    ratio |= {"verdict": "reached", "standard": "a DataLoader and Adam"}
+    rows = [
+        {"name": "ours", "unit": "s", "median": 7.4},
+        {"name": "ours, test accuracy", "unit": "of the images", "median": 0.991},
+        {"name": "standard way", "unit": "s", "median": None},
     ]
-    command = "python train_few_labels.py --encoders simclr=results/simclr/stroke/encoder.pt"
-    encoders = ["simclr=results/simclr/stroke/encoder.pt"]
-    write_json(
-        folder / "config.json",
-        script="train_few_labels",
-        command=command,
-        arguments={"dry_run": False, "dataset": "mnist", "encoders": encoders, **arguments},
-        commit="0123456789ab",
-    )
-    head = {"command": command, "device": DEVICE, "seconds": 60.0 * len(means)}
-    write_json(folder / "sweep.json", **head, trainings=[2 * len(means)] * 2, cells=cells)
+    head = {"benchmark": "fast", "device": DEVICE, "commit": COMMIT, "repeats": 5}
+    return {**head, "what": "Seconds to 99 %.", "rows": rows, "ratios": [ratio]}
+
+
+def make_tree(folder):
+    """Write README.md and results/: runs and sweeps of every script, dry runs, a benchmark."""
+    results = folder / "results"
+    lists = {"references": json.loads(REFERENCES), "tables": json.loads(TABLES)}
+    write_lists(results, *json.loads(EXPERIMENTS), **lists)
+    make_run(results / "cnn/wide", classifier_records([0.9974, 0.9976, 0.9978], 1200), model="wide")
+    make_run(results / "cnn/fast", classifier_records([0.99], 7.4), model="fast", val_fraction=0.1)
+    make_run(results / "cnn/old", classifier_records([0.9, 0.8]), model="cnn", labels_per_class=10)
+    make_run(results / "cnn/tried", classifier_records([0.123]), dry_run=True)
+    make_run(results / "cnn/dry-run-2", classifier_records([0.123]))
+    records = [library_record(0.001, 0.04), library_record(0.002, 0.5)]
+    make_run(results / "ensemble/ten", records, "ensemble", sources=["a"], val_fraction=0.1)
+    draws = ([0.8, 0.9], [0.94, 0.96])
+    records = [{**SCORES, "test_linear_10_accuracies": values} for values in draws]
+    make_run(results / "simclr/simclr", records, "train_simclr", method="simclr")
+    (results / "simclr/simclr/map.csv").write_text("digit,x,y,pixels_x,pixels_y\n7,0.5,2,3,4\n")
+    for name in ("stroke", "affine"):
+        make_run(results / "simclr" / name, [SCORES], "train_simclr", method="simclr")
+    study = {"keys": ("method", "labels"), "script": "train_few_labels", "encoders": [f"simclr={STROKE}"]}
+    cells = {("pixels-knn", 10): study_records(0.5, 0.5), ("pixels-knn", 100): study_records(0.69, 0.71)}
+    cells[("simclr-spread", 100)] = study_records(0.97, 0.99)
+    make_sweep(results / "few_labels/hundred", cells, **study, wanted=8)
+    make_sweep(results / "few_labels/more", {("pixels-knn", 10): study_records(0.6, 0.6, 0.6)}, **study)
+    make_run(results / "triplet/few", [EMBEDDING, EMBEDDING], "train_triplet")
+    bags = {("mean", 50): bag_records(0.8), ("max", 50): bag_records(0.9), ("max", 100): bag_records(0.95)}
+    make_sweep(results / "mil/sweep", bags, builder="balanced", val_bags=200)
+    arguments = {"builder": "natural", "train_bags": 50, "encoder": STROKE, "method": "max"}
+    make_run(results / "mil/frozen", bag_records(0.99), "train_mil", **arguments)
+    make_run(results / "robustness/models", [ROBUST], "robustness")
+    write_json(results / "benchmarks/fast.json", **benchmark())
+    (folder / "README.md").write_text(README)
+    return folder

@@ -1,0 +1,103 @@
+"""Numbers in words: spreads of every kind, units, times, devices, data, prior work, Markdown."""
+
+from pathlib import Path
+
+import pytest
+
+from report import text
+from report.results import Result, Results
+from report.rows import data_text, number, value
+
+TWO = [{"test_accuracy": 0.98}, {"test_accuracy": 0.99}]
+ONE = [{"test_accuracy": 0.99, "test_accuracy_low": 0.988, "test_accuracy_high": 0.9917}]
+DRAWS = [{"test_accuracies": [0.8, 0.9]}, {"test_accuracies": [0.94, 0.96]}]
+BAGS = {"builder": "natural", "train_bags": 50}
+
+
+def result(records, mean=(), folder="cnn", **arguments):
+    path = Path("results") / folder / "x" / "metrics.json"
+    return Result(path, {}, arguments, arguments.get("method", ""), "", 0.0, records, dict(mean))
+
+
+@pytest.mark.parametrize(
+    ("records", "arguments", "kind", "samples", "words"),
+    [
+        (TWO, {}, "std", "2 runs", "98.50 ± 0.71 %"),
+        (TWO, {"folds": 2}, "std", "2 folds", "98.50 ± 0.71 %"),
+        (TWO, {"labels": 100}, "std", "2 draws", "98.50 ± 0.71 %"),
+        # mean 0.9, squared distances 0.01, 0, 0.0016, 0.0036: sqrt(0.0152 / 3), not the 0.0707 of means
+        (DRAWS, {}, "std", "4 draws", "90.00 ± 7.12 %"),
+        (TWO, {"sources": ["ensemble/pool"]}, "range", "2 overlapping libraries", "98.00 to 99.00 %"),
+        (ONE, {}, "interval", "1", "99.00 % (98.80 to 99.17)"),
+        (TWO[1:], {}, "none", "1", "99.00 %"),
+    ],
+)
+def test_a_number_has_the_spread_of_its_values(records, arguments, kind, samples, words):
+    made = number(result(records, **arguments), "test_accuracy")
+    assert (made.kind, made.samples, made.text) == (kind, samples, words)
+    assert made.short == words.partition(" (")[0]
+
+
+@pytest.mark.parametrize(
+    ("metric", "shares", "words"),
+    [
+        ("test_accuracy", [0.9977], "99.77 %"),
+        ("average_test_accuracy", [0.99, 0.98], "98.00 to 99.00 %"),
+        ("greedy_loss_test_mcnemar_p", [0.1796, 0.1094, 0.146], "0.11 to 0.18"),
+        ("test_auc", [0.96723], "0.9672"),
+        ("seconds", [30.0, 400.0], "30 s to 6.7 min"),
+        ("shared_mistakes", [8], "8"),
+    ],
+)
+def test_values_in_sentences(metric, shares, words):
+    assert text.values(metric, shares) == words
+
+
+def test_durations_deviations_significant_digits_and_devices():
+    times = {0.46: "0.5 s", 7.41: "7.4 s", 119: "119 s", 420: "7.0 min", 4260: "71 min", 9000: "2.5 h"}
+    assert {seconds: text.duration(seconds) for seconds in times} == times
+    assert (text.time(60), text.time(0)) == ("≤ 60 s", "none")
+    assert [text.deviation(std) for std in (0.0012, 0.0002, 0.00007)] == ["0.12", "0.02", "0.007"]
+    assert [text.significant(each) for each in (18300.4, 41.892, 0.01234)] == ["18,300", "41.9", "0.0123"]
+    names = ["Intel(R) Xeon(R), 2 threads", "Intel(R) Xeon(R), 1 thread", "Intel Xeon, 1 threads", "H200"]
+    assert text.devices(names) == "H200; Intel Xeon, 1 thread; Intel Xeon, 2 threads"
+
+
+def test_markdown():
+    assert text.table(["a", "b"], [["1|2", ""]]) == "| a | b |\n| --- | --- |\n| 1\\|2 |  |"
+    entries = [("x", 1000, "a"), ("y", 10, "b"), ("x", 10, "c")]
+    assert text.grid("n", entries).splitlines()[2:] == ["| x | c | a |", "| y | b |  |"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "metric", "arguments", "words"),
+    [
+        ("cnn", "test_accuracy", {"val_fraction": 0.1}, "60,000 labelled"),
+        ("cnn", "test_accuracy", {"val_fraction": 0.0}, "54,000 labelled"),
+        ("cnn", "test_accuracy", {"val_fraction": 0.1, "folds": 10}, "60,000 labelled"),
+        ("ensemble", "test_accuracy", {"val_fraction": 0.1, "member_folds": 4}, "72,000 labelled"),
+        ("cnn", "test_accuracy", {"val_fraction": 0.1, "labels_per_class": 10}, "100 labelled"),
+        ("simclr", "test_knn_accuracy", {"method": "simclr"}, "60,000 labelled"),
+        ("simclr", "test_self_trained_1_accuracy", {"method": "simclr"}, "10 labelled, 54,000 unlabelled"),
+        ("moco", "test_kmeans_accuracy", {}, "54,000 unlabelled"),
+        ("simclr", "test_linear_10_accuracy", {"method": "supcon"}, "60,000 labelled"),
+        ("few_labels", "test_accuracy", {"labels": 100}, "100 labelled, 53,900 unlabelled"),
+        ("few_labels", "test_accuracy", {"labels": 0}, "54,000 unlabelled"),
+        ("mil", "test_auc", BAGS, "50 natural bags"),
+        ("mil", "test_auc", {**BAGS, "val_bags": 20}, "50 + 20 natural bags"),
+        ("mil", "test_auc", {**BAGS, "encoder": "x/best.pt"}, "50 natural bags, a pre-trained encoder"),
+        ("mil", "test_auc", {**BAGS, "encoder": "cnn/x/best.pt"}, "50 natural bags, 9 labelled images"),
+        ("mil", "test_auc", {**BAGS, "encoder": "moco/x/encoder.pt"}, "50 natural bags, 9 unlabelled images"),
+    ],
+)
+def test_data_include_those_that_validate(folder, metric, arguments, words):
+    runs = {f"{key}/x": result([], {"train_images": 9}, key) for key in ("cnn", "moco")}
+    mean = {"train_images": 54000, **({"test_knn_accuracy": 0.9} if folder in ("simclr", "moco") else {})}
+    results = Results(Path("results"), runs=runs)
+    assert data_text(results, result([], mean, folder, **arguments), metric) == words
+
+
+def test_prior_work_has_the_digits_of_its_source():
+    assert value({"metric": "accuracy", "value": 0.99748, "std": 0.00028}) == "99.748 ± 0.028 %"
+    assert value({"metric": "accuracy", "value": 0.9, "low": 0.8, "marks": ["protocol"]}) == "80 to 90 % §"
+    assert value({"metric": "auc", "value": 0.931}) == "0.931"
