@@ -50,13 +50,13 @@ class FakeGpu(FakeTensorMode):
                 return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
         outermost, self._inside = not self._inside, True  # an operation may be computed from others
         try:
-            found = super().__torch_dispatch__(func, types, args, kwargs)
+            result = super().__torch_dispatch__(func, types, args, kwargs)
         finally:
             self._inside = not outermost
         if outermost:
-            made = [x for x in tree_leaves(found) if isinstance(x, torch.Tensor)]
-            self.largest = max([self.largest, *(x.numel() * x.element_size() for x in made)])
-        return found
+            sizes = [x.nbytes for x in tree_leaves(result) if isinstance(x, torch.Tensor)]
+            self.largest = max([self.largest, *sizes])
+        return result
 
 
 @contextlib.contextmanager
@@ -86,11 +86,9 @@ def _apply(module, function, recurse=True):
         child._apply(function)
     with torch.no_grad():
         for key, p in module._parameters.items():
-            if p is not None:
-                module._parameters[key] = nn.Parameter(function(p), p.requires_grad)
-    for key, buffer in module._buffers.items():
-        if buffer is not None:
-            module._buffers[key] = function(buffer)
+            module._parameters[key] = p if p is None else nn.Parameter(function(p), p.requires_grad)
+        for key, buffer in module._buffers.items():
+            module._buffers[key] = buffer if buffer is None else function(buffer)
     return module
 
 
@@ -100,9 +98,8 @@ def _backward(loss):
     seen, todo = set(), [loss.grad_fn]
     while todo:
         node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            node.variable.grad = torch.empty_like(node.variable)
-        todo += [function for function, _ in node.next_functions]
+        if node is not None and node not in seen:
+            seen.add(node)
+            if hasattr(node, "variable"):
+                node.variable.grad = torch.empty_like(node.variable)
+            todo += [function for function, _ in node.next_functions]

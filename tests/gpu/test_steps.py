@@ -1,14 +1,17 @@
-"""Every training step on a GPU that isn't there: devices, types, layout, and what waits for the host.
+"""Every training step: on a GPU that isn't there, see tests/fake_gpu.py, and compiled on the CPU.
 
-`fit` runs one epoch of each, with optimiser, schedule, clipping and moving average; see tests/fake_gpu.py.
+Graphs are traced, forward and backward, but not turned into machine code: that takes minutes.
 """
 
+import itertools
 from argparse import Namespace
+from functools import partial, partialmethod
 
 import pytest
 import torch
-from fake_gpu import fake_gpu, on_gpu
+from fake_gpu import on_gpu
 from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import train_mil
 import train_moco
@@ -19,159 +22,157 @@ from data.mil import BagLoader, build
 from data.triplet import CLASS_AUGMENTS
 from models import ENCODERS, ContrastiveModel, Fusion, MoCo, create
 from models.contrastive import HEADS
-from models.mil import POOLINGS, create_mil
+from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil
 from models.triplet import DISTANCES, LOSSES, MINERS, TRIPLET_ENCODERS
-from utils.training.cnn import validate_classifier
 from utils.training.config import FitConfig
 from utils.training.few_labels import ConsistencyBatches, consistency_step
 from utils.training.fit import classification_step, fit
 
-GPU = "cuda"
 COUNT, BATCH = 70, 64  # the last batch is small
 EVERYTHING = torch.arange(COUNT)
-# All parts of an augmentation at once.
+IMAGES = ImageSet(torch.zeros(COUNT, 1, 28, 28, dtype=torch.uint8), EVERYTHING % 10, 0.13, 0.3)
 ALL_PARTS = view_augment(list(VIEW_PARTS))
 
 
-@pytest.fixture(scope="module")
-def images():
-    """Images on the CPU, of all classes."""
-    pixels = torch.zeros(COUNT, 1, 28, 28, dtype=torch.uint8)
-    return ImageSet(pixels, EVERYTHING % 10, 0.13, 0.3)
+# --- Trainings: model, step and batches. to: moves the images to a device ---
 
 
-def place(model):
-    return model.to(GPU).to(memory_format=torch.channels_last)
+def classifier(to, model="fast", augment="affine"):
+    model = Fusion([create("fast") for _ in range(3)]) if model == "fusion" else create(model)
+    batches = BatchLoader(to(IMAGES), EVERYTHING, BATCH, augment=POLICIES[augment])
+    return model, classification_step(model, 0.05), batches
 
 
-def check(gpu, model, step, batches, groups=None, fp32=(), **settings):
-    """Train for an epoch; assert what makes it fast on a GPU.
+def consistency(to):
+    model, both = create("fast"), (POLICIES["shift"], ALL_PARTS)
+    batches = ConsistencyBatches(to(IMAGES), EVERYTHING[:10], EVERYTHING[10:], 32, 16, *both)
+    return model, consistency_step(model, 0.95), batches
 
-    One copy to the host, the metrics; all copies to the device are started and not waited for; every layer
-    computes in bf16, except the modules `fp32`.
+
+def contrastive(to, method="supcon", head="mlp"):
+    model = ContrastiveModel(create("fast", 0), head)
+    batches = view_batches(to(IMAGES), EVERYTHING, BATCH, list(VIEW_PARTS))
+    return model, train_simclr.contrastive_step(model, method, 0.1), batches
+
+
+def momentum(to):
+    model = MoCo(create("fast", 0), queue=128, splits=2)
+    batches = view_batches(to(IMAGES), EVERYTHING, BATCH, ["affine", "elastic", "blur"])
+    return model, train_moco.moco_step(model, 2, 0.2), batches
+
+
+def bags(to, method="attention", encoder="fast", standardise=False, freeze=False):
+    model = create_mil(encoder, method, dropout=0.2, standardise=standardise)
+    if freeze:
+        model.freeze()
+    batches = BagLoader(to(IMAGES), build(IMAGES.labels, EVERYTHING, 14), 5, augment=POLICIES["affine"])
+    return model, train_mil.mil_step(model, method), batches
+
+
+def embedding(to, encoder="fast", class_augment="none", head="none", **flags):
+    model = ContrastiveModel(create(encoder, 0, TRIPLET_ENCODERS), head)
+    defaults = {"loss": "triplet", "mining": "random", "margin": 0.2, "distance": "euclidean", "seed": 0}
+    shape = {"batch_classes": 4, "batch_images": 3, "class_augment": class_augment, "glyphs": 5, "steps": 2}
+    args = Namespace(**{**defaults, **shape, "temperature": 0.1, "views": VIEW_PARTS, "strength": 1, **flags})
+    batches = train_triplet.make_batches(args, IMAGES, EVERYTHING)
+    batches.set = to(batches.set)
+    return model, train_triplet.embedding_step(model, args), batches
+
+
+def each(training, **values):
+    """Return the training once for every combination of the values."""
+    combinations = itertools.product(*values.values())
+    return [partial(training, **dict(zip(values, chosen, strict=True))) for chosen in combinations]
+
+
+def name(training):
+    return "-".join([training.func.__name__, *map(str, training.keywords.values())])
+
+
+TRAININGS = [
+    *each(classifier, model=[*ENCODERS, "fusion"], augment=["none"]),
+    *each(classifier, augment=POLICIES),
+    *map(partial, (consistency, momentum)),
+    *each(contrastive, method=["simclr", "supcon"], head=HEADS),
+    *each(bags, method=POOLINGS),
+    *[partial(bags, encoder="lenet-mil", standardise=True), partial(bags, freeze=True)],
+    *each(embedding, mining=MINERS, distance=DISTANCES),
+    *each(embedding, encoder=["siamese"], loss=[loss for loss in LOSSES if loss != "triplet"]),
+    *each(embedding, class_augment=CLASS_AUGMENTS, head=["mlp"]),
+]
+
+
+@pytest.mark.parametrize("training", TRAININGS, ids=name)
+def test_no_step_waits_for_the_host(gpu, training):
+    """One copy to the host, the metrics; all copies to the device are started and not waited for.
+
+    Every layer computes in bf16, except what pools bags and decides about them.
     """
-    types = {}
+    model, step, batches = training(on_gpu)
+    model.to("cuda").to(memory_format=torch.channels_last)
+    groups, fp32, types = None, (), {}
+    if isinstance(model, MIL):
+        groups, fp32 = model.parameter_groups(0.1), ("pooling", "head")
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and not name.startswith(fp32 or "?"):
-            module.register_forward_hook(lambda *found, name=name: types.update({name: found[2].dtype}))
+        if isinstance(module, nn.Conv2d | nn.Linear) and not name.startswith(fp32):
+            module.register_forward_hook(lambda *call, name=name: types.update({name: call[2].dtype}))
     gpu.clear()
-    options = {"lr": 0.1, "schedule": "one-cycle", "precision": "bf16", "quiet": True, **settings}
-    fit(model, step, batches, FitConfig(1, **options), groups=groups)
+    config = FitConfig(1, 0.1, schedule="one-cycle", precision="bf16", ema=0.99, clip_norm=1.0, quiet=True)
+    fit(model, step, batches, config, groups=groups)
     assert len(gpu.to_host) == 1, gpu.to_host
     assert all(non_blocking for _, non_blocking in gpu.to_device), gpu.to_device
     assert types
     assert {name: dtype for name, dtype in types.items() if dtype != torch.bfloat16} == {}
 
 
-def check_classifier(images, name="fast", augment="affine", **settings):
-    with fake_gpu() as gpu:
-        model = place(create(name))
-        batches = BatchLoader(on_gpu(images), EVERYTHING, BATCH, augment=POLICIES[augment])
-        check(gpu, model, classification_step(model, 0.05), batches, **settings)
+@pytest.fixture
+def graphs(monkeypatch):
+    """Let Module.compile count its graphs, and raise where it would need two for one call."""
+    torch._dynamo.reset()
+    counter, compile_module = CompileCounterWithBackend("aot_eager"), nn.Module.compile
+    strict = partialmethod(compile_module, fullgraph=True, backend=counter)
+    monkeypatch.setattr(nn.Module, "compile", strict)
+    yield counter
+    torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-def test_classifiers(images, name):
-    check_classifier(images, name, "none")
+COMPILED = [*each(classifier, model=["mlp", "wide"]), *map(partial, (contrastive, momentum, bags, embedding))]
 
 
-@pytest.mark.parametrize("augment", POLICIES)
-def test_policies(images, augment):
-    check_classifier(images, augment=augment)
+@pytest.mark.parametrize("training", COMPILED, ids=name)
+def test_a_network_is_one_graph_and_one_more_for_a_smaller_last_batch(graphs, training):
+    model, step, batches = training(lambda images: images)
+    sizes = {len(batch[0]) for batch in batches.epoch(0)}
+    assert training.func is embedding or len(sizes) == 2
+    fit(model, step, batches, FitConfig(1, lr=0.01, compile=True, quiet=True))
+    assert 1 <= graphs.frame_count <= len(sizes)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
-def test_optimisers(images, optimizer):
-    check_classifier(images, optimizer=optimizer, ema=0.99, clip_norm=1.0)
+# --- channels_last is kept through every network, where it is given to the weights, as the scripts do ---
 
 
-@pytest.mark.parametrize("method", ["simclr", "supcon"])
-@pytest.mark.parametrize("head", HEADS)
-def test_contrastive_learning(images, method, head):
-    with fake_gpu() as gpu:
-        model = place(ContrastiveModel(create("fast", 0), head))
-        batches = view_batches(on_gpu(images), EVERYTHING, BATCH, list(VIEW_PARTS))
-        check(gpu, model, train_simclr.contrastive_step(model, method, 0.1), batches, ema=0.99)
+@pytest.mark.parametrize("encoder", {**ENCODERS, **TRIPLET_ENCODERS, **MIL_ENCODERS})
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_map_of_a_network_is_channels_last(encoder, dtype):
+    model = create(encoder, 0, {**TRIPLET_ENCODERS, **MIL_ENCODERS}).to(memory_format=torch.channels_last)
+    maps = []
+
+    def record(module, inputs, output):
+        if output.ndim == 4 and min(output.shape[1:]) > 1:  # else there is one layout only
+            maps.append((module, output))
+
+    for module in model.modules():
+        module.register_forward_hook(record)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        model(torch.rand(4, 1, 28, 28))
+    assert [m for m, output in maps if not output.is_contiguous(memory_format=torch.channels_last)] == []
+    assert maps or encoder in ("linear", "mlp1", "mlp")
+    assert all(output.dtype == dtype for module, output in maps if isinstance(module, nn.Conv2d))
 
 
-def test_momentum_contrast(images):
-    with fake_gpu() as gpu:
-        model = place(MoCo(create("fast", 0), queue=128, splits=4))
-        batches = view_batches(on_gpu(images), EVERYTHING, BATCH, ["affine", "elastic", "blur"])
-        check(gpu, model, train_moco.moco_step(model, 4, 0.2), batches)
-
-
-def check_bags(images, method, encoder="fast", standardise=False, freeze=False):
-    with fake_gpu() as gpu:
-        model = create_mil(encoder, method, dropout=0.2, standardise=standardise)
-        if freeze:
-            model.freeze()
-        model = place(model)
-        bags = build(images.labels, EVERYTHING, 12)
-        batches = BagLoader(on_gpu(images), bags, 8, augment=POLICIES["affine"])
-        groups = model.parameter_groups(0.1)
-        step = train_mil.mil_step(model, method)
-        check(gpu, model, step, batches, groups, fp32=("pooling", "head"), ema=0.99)
-
-
-@pytest.mark.parametrize("method", POOLINGS)
-def test_multiple_instance_learning(images, method):
-    check_bags(images, method)
-
-
-def test_multiple_instance_learning_on_a_saved_encoder(images):
-    check_bags(images, "attention", "lenet-mil", standardise=True)
-    check_bags(images, "attention", freeze=True)
-
-
-def check_embedding(images, encoder="fast", class_augment="none", head="none", **how):
-    defaults = {"loss": "triplet", "mining": "random", "margin": 0.2, "distance": "euclidean", "seed": 0}
-    shape = {"batch_classes": 4, "batch_images": 3, "class_augment": class_augment, "glyphs": 5, "steps": 2}
-    args = Namespace(**{**defaults, **shape, "temperature": 0.1, "views": VIEW_PARTS, "strength": 1, **how})
-    batches = train_triplet.make_batches(args, images, EVERYTHING)
-    with fake_gpu() as gpu:
-        batches.set = on_gpu(batches.set)
-        model = place(ContrastiveModel(create(encoder, 0, TRIPLET_ENCODERS), head))
-        check(gpu, model, train_triplet.embedding_step(model, args), batches)
-
-
-@pytest.mark.parametrize("mining", MINERS)
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_the_triplet_loss_and_its_miners(images, mining, distance):
-    check_embedding(images, mining=mining, distance=distance)
-
-
-@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "triplet"])
-def test_other_losses_of_embeddings(images, loss):
-    check_embedding(images, "siamese", loss=loss)
-
-
-@pytest.mark.parametrize("class_augment", CLASS_AUGMENTS)
-def test_class_augmentation(images, class_augment):
-    check_embedding(images, class_augment=class_augment, head="mlp")
-
-
-def test_the_fusion_of_members(images):
-    with fake_gpu() as gpu:
-        network = place(Fusion([create("fast") for _ in range(3)]))
-        batches = BatchLoader(on_gpu(images), EVERYTHING, BATCH, augment=POLICIES["affine"])
-        check(gpu, network, classification_step(network, 0.05), batches)
-        validate = validate_classifier(on_gpu(images), EVERYTHING[:10], 0.05)
-        assert set(validate(network, 1)) == {"val_loss", "val_accuracy"}
-
-
-def test_consistency_training(images):
-    with fake_gpu() as gpu:
-        model = place(create("fast"))
-        labelled, unlabelled = EVERYTHING[:10], EVERYTHING[10:]
-        both = POLICIES["shift"], ALL_PARTS
-        batches = ConsistencyBatches(on_gpu(images), labelled, unlabelled, 32, 16, *both)
-        check(gpu, model, consistency_step(model, 0.95), batches, ema=0.99)
-
-
-def test_distillation(images):
-    with fake_gpu() as gpu:
-        model = place(create("fast"))
-        taught = on_gpu(images._replace(labels=torch.full((COUNT, 10), 0.1)))
-        batches = BatchLoader(taught, EVERYTHING, BATCH, augment=POLICIES["strong"])
-        check(gpu, model, classification_step(model), batches, ema=0.99)
+def test_the_images_of_bags_are_no_exception():
+    model = create_mil("fast", "attention").to(memory_format=torch.channels_last)
+    maps = []
+    model.encoder[1].register_forward_hook(lambda module, inputs, output: maps.append(output))
+    model(torch.rand(6, 1, 28, 28), torch.tensor([[True, True, False], [True] * 3, [True, False, False]]))
+    assert maps[0].is_contiguous(memory_format=torch.channels_last)
