@@ -108,8 +108,6 @@ def make_parser() -> cli.Parser:
         help="share of features dropped (default: 0)",
     )
     cli.choice(add, "--augment", POLICIES, "augmentation policy (default: the recipe's)")
-    weight = Number(float, 0, 1000)
-    add("--instance-weight", type=weight, default=1.0, metavar="X", help="of a loss in loss-attention")
     count = Number(int, 0, 1_000_000)
     add("--bags-per-epoch", type=count, default=1800, metavar="N", help="0: every bag once")
     return parser
@@ -136,20 +134,17 @@ def parse(argv: list[str] | None = None) -> tuple:
     return args, command
 
 
-def find_class(flag: str, name: str | int, classes: tuple[str, ...]) -> int:
-    """Return the number of the class with this name or number; UserError for an unknown one."""
-    numbers = {str(number): number for number in range(len(classes))}
-    numbers |= {known: number for number, known in enumerate(classes)}
-    if str(name) not in numbers:
-        raise UserError(f"{flag} {name}: no such class; choose from {', '.join(classes)}")
-    return numbers[str(name)]
-
-
 def find_classes(args: Namespace, classes: tuple[str, ...]) -> None:
     """Set --target and, for the builder shortcut, --shortcut to the numbers of the classes they name."""
-    args.target = find_class("--target", args.target, classes)
-    if args.builder == "shortcut":
-        args.shortcut = find_class("--shortcut", args.shortcut or int(args.target == 0), classes)
+    numbers = {str(number): number for number in range(len(classes))}
+    numbers |= {name: number for number, name in enumerate(classes)}
+    for flag in ("target", "shortcut") if args.builder == "shortcut" else ("target",):
+        name = getattr(args, flag)
+        if name is None:
+            name = int(args.target == 0)
+        if str(name) not in numbers:
+            raise UserError(f"--{flag} {name}: no such class; choose from {', '.join(classes)}")
+        setattr(args, flag, numbers[str(name)])
 
 
 def make_bags(args: Namespace, data: Data) -> dict[str, Bags]:
@@ -187,12 +182,12 @@ def make_model(args: Namespace) -> MIL:
     return model
 
 
-def mil_step(model: MIL, method: str, instance_weight: float = 1.0) -> Step:
+def mil_step(model: MIL, method: str) -> Step:
     """Return the step for `fit`: the loss of a batch of bags, and its accuracy."""
 
     def step(mask, images, labels):
         pooled = model(images, mask)
-        loss = mil_loss(pooled, labels, method, instance_weight)
+        loss = mil_loss(pooled, labels, method)
         return loss, {"accuracy": ((pooled.logits > 0) == (labels > 0)).float().mean()}
 
     return step
@@ -209,7 +204,7 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> tuple[MI
     model = make_model(args).to(args.device).to(memory_format=torch.channels_last)
     facts = fit(
         model,
-        mil_step(model, args.method, args.instance_weight),
+        mil_step(model, args.method),
         batches,
         FitConfig.from_args(args),
         run,

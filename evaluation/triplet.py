@@ -19,10 +19,9 @@ from utils.training.forward import forward_all
 # scikit-learn is imported where it is used: loading it takes seconds that --help needn't.
 
 SHOTS = (1, 5)
-# Support images are drawn from this many training images of each class.
-SUPPORT_POOL = 500
-# Pairs of each kind, for verification; random references of each class, for the table of accept rates.
-PAIRS, REFERENCES = 20_000, 100
+# Support images are drawn from SUPPORT_POOL training images of each class; the accept rates of a class are
+# means over REFERENCES of them. Verification takes PAIRS pairs of each kind.
+SUPPORT_POOL, REFERENCES, PAIRS = 500, 100, 20_000
 # Queries ranked at a time, and episodes classified at a time.
 CHUNK = 500
 # The deformed copies of an image whose embeddings are averaged, and those of the floor "deformed".
@@ -150,7 +149,7 @@ def episode_accuracies(
 ) -> np.ndarray:
     """Classify the queries of each episode by the nearest mean of a class's support; return accuracies (E,).
 
-    support: (S, D), queries: (Q, D) embeddings. unit: compare with the direction of the mean.
+    unit: compare with the direction of the mean.
     """
     accuracies = []
     for chosen, asked in zip(*(part.split(CHUNK) for part in episodes), strict=True):

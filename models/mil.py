@@ -111,8 +111,7 @@ def log_odds(logits: torch.Tensor) -> torch.Tensor:
 class Pooling(nn.Module):
     """Maps features (B, N, D), mask (B, N) and head to logits (B, classes) and attention (B, N).
 
-    The attention of "max" is the share of the features whose maximum an instance holds; in "instance-max" the
-    most positive instance has all of it.
+    The attention of "max" is the share of the features whose maximum an instance holds.
     """
 
     def __init__(self, method: str, num_features: int, hidden: int = 128):
@@ -180,16 +179,15 @@ def create_mil(
     return MIL(create(encoder, 0, MIL_ENCODERS), method, dropout, standardise)
 
 
-def mil_loss(pooled: Pooled, labels: torch.Tensor, method: str, instance_weight: float = 1.0) -> torch.Tensor:
+def mil_loss(pooled: Pooled, labels: torch.Tensor, method: str) -> torch.Tensor:
     """Return the mean binary cross-entropy of the bags' logits against labels (B,) in {0., 1.}.
 
-    "loss-attention" adds instance_weight * mean_B sum_i a_i CE(instance i, label of the bag), the paper's
-    regularisation term. Its third term, a consistency cost between epochs, is left out, as in the authors'
-    code for bags.
+    "loss-attention" adds mean_B sum_i a_i CE(instance i, label of the bag), the paper's regularisation. Its
+    third term, a consistency cost between epochs, is left out, as in the authors' code for bags.
     """
     loss = F.binary_cross_entropy_with_logits(pooled.logits, labels)
-    if method != "loss-attention" or not instance_weight:
+    if method != "loss-attention":
         return loss
     targets = labels.unsqueeze(1).expand_as(pooled.instances)
     each = F.binary_cross_entropy_with_logits(pooled.instances, targets, reduction="none")
-    return loss + instance_weight * (pooled.attention * each).sum(1).mean()
+    return loss + (pooled.attention * each).sum(1).mean()

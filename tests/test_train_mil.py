@@ -12,7 +12,7 @@ import train_mil
 from data import load
 from evaluation.mil import predict_bags
 from models import create, load_model, read_model, save_model
-from models.mil import POOLINGS, create_mil
+from models.mil import create_mil
 from utils.runs.folder import RunFolder
 
 FILES = {"config.json", "history.jsonl", "metrics.json", "predictions.npz", "best.pt", "last.pt"}
@@ -74,19 +74,14 @@ def test_a_run_writes_all_its_files(results, tiny_dir):
         np.testing.assert_allclose(predictions[name], saved[f"test_{name}"], atol=1e-4)
 
 
-def test_a_finished_run_resumes_to_itself(results, tiny_dir, no_figures):
-    argv = flags(tiny_dir, results, "--dropout", "0.25", "--name", "attention", "--resume")
-    assert train_mil.main(argv) == RunFolder(results / "mil" / "attention").read_json("metrics.json")
-
-
 def test_the_three_kinds_of_bags_share_no_image(tiny_dir):
     args, _ = train_mil.parse(flags(tiny_dir, "unused", "--train-bags", "300", "--val-bags", "300"))
     data = load("mnist", tiny_dir)
-    bags = train_mil.make_bags(args, data)
-    assert not set(bags["train"].indices.tolist()) & set(bags["val"].indices.tolist())
+    train, val, test = train_mil.make_bags(args, data).values()
+    assert not set(train.indices.tolist()) & set(val.indices.tolist())
     # Test bags are numbers of test images, of which there are half as many.
-    assert int(bags["test"].indices.max()) < len(data[1].labels) == 100
-    assert torch.equal(bags["test"].keys, data[1].labels[bags["test"].indices] == 9)
+    assert int(test.indices.max()) < len(data[1].labels) == 100
+    assert torch.equal(test.keys, data[1].labels[test.indices] == 9)
 
 
 def test_it_learns(tmp_path, tiny_dir, no_figures, capsys):
@@ -110,23 +105,19 @@ def test_repeats_are_seeds_with_bags_of_their_own(tmp_path, tiny_dir, no_figures
     assert without_seconds(alone) == without_seconds(metrics)[1:]
 
 
-def test_permuted_test_labels_change_no_weight(tmp_path, tiny_dir, no_figures, monkeypatch):
-    plain = train_mil.main(flags(tiny_dir, tmp_path, "--name", "plain"))
-
+def test_permuted_test_labels_change_no_weight(results, tmp_path, tiny_dir, no_figures, monkeypatch):
     def load_permuted(*args):
         train_set, test_set = load(*args)
         return train_set, test_set._replace(labels=test_set.labels.roll(1))
 
     monkeypatch.setattr("utils.cli.load", load_permuted)
-    permuted = train_mil.main(flags(tiny_dir, tmp_path, "--name", "permuted"))
-    a, b = (
-        torch.load(tmp_path / "mil" / name / "best.pt", weights_only=True)["weights"]
-        for name in ("plain", "permuted")
-    )
+    train_mil.main(flags(tiny_dir, tmp_path, "--dropout", "0.25"))
+    plain, permuted = (RunFolder(folder / "mil" / "attention") for folder in (results, tmp_path))
+    a, b = (torch.load(run.path("best.pt"), weights_only=True)["weights"] for run in (plain, permuted))
     assert all(torch.equal(a[k], b[k]) for k in a)
-    for key in ("best_epoch", "threshold", "val_auc"):
-        assert plain["runs"][0][key] == permuted["runs"][0][key]
-    assert plain["runs"][0]["test_loss"] != permuted["runs"][0]["test_loss"]
+    (a,), (b,) = plain.records(), permuted.records()
+    assert all(a[key] == b[key] for key in ("best_epoch", "threshold", "val_auc"))
+    assert a["test_loss"] != b["test_loss"]
 
 
 def test_an_encoder_of_another_script_is_fine_tuned_at_a_lower_rate_or_frozen(tmp_path, tiny_dir, no_figures):
@@ -156,30 +147,14 @@ def test_without_validation_bags_the_last_epoch_and_a_threshold_of_a_half_count(
     assert all(torch.equal(value, with_val[key]) for key, value in run.load_checkpoint()["model"].items())
 
 
-def test_a_dry_run_writes_everything(tmp_path, tiny_dir):
-    train_mil.main(flags(tiny_dir, tmp_path, "--dry-run", "--epochs", "9"))
-    assert set(os.listdir(tmp_path / "mil" / "dry-run")) == FILES
-
-
 def test_the_bags_are_shown_and_nothing_is_trained(tmp_path, tiny_dir, capsys):
-    figure = tmp_path / "bags.png"
-    more = ("--train-bags", "30", "--mean-length", "6", "--show-bags", str(figure))
+    more = ("--train-bags", "30", "--mean-length", "6", "--show-bags", str(tmp_path / "bags.png"))
     assert train_mil.main(flags(tiny_dir, tmp_path / "r", *more)) is None
-    assert re.fullmatch(
-        r"30 bags of \d\.\d digits, 50% positive; the first: .*bags.png\n", capsys.readouterr().out
-    )
-    assert figure.read_bytes().startswith(b"\x89PNG")
-    assert not (tmp_path / "r").exists()
+    assert re.match(r"30 bags of \d\.\d digits, 50% positive; the first: .*bags.png", capsys.readouterr().out)
+    assert os.listdir(tmp_path) == ["bags.png"]
 
 
 # --- The sweep ---
-
-
-@pytest.mark.parametrize(("more", "methods"), [([], list(POOLINGS)), (["--method", "max"], ["max"])])
-def test_a_sweep_goes_over_all_methods_or_the_given_one(tmp_path, tiny_dir, more, methods):
-    args, _ = train_mil.parse(flags(tiny_dir, tmp_path, "--sweep", "8,4", "--repeats", "2", *more))
-    expected = [(method, bags, seed) for seed in (0, 1) for bags in (8, 4) for method in methods]
-    assert [tuple(job.values()) for job in train_mil.sweep_jobs(args)] == expected
 
 
 def test_a_sweep_is_one_file_and_its_cells_are_the_single_runs(tmp_path, tiny_dir, two_methods, monkeypatch):
@@ -200,32 +175,6 @@ def test_a_sweep_is_one_file_and_its_cells_are_the_single_runs(tmp_path, tiny_di
     assert alone["runs"][0]["test_auc"] == pytest.approx(values[1], abs=1e-5)  # six digits are kept
 
 
-def test_a_stopped_sweep_goes_on_to_the_same_result(
-    tmp_path, tiny_dir, two_methods, no_figures, monkeypatch, capsys
-):
-    whole = train_mil.main(flags(tiny_dir, tmp_path / "whole", "--sweep", "4"))
-    real, calls = train_mil.train, []
-
-    def stopped_at_the_second(*args):
-        calls.append(args)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*args)
-
-    monkeypatch.setattr(train_mil, "train", stopped_at_the_second)
-    with pytest.raises(SystemExit) as stop:
-        train_mil.main(flags(tiny_dir, tmp_path / "cut", "--sweep", "4"))
-    assert stop.value.code == 130
-    told = re.search(r"python train_mil\.py .*", capsys.readouterr().err).group()
-    assert told.endswith("--name sweep --resume")
-    with (tmp_path / "cut" / "mil" / "sweep" / "records-0.jsonl").open("a") as file:
-        file.write('{"method": "mean", "tra')  # a line that the machine did not live to finish
-    resumed = train_mil.main(told.split()[2:])
-    assert len(calls) == 3  # two before, one after
-    aucs = [[cell["mean"]["test_auc"] for cell in content["cells"]] for content in (whole, resumed)]
-    assert aucs[0] == aucs[1]
-
-
 def test_two_ranks_share_a_sweep_out(tmp_path, tiny_dir, no_figures):
     argv = ("--sweep", "4,6", "--epochs", "1", "--method", "mean", "--builder", "shortcut")
     one = train_mil.main(flags(tiny_dir, tmp_path / "one", *argv))
@@ -239,16 +188,14 @@ def test_two_ranks_share_a_sweep_out(tmp_path, tiny_dir, no_figures):
             assert ours["mean"][name] == theirs["mean"][name]
 
 
-def test_the_shortcut_is_by_default_the_first_class_but_the_target():
-    for words, target, shortcut in (
-        (["--builder", "shortcut"], 9, 0),
-        (["--builder", "shortcut", "--target", "0"], 0, 1),
-        (["--builder", "shortcut", "--shortcut", "0"], 9, 0),
-        ([], 9, None),
-    ):
-        args, _ = train_mil.parse(words)
-        train_mil.find_classes(args, tuple("0123456789"))
-        assert (args.target, args.shortcut) == (target, shortcut)
+@pytest.mark.parametrize(
+    ("words", "target", "shortcut"),
+    [([], 9, None), (["--target", "0"], 0, 1), (["--shortcut", "0"], 9, 0)],
+)
+def test_the_shortcut_is_by_default_the_first_class_but_the_target(words, target, shortcut):
+    args, _ = train_mil.parse([*words, *(["--builder", "shortcut"] if words else [])])
+    train_mil.find_classes(args, tuple("0123456789"))
+    assert (args.target, args.shortcut) == (target, shortcut)
 
 
 # --- Bad input ---
@@ -258,7 +205,6 @@ def test_the_shortcut_is_by_default_the_first_class_but_the_target():
     ("wrong", "said"),
     [
         (["--target", "10"], "no such class; choose from 0, 1,"),
-        (["--train-bags", "0"], "must be in [1, 10000]"),
         (["--builder", "shortcut", "--shortcut", "9"], "other than the target, not 9"),
         (["--builder", "shortcut", "--shortcut", "12"], "--shortcut 12: no such class"),
         (["--shortcut", "3"], "needs --builder shortcut"),

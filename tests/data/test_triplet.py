@@ -66,7 +66,10 @@ def batches(digits, classes=4, **changes):
 
 def test_batches_add_classes_with_labels_of_their_own(digits):
     for classes in (2, 4):
-        for images, labels in batches(digits, classes, augment=Augment(rotate=10)).epoch():
+        loader = batches(digits, classes, augment=Augment(rotate=10))
+        assert torch.equal(next(loader.epoch(1))[0], next(loader.epoch(1))[0])
+        assert not torch.equal(next(loader.epoch(1))[0], next(loader.epoch(2))[0])
+        for images, labels in loader.epoch():
             assert images.shape == ((classes + 6) * 5, 1, 28, 28)
             assert images.isfinite().all()
             assert (labels.view(-1, 5) == labels.view(-1, 5)[:, :1]).all()
@@ -108,15 +111,6 @@ def test_a_synthetic_class_is_turned_as_a_whole(digits):
     torch.testing.assert_close(glyphs, glyphs[:, :1].expand_as(glyphs))
 
 
-def test_batches_depend_on_seed_and_epoch(digits):
-    def first(seed, epoch):
-        return next(batches(digits, seed=seed, augment=Augment(rotate=10)).epoch(epoch))[0]
-
-    assert torch.equal(first(0, 1), first(0, 1))
-    assert not torch.equal(first(0, 1), first(0, 2))
-    assert not torch.equal(first(0, 1), first(1, 1))
-
-
 # --- Episodes ---
 
 
@@ -132,15 +126,14 @@ def test_episodes_are_balanced_and_a_row_holds_one_class():
     assert (LABELS[support] == classes).all()
     assert (QUERY_LABELS[queries] == classes).all()
     assert (classes.squeeze(2).sort(1).values == torch.tensor([0, 2, 3, 5])).all()
+    assert torch.equal(support, sample()[0])
+    assert not torch.equal(support, sample(seed=1)[0])
+    fewer = LABELS[sample(ways=2)[0][:, :, 0]]  # other classes for every episode
+    assert set(fewer.flatten().tolist()) == {0, 2, 3, 5}
+    assert (fewer[:, 0] != fewer[:, 1]).all()
     for part in sample(shots=15, queries=10):  # no image twice in an episode
         rows = part.flatten(1).sort(1).values
         assert (rows[:, 1:] > rows[:, :-1]).all()
-
-
-def test_fewer_ways_sample_other_classes_for_every_episode():
-    classes = LABELS[sample(ways=2)[0][:, :, 0]]
-    assert set(classes.flatten().tolist()) == {0, 2, 3, 5}
-    assert (classes[:, 0] != classes[:, 1]).all()
 
 
 def test_support_and_queries_of_one_set_are_disjoint():
@@ -148,12 +141,6 @@ def test_support_and_queries_of_one_set_are_disjoint():
     for one, other in zip(support, queries, strict=True):
         assert not set(one.flatten().tolist()) & set(other.flatten().tolist())
     assert (LABELS[queries] == LABELS[support[:, :, :1]]).all()
-
-
-def test_episodes_depend_on_the_seed_alone():
-    one, two, other = sample(), sample(), sample(seed=1)
-    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-    assert not torch.equal(one[0], other[0])
 
 
 @pytest.mark.parametrize(("changes", "said"), [({"shots": 21}, "are 20"), ({"queries": 11}, "are 10")])

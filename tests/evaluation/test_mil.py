@@ -83,11 +83,9 @@ def test_scores_of_bags_follow_from_the_predictions():
         "instances": np.array([2.0, -1.0, 0.0, 0.0, -3.0, 1.0]),
     }
     scores = bag_scores(found, some, "test", threshold=0.5)
-    assert scores["test_accuracy"] == pytest.approx(2 / 3)
-    assert scores["test_auc"] == 0.5
-    assert scores["test_key_auc"] == 0.5
-    assert scores["test_instance_auc"] == 1.0
-    assert scores["test_loss"] == bag_loss(found["logits"], np.array([True, False, True]))
+    names = [f"test_{name}" for name in ("accuracy", "auc", "key_auc", "instance_auc", "loss")]
+    loss = bag_loss(found["logits"], np.array([True, False, True]))
+    assert [scores[name] for name in names] == pytest.approx([2 / 3, 0.5, 0.5, 1.0, loss])
     assert scores["test_accuracy_low"] < 2 / 3 < scores["test_accuracy_high"]
     # The threshold is not rounded to float32.
     low, high = np.float32(0.3), np.nextafter(np.float32(0.3), np.float32(1))

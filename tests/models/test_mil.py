@@ -1,7 +1,5 @@
 """The poolings against slow obvious formulas; what must not matter does not."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -112,28 +110,6 @@ def test_an_unknown_method_or_encoder_is_refused():
         create_mil("vgg")
 
 
-def test_one_gradient_step_of_attention_by_hand():
-    """Two instances, one bag: dL/dw of the head and of the attention's last layer from the chain rule."""
-    model, (images, _) = network("attention"), bags()
-    images, label = images[:2], 1.0
-    mask = torch.ones(1, 2, dtype=torch.bool)
-    mil_loss(model(images, mask), torch.tensor([label]), "attention").backward()
-    with torch.no_grad():
-        h = model.encoder(images)
-        hidden = torch.tanh(h @ model.pooling.hidden.weight.T + model.pooling.hidden.bias)
-        scores = (hidden @ model.pooling.score.weight.T).flatten()
-        a = math.exp(scores[0]) / (math.exp(scores[0]) + math.exp(scores[1]))
-        weights = torch.tensor([a, 1 - a])
-        z = weights @ h
-        logit = float(model.head.weight[0] @ z + model.head.bias)
-        slope = 1 / (1 + math.exp(-logit)) - label  # d BCE / d logit
-        torch.testing.assert_close(model.head.weight.grad[0], slope * z)
-        torch.testing.assert_close(model.head.bias.grad, torch.tensor([slope]))
-        # d logit / d a_1 = head . (h_1 - h_2); d a_1 / d (s_1 - s_2) = a_1 (1 - a_1)
-        pull = slope * float(model.head.weight[0] @ (h[0] - h[1])) * a * (1 - a)
-        torch.testing.assert_close(model.pooling.score.weight.grad[0], pull * (hidden[0] - hidden[1]))
-
-
 def test_the_loss_is_binary_cross_entropy_and_the_instances_of_loss_attention():
     model, (images, mask) = network("loss-attention"), bags()
     labels = torch.tensor([1.0, 0.0, 1.0, 0.0])
@@ -146,20 +122,12 @@ def test_the_loss_is_binary_cross_entropy_and_the_instances_of_loss_attention():
         logits = model.head(model.encoder(part))
         surprise = -logits.log_softmax(1)[:, int(labels[i])]
         extra = extra + (found.attention[i, : len(part)] * surprise).sum() / len(LENGTHS)
-    torch.testing.assert_close(mil_loss(found, labels, "loss-attention", 2.0), bag + 2 * extra)
+    torch.testing.assert_close(mil_loss(found, labels, "loss-attention"), bag + extra)
 
 
 def test_the_reference_encoder_has_the_papers_shape():
-    torch.manual_seed(0)
-    model = create_mil("lenet-mil", "attention")
-    shapes = [tuple(p.shape) for p in model.encoder.parameters() if p.ndim > 1]
+    shapes = [tuple(p.shape) for p in create_mil("lenet-mil").encoder.parameters() if p.ndim > 1]
     assert shapes == [(20, 1, 5, 5), (50, 20, 5, 5), (500, 800)]
-    images = torch.randn(3, 1, 28, 28)
-    # Pooling and ReLU commute.
-    conv1, conv2, dense = (m for m in model.encoder if isinstance(m, nn.Conv2d | nn.Linear))
-    relu, pool = nn.functional.relu, nn.functional.max_pool2d
-    h = pool(relu(conv2(pool(relu(conv1(images)), 2))), 2)
-    torch.testing.assert_close(model.encoder(images), relu(dense(h.flatten(1))))
 
 
 @pytest.mark.parametrize("encoder", ["lenet-mil", "fast"])
