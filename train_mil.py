@@ -196,22 +196,15 @@ def mil_step(model: MIL, method: str) -> Step:
 def train(args: Namespace, data: Data, run: RunFolder | None = None) -> tuple[MIL, dict, dict]:
     """Train once from --seed; return model, record and predictions, and leave the files in `run`."""
     bags = make_bags(args, data)
-    augment, count = POLICIES[args.augment], args.bags_per_epoch
-    batches = BagLoader(
-        data[0], bags["train"], args.batch_size, seed=args.seed, augment=augment, bags_per_epoch=count
-    )
+    options = {"seed": args.seed, "augment": POLICIES[args.augment], "bags_per_epoch": args.bags_per_epoch}
+    batches = BagLoader(data[0], bags["train"], args.batch_size, **options)
     torch.manual_seed(args.seed)
     model = make_model(args).to(args.device).to(memory_format=torch.channels_last)
+    step, config = mil_step(model, args.method), FitConfig.from_args(args)
+    validate = evaluation.validate_bags(data[0], bags["val"], args.precision) if args.val_bags else None
+    groups = model.parameter_groups(args.encoder_rate if args.encoder else 1.0)
     facts = fit(
-        model,
-        mil_step(model, args.method),
-        batches,
-        FitConfig.from_args(args),
-        run,
-        evaluation.validate_bags(data[0], bags["val"], args.precision) if args.val_bags else None,
-        groups=model.parameter_groups(args.encoder_rate if args.encoder else 1.0),
-        criterion="val_error",
-        tolerance=AUC_ERROR,
+        model, step, batches, config, run, validate, groups=groups, criterion="val_error", tolerance=AUC_ERROR
     )
     metrics, predictions = evaluation.evaluate_bags(model, data, bags, args.precision)
     if run:
@@ -231,11 +224,12 @@ def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
     roc = [roc_points(predictions) for predictions in saved]
     mil.plot_roc({args.method: roc}, run.path("roc.png"), "ROC of the test bags")
     images, first = data[1].images, saved[0]
-    arrays = [first[f"test_{name}"] for name in ("lengths", "keys", "attention", "probabilities")]
+    names = ("lengths", "keys", "attention", "probabilities")
+    lengths, keys, shares, probabilities = (first[f"test_{name}"] for name in names)
     title = f"{args.method}: test bags; orange: the target {data[1].classes[args.target]}\n"
     title += f"above each image: {mil.share_name(args.method)}"
     shown = images[torch.from_numpy(first["test_indices"]).to(images.device)].cpu().numpy()
-    mil.plot_bags(shown, *arrays, run.path("bags.png"), title)
+    mil.plot_bags(shown, lengths, keys, shares, probabilities, run.path("bags.png"), title)
 
 
 def roc_points(predictions: dict) -> list[float]:
@@ -264,11 +258,10 @@ def report(metrics: dict, run: RunFolder) -> None:
 
 def sweep_jobs(args: Namespace) -> list[dict]:
     """Return every training; repeats are outermost, so that a stopped sweep has all of the first ones."""
+    cells = [(method, count) for count in args.sweep for method in args.methods]
+    seeds = range(args.seed, args.seed + args.runs)
     return [
-        {"method": method, "train_bags": count, "seed": args.seed + repeat}
-        for repeat in range(args.runs)
-        for count in args.sweep
-        for method in args.methods
+        {"method": method, "train_bags": count, "seed": seed} for seed in seeds for method, count in cells
     ]
 
 

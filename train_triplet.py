@@ -37,7 +37,7 @@ from utils.training.fit import Step, fit
 
 # Everything that is a recipe's default. "few" was tuned by the accuracy on printed letters (data/triplet.py)
 # after training on 0, 1, 2; "all" by P@1 on validation images.
-NAMES = ("all", "few", "original")
+RECIPE_NAMES = ("all", "few", "original")
 DEFAULTS = {
     "encoder": ("cnn", "compact", "siamese"),
     "head": ("none", "none", "none"),
@@ -62,7 +62,7 @@ DEFAULTS = {
     "clip_norm": (0.0, 0.0, 0.0),
     "copies": (0, 4, 0),
 }
-RECIPES = {name: {flag: row[i] for flag, row in DEFAULTS.items()} for i, name in enumerate(NAMES)}
+RECIPES = {name: {flag: row[i] for flag, row in DEFAULTS.items()} for i, name in enumerate(RECIPE_NAMES)}
 VAL_FRACTION = 0.1
 # A sweep trains on the first so many digits, and on so many images of each of the digits 0, 1, 2.
 SWEEP_DIGITS, SWEEP_IMAGES = range(2, 11), (10, 30, 100, 300, 1000, 3000)
@@ -179,15 +179,10 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> dict:
     validate = evaluation.watch_precision(train_set, val_idx, args.knn_every, args.epochs, args.precision)
     facts = fit(model, embedding_step(model, args), batches, config, run, validate)
 
-    options = evaluation.RetrievalOptions(
-        classes=len(test_set.classes),
-        seen=sorted(set(train_set.labels[train_idx].tolist())),
-        seed=args.seed,
-        unit=args.loss == "supcon" or args.distance.startswith("unit-"),
-        copies=args.copies,
-        episodes=args.episodes,
-        precision=args.precision,
-    )
+    seen = sorted(set(train_set.labels[train_idx].tolist()))
+    unit = args.loss == "supcon" or args.distance.startswith("unit-")
+    sizes = {"copies": args.copies, "episodes": args.episodes, "precision": args.precision}
+    options = evaluation.RetrievalOptions(len(test_set.classes), seen, args.seed, unit, **sizes)
     scores, arrays = evaluation.evaluate_retrieval(model.encoder, data, val_idx, options)
     if args.floors or args.compare:
         scores |= evaluation.evaluate_floors(reference_encoders(args), args.floors, data, options)
@@ -244,7 +239,8 @@ def sweep_jobs(args: Namespace, classes: int) -> list[dict]:
     """Return every training: on more and more digits, and on more and more images of three."""
     cells = [(digits, args.images_per_class) for digits in SWEEP_DIGITS if digits <= classes]
     cells += [(3, images) for images in SWEEP_IMAGES if images != args.images_per_class]
-    return [{"digits": d, "images": i, "seed": args.seed + run} for run in range(args.runs) for d, i in cells]
+    seeds = range(args.seed, args.seed + args.runs)
+    return [{"digits": digits, "images": images, "seed": seed} for seed in seeds for digits, images in cells]
 
 
 def plot_sweep(run: RunFolder, content: dict, ways: int) -> None:

@@ -91,7 +91,7 @@ def build(
     Raises DataError when the pool lacks the images, or the shortcut is the target.
     """
     labels, pool, gen = labels.cpu(), pool.cpu(), generator(*seed)
-    is_shortcut = labels[pool] == (shortcut if builder == "shortcut" else -1)
+    is_shortcut = labels[pool].eq(shortcut if shortcut is not None and builder == "shortcut" else -1)
     if builder == "shortcut" and (shortcut == target or not is_shortcut.any()):
         raise DataError(f"the shortcut must be a class with images other than the target, not {shortcut}")
     images, pool = pool[is_shortcut], pool[~is_shortcut]

@@ -105,7 +105,8 @@ def evaluate_floors(
     among DEFORMED_COPIES deformed copies of each support image (episodes only).
     """
     (train_set, test_set), options = data, replace(options, unit=True, copies=0)
-    pool, record = support_pool(train_set, options.seed), {}
+    pool = support_pool(train_set, options.seed)
+    record: dict[str, float] = {}
     for name, encoder in encoders.items():
         support, test = embed(encoder, train_set, pool, options), embed(encoder, test_set, None, options)
         scores = episode_scores(support, test, options) | ranking_scores(test, options)
@@ -187,7 +188,8 @@ def episode_scores(
     Episodes over seen classes alone say little and are left out. classify: by default `episode_accuracies`.
     """
     classify = classify or functools.partial(episode_accuracies, unit=options.unit)
-    queries, record = min(options.queries, int(test.labels.bincount().min())), {}
+    record: dict[str, float] = {}
+    queries = min(options.queries, int(test.labels.bincount().min()))
     kind = {"queries": queries, "count": options.episodes, "seed": options.seed}
     for (group, classes), shots in itertools.product(options.groups.items(), SHOTS):
         if group == "seen_" or len(classes) < 2:
