@@ -17,7 +17,6 @@ import train_cnn
 from data import load
 from models import load_encoder, read_model
 from utils.runs.folder import RunFolder
-from utils.training.forward import predict
 
 FILES = {"config.json", "history.jsonl", "metrics.json", "predictions.npz", "best.pt", "last.pt"}
 FILES |= {"curves.png", "confusion.png", "mistakes.png", "filters.png"}
@@ -100,19 +99,6 @@ def test_metrics_follow_from_the_predictions_and_those_from_the_saved_model(lene
         probabilities = saved.model.eval()(x).softmax(1).numpy()
         assert torch.equal(saved.model.encoder(x), load_encoder(run.path("best.pt")).eval()(x))
     np.testing.assert_allclose(probabilities, predictions["test_probabilities"], atol=1e-5)
-
-
-def test_shifts_change_the_predictions_not_the_training(tmp_path, tiny_dir, lenet):
-    metrics = train_cnn.main(flags(tiny_dir, tmp_path, *LENET, "--shifts", "1"))
-    _, plain, _ = lenet
-    shifted = RunFolder(tmp_path / "cnn" / "lenet")
-    assert equal(weights(shifted.folder), weights(plain.folder))
-    model, test_set = read_model(shifted.path("best.pt")).model, load("mnist", tiny_dir)[1]
-    expected, labels = predict(model, test_set, shifts=1)
-    np.testing.assert_allclose(shifted.predictions()["test_probabilities"], expected, atol=1e-5)
-    for key in ("test_probabilities", "val_probabilities"):
-        assert np.abs(plain.predictions()[key] - shifted.predictions()[key]).max() > 1e-3
-    assert metrics["runs"][0]["test_accuracy"] == (expected.argmax(1) == labels).mean()
 
 
 def test_permuted_test_labels_change_no_weight(tmp_path, tiny_dir, monkeypatch, lenet):

@@ -1,7 +1,6 @@
 """The epoch loop: averaging, choice of the best epoch, user errors, exact resume."""
 
 import copy
-import math
 
 import pytest
 import torch
@@ -50,44 +49,55 @@ def train(folder, digits, validate=None, tolerance=0.0, **changes):
     return model, facts, run
 
 
-def test_the_step_schedule_falls_by_a_tenth_every_five_epochs(tmp_path, digits):
-    _, _, run = train(tmp_path / "run", digits, schedule="step", epochs=6)
-    rates = [line["lr"] for line in run.history()]
-    assert rates == pytest.approx([0.05] * 5 + [0.045])
-
-
-def test_plateau_lowers_the_rate_after_two_epochs_without_a_better_loss(tmp_path, digits):
-    losses = iter([1.0, 2.0, 2.0, 2.0, 2.0])
-    validate = lambda model, epoch: {"val_loss": next(losses)}  # noqa: E731
-    _, _, run = train(tmp_path / "run", digits, validate, schedule="plateau", epochs=5)
-    rates = [line["lr"] for line in run.history()]
-    assert rates == pytest.approx([0.05] * 4 + [0.015])
-
-
-def test_one_step_is_gradient_descent_by_hand(tmp_path, digits):
+@pytest.mark.parametrize("clip_norm", [0.0, 0.01])
+def test_one_step_is_gradient_descent_by_hand_with_a_clipped_gradient(digits, clip_norm):
     """SGD with Nesterov momentum starts with a step of (1 + momentum) * lr * gradient."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-    before = copy.deepcopy(model)
-    batches = BatchLoader(digits, torch.arange(200), 200)
-    args = settings(epochs=1, schedule="none", lr=0.1)
-    run = make_run(tmp_path / "run")
-    fit(model, lambda x, y: (cross_entropy(model(x), y), {}), batches, args, run)
+    before, batches = copy.deepcopy(model), BatchLoader(digits, torch.arange(200), 200)
+    config = settings(epochs=1, schedule="none", lr=0.1, clip_norm=clip_norm)
+    fit(model, lambda x, y: (cross_entropy(model(x), y), {}), batches, config)
     x, y = next(batches.epoch(0))
     cross_entropy(before(x), y).backward()
-    expected = before[1].weight - 0.1 * 1.9 * before[1].weight.grad
-    torch.testing.assert_close(model[1].weight, expected, atol=1e-6, rtol=1e-5)
+    norm = torch.cat([p.grad.flatten() for p in before.parameters()]).norm()
+    step = 0.1 * 1.9 * before[1].weight.grad * (clip_norm / norm if clip_norm else 1)
+    torch.testing.assert_close(model[1].weight, before[1].weight - step, atol=1e-6, rtol=1e-5)
 
 
-def test_gradients_are_clipped_to_the_norm(tmp_path, digits):
-    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-    before = copy.deepcopy(model)
-    args = settings(epochs=1, schedule="none", lr=1.0, clip_norm=0.01)
-    batches = BatchLoader(digits, torch.arange(200), 200)
-    run = make_run(tmp_path / "run")
-    fit(model, lambda x, y: (cross_entropy(model(x), y), {}), batches, args, run)
-    pairs = zip(model.parameters(), before.parameters(), strict=True)
-    moved = math.sqrt(sum((a - b).detach().square().sum().item() for a, b in pairs))
-    assert moved == pytest.approx(1.9 * 0.01, rel=1e-3)
+@pytest.mark.parametrize(
+    ("losses", "how", "epochs", "best", "rates"),
+    [
+        ([3.0, 1.0, 2.0, 1.0], {"schedule": "none"}, 4, 2, [0.05] * 4),
+        # The lowest loss of all counts for the tolerance, not the last.
+        ([1.0, 0.5, 0.59, 0.55, 0.65], {"schedule": "none", "tolerance": 0.1}, 5, 4, [0.05] * 5),
+        ([1.0, 0.5, 0.6, 0.7, 0.1, 0.1], {"schedule": "none", "patience": 2}, 4, 2, [0.05] * 4),
+        ([1.0, 2.0, 2.0, 2.0, 2.0], {"schedule": "plateau"}, 5, 1, [0.05] * 4 + [0.015]),
+        ([6.0, 5.0, 4.0, 3.0, 2.0, 1.0], {"schedule": "step"}, 6, 6, [0.05] * 5 + [0.045]),
+    ],
+)
+def test_validation_chooses_the_epoch_stops_early_and_lowers_the_rate(
+    tmp_path, digits, losses, how, epochs, best, rates
+):
+    seen = []
+
+    def validate(model, epoch):
+        seen.append(copy.deepcopy(model.state_dict()))
+        return {"val_loss": losses[epoch - 1]}
+
+    model, facts, run = train(tmp_path / "run", digits, validate, epochs=len(losses), **how)
+    assert (facts["epochs"], facts["best_epoch"]) == (epochs, best)
+    assert all(torch.equal(v, seen[best - 1][k]) for k, v in model.state_dict().items())
+    assert [line["lr"] for line in run.history()] == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(("epochs", "logged"), [(1, [4]), (2, [4, 4]), (3, [0, 0, 0])])
+def test_only_a_short_training_logs_its_steps(tmp_path, digits, epochs, logged):
+    _, _, run = train(tmp_path / "run", digits, epochs=epochs)
+    assert [len(line.get("steps", {}).get("step", [])) for line in run.history()] == logged
+    for line in (line for line in run.history() if "steps" in line):
+        assert set(line["steps"]) == {"step", "train_loss", "train_accuracy", "lr"}
+        sizes = torch.tensor([64.0, 64, 64, 8])  # the last batch is smaller
+        mean = float((torch.tensor(line["steps"]["train_loss"]) * sizes).sum() / 200)
+        assert mean == pytest.approx(line["train_loss"], rel=1e-4)
 
 
 def test_history_holds_the_mean_over_images_not_over_batches(tmp_path, digits):
@@ -105,25 +115,6 @@ def test_history_holds_the_mean_over_images_not_over_batches(tmp_path, digits):
     assert run.history()[0]["train_label"] == pytest.approx(4.5, abs=1e-5)
 
 
-def test_the_epoch_with_the_lowest_validation_loss_wins(tmp_path, digits):
-    losses, seen = iter([3.0, 1.0, 2.0, 1.0]), []
-
-    def validate(model, epoch):
-        seen.append(copy.deepcopy(model.state_dict()))
-        return {"val_loss": next(losses)}
-
-    model, facts, _ = train(tmp_path / "run", digits, validate)
-    assert (facts["best_epoch"], facts["epochs"]) == (2, 4)
-    assert all(torch.equal(v, seen[1][k]) for k, v in model.state_dict().items())
-
-
-def test_with_a_tolerance_the_last_epoch_close_to_the_lowest_wins(tmp_path, digits):
-    losses = iter([1.0, 0.5, 0.59, 0.55, 0.65])  # the lowest of all counts, not the last
-    validate = lambda model, epoch: {"val_loss": next(losses)}  # noqa: E731
-    _, facts, _ = train(tmp_path / "run", digits, validate, epochs=5, tolerance=0.1)
-    assert facts["best_epoch"] == 4
-
-
 def test_with_ema_the_averaged_weights_are_validated_and_kept(tmp_path, digits):
     seen = []
 
@@ -135,14 +126,6 @@ def test_with_ema_the_averaged_weights_are_validated_and_kept(tmp_path, digits):
     raw = torch.load(run.path("last.pt"), weights_only=True)["model"]["1.weight"]
     assert torch.equal(model[1].weight, seen[-1])
     assert not torch.equal(model[1].weight, raw)
-
-
-def test_early_stopping_waits_for_patience_epochs(tmp_path, digits):
-    losses = iter([1.0, 0.5, 0.6, 0.7, 0.1, 0.1])
-    validate = lambda model, epoch: {"val_loss": next(losses)}  # noqa: E731
-    _, facts, run = train(tmp_path / "run", digits, validate, epochs=6, patience=2)
-    assert (facts["epochs"], facts["best_epoch"]) == (4, 2)
-    assert len(run.history()) == 4
 
 
 def test_a_non_finite_loss_names_its_step_and_keeps_the_last_good_checkpoint(tmp_path, digits):
@@ -302,17 +285,3 @@ def test_steps_are_averaged_over_stretches_with_the_images_as_weights():
     assert curve["train_accuracy"] == pytest.approx([0.5, 0.75], rel=1e-4)
     assert curve["lr"] == [0.3, 0.1]
     assert step_means(table, sizes, ["a", "b"], [0.0] * 5, points=50)["step"] == [1, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize(("epochs", "logged"), [(1, [4]), (2, [4, 4]), (3, [0, 0, 0])])
-def test_only_a_short_training_logs_its_steps(tmp_path, digits, epochs, logged):
-    _, _, run = train(tmp_path / "run", digits, epochs=epochs)
-    history = run.history()
-    assert [len(line.get("steps", {}).get("step", [])) for line in history] == logged
-    for line in history[: 2 if logged[0] else 0]:
-        steps = line["steps"]
-        assert set(steps) == {"step", "train_loss", "train_accuracy", "lr"}
-        sizes = torch.tensor([64.0, 64, 64, 8])  # the last batch is smaller
-        mean = float((torch.tensor(steps["train_loss"]) * sizes).sum() / 200)
-        assert mean == pytest.approx(line["train_loss"], rel=1e-4)
-        assert steps["lr"][-1] == pytest.approx(line["lr"], rel=1e-4)
