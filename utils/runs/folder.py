@@ -1,10 +1,11 @@
 """The folder of a run: what it holds, and how it is born, continued or replaced.
 
-No file is ever half-written, and nothing is deleted but the last dry run. A run is born by one rename of a
-finished hidden folder. The process that works on it locks its folder; the system frees the lock when it ends.
+No file is ever half-written, and nothing is deleted but the last dry run. A run is born when its config.json
+gets its name. The process that works on it locks its folder; the system frees the lock when the process ends.
 """
 
 import io
+import itertools
 import json
 import math
 import os
@@ -151,11 +152,8 @@ def mean_and_std(records: list[dict], leave_out: set[str]) -> dict[str, dict]:
 
     std is the sample standard deviation (n - 1 in the denominator), None for a single record.
     """
-    columns = {
-        key: [record[key] for record in records]
-        for key in records[0]
-        if key not in leave_out and all(isinstance(record.get(key), int | float) for record in records)
-    }
+    numbers = [key for key in records[0] if all(isinstance(r.get(key), int | float) for r in records)]
+    columns = {key: [record[key] for record in records] for key in numbers if key not in leave_out}
     return {
         "mean": {key: statistics.fmean(values) for key, values in columns.items()},
         "std": {key: statistics.stdev(v) if len(v) > 1 else None for key, v in columns.items()},
@@ -164,19 +162,16 @@ def mean_and_std(records: list[dict], leave_out: set[str]) -> dict[str, dict]:
 
 def summarise(run: RunFolder, records: list[dict]) -> dict:
     """Write metrics.json from the records of one or more trainings; return its content."""
-    metrics = {
-        **run.head(),
-        "seconds": round(math.fsum(record["seconds"] for record in records), 2),
-        "runs": records,
-        **mean_and_std(records, {"seed", "fold"}),
-    }
+    seconds = round(math.fsum(record["seconds"] for record in records), 2)
+    summary = mean_and_std(records, {"seed", "fold"})
+    metrics = {**run.head(), "seconds": seconds, "runs": records, **summary}
     run.write_json("metrics.json", metrics)
     return metrics
 
 
 # --- Opening ---
 
-_locks: dict[Path, int | None] = {}  # the runs of this process, with the descriptors that hold their locks
+_locks: dict[Path, int] = {}  # the runs of this process, each with the file descriptor that holds its lock
 
 
 def open_run(script: str, args: Namespace, default_name: str, command: str) -> RunFolder:
@@ -191,16 +186,21 @@ def open_run(script: str, args: Namespace, default_name: str, command: str) -> R
     if not (args.name or args.dry_run) and (args.resume or args.overwrite):
         raise UserError("--resume and --overwrite need --name")
     name = "dry-run" if args.dry_run else args.name  # a dry run never touches a run, whatever --name says
-    parent, number = Path(args.results_dir) / script.removeprefix("train_"), 1
-    config = {"format": FORMAT, "script": script, "name": name, "command": command}
-    config["arguments"] = {key: value for key, value in vars(args).items() if key not in BOOKKEEPING}
+    arguments = {key: value for key, value in vars(args).items() if key not in BOOKKEEPING}
+    config = {"format": FORMAT, "script": script, "name": name, "command": command, "arguments": arguments}
     config |= provenance(args.device)
-    while True:
-        folder = parent / (name or (f"{default_name}-{number}" if number > 1 else default_name))
-        config["name"] = folder.name
-        if _create(folder, config) or (name and _reopen(folder, config, args)):
-            return RunFolder(folder)
-        number += 1
+    for number in itertools.count(1):
+        config["name"] = name or (f"{default_name}-{number}" if number > 1 else default_name)
+        run = RunFolder(Path(args.results_dir) / script.removeprefix("train_") / config["name"])
+        if name or _is_free(run.folder):
+            try:
+                if _claim(run, config, args):
+                    break
+            except UserError:
+                _unlock(run.folder)
+                if name:
+                    raise
+    return run
 
 
 def open_runs() -> list[RunFolder]:
@@ -210,53 +210,52 @@ def open_runs() -> list[RunFolder]:
 
 def close_runs() -> None:
     """Let other processes work on the runs of this one."""
-    while _locks:
-        if descriptor := _locks.popitem()[1]:
-            os.close(descriptor)
+    for folder in list(_locks):
+        _unlock(folder)
 
 
-def _create(folder: Path, config: dict) -> bool:
-    """Make a run; return False where the name is taken by anything but an empty folder."""
-    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    new = folder.with_name(f".{folder.name}.new-{os.getpid()}")
-    try:
-        new.mkdir(parents=True, exist_ok=True)
-        RunFolder(new).write_json("config.json", config)
-        _lock(folder, new)
-        new.rename(folder)
-        return True
-    except OSError:
-        _locks.pop(folder, None)
-        if not (folder / "config.json").exists():
-            raise
-        return False  # another process has just taken the name
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+def _claim(run: RunFolder, config: dict, args: Namespace) -> bool:
+    """Create or continue a run under its lock; return False where the old one was moved aside."""
+    if _is_free(run.folder):
+        run.folder.mkdir(parents=True, exist_ok=True)
+    elif not run.path("config.json").exists():
+        raise UserError(f"{run.folder} exists and is not the folder of a run: choose another --name")
+    _lock(run.folder)
+    if not _is_free(run.folder):
+        return _reopen(run, config, args)
+    run.write_json("config.json", config)
+    return True
 
 
-def _lock(folder: Path, place: Path) -> None:
-    """Lock the run `folder`, which lies in `place`; UserError when another process works on it."""
-    if folder in _locks:
+def _is_free(folder: Path) -> bool:
+    """Whether nothing is here, or what a process left that died before the run was born."""
+    if folder.is_dir():
+        return all(path.suffix == ".tmp" for path in folder.iterdir())
+    return not os.path.lexists(folder)
+
+
+def _lock(folder: Path) -> None:
+    """Lock a run for this process; UserError when another one works on it."""
+    if sys.platform == "win32" or folder in _locks:
         return
-    _locks[folder] = None
-    if sys.platform != "win32":
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{folder} is in use by another process: choose another --name") from None
-        except OSError:
-            pass  # a file system without locks
-        _locks[folder] = descriptor
+    _locks[folder] = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(_locks[folder], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{folder} is in use by another process: choose another --name") from None
+    except OSError:
+        pass  # a file system without locks
 
 
-def _reopen(folder: Path, config: dict, args: Namespace) -> bool:
-    """Continue the run in this folder, or move it aside and return False."""
-    if not (folder / "config.json").exists():
-        raise UserError(f"{folder} exists and is not the folder of a run: choose another --name")
-    _lock(folder, folder)
-    run, old = RunFolder(folder), read_object(folder / "config.json", "restore it, or move the folder away")
+def _unlock(folder: Path) -> None:
+    if folder in _locks:
+        os.close(_locks.pop(folder))
+
+
+def _reopen(run: RunFolder, config: dict, args: Namespace) -> bool:
+    """Return True when the run is continued, False when it was moved aside; UserError if neither can be."""
+    folder = run.folder
+    old = read_object(run.path("config.json"), "restore it, or move the folder away")
     arguments = old.get("arguments")
     if any(old.get(key) != config[key] for key in ("format", "script")) or not isinstance(arguments, dict):
         raise UserError(f"{folder} is not a run of {config['script']}.py: choose another --name")
@@ -274,7 +273,7 @@ def _reopen(folder: Path, config: dict, args: Namespace) -> bool:
         return True
     aside = folder.with_name(f"{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S-%f}")
     folder.rename(aside)
-    _locks.pop(folder)  # not closed: who waits for the lock has opened the old folder
+    _locks.pop(folder, None)  # not closed: another process may have opened the old folder to lock it
     if args.dry_run:
         shutil.rmtree(aside, ignore_errors=True)
     elif not args.quiet:
@@ -283,30 +282,27 @@ def _reopen(folder: Path, config: dict, args: Namespace) -> bool:
 
 
 def _check_same_arguments(folder: Path, before: dict, now: dict) -> None:
+    def text(value):
+        return ",".join(map(str, value)) if isinstance(value, list) else value
+
     younger = {key for key in now if key not in before and not now[key]}  # flags added since, left out
-    changed = [key for key in now if _text(before.get(key)) != _text(now[key]) and key not in younger]
-    details = [f"--{k.replace('_', '-')} was {_text(before.get(k))}, now {_text(now[k])}" for k in changed]
-    if details:
-        raise UserError(f"{folder} was started with other arguments: {', '.join(details)}")
-
-
-def _text(value: object) -> object:
-    return ",".join(map(str, value)) if isinstance(value, list) else value
+    pairs = {key: (text(before.get(key)), text(now[key])) for key in now if key not in younger}
+    if changed := [f"--{k.replace('_', '-')} was {x}, now {y}" for k, (x, y) in pairs.items() if x != y]:
+        raise UserError(f"{folder} was started with other arguments: {', '.join(changed)}")
 
 
 def _record_resumption(run: RunFolder, old: dict, config: dict, quiet: bool) -> None:
     """Record in config.json what an unfinished run goes on with, if it was trained with something else."""
     before = [old, *old.get("resumed", [])]
     now = {key: config[key] for key in ("commit", "device", "versions")}
-    changed = [key for key in now if before[-1].get(key) != now[key]]
-    done, wanted = 0, 1
-    if run.path("sweep.json").exists():
-        done, wanted = run.read_json("sweep.json").get("trainings", [0, 1])
-    if changed and done != wanted and not run.path("metrics.json").exists():
+    changed = [
+        f"{key} was {before[-1].get(key)}, now {now[key]}" for key in now if before[-1].get(key) != now[key]
+    ]
+    sweep = run.read_json("sweep.json").get("trainings") if run.path("sweep.json").exists() else [0, 1]
+    if changed and sweep[0] < sweep[1] and not run.path("metrics.json").exists():
         run.write_json("config.json", {**old, "resumed": [*before[1:], now]})
         if not quiet:
-            details = "; ".join(f"{key} was {before[-1].get(key)}, now {now[key]}" for key in changed)
-            text = f"note: the result of {run.folder} may differ from a run in one go: {details}"
+            text = f"note: the result of {run.folder} may differ from a run in one go: {'; '.join(changed)}"
             print(text, file=sys.stderr)
 
 
@@ -331,13 +327,12 @@ def git_commit() -> str | None:
 
 def device_name(device: torch.device | str) -> str:
     """Return a device in words, e.g. "NVIDIA H200" or "Intel(R) Xeon(R) Processor, 2 threads"."""
-    kind = torch.device(device).type
+    kind, threads = torch.device(device).type, torch.get_num_threads()
     if kind == "cuda":
         return torch.cuda.get_device_name(device)
     model = platform.processor() or platform.machine()
     if sys.platform == "linux":
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), model)
-    threads = torch.get_num_threads()
     name = f"{model}, {threads} thread{'s' if threads > 1 else ''}"
     return name if kind == "cpu" else f"{kind} on {name}"

@@ -196,19 +196,28 @@ def test_a_file_system_without_locks_does_without(tmp_path, monkeypatch):
     assert start(tmp_path, name="mine", resume=True).finished
 
 
-def test_a_name_that_another_process_takes_in_the_meantime_is_taken(tmp_path, monkeypatch):
-    finish(start(tmp_path / "other", name="mine"))
-    rename = Path.rename
+@pytest.mark.parametrize(("name", "taken"), [("cnn", None), (None, "cnn-2")])
+def test_a_name_that_another_process_takes_in_the_meantime_is_taken(tmp_path, monkeypatch, name, taken):
+    mkdir = Path.mkdir
 
-    def late(path, target):
+    def late(path, **kwargs):
         monkeypatch.undo()
-        rename(tmp_path / "other" / "cnn" / "mine", target)
-        return rename(path, target)
+        mkdir(path, **kwargs)
+        (path / "config.json").write_text(json.dumps({**FOREIGN, "commit": None}))
 
-    monkeypatch.setattr(Path, "rename", late)
-    with pytest.raises(UserError, match="in use"):
-        start(tmp_path, name="mine")
-    assert names(tmp_path) == ["mine"]
+    monkeypatch.setattr(Path, "mkdir", late)
+    if taken:
+        assert start(tmp_path, name=name).folder.name == taken
+    else:
+        with pytest.raises(UserError, match="holds a run"):
+            start(tmp_path, name=name)
+    assert names(tmp_path) == ["cnn", *([taken] if taken else [])]
+
+
+def test_what_a_process_leaves_that_dies_before_the_run_is_born_is_no_run(tmp_path):
+    (tmp_path / "cnn" / "cnn").mkdir(parents=True)
+    (tmp_path / "cnn" / "cnn" / "config.json.tmp").touch()
+    assert os.listdir(start(tmp_path).folder) == ["config.json"]
 
 
 # --- What a resumption records ---
