@@ -1,16 +1,14 @@
 """The command line that all scripts share: flags, errors as one line, signals, the machine, the data."""
 
 import argparse
-import contextlib
 import functools
-import os
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -53,16 +51,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def recipe_table(recipes: dict[str, dict], title: str) -> str:
-    """Format recipes as text columns for an epilog: one line per recipe, one column per flag."""
+    """Format recipes as a table for an epilog: one line per flag, one column per recipe."""
     flags = list(dict.fromkeys(key for recipe in recipes.values() for key in recipe))
-    head = ["", *(flag.replace("_", "-") for flag in flags)]
-    rows = [[name, *(with_commas(values.get(key, "")) for key in flags)] for name, values in recipes.items()]
-    if len(recipes) < len(flags):  # few recipes with many flags: one line per flag
-        head, *rows = [list(column) for column in zip(head, *rows, strict=True)]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = (zip(row, widths, strict=True) for row in (head, *rows))
-    texts = ("  ".join(f"{cell:{width}}" for cell, width in line) for line in lines)
-    return "\n".join([f"{title}:", *(f"  {text.rstrip()}" for text in texts)])
+    columns = [["", *(flag.replace("_", "-") for flag in flags)]]
+    for name, recipe in recipes.items():
+        columns.append([name, *(with_commas(recipe.get(flag, "")) for flag in flags)])
+    columns = [[f"{cell:{max(map(len, column))}}" for cell in column] for column in columns]
+    lines = ("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))
+    return "\n".join([f"{title}:", *(f"  {line}" for line in lines)])
 
 
 def choice(add: Callable, flag: str, choices: Iterable[str], help: str, **kwargs) -> None:
@@ -218,64 +214,48 @@ def command(main: Callable) -> Callable:
     @functools.wraps(main)
     def guarded(argv=None):
         script = Path(main.__code__.co_filename).name
-        with _ended_by_signals(), _ended_by_errors(script, sys.argv[1:] if argv is None else list(argv)):
-            return main(argv)
+        try:
+            _on_signals(_stop)
+            try:
+                return main(argv)
+            finally:
+                _on_signals(signal.SIG_DFL)  # during what follows they end the process
+        except KeyboardInterrupt as stop:
+            if distributed.rank() == 0:
+                told = (
+                    "stopped; finished work is kept. To resume" if open_runs() else "stopped. To start again"
+                )
+                print(f"\n{told}:\n  {resume_command(script, argv, open_runs())}", file=sys.stderr)
+            sys.exit(stop.args[0] if stop.args else 130)
+        except (UserError, DataError, CheckpointError) as error:
+            fail(script, str(error))
+        except OSError as error:
+            reason = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+            fail(script, f"{reason}; finished work is kept, --resume continues" if open_runs() else reason)
+        except torch.OutOfMemoryError:
+            fail(script, "the GPU is out of memory: try a smaller --batch-size")
+        except RuntimeError as error:
+            if not distributed.is_lost_rank(error):
+                raise
+            distributed.wait_for_the_end()
+            fail(script, f"rank {distributed.rank()} ends because another rank has ended or hangs")
+        finally:
+            close_runs()
+            _on_signals(signal.default_int_handler)
 
     return guarded
 
 
-_running = False  # whether a signal raises KeyboardInterrupt; in the handling of an error it ends at once
+def _on_signals(handler: Any) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and a shell's background jobs have it
+                signal.signal(number, handler)
 
 
-def _handle(number: int, frame: object) -> None:
-    global _running
-    if not _running:
-        os._exit(128 + number)
-    _running = False
+def _stop(number: int, frame: object) -> NoReturn:
+    _on_signals(signal.SIG_DFL)  # a second one ends at once
     raise KeyboardInterrupt(128 + number)
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {each: signal.getsignal(each) for each in signals if signal.getsignal(each) != signal.SIG_IGN}
-    try:
-        for each in before:
-            signal.signal(each, _handle)
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-@contextlib.contextmanager
-def _ended_by_errors(script: str, words: list[str]) -> Iterator[None]:
-    global _running
-    try:
-        _running = True
-        try:
-            yield
-        finally:
-            _running = False
-    except KeyboardInterrupt as stop:
-        if distributed.rank() == 0:
-            told = "stopped; finished work is kept. To resume" if open_runs() else "stopped. To start again"
-            print(f"\n{told}:\n  {resume_command(script, words, open_runs())}", file=sys.stderr)
-        sys.exit(stop.args[0] if stop.args else 130)
-    except (UserError, DataError, CheckpointError) as error:
-        fail(script, str(error))
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
-        fail(script, f"{reason}; finished work is kept, --resume continues" if open_runs() else reason)
-    except torch.OutOfMemoryError:
-        fail(script, "the GPU is out of memory: try a smaller --batch-size")
-    except RuntimeError as error:
-        if not distributed.is_lost_rank(error):
-            raise
-        distributed.wait_for_the_end()
-        fail(script, f"rank {distributed.rank()} ends because another rank has ended or hangs")
-    finally:
-        close_runs()
 
 
 def fail(script: str, message: str) -> NoReturn:
@@ -286,8 +266,9 @@ def fail(script: str, message: str) -> NoReturn:
     sys.exit(2)
 
 
-def resume_command(script: str, words: list[str], runs: list[RunFolder]) -> str:
-    """Return the command that continues the run, or without one starts again, after these words."""
+def resume_command(script: str, argv: list[str] | None, runs: list[RunFolder]) -> str:
+    """Return the command that continues the run, or without one starts again."""
+    words = sys.argv[1:] if argv is None else list(argv)
     if runs and "--dry-run" not in words:
         pairs = zip(words, ["", *words], strict=False)  # each word, and the one before it
         words = [word for word, before in pairs if "--name" not in (word, before)]
@@ -326,10 +307,9 @@ def resolve_precision(name: str, device: torch.device) -> str:
     """Return "bf16" or "fp32" for --precision; bf16 is faster on CUDA and on CPUs with AMX tiles."""
     if name != "auto":
         return name
-    if device.type == "cpu":
-        capabilities: dict = getattr(torch.cpu, "get_capabilities", dict)()
-        return "bf16" if capabilities.get("amx_bf16") else "fp32"
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    cpu: dict = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return "bf16" if gpu or cpu.get("amx_bf16") else "fp32"
 
 
 def load_data(args: argparse.Namespace) -> tuple[ImageSet, ImageSet]:

@@ -15,6 +15,17 @@ from torch import nn
 
 from models.layers import CpuSyncBatchNorm
 
+# How long a rank waits for one that hangs; one that dies ends the wait at once. MEETING: where the ranks have
+# had different work before they meet, such as whole trainings.
+STEP, MEETING = datetime.timedelta(minutes=30), datetime.timedelta(days=2)
+# What gloo and NCCL report when another rank has ended.
+LOST = (
+    *("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting"),
+    "remote process exited or there was a network error",
+)
+
+_meeting: Any = None  # the group for barriers and for objects, on the CPU
+
 
 def rank() -> int:
     return int(os.environ.get("RANK", 0))
@@ -24,19 +35,6 @@ def world() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-# How long a rank waits for another: within a training, where all are at the same step, and where ranks meet
-# that have had different work, such as whole trainings. A rank that dies ends the wait at once; this is for
-# one that hangs.
-STEP, MEETING = datetime.timedelta(minutes=30), datetime.timedelta(days=2)
-# What gloo and NCCL say in the other ranks.
-LOST = (
-    *("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting"),
-    "remote process exited or there was a network error",
-)
-
-_meeting: Any = None
-
-
 def start(device: torch.device) -> torch.device:
     """Join the process group that torchrun announces, if any; return this rank's own device."""
     global _meeting
@@ -44,14 +42,14 @@ def start(device: torch.device) -> torch.device:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=STEP)
         _meeting = dist.new_group(backend="gloo", timeout=MEETING)
-        atexit.register(_leave)  # before Python takes down what the threads of the groups need
+        atexit.register(_leave)  # before Python ends the threads that the groups need
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
         torch.cuda.set_device(device)
     return device
 
 
-def _leave():
+def _leave() -> None:
     global _meeting
     _meeting = None
     dist.destroy_process_group()
@@ -71,40 +69,40 @@ def first_then_all(function: Callable[[], Any]) -> Any:
 
 
 def on_rank_zero(function: Callable[[], Any]) -> Any:
-    """Call `function` on rank 0 only; every rank gets its (picklable) result.
+    """Call `function` on rank 0 only; return its (picklable) result on every rank.
 
-    An exception is raised on rank 0 alone; it ends the others without a word.
+    An exception is raised on rank 0; the other ranks end silently.
     """
     if not dist.is_initialized():
         return function()
-    box: list[Any] = [None, False]
+    answer: list[Any] = [None, False]
     try:
         if rank() == 0:
-            box = [function(), True]
+            answer = [function(), True]
     finally:  # the other ranks wait for an answer in any case
-        dist.broadcast_object_list(box, group=_meeting)
-    if not box[1]:
+        dist.broadcast_object_list(answer, group=_meeting)
+    if not answer[1]:
         wait_for_the_end()
         sys.exit(2)
-    return box[0]
+    return answer[0]
 
 
 # --- When a rank fails ---
 
 
 def is_lost_rank(error: RuntimeError) -> bool:
-    """Whether this is what the others get when a rank has ended or hangs."""
+    """Return whether the error says that another rank has ended or hangs."""
     return dist.is_initialized() and any(text in str(error) for text in LOST)
 
 
 def wait_for_the_end() -> None:
-    """Give torchrun the time to end this process, so that it sees the failure of another rank first."""
+    """Let torchrun notice the rank that failed first; it then ends this one."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         time.sleep(10)
 
 
 def report_failure(line: str) -> None:
-    """Tell torchrun the line to print for this rank at the end of its own output."""
+    """Give torchrun the line to print for this rank at the end of its own output."""
     if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         facts = {"py_callstack": line, "timestamp": str(int(time.time()))}
         with open(path, "w") as file:
@@ -117,10 +115,9 @@ def report_failure(line: str) -> None:
 def data_parallel(model: nn.Module, synchronise: bool = True) -> nn.Module:
     """Wrap a model so that the ranks train it together, each on its piece of every batch.
 
-    Gradients are averaged over the ranks (DistributedDataParallel). synchronise: take batch statistics over
-    the whole batch; the parameters stay those of `model`, but its batch norm layers are replaced: in training
-    mode they wait for all ranks. Otherwise each rank has the statistics of its own piece, and rank 0 the
-    running ones that count. With one process, returns `model` itself.
+    Gradients are averaged over the ranks. synchronise: replace batch norm layers by ones that take their
+    statistics over the whole batch, with the same parameters; otherwise each rank uses those of its own
+    piece, and the running statistics of rank 0 count. With one process, return `model` itself.
     """
     if world() == 1:
         return model
@@ -130,22 +127,32 @@ def data_parallel(model: nn.Module, synchronise: bool = True) -> nn.Module:
     return nn.parallel.DistributedDataParallel(model, [device] if device.type == "cuda" else None)
 
 
+def _synchronise_batch_norm(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+            on_gpu = child.weight.is_cuda
+            new = nn.SyncBatchNorm.convert_sync_batchnorm(child) if on_gpu else CpuSyncBatchNorm(child)
+            setattr(module, name, new)
+        else:
+            _synchronise_batch_norm(child)
+
+
 def gather(rows: torch.Tensor) -> torch.Tensor:
     """Concatenate the rows (n, ...) of all ranks in the order of the ranks; n may differ between ranks.
 
-    It is for a loss over the whole batch that every rank computes in full. Each rank then has the gradient
-    of its own rows only, scaled by the world size, because `data_parallel` averages over the ranks.
+    For a loss over the whole batch that every rank computes in full: each rank gets the gradient of its own
+    rows, times the world size, because `data_parallel` averages over the ranks.
     """
     if world() == 1:
         return rows
-    # On the CPU: numbers on a GPU would have to be waited for.
+    # On the CPU: reading a number from a GPU would make the host wait.
     counts = [torch.zeros(1, dtype=torch.int64) for _ in range(world())]
     dist.all_gather(counts, torch.tensor([len(rows)]))
-    padded = rows.new_zeros(max(int(n) for n in counts), *rows.shape[1:])
+    padded = rows.new_zeros(max(int(count) for count in counts), *rows.shape[1:])
     padded[: len(rows)] = rows.detach()
     parts = [torch.zeros_like(padded) for _ in counts]
     dist.all_gather(parts, padded)
-    parts = [part[: int(n)] for part, n in zip(parts, counts, strict=True)]
+    parts = [part[: int(count)] for part, count in zip(parts, counts, strict=True)]
     if rows.requires_grad:
         parts[rank()] = rows.detach() + world() * (rows - rows.detach())
     return torch.cat(parts)
@@ -155,17 +162,6 @@ def gather_objects(value: Any) -> list[Any]:
     """Return the (picklable) values of all ranks, in the order of the ranks."""
     if world() == 1:
         return [value]
-    found = [None] * world()
-    dist.all_gather_object(found, value)
-    return found
-
-
-def _synchronise_batch_norm(module):
-    """Replace every batch norm by a synchronised layer with the same parameters and statistics."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-            on_gpu = child.weight.is_cuda
-            new = nn.SyncBatchNorm.convert_sync_batchnorm(child) if on_gpu else CpuSyncBatchNorm(child)
-            setattr(module, name, new)
-        else:
-            _synchronise_batch_norm(child)
+    values = [None] * world()
+    dist.all_gather_object(values, value)
+    return values

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM at any moment of a real process, and a dead rank under torchrun."""
 
+import json
 import os
 import re
 import shlex
@@ -13,7 +14,6 @@ import trials
 from helpers import ROOT, free_port, tiny_idx, without_seconds
 from test_crashes import cnn, one_figure, where
 
-import reproduce
 import train_cnn
 from utils.runs.folder import RunFolder
 
@@ -64,34 +64,22 @@ def test_a_signal_keeps_the_work_and_tells_how_to_resume(tmp_path, tiny_dir, mon
     assert without_seconds(found[0]) == without_seconds(found[1])
 
 
-def test_reproduce_ends_its_training_with_itself(tmp_path, monkeypatch):
-    script = "import pathlib, time\npathlib.Path('{}').write_text('x')\ntime.sleep(600)\n"
-    started = tmp_path / "started"
-    (tmp_path / "train_cnn.py").write_text(script.format(started))
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "experiments.json").write_text(
-        '{"format": 1, "experiments": [{"name": "a", "command": "python train_cnn.py"}]}'
+def test_reproduce_ends_its_training_with_itself(tmp_path):
+    started, experiment = tmp_path / "started", {"name": "a", "command": "python train_cnn.py"}
+    training = f"import os, pathlib, time; pathlib.Path({str(started)!r}).write_text(str(os.getpid()))"
+    (tmp_path / "train_cnn.py").write_text(f"{training}; time.sleep(600)")
+    (tmp_path / "experiments.json").write_text(
+        json.dumps({"format": 1, "experiments": [experiment], "tables": {}})
     )
-    monkeypatch.setattr(reproduce, "__file__", str(tmp_path / "reproduce.py"))
-    children = []
-    start = subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", lambda words: children.append(start(words)) or children[0])
-
-    def work():
-        if (child := os.fork()) == 0:
-            while not started.exists():
-                time.sleep(0.01)
-            os.kill(os.getppid(), signal.SIGTERM)
-            os._exit(0)
-        try:
-            reproduce.main(["--results-dir", str(tmp_path / "results")])
-        finally:
-            os.waitpid(child, 0)
-            (tmp_path / "code").write_text(str(children[0].poll()))
-
-    stopped = trials.run(work)
-    assert stopped.code == 143, stopped.err
-    assert (tmp_path / "code").read_text() == str(-signal.SIGTERM)
+    code = f"import reproduce; reproduce.__file__ = {str(tmp_path / 'reproduce.py')!r}"
+    words = [sys.executable, "-c", f"{code}; reproduce.main(['--results-dir', {str(tmp_path)!r}])"]
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (started.exists() and started.read_text()):
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(60) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
 
 
 # --- A dead rank ---

@@ -14,25 +14,17 @@ def jobs(args: Namespace) -> list[dict]:
     return [{"seed": args.seed + run} for run in range(getattr(args, "runs", 1))]
 
 
-def label(job: dict) -> str:
-    return f"fold-{job['fold']}" if "fold" in job else f"seed-{job['seed']}"
-
-
 def parts(run: RunFolder, args: Namespace) -> list[RunFolder]:
     """Return the folder of every training: the run's own for a single training, else one below it each."""
-    todo = jobs(args)
-    return [run] if len(todo) == 1 else [run.part(label(job)) for job in todo]
+    labels = [f"fold-{job['fold']}" if "fold" in job else f"seed-{job['seed']}" for job in jobs(args)]
+    return [run] if len(labels) == 1 else [run.part(label) for label in labels]
 
 
 def share_out(work: Callable, todo: Sequence[Sequence], together: bool = False) -> None:
-    """Call work(*item) for the items 0, world, 2 world, ... counted from this rank; then wait for all ranks.
-
-    together: every rank works on all items, because the ranks share each training. They wait for each other
-    after each: rank 0 evaluates it alone, which may take longer than a rank waits within a training.
-    """
+    """Call work(*item) for this rank's share of the items, or for all if the ranks train together."""
     for item in todo if together else todo[distributed.rank() :: distributed.world()]:
         work(*item)
-        if together:
+        if together:  # rank 0 evaluates alone, which may take longer than a rank waits within a training
             distributed.barrier()
     distributed.barrier()
 
