@@ -241,21 +241,7 @@ def plot_figures(run: RunFolder, args: Namespace, pool: Library, metrics: dict, 
     job, records = {"seed": args.seed}, metrics["runs"]
     library = sample_members(args, pool, job)
     test_p, test_y = library.test_p, library.test_y
-    title = f"{len(library.members)} members"
-    if len(records) > 1:
-        title += f", the first of {len(records)} libraries"
-
     ensemble.plot_combinations(records, selection.found_combinations(metrics), run.path("combinations.png"))
-    ensemble.plot_members(library, run.path("members.png"), title)
-    if library.validated:
-        calibrated, val_y = library.calibrated(), library.val_y
-        selections = {metric: selection.greedy(calibrated, val_y, metric) for metric in selection.METRICS}
-        best = selection.best_single(calibrated, val_y)
-        ensemble.plot_selection(library, selections, best, run.path("selection.png"), title)
-        ensemble.plot_weights(library.names, selections, run.path("weights.png"), title)
-    ensemble.plot_growth(selection.growth(test_p, test_y), run.path("size.png"), title)
-    overlap = selection.error_overlap(test_p, test_y)
-    ensemble.plot_agreement(overlap, library.names, run.path("agreement.png"), title)
     if lines := run.history():
         records = [member.record for member in pool.members]
         cnn.plot_learning_curves(lines, run.path("curves.png"), records=records)

@@ -25,6 +25,7 @@ Those of a sweep go to one file, sweep.json, and its figures.
 import contextlib
 from argparse import Namespace
 
+import numpy as np
 import torch
 
 from data import POLICIES, Data, split
@@ -57,6 +58,8 @@ RECIPE = {
     "clip_norm": 0.0,
     "augment": "affine",
 }
+# False-positive rates at which the ROC curves of several repeats are averaged; fine where it is decided.
+RATES = np.concatenate([np.arange(0, 0.2, 0.01), np.arange(0.2, 1.001, 0.05)]).round(2)
 # The share of the training images that fills the validation bags, and nothing else.
 VAL_FRACTION = 1 / 6
 # About one standard error of the AUC of 200 bags (Hanley and McNeil, 1982: 0.007 at 0.99, 0.012 at 0.97).
@@ -220,27 +223,24 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> tuple[MI
 def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
     """Plot the figures of a run from its saved predictions and history."""
     cnn.plot_learning_curves(run.history(), run.path("curves.png"), "auc", run.records())
-    saved = [part.predictions() for part in parts(run, args)]
-    roc = [roc_points(predictions) for predictions in saved]
-    mil.plot_roc({args.method: roc}, run.path("roc.png"), "ROC of the test bags")
-    images, first = data[1].images, saved[0]
-    names = ("lengths", "keys", "attention", "probabilities")
-    lengths, keys, shares, probabilities = (first[f"test_{name}"] for name in names)
+    images, first = data[1].images, parts(run, args)[0].predictions()
+    bags = {name: first[f"test_{name}"] for name in ("lengths", "keys", "attention", "probabilities")}
     title = f"{args.method}: test bags; orange: the target {data[1].classes[args.target]}\n"
-    title += f"above each image: {mil.share_name(args.method)}"
+    title += "above each image: its weight in the bag"
     shown = images[torch.from_numpy(first["test_indices"]).to(images.device)].cpu().numpy()
-    mil.plot_bags(shown, lengths, keys, shares, probabilities, run.path("bags.png"), title)
+    mil.plot_bags(shown, bags, run.path("bags.png"), title)
 
 
 def roc_points(predictions: dict) -> list[float]:
-    return evaluation.roc_points(predictions["test_probabilities"], predictions["test_labels"], mil.RATES)
+    return evaluation.roc_points(predictions["test_probabilities"], predictions["test_labels"], RATES)
 
 
 def show_bags(args: Namespace, data: Data) -> None:
     """Plot the training bags of the first repeat and describe them."""
     bags, images = make_bags(args, data)["train"], data[0].images
     shown = images[bags.indices.to(images.device)].cpu().numpy()
-    mil.plot_plain_bags(shown, bags.lengths.numpy(), bags.keys.numpy(), args.show_bags)
+    arrays = {"lengths": bags.lengths.numpy(), "keys": bags.keys.numpy()}
+    mil.plot_bags(shown, arrays, args.show_bags)
     positive, length = bags.labels.float().mean(), bags.lengths.float().mean()
     print(f"{len(bags)} bags of {length:.1f} digits, {positive:.0%} positive; the first: {args.show_bags}")
 
@@ -274,7 +274,6 @@ def plot_sweep(run: RunFolder, args: Namespace, content: dict) -> None:
         with contextlib.suppress(UserError):  # a results folder without references
             references = published_bags(args.results_dir)
     mil.plot_auc(content["cells"], run.path("auc.png"), references)
-    mil.plot_sweep_roc(content["cells"], run.path("roc.png"))
 
 
 @cli.command

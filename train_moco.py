@@ -23,7 +23,6 @@ from models.contrastive import HEADS
 from utils import cli, distributed
 from utils.arguments import Number
 from utils.plots import contrastive as plots
-from utils.plots.moco import plot_moco_curves
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import parts, repeat
 from utils.training.contrastive import example_views, pretrain, report_encoder, save_encoder
@@ -138,7 +137,7 @@ def train(args: Namespace, data: Data, job: dict, run: RunFolder) -> dict | None
 
 def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
     """Draw the curves of all trainings, pairs of views, and the features of the first training."""
-    plot_moco_curves(run.history(), math.log(1 + args.queue), run.path("curves.png"))
+    plots.plot_contrastive_curves(run.history(), math.log(1 + args.queue), run.path("curves.png"))
     plots.plot_views(example_views(args, data[0]), run.path("views.png"))
     arrays = parts(run, args)[0].predictions()
     plots.plot_encoder(run, data, arrays, map_columns(arrays, data[1]), "features of MoCo")

@@ -28,6 +28,7 @@ from models import triplet as metric
 from models.contrastive import HEADS
 from utils import cli, distributed
 from utils.arguments import Number, any_path, number_list
+from utils.plots import contrastive
 from utils.plots import triplet as plots
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import parts, repeat
@@ -196,21 +197,14 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> dict:
 def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
     """Plot the curves of all trainings, and the embeddings of the first."""
     first = parts(run, args)[0]
-    saved, threshold = first.predictions(), first.records()[0]["val_threshold"]
+    saved = first.predictions()
     labels, seen, classes = saved["test_labels"], saved["seen"].tolist(), data[1].classes
     plots.plot_embedding_curves(run.history(), run.path("curves.png"))
     rows = torch.from_numpy(saved["embeddings"]).float()
     mapped = torch.randperm(len(rows), generator=generator(0))[:MAPPED]
     points, title = tsne_map(rows[mapped]), f"t-SNE of the embeddings of {len(mapped):,} test digits"
-    plots.plot_embedding_map(points, labels[mapped], seen, classes, run.path("map.png"), title)
-    pairs = {}
-    for group in ("", "seen_", "unseen_"):
-        if f"{group}pair_same" in saved:
-            distances, same = saved[f"{group}pair_distances"], saved[f"{group}pair_same"]
-            _, accepts, false_accepts = evaluation.verification_roc(distances, same)
-            pairs[group] = distances, same, (false_accepts, accepts)
-    plots.plot_distances(pairs, threshold, run.path("distances.png"))
-
+    part = {"title": title, "points": points, "labels": labels[mapped], "seen": seen}
+    contrastive.plot_maps([part], run.path("map.png"), classes=classes)
     train_images, test_images = (part.images.squeeze(1).cpu().numpy() for part in data)
     near, far = [], []
     for value, distances in enumerate(saved["shown_distances"].astype(np.float32)):

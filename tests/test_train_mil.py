@@ -16,7 +16,7 @@ from models.mil import create_mil
 from utils.runs.folder import RunFolder
 
 FILES = {"config.json", "history.jsonl", "metrics.json", "predictions.npz", "best.pt", "last.pt"}
-FILES |= {"curves.png", "roc.png", "bags.png"}
+FILES |= {"curves.png", "bags.png"}
 
 
 def flags(data, results, *more):
@@ -160,7 +160,7 @@ def test_the_bags_are_shown_and_nothing_is_trained(tmp_path, tiny_dir, capsys):
 def test_a_sweep_is_one_file_and_its_cells_are_the_single_runs(tmp_path, tiny_dir, two_methods, monkeypatch):
     content = train_mil.main(flags(tiny_dir, tmp_path, "--sweep", "12", "--repeats", "2"))
     folder = tmp_path / "mil" / "sweep"
-    assert set(os.listdir(folder)) == {"config.json", "sweep.json", "records-0.jsonl", "auc.png", "roc.png"}
+    assert set(os.listdir(folder)) == {"config.json", "sweep.json", "records-0.jsonl", "auc.png"}
     assert content == RunFolder(folder).read_json("sweep.json")
     assert [(cell["method"], cell["train_bags"]) for cell in content["cells"]] == [
         ("mean", 12),

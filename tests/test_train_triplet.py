@@ -9,7 +9,7 @@ from models import load_encoder
 from utils.runs.folder import RunFolder
 
 FILES = {"config.json", "history.jsonl", "metrics.json", "predictions.npz", "encoder.pt", "last.pt"}
-FILES |= {"curves.png", "map.png", "distances.png", "support.png"}
+FILES |= {"curves.png", "map.png", "support.png"}
 THREE = ("--classes", "0,1,2", "--images-per-class", "15")
 
 

@@ -197,29 +197,3 @@ def _next_member(p, y, members, true, total, size, metric):
         candidates = np.flatnonzero(right == right.max())
     of_true = (true[candidates] + sums[np.arange(len(y)), y]).clip(SMALLEST * size)
     return candidates[np.log(of_true).mean(1, dtype=np.float64).argmax()]
-
-
-# --- Diagnosis ---
-
-
-def growth(p: np.ndarray, y: np.ndarray, draws: int = 50, seed: int = 0) -> np.ndarray:
-    """Return the accuracies (draws, M) of plain averages of 1, 2, ..., M members, in random orders."""
-    rng = np.random.default_rng(seed)
-    accuracies = np.empty((draws, len(p)))
-    for row in accuracies:
-        total = np.zeros(p.shape[1:], p.dtype)
-        for k, member in enumerate(rng.permutation(len(p))):
-            total += p[member]
-            row[k] = (total.argmax(1) == y).mean()
-    return accuracies
-
-
-def error_overlap(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the overlap of errors (M, M): images both members get wrong, as a share of those either does.
-
-    This is the Jaccard index: 1 on the diagonal, and for two members without an error.
-    """
-    wrong = np.array([member.argmax(1) != y for member in p], dtype=np.float64)
-    both = wrong @ wrong.T
-    either = wrong.sum(1)[:, None] + wrong.sum(1) - both
-    return np.divide(both, either, out=np.ones_like(both), where=either > 0)

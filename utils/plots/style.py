@@ -1,8 +1,9 @@
-"""The style of all figures, what several of them repeat, and PNG files that depend on their input only."""
+"""The style of all figures, what several of them share, and PNG files that depend on their input only."""
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -15,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -24,14 +27,14 @@ from utils.runs.files import write_atomically
 # Okabe and Ito's colour-blind-safe palette, dark enough for white paper.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 TRAINING, VALIDATION, TEST = PALETTE[2], PALETTE[0], PALETTE[1]  # one colour per split, everywhere
+REFERENCE = "#555555"
 # Inches. At 100 dots per inch these are 830 pixels, the width of a page on GitHub: nothing is scaled.
 WIDTH = 8.3
 STYLE: dict[Any, Any] = {
     "figure.dpi": 100,
-    "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",
+    "figure.titlesize": 10.5,
     "font.size": 10,
-    "axes.titlesize": 11,
+    "axes.titlesize": 10.5,
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
@@ -42,9 +45,42 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 9,
 }
 plt.rcParams.update(STYLE)
+# The classes of MNIST and of every set of up to ten; more get the colours of a rainbow, and always a name.
+CLASS_COLORS = (*PALETTE, "#8B4513", "#B2DF00")
+# One colour per method, everywhere; all others share REFERENCE.
+METHODS = {
+    "#0072B2": ("cnn", "simclr", "attention"),
+    "#D55E00": ("fast", "supcon", "max"),
+    "#009E73": ("wide", "loss-attention"),
+    "#CC79A7": ("resnet18", "instance-max"),
+    "#E69F00": ("mlp", "mean"),
+    "#56B4E9": ("lenet", "gated-attention"),
+    "#999999": ("linear", "instance-mean"),
+    "#8B4513": ("compact", "mixed"),
+    "#000000": ("resnet50",),
+}
+METHOD_COLORS = {method: color for color, methods in METHODS.items() for method in methods}
+# A log axis can't show an error of zero: it is plotted as half an image of MNIST's 10,000, in per cent.
+LEAST_ERROR = 0.005
 
 
-# --- Files ----------------------------------------------------------------------------------------------
+def method_color(method: str | None) -> str:
+    """Return the colour of a model or method."""
+    return METHOD_COLORS.get(method or "", REFERENCE)
+
+
+def class_colors(count: int) -> np.ndarray:
+    """Return a colour for each of `count` classes, all different."""
+    if count <= len(CLASS_COLORS):
+        return np.array(CLASS_COLORS[:count])
+    return np.array(
+        [matplotlib.colors.to_hex(c) for c in matplotlib.colormaps["turbo"](np.linspace(0, 1, count))]
+    )
+
+
+def error_percent(share: ArrayLike) -> np.ndarray:
+    """Return the error in per cent, at least LEAST_ERROR, of a share that is right (accuracy, AUC)."""
+    return np.maximum(100 - 100 * np.asarray(share, dtype=float), LEAST_ERROR)
 
 
 def figure(
@@ -55,45 +91,18 @@ def figure(
 
 
 def save(fig: Figure, path: Path | str, description: str | None = None) -> None:
-    """Write a PNG without date or version, so that equal figures are equal files, and close the figure.
+    """Write a PNG of 256 colours, without date or version so that equal figures are equal files.
 
-    description: a text to keep inside the PNG, for the function `description` to read.
+    It closes the figure. description: a text to keep inside the PNG, for the function `description` to read.
     """
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()).quantize(256)
     plt.close(fig)
     info = PngInfo()
     if description:
         info.add_text("Description", description)
-    image = reduce_colors(pixels)
     write_atomically(Path(path), lambda file: image.save(file, format="png", optimize=True, pnginfo=info))
-
-
-def reduce_colors(pixels: np.ndarray) -> Image.Image:
-    """Turn RGB pixels (H, W, 3) uint8 into an image of at most 256 colours: half the size of the file.
-
-    The 128 most frequent colours stay exactly as they are. From the others, the soft edges of lines and text,
-    those are added that are farthest from all before; what is left gets the nearest of the 256.
-    """
-    red, green, blue = np.moveaxis(pixels.astype(np.int64), 2, 0)
-    packed, places, counts = np.unique(
-        (red << 16) + (green << 8) + blue, return_inverse=True, return_counts=True
-    )
-    colors = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], 1)
-
-    def distances(color):
-        return ((colors - color) ** 2).sum(1)
-
-    palette = list(colors[np.argsort(-counts, kind="stable")[:128]])
-    gaps = np.min([distances(color) for color in palette], 0)
-    while len(palette) < 256 and gaps.max() > 0:
-        palette.append(colors[gaps.argmax()])
-        gaps = np.minimum(gaps, distances(palette[-1]))
-    nearest = np.argmin([distances(color) for color in palette], 0)
-    image = Image.fromarray(nearest.astype(np.uint8)[places].reshape(pixels.shape[:2]))
-    image.putpalette(np.array(palette, dtype=np.uint8).tobytes())
-    return image
 
 
 def description(path: Path | str) -> str | None:
@@ -105,36 +114,91 @@ def description(path: Path | str) -> str | None:
         return None
 
 
-# --- Axes -----------------------------------------------------------------------------------------------
+def plain_numbers(axis: Axis) -> None:
+    """Label a log axis 0.1, 0.2, 0.5, 1, ... not in powers of ten. Call it when everything is plotted."""
+    low, high = sorted(np.maximum(np.abs(axis.get_view_interval()), 1e-12))
+    span = high / low  # the shorter the axis, the more numbers
+    multiples = (1,) if span > 2000 else (1, 2, 5) if span > 8 else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    axis.set_major_locator(LogLocator(subs=multiples))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_formatter(NullFormatter())
 
 
-def plain_numbers(axis: Axis, multiples: Sequence[float] | None = None) -> None:
-    """Label a log axis 0.1, 0.2, 0.5, 1, ... in place of powers of ten. Call it when everything is drawn.
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows 0, 1, ... of a figure that has one row for each method, from top to bottom."""
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(False, axis="y")
 
-    multiples: of powers of ten; by default the more, the shorter the axis.
+
+def range_bars(axes: Axes, at: ArrayLike, ends: Any, kind: str, horizontal: bool = False, **line) -> None:
+    """Plot a range, or several, by its ends (low, high). line: of hlines() and vlines(), for instance color.
+
+    kind: "std", one standard deviation on either side of a mean: thick and pale; "interval", of 95 %: thin
+    with caps; "range", of runs that share data: dashed; with any other nothing is plotted.
     """
-    if multiples is None:
-        low, high = np.abs(axis.get_view_interval())
-        span = max(low, high) / max(min(low, high), 1e-12)
-        multiples = (1, 2, 5) if span > 8 else (1, 1.5, 2, 3, 4, 5, 6, 8)
-    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=multiples))
-    axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    if kind in ("std", "interval", "range"):
+        line |= {"lw": 5, "alpha": 0.35} if kind == "std" else {"lw": 1.4}
+        line |= {"ls": (0, (3, 1.5))} if kind == "range" else {}
+        (axes.hlines if horizontal else axes.vlines)(at, *ends, **line)
+    for end in ends if kind == "interval" else ():
+        axes.plot(*((end, at, "|") if horizontal else (at, end, "_")), ms=8, color=line["color"])
 
 
-def whole_numbers(axis: Axis) -> None:
-    """Put at most nine ticks of an axis at whole numbers: epochs, members."""
-    axis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+def error_lines(
+    axes: Axes, curves: Iterable[dict], xlabel: str, band: str = "std", xscale: str = "log"
+) -> None:
+    """Plot the mean error against an amount of data with a band about it, the error on a log scale.
+
+    curves: {"label", "color", "points": [[x, [share right, ...]], ...]} each, and maybe "style" and "marker";
+    the shares are those of single runs or draws. band: "std", one standard deviation, or "range", all runs.
+    """
+    ticks: set[float] = set()
+    for curve in curves:
+        x, shares = zip(*curve["points"], strict=True)
+        mean = np.array([np.mean(values) for values in shares])
+        std = np.array([np.std(values, ddof=1) if len(values) > 1 else 0 for values in shares])
+        every = [min(values) for values in shares], [max(values) for values in shares]
+        low, high = map(error_percent, every if band == "range" else (mean - std, mean + std))
+        look = {"marker": curve.get("marker", "o"), "ms": 5, "label": curve["label"]}
+        axes.fill_between(x, low, high, color=curve["color"], alpha=0.1, linewidth=0)
+        axes.plot(x, error_percent(mean), ls=curve.get("style", "-"), color=curve["color"], **look)
+        ticks |= set(x)
+    axes.set(xscale=xscale, yscale="log", xlabel=xlabel)
+    axes.set_xticks(sorted(ticks), [f"{tick:,}" for tick in sorted(ticks)])
+    axes.xaxis.minorticks_off()
+    plain_numbers(axes.yaxis)
 
 
-def every_label(count: int, room: int) -> slice:
-    """Return which of `count` tick labels to show so that no more than `room` of them stand side by side."""
-    return slice(None, None, max(1, -(-count // room)))
+def error_rows(axes: Axes, rows: Sequence[tuple[str, str, Sequence[float]]]) -> None:
+    """Plot a row (name, colour, shares right) of dots, one for each run, and a bar at their mean error."""
+    for row, (_, color, shares) in enumerate(rows):
+        axes.plot(error_percent(shares), [row] * len(shares), "o", color=color, alpha=0.6, ms=5.5, mew=0)
+        axes.plot(error_percent(np.mean(shares)), row, "|", color="black", ms=14, mew=1.5)
+    name_rows(axes, [name for name, *_ in rows])
+    axes.set_xscale("log")
+    plain_numbers(axes.xaxis)
 
 
-# --- Lines and ranges -----------------------------------------------------------------------------------
+class Panel(NamedTuple):
+    """One axes of `plot_history`.
 
-Line = tuple[ArrayLike, ArrayLike]  # x, y
+    curves: key in the history, name and colour of each. unit: "" as it is, "share" in per cent, or "error",
+    of a share that is right. log: a log axis, unless no value is positive. chance: the value of a model that
+    knows nothing. tested: (model, epoch, value) of every run on the test set.
+    """
+
+    title: str
+    curves: Sequence[tuple[str, str, str]]
+    unit: str = ""
+    log: bool = False
+    chance: float | None = None
+    tested: Sequence[tuple[str | None, int, float]] = ()
+
+    def convert(self, values: ArrayLike) -> np.ndarray:
+        scaled = np.asarray(values) * (100 if self.unit else 1)
+        return 100 - scaled if self.unit == "error" else scaled
 
 
 def split_runs(history: Iterable[dict]) -> list[list[dict]]:
@@ -147,147 +211,113 @@ def split_runs(history: Iterable[dict]) -> list[list[dict]]:
 
 def curve_of(run: Sequence[dict], key: str) -> tuple[list[float], list[float]]:
     """Return epochs and values of one number of a run; fractions of an epoch where its steps were logged."""
-    epochs: list[float] = []
-    values: list[float] = []
+    points: list[tuple[float, float]] = []
     for line in run:
         steps = line.get("steps", {})
         if key in steps:
-            epochs += [line["epoch"] - 1 + step / steps["step"][-1] for step in steps["step"]]
-            values += steps[key]
+            epochs = [line["epoch"] - 1 + step / steps["step"][-1] for step in steps["step"]]
+            points += zip(epochs, steps[key], strict=True)
         elif line.get(key) is not None:
-            epochs.append(line["epoch"])
-            values.append(line[key])
-    return epochs, values
+            points.append((line["epoch"], line[key]))
+    return [x for x, _ in points], [y for _, y in points]
 
 
-def lines_and_mean(axes: Axes, lines: Sequence[Line], color: str, label: str | None = None, **style) -> None:
-    """Draw the lines of several runs thinly about their mean; a single line as it is.
+def plot_history(history: Sequence[dict], panels: Sequence[Panel], path: Path | str) -> None:
+    """Plot numbers over the epochs, two panels in a row: every run thinly, and the mean over the runs.
 
-    The mean ends where the first line ends: beyond, it would be a mean over other runs. style: of plot().
+    history: lines of history.jsonl; a panel without any of its numbers is left out. With several "model"s,
+    each has its own colour and mean, and what belongs to training is dashed.
     """
-    pairs = [(np.asarray(x), np.asarray(y)) for x, y in lines]
-    if len(pairs) > 1:
-        for x, y in pairs:
-            axes.plot(x, y, color=color, alpha=0.3, linewidth=0.8, **style)
-        label = label and f"{label} (mean of {len(pairs)})"
-    if pairs:
-        shared = min(len(x) for x, _ in pairs)
-        mean = np.mean([y[:shared] for _, y in pairs], 0)
-        axes.plot(pairs[0][0][:shared], mean, color=color, label=label, **style)
+    models: dict[str | None, list[dict]] = {}
+    for line in history:
+        models.setdefault(line.get("model"), []).append(line)
+    panels = [panel for panel in panels if any(curve_of(history, key)[0] for key, *_ in panel.curves)]
+    several, rows = len(models) > 1, -(-len(panels) // 2)
+    fig, axes = figure(rows, 2, size=(WIDTH, 2.5 * rows + 0.7), squeeze=False)
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        for model, (key, name, color) in itertools.product(models, panel.curves):
+            curves = [curve_of(run, key) for run in split_runs(models[model])]
+            if several:
+                name, color = model or "", method_color(model)
+            line = "--" if several and key.startswith("train_") else "-"
+            _plot_runs(ax, [(x, panel.convert(y)) for x, y in curves if x], name, color=color, ls=line)
+        for model, epoch, value in panel.tested:
+            color = method_color(model) if several else TEST
+            ax.plot(epoch, panel.convert(value), "x", color=color, ms=6, label="test, every run")
+        if panel.log and any((line.get_ydata() > 0).any() for line in ax.get_lines()):
+            ax.set_yscale("log", nonpositive="mask")  # an error of zero is a gap
+            plain_numbers(ax.yaxis)
+        if panel.chance is not None:
+            ax.axhline(panel.chance, color=REFERENCE, ls=":", label="chance")
+        ax.set(title=panel.title, xlabel="epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    pairs = (pair for ax in fig.axes for pair in zip(*ax.get_legend_handles_labels(), strict=True))
+    handles = {name: handle for handle, name in pairs}
+    title = "dashed: training, solid: validation" if several else None
+    fig.legend(handles.values(), handles, loc="outside lower center", ncols=4, title=title)
+    save(fig, path)
 
 
-def std_bars(
-    axes: Axes,
-    at: ArrayLike,
-    low: ArrayLike,
-    high: ArrayLike,
-    color: str,
-    horizontal: bool = False,
-    label: str = "",
-) -> None:
-    """Draw ranges of one standard deviation on either side of a mean: thick, pale, without caps."""
-    draw = axes.hlines if horizontal else axes.vlines
-    draw(at, low, high, color=color, linewidth=5, alpha=0.35, label=label)
+def _plot_runs(axes: Axes, curves: list[tuple[list[float], np.ndarray]], label: str, **look) -> None:
+    """Plot the curves of several runs thinly about their mean, which ends where the first of them ends."""
+    if len(curves) > 1:
+        for x, y in curves:
+            axes.plot(x, y, alpha=0.3, linewidth=0.8, **look)
+        label += f" (mean of {len(curves)})"
+    if curves:
+        shared = min(len(y) for _, y in curves)
+        mean = np.mean([y[:shared] for _, y in curves], 0)
+        look |= {"marker": "o", "ms": 3.5} if shared < 15 else {}
+        axes.plot(curves[0][0][:shared], mean, label=label, **look)
 
 
-def interval_bars(
-    axes: Axes,
-    at: ArrayLike,
-    low: ArrayLike,
-    high: ArrayLike,
-    color: str,
-    horizontal: bool = False,
-    label: str = "",
-) -> None:
-    """Draw 95 % intervals: thin lines with caps, unlike `std_bars`."""
-    at, low, high = np.broadcast_arrays(at, low, high)
-    middle, half = (low + high) / 2, (high - low) / 2
-    places = {"x": middle, "y": at, "xerr": half} if horizontal else {"x": at, "y": middle, "yerr": half}
-    axes.errorbar(**places, fmt="none", color=color, elinewidth=1.2, capsize=4, label=label)
+class Images(NamedTuple):
+    """Images (N, H, W) or (rows, columns, H, W), row by row; NaN leaves a place empty.
 
-
-# --- Pictures and tables of colours ---------------------------------------------------------------------
-
-
-def show_image(axes: Axes, image: np.ndarray) -> None:
-    """Draw one image (H, W) or (1, H, W) uint8, black on white, without ticks."""
-    axes.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.grid(False)
-
-
-def mosaic(tiles: np.ndarray, gap: int) -> np.ndarray:
-    """Join tiles (rows, columns, H, W) into one image with `gap` empty pixels (NaN) around each of them.
-
-    One picture is drawn many times faster than an axes for every tile.
+    texts: above each. frames: colours by position. title: above all. rows, heads: names of rows and columns.
     """
-    rows, columns, height, width = tiles.shape
-    cells = np.full((rows, columns, height + gap, width + gap), np.nan, dtype=np.float32)
-    cells[:, :, :height, :width] = tiles
-    image = cells.swapaxes(1, 2).reshape(rows * (height + gap), columns * (width + gap))
-    return np.pad(image, ((gap, 0), (gap, 0)), constant_values=np.nan)
+
+    tiles: np.ndarray
+    texts: Sequence[str] = ()
+    frames: Mapping[int, str] = {}
+    title: str = ""
+    rows: Sequence[str] = ()
+    heads: Sequence[str] = ()
 
 
-def heat_map(axes: Axes, values: np.ndarray, label: str, **options) -> None:
-    """Draw a table of numbers as colours, with a colour bar named `label`. options: of seaborn.heatmap."""
-    import seaborn as sns  # here, because it loads pandas, which --help needn't
-
-    bar = {"label": label, "shrink": 0.8, **options.pop("cbar_kws", {})}
-    sns.heatmap(values, ax=axes, linewidths=0.5, linecolor="#DDDDDD", cbar_kws=bar, **options)
-    axes.grid(False)
-
-
-# --- Colours --------------------------------------------------------------------------------------------
-
-# The classes of MNIST and of every set of up to ten; more get the colours of a rainbow, and always a name.
-CLASS_COLORS = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"),
-    *("#56B4E9", "#000000", "#8B4513", "#999999", "#B2DF00"),
-)
-# One colour per method, everywhere.
-METHOD_COLORS = {
-    "linear": "#999999",
-    "mlp": "#E69F00",
-    "lenet": "#56B4E9",
-    "cnn": "#0072B2",
-    "fast": "#D55E00",
-    "wide": "#009E73",
-    "resnet18": "#CC79A7",
-    "resnet50": "#000000",
-    "compact": "#8B4513",
-    "simclr": "#0072B2",
-    "supcon": "#D55E00",
-    "mixed": "#9A6324",
-    "attention": "#0072B2",
-    "gated-attention": "#56B4E9",
-    "loss-attention": "#009E73",
-    "mean": "#E69F00",
-    "max": "#D55E00",
-    "instance-mean": "#999999",
-    "instance-max": "#CC79A7",
-}
-OTHER_METHOD = "#555555"
-REFERENCE = "#555555"
-# A log axis can't show an error of zero: it is drawn as half an image of MNIST's 10,000, in per cent.
-LEAST_ERROR = 0.005
-
-
-def method_color(method: str | None) -> str:
-    """Return the colour of a model or method; all unknown ones share one."""
-    return METHOD_COLORS.get(method or "", OTHER_METHOD)
-
-
-def class_colors(count: int) -> list[str]:
-    """Return a colour for each of `count` classes, all different."""
-    if count <= len(CLASS_COLORS):
-        return list(CLASS_COLORS[:count])
-    rainbow = matplotlib.colormaps["turbo"](np.linspace(0, 1, count))
-    return [matplotlib.colors.to_hex(color) for color in rainbow]
-
-
-def error_percent(share: ArrayLike) -> np.ndarray:
-    """Return the error in per cent of a share that is right (accuracy, AUC), a number or several.
-
-    At least LEAST_ERROR, so that a log axis can show it.
-    """
-    return np.maximum(100 * (1 - np.asarray(share, dtype=float)), LEAST_ERROR)
+def plot_images(parts: Sequence[Images], columns: int, path: Path | str, title: str = "", **options) -> None:
+    """Plot images of one size, part below part; black is the greatest value. options: of imshow()."""
+    height, width = parts[0].tiles.shape[-2:]
+    gap = max(1, width // 7)
+    inches = (WIDTH - 0.2 - 1.1 * any(part.rows for part in parts)) / columns / (width + gap)  # of a pixel
+    lines = max((text.count("\n") + 1 for part in parts for text in part.texts), default=0)
+    top = int(np.ceil(0.145 * lines / inches))
+    step, side = height + gap + top, width + gap
+    counts = [max(1, -(-part.tiles[..., 0, 0].size // columns)) for part in parts]
+    names = 0.3 * sum(bool(part.title) + 2 * bool(part.heads) for part in parts)
+    size = WIDTH, sum(counts) * step * inches + names + 0.2 * (1 + title.count("\n"))
+    fig, axes = figure(len(parts), 1, size=size, squeeze=False, height_ratios=counts)
+    for ax, count, part in zip(axes.flat, counts, parts, strict=True):
+        tiles = part.tiles.reshape(-1, height, width)
+        cells = np.full((count * columns, step, side), np.nan, np.float32)
+        cells[: len(tiles), top : top + height, :width] = tiles
+        picture = cells.reshape(count, columns, step, side).swapaxes(1, 2).reshape(count * step, -1)
+        ax.imshow(picture, **{"cmap": "gray_r", "vmin": 0, "vmax": 255, "interpolation": "nearest"} | options)
+        corners = [(i % columns * side, i // columns * step + top) for i in range(len(cells))]
+        for (x, y), text in zip(corners, part.texts, strict=False):
+            ax.text(x + width / 2, y - 1, text, size=8, ha="center", va="bottom", linespacing=1.05)
+        for i, color in part.frames.items():
+            x, y = corners[i]
+            look = {"fill": False, "ec": color, "lw": 2, "clip_on": False}
+            ax.add_patch(Rectangle((x - 1, y - 1), width + 1, height + 1, **look))
+        ax.set_title(part.title, size=10)
+        ax.set_yticks([y + height / 2 for _, y in corners[::columns][: len(part.rows)]], part.rows, size=8)
+        ax.set_xticks([x + width / 2 for x, _ in corners[: len(part.heads)]], part.heads, size=8)
+        ax.xaxis.tick_top()
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        ax.grid(False)
+    fig.suptitle(title)
+    save(fig, path)

@@ -12,9 +12,7 @@ from evaluation.ensemble.selection import (
     best_single,
     choose,
     combine,
-    error_overlap,
     greedy,
-    growth,
     hard_vote,
     log_average,
     member_metrics,
@@ -145,22 +143,11 @@ def test_the_oracle_is_right_where_any_member_is():
     assert oracle(p, y).tolist() == expected
 
 
-def test_member_metrics_and_growth_end_at_the_single_and_at_the_whole():
+def test_member_metrics_are_those_of_each_member():
     p, y = library(members=4)
     losses, accuracies = member_metrics(p, y)
     assert losses == pytest.approx([cross_entropy(m, y) for m in p])
     assert accuracies == pytest.approx([accuracy(m, y) for m in p])
-    curves = growth(p, y, draws=8)
-    assert curves.shape == (8, 4)
-    assert set(curves[:, 0]) <= set(accuracies)
-    assert curves[:, -1] == pytest.approx(np.full(8, accuracy(average(p), y)))
-
-
-def test_overlap_of_errors():
-    y = np.zeros(4, int)
-    right, wrong = [0.9, 0.1], [0.1, 0.9]
-    p = np.array([[wrong, wrong, right, right], [wrong, right, wrong, right], [right] * 4])
-    assert error_overlap(p, y) == pytest.approx(np.array([[1, 1 / 3, 0], [1 / 3, 1, 0], [0, 0, 1]]))
 
 
 @pytest.mark.parametrize(

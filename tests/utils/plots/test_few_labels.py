@@ -1,57 +1,42 @@
-"""The figures of the few-label study and of MoCo are PNG files, the same for the same input."""
+"""Figures of the few-label study: error against labels, single draws, the worst draw."""
 
 import numpy as np
-import pytest
-from PIL import Image
 
 from utils.plots import few_labels as plots
-from utils.plots.moco import plot_moco_curves
 
-METRIC = "test_accuracy"
-
-
-def cells():
-    rng = np.random.default_rng(0)
-    found = []
-    for method, share in (("pixels-knn", 0.7), ("simclr-self_trained", 0.99), ("other-consistent", 1.0)):
-        for labels in (0, 10, 100):
-            values = np.minimum(share + 0.01 * rng.standard_normal(4), 1).tolist()
-            runs = [{METRIC: value} for value in values]
-            mean = {METRIC: float(np.mean(values))}
-            found.append({"method": method, "labels": labels, "runs": runs, "mean": mean})
-    return found
+CELLS = [
+    {"method": method, "labels": labels, "runs": [{"test_accuracy": share - 0.1}, {"test_accuracy": share}]}
+    for method, share in (("simclr-self_trained", 0.9), ("pixels-knn", 0.7))
+    for labels in (100, 0, 10)
+]
 
 
-def history():
-    lines = [{"epoch": e, "train_loss": 8 - e, "train_contrastive_accuracy": 0.1} for e in (1, 2)]
-    return [{**line, "train_batch_accuracy": 0.2} for line in lines] + [{"epoch": 3, "train_loss": 4.0}]
+def test_the_error_against_labels_goes_from_the_worst_to_the_best_method(drawn, texts):
+    fig = drawn(plots.plot_error_against_labels, CELLS, None)
+    (axes,) = fig.axes
+    assert texts(fig.legends[0].get_texts()) == ["pixels, knn", "simclr, self trained"]
+    assert np.allclose(
+        [line.get_xydata() for line in axes.get_lines()], [[[10, 35], [100, 35]], [[10, 15], [100, 15]]]
+    )
+    assert axes.collections[0].get_paths()[0].vertices[:, 1].max() == 40  # the worst draw
+    assert texts(axes.get_xticklabels()) == ["10", "100"]
 
 
-DIGITS = np.zeros((20, 28, 28), np.uint8)
-FIGURES = {
-    "error against labels": lambda path: plots.plot_error_against_labels(cells(), path),
-    "single draws": lambda path: plots.plot_draws(cells(), path),
-    "worst draw": lambda path: plots.plot_worst_draw(
-        DIGITS, DIGITS[:13], np.arange(13) % 10, np.arange(13) % 3, "the worst", path
-    ),
-    "nothing wrong": lambda path: plots.plot_worst_draw(
-        DIGITS, DIGITS[:0], np.zeros(0, int), np.zeros(0, int), "all right", path
-    ),
-    "moco": lambda path: plot_moco_curves(history(), 8.3, path),
-}
+def test_single_draws_are_dots(drawn, texts):
+    (axes,) = drawn(plots.plot_draws, CELLS[::3], None).axes
+    assert texts(axes.get_yticklabels()) == ["pixels, knn", "simclr, self trained"]
+    assert np.allclose(axes.get_lines()[2].get_xdata(), [20, 10])
+    assert axes.get_title() == "100 labels"
 
 
-@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
-def test_the_same_input_gives_the_same_png(tmp_path, draw):
-    one, two = tmp_path / "one.png", tmp_path / "two.png"
-    draw(one)
-    draw(two)
-    assert one.read_bytes() == two.read_bytes()
-    with Image.open(one) as image:
-        assert image.width == 830
+def test_the_worst_draw_is_what_was_given_and_what_is_wrong(images):
+    digits = np.zeros((20, 28, 28), np.uint8)
+    arguments = (digits, digits[:3], np.array([1, 2, 3]), np.array([7, 8, 9]), "the worst", None)
+    (given, wrong), _, title = images(plots.plot_worst_draw, *arguments)
+    assert (len(given.tiles), wrong.texts, title) == (20, ["1→7", "2→8", "3→9"], "the worst")
 
 
-def test_a_method_s_name_as_words():
-    assert plots.shown("simclr-self_trained") == "simclr, self trained"
-    assert plots.look("simclr-knn")[0] != plots.look("moco-knn")[0]
-    assert plots.look("simclr-knn")[1:] != plots.look("simclr-spread")[1:]
+def test_what_is_done_with_features_has_a_line_of_its_own():
+    looks = [plots.method_style(name) for name in ("simclr-knn", "moco-knn", "simclr-spread", "new")]
+    assert looks[0]["color"] == looks[2]["color"] != looks[1]["color"]
+    assert looks[0]["style"] == looks[1]["style"] != looks[2]["style"]
