@@ -92,7 +92,7 @@ def test_a_single_unseen_class_has_no_pairs_of_two(tmp_path, tiny_dir):
     record = train_triplet.main(flags(tiny_dir, tmp_path, *more))["runs"][0]
     assert "test_unseen_precision_at_1" in record
     assert not {"test_unseen_1way_1shot_accuracy", "test_unseen_equal_error_rate"} & record.keys()
-    assert (tmp_path / "triplet" / "original" / "distances.png").exists()
+    assert (tmp_path / "triplet" / "original" / "support.png").exists()
 
 
 def test_a_sweep_is_one_file_and_resumes(tmp_path, tiny_dir, monkeypatch):
