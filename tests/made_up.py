@@ -7,9 +7,7 @@ DEVICE = "Intel(R) Xeon(R), 2 threads"
 COMMIT = "0123456789ab"
 STROKE = "results/simclr/stroke/encoder.pt"
 MARKERS = "<!-- report:{0} begin -->\nold\n<!-- report:{0} end -->\n"
-README = "# Title\n\nBefore.\n\n" + "\nBetween.\n\n".join(
-    MARKERS.format(name) for name in ("overview", "results", "speed")
-)
+README = "Before.\n\n" + "\n".join(map(MARKERS.format, ("overview", "results", "speed")))
 TABLES = """{
 "simclr/ablations": {"corner": "views", "columns": {"linear_accuracy": "linear", "knn_accuracy": "k-NN"}},
 "triplet/groups": {"corner": "digits", "columns": {"precision_at_1": "P@1", "map_at_r": "MAP@R"}},
@@ -74,26 +72,21 @@ def write_lists(folder, *experiments, references=None, tables=None):
     write_json(folder / "references.json", references=references or {})
 
 
-def summary(records):
-    """Means and deviations over the numbers of records."""
+def runs_and_mean(records):
     keys = [key for key, value in records[0].items() if isinstance(value, int | float) and key != "seed"]
-    columns = {key: [record[key] for record in records] for key in keys}
-    std = {key: statistics.stdev(column) if records[1:] else None for key, column in columns.items()}
-    return {"mean": {key: statistics.fmean(column) for key, column in columns.items()}, "std": std}
+    return {"runs": records, "mean": {key: statistics.fmean(r[key] for r in records) for key in keys}}
 
 
 def write_config(folder, script, commit, arguments):
     head = {"script": script, "command": f"python {script}.py", "versions": {"python": "3.12.1"}}
-    arguments = {"dry_run": False, "dataset": "mnist", **arguments}
     write_json(folder / "config.json", **head, commit=commit, arguments=arguments)
 
 
 def make_run(folder, records, script="train_cnn", commit=COMMIT, **arguments):
     """Write the committed files of a run."""
     write_config(folder, script, commit, arguments)
-    seconds = sum(record["seconds"] for record in records)
-    head = {"dataset": "mnist", "device": DEVICE, "seconds": seconds}
-    write_json(folder / "metrics.json", **head, runs=records, **summary(records))
+    head = {"device": DEVICE, "seconds": sum(record["seconds"] for record in records)}
+    write_json(folder / "metrics.json", **head, **runs_and_mean(records))
     (folder / "curves.png").write_bytes(b"stands for a figure")
 
 
@@ -102,7 +95,7 @@ def make_sweep(folder, cells, keys=("method", "train_bags"), script="train_mil",
     write_config(folder, script, COMMIT, arguments)
     done = sum(map(len, cells.values()))
     contents = [
-        {**dict(zip(keys, values, strict=True)), "runs": records, **summary(records)}
+        {**dict(zip(keys, values, strict=True)), **runs_and_mean(records)}
         for values, records in cells.items()
     ]
     head = {"device": DEVICE, "seconds": 80.0, "trainings": [done, wanted or done]}

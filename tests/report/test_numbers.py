@@ -1,4 +1,4 @@
-"""Numbers in words: spreads of every kind, units, times, devices, data, prior work, Markdown."""
+"""Numbers in words: spreads of every kind, units, times, devices, data, Markdown."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from report import text
 from report.results import Result, Results
-from report.rows import data_text, number, value
+from report.rows import data_text, number
 
 TWO = [{"test_accuracy": 0.98}, {"test_accuracy": 0.99}]
 ONE = [{"test_accuracy": 0.99, "test_accuracy_low": 0.988, "test_accuracy_high": 0.9917}]
@@ -65,8 +65,6 @@ def test_durations_deviations_significant_digits_and_devices():
 
 def test_markdown():
     assert text.table(["a", "b"], [["1|2", ""]]) == "| a | b |\n| --- | --- |\n| 1\\|2 |  |"
-    entries = [("x", 1000, "a"), ("y", 10, "b"), ("x", 10, "c")]
-    assert text.grid("n", entries).splitlines()[2:] == ["| x | c | a |", "| y | b |  |"]
 
 
 @pytest.mark.parametrize(
@@ -95,9 +93,3 @@ def test_data_include_those_that_validate(folder, metric, arguments, words):
     mean = {"train_images": 54000, **({"test_knn_accuracy": 0.9} if folder in ("simclr", "moco") else {})}
     results = Results(Path("results"), runs=runs)
     assert data_text(results, result([], mean, folder, **arguments), metric) == words
-
-
-def test_prior_work_has_the_digits_of_its_source():
-    assert value({"metric": "accuracy", "value": 0.99748, "std": 0.00028}) == "99.748 ± 0.028 %"
-    assert value({"metric": "accuracy", "value": 0.9, "low": 0.8, "marks": ["protocol"]}) == "80 to 90 % §"
-    assert value({"metric": "auc", "value": 0.931}) == "0.931"

@@ -87,10 +87,10 @@ ensemble: | plain average | 99.00 % |  |  | 0.0300 | 0.0100 | 0.0200 | 0.0050 |
 ensemble: | greedy by loss | 99.10 to 99.20 % | +0.150 | 0.04, 0.5 | 0.0300 | 0.0100 | 0.0200 | 0.0050 |
 ensemble: | mean single | 98.00 % | -1.000 |  |  |  |  |  |
 ensemble: | any member right | 99.90 % | +0.900 |  |  |  |  |  |"""
-ROBUST = f"| lenet, n = 2 | 99.10 ± 0.14 | 70.00 ± 0.00 | 100.0 ± 2.8 |  |{' 30.0 |' * 9}"
+LINES += "\nrobustness: | lenet, n = 2 | 99.10 ± 0.14 | 70.00 ± 0.00 | 100.0 ± 2.8 |  |" + " 30.0 |" * 9
 
 
-@pytest.mark.parametrize("line", [*LINES.splitlines(), f"robustness: {ROBUST}"])
+@pytest.mark.parametrize("line", LINES.splitlines())
 def test_every_page_has_its_lines(pages, line):
     page, _, row = line.partition(": ")
     assert row in pages[page].splitlines()
