@@ -18,8 +18,7 @@ import torch
 from torch import nn
 
 from data import Data, few_labels, split
-from evaluation.contrastive.encoder import stopwatch
-from evaluation.few_labels import JoinedEncoders, Method, Source, Study, method_table
+from evaluation.few_labels import JoinedEncoders, Method, Source, Study, clock, method_table
 from models import load_encoder
 from utils import cli, distributed
 from utils.arguments import Number, name_list, named_path, number_list, with_commas
@@ -34,33 +33,20 @@ LABELS = [0, 10, 20, 50, 100, 1000]
 TUNING_DRAWS = 1000
 SHOWN_LABELS, SHOWN_WRONG = 100, 60  # in the strip plot and the picture of the worst draw
 
+Methods = dict[str, tuple[Method, str]]  # each with the name of its source
+
 
 def make_parser() -> cli.Parser:
     parents = [cli.run_flags(), cli.precision_flag()]
     parser = cli.Parser(prog="train_few_labels.py", description=__doc__, parents=parents)
     add = parser.add_argument_group("study").add_argument
-    own, methods = method_table([]), method_table(["NAME"])
-    add(
-        "--methods",
-        type=name_list(),
-        metavar="A,B,...",
-        help=f"default: all; without encoders {', '.join(own)}, and for each encoder "
-        f"{', '.join(name for name in methods if name not in own)}",
-    )
-    add(
-        "--labels",
-        type=number_list(0, 1000000),
-        default=LABELS,
-        metavar="N,N",
-        help=f"in all (default: {with_commas(LABELS)})",
-    )
-    add(
-        "--draws",
-        type=Number(int, 1, 1000),
-        default=10,
-        metavar="N",
-        help="draws of the labels (default: 10)",
-    )
+    own = method_table([])
+    on_encoder = [name for name in method_table(["NAME"]) if name not in own]
+    methods = f"default: all; without encoders {', '.join(own)}, and for each encoder {', '.join(on_encoder)}"
+    add("--methods", type=name_list(), metavar="A,B,...", help=methods)
+    labels = f"in all (default: {with_commas(LABELS)})"
+    add("--labels", type=number_list(0, 1000000), default=LABELS, metavar="N,N", help=labels)
+    add("--draws", type=Number(int, 1, 1000), default=10, metavar="N", help="of the labels (default: 10)")
     add(
         "--encoders",
         type=named_path,
@@ -73,32 +59,30 @@ def make_parser() -> cli.Parser:
     return parser
 
 
+def make_study(args: Namespace, data: Data) -> Study:
+    """Return the data of the study; --tune scores on validation images."""
+    images, scored = data
+    splits = split(images.labels, VAL_FRACTION, 0)
+    if args.tune:
+        scored = images._replace(images=images.images[splits[1]], labels=images.labels[splits[1]])
+    return Study((images, scored), splits, args.precision, 1 if args.dry_run else None)
+
+
 def load_source(study: Study, paths: str) -> Source:
     """Load the encoders of a FILE or FILE+FILE, in eval mode."""
     encoders = [load_encoder(path).eval() for path in paths.split("+")]
     return Source(study, study.place(encoders[0] if len(encoders) == 1 else JoinedEncoders(encoders).eval()))
 
 
-def make_study(args: Namespace, data: Data) -> Study:
-    """Return the data of the study; --tune scores on validation images."""
-    train_set, scored = data
-    splits = split(train_set.labels, VAL_FRACTION, 0)
-    if args.tune:
-        val_idx = splits[1].to(train_set.labels.device)
-        scored = train_set._replace(images=train_set.images[val_idx], labels=train_set.labels[val_idx])
-    return Study((train_set, scored), splits, args.precision, 1 if args.dry_run else None)
-
-
-def choose_methods(args: Namespace, encoders: list[str]) -> dict[str, tuple[Method, str]]:
-    """Return the methods to compare, each with the name of its source; UserError for an unknown one."""
+def choose_methods(args: Namespace, encoders: list[str]) -> Methods:
+    """Return the methods to compare; UserError for an unknown one."""
     table = method_table(encoders)
-    chosen = dict.fromkeys(table if args.methods is None else args.methods)
-    if unknown := [name for name in chosen if name not in table]:
+    if unknown := [name for name in args.methods or () if name not in table]:
         raise UserError(f"no method {unknown[0]!r}: choose from {', '.join(table)}; others need --encoders")
-    return {name: table[name] for name in chosen}
+    return {name: table[name] for name in args.methods or table}
 
 
-def make_jobs(args: Namespace, methods: dict[str, tuple[Method, str]]) -> list[dict]:
+def make_jobs(args: Namespace, methods: Methods) -> list[dict]:
     """Return every training; draws are outermost, so that a stopped study has all of the first ones.
 
     Methods that need no label run with 0 labels, the others with every other number; UserError for none.
@@ -126,25 +110,24 @@ def sample_labels(args: Namespace, study: Study, job: dict) -> torch.Tensor:
     return few_labels(study.pool_labels, job["labels"] // classes, seed)
 
 
+def metric(args: Namespace) -> str:
+    return "val_accuracy" if args.tune else "test_accuracy"
+
+
 def run_job(args: Namespace, method: Method, source: Source, job: dict) -> dict:
     """Run one method on one draw; the record holds every wrong answer, {image: answer}."""
-    chosen = sample_labels(args, source.study, job)
-    times = {"shared_seconds": round(source.prepare(method.shares, job["seed"]), 3)}
-    with stopwatch(times, "own"):
-        answers = method.run(source, chosen, job["seed"]).argmax(1)
-    labels = source.study.data[1].labels
+    chosen, labels = sample_labels(args, source.study, job), source.study.data[1].labels
+    shared = source.prepare(method.shares, job["seed"])
+    start = clock()
+    answers = method.run(source, chosen, job["seed"]).argmax(1)
     return {
         **job,
         metric(args): float((answers == labels).float().mean()),
         "train_images": len(source.train_idx) if method.sees_unlabelled else job["labels"],
-        "seconds": times["own_seconds"],
-        "shared_seconds": times["shared_seconds"],
+        "seconds": round(clock() - start, 3),
+        "shared_seconds": round(shared, 3),
         "wrong": {i: int(answers[i]) for i in (answers != labels).nonzero().squeeze(1).tolist()},
     }
-
-
-def metric(args: Namespace) -> str:
-    return "val_accuracy" if args.tune else "test_accuracy"
 
 
 def plot_figures(run: RunFolder, args: Namespace, study: Study, cells: list[dict]) -> None:
@@ -159,35 +142,43 @@ def plot_figures(run: RunFolder, args: Namespace, study: Study, cells: list[dict
     best = max(cells, key=lambda cell: cell["mean"][name])["method"]
     rows = [row for row in read_records(run) if (row["method"], row["labels"]) == (best, SHOWN_LABELS)]
     worst = min(rows, key=lambda row: row[name])
-    wrong = {int(image): answer for image, answer in list(worst["wrong"].items())[:SHOWN_WRONG]}
-    (train_set, scored), given = study.data, study.splits[0][sample_labels(args, study, worst)]
-    given = given[train_set.labels.cpu()[given].argsort(stable=True)]
-    images, answers = torch.tensor([*wrong], dtype=torch.int64), torch.tensor([*wrong.values()])
+    (images, scored), given = study.data, study.splits[0][sample_labels(args, study, worst)]
+    given = given[images.labels.cpu()[given].argsort(stable=True)]
+    wrong = torch.tensor([[int(i), answer] for i, answer in worst["wrong"].items()][:SHOWN_WRONG]).view(-1, 2)
     plots.plot_worst_draw(
-        train_set.images.cpu()[given].squeeze(1).numpy(),
-        scored.images.cpu()[images].squeeze(1).numpy(),
-        scored.labels.cpu()[images].numpy(),
-        answers.long().numpy(),
+        images.images.cpu()[given].squeeze(1).numpy(),
+        scored.images.cpu()[wrong[:, 0].long()].squeeze(1).numpy(),
+        scored.labels.cpu()[wrong[:, 0].long()].numpy(),
+        wrong[:, 1].long().numpy(),
         f"{best}, worst of {len(rows)} draws: {worst[name]:.2%}",
         run.path("worst.png"),
     )
+
+
+def report(content: dict, name: str, run: RunFolder) -> None:
+    print(f"{'method':24} labels  {name.replace('_', ' ')}, mean ± SD over draws, worst")
+    for cell in content["cells"]:
+        values, mean, std = [row[name] for row in cell["runs"]], cell["mean"][name], cell["std"][name]
+        spread = "" if std is None else f" ± {100 * std:.2f}"
+        print(f"{cell['method']:24} {cell['labels']:6,}  {100 * mean:.2f}{spread} %, {min(values):.2%}")
+    print(f"{content['seconds']:.0f} s in all; figures and metrics in {run.folder}/")
 
 
 def parse(argv: list[str] | None = None) -> tuple:
     """Return the checked arguments and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    shown = cli.command_line(parser, args)
+    command = cli.command_line(parser, args)
     names = [text.partition("=")[0] for text in args.encoders]
     if taken := [name for i, name in enumerate(names) if name in ("pixels", "supcon", *names[:i])]:
         parser.error(f"--encoders: the name {taken[0]!r} is taken")
     cli.resolve_machine(args)
-    return args, shown
+    return args, command
 
 
 @cli.command
 def main(argv: list[str] | None = None) -> dict:
-    args, shown = parse(argv)
+    args, command = parse(argv)
     data = cli.load_data(args)
     if args.dry_run:
         args.labels, args.draws = [0, len(data[0].classes)], 1
@@ -199,7 +190,7 @@ def main(argv: list[str] | None = None) -> dict:
     jobs = make_jobs(args, methods)
     for job in {job["labels"]: job for job in jobs}.values():
         sample_labels(args, study, job)  # fail now, before a folder is made or replaced
-    run = distributed.on_rank_zero(lambda: open_run("train_few_labels", args, "study", shown))
+    run = distributed.on_rank_zero(lambda: open_run("train_few_labels", args, "study", command))
 
     def work(job):
         method, source = methods[job["method"]]
@@ -210,16 +201,6 @@ def main(argv: list[str] | None = None) -> dict:
         plot_figures(run, args, study, content["cells"])
         report(content, metric(args), run)
     return content
-
-
-def report(content: dict, name: str, run: RunFolder) -> None:
-    print(f"{'method':24} labels  {name.replace('_', ' ')}, mean ± SD over draws, worst")
-    for cell in content["cells"]:
-        values = [row[name] for row in cell["runs"]]
-        spread = f" ± {100 * cell['std'][name]:.2f}" if len(values) > 1 else ""
-        mean = 100 * cell["mean"][name]
-        print(f"{cell['method']:24} {cell['labels']:6,}  {mean:.2f}{spread} %, {min(values):.2%}")
-    print(f"{content['seconds']:.0f} s in all; figures and metrics in {run.folder}/")
 
 
 if __name__ == "__main__":

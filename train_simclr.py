@@ -23,7 +23,7 @@ from utils import cli, distributed
 from utils.plots import contrastive as plots
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import parts, repeat
-from utils.training.contrastive import example_views, pretrain, report_encoder, save_encoder
+from utils.training.contrastive import VAL_FRACTION, example_views, pretrain, report_encoder
 from utils.training.fit import Step
 
 # Everything that is a method's default, chosen on validation images.
@@ -52,7 +52,6 @@ SUPCON = {
     "ema": 0.998,
 }
 RECIPES = {"simclr": SIMCLR, "supcon": SUPCON}
-VAL_FRACTION = 0.1
 
 
 def make_parser() -> cli.Parser:
@@ -90,21 +89,6 @@ def build(args: Namespace) -> tuple[ContrastiveModel, Step]:
     return model, contrastive_step(distributed.data_parallel(model), args.method, args.temperature)
 
 
-def train(args: Namespace, data: Data, job: dict, run: RunFolder) -> dict | None:
-    """Pre-train once and evaluate the encoder; return the record (None on ranks that write nothing)."""
-    splits = split(data[0].labels, VAL_FRACTION, job["seed"])
-    validate = watch_knn(data[0], splits, args.knn_every, args.epochs, args.precision)
-    model, facts = pretrain(args, build, data[0], splits[0], job["seed"], run, validate)
-    if not run.writes:
-        return None
-    encoder = save_encoder(run, model.encoder, data[0])
-    head = None if args.head == "none" else model.head
-    scores = evaluate_encoder(encoder, data, splits, args.precision, job["seed"], head)
-    run.save_predictions(**scores.arrays)
-    counts = {"train_images": len(splits[0]), "seconds": facts["train_seconds"]}
-    return {**job, **facts, **scores.record, **counts}
-
-
 def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
     """Draw the curves of all trainings, pairs of views, and the features of the first training."""
     plots.plot_contrastive_curves(run.history(), math.log(2 * args.batch_size - 1), run.path("curves.png"))
@@ -117,21 +101,25 @@ def parse(argv: list[str] | None = None) -> tuple:
     """Return the checked arguments, filled in from the recipe, and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    shown = cli.command_line(parser, args)
+    command = cli.command_line(parser, args)
     cli.fill(args, RECIPES[args.method])
     if args.schedule == "plateau":
         parser.error("--schedule plateau needs a validation loss, which pre-training doesn't have")
     cli.resolve_machine(args)
-    return args, shown
+    return args, command
 
 
 @cli.command
 def main(argv: list[str] | None = None) -> dict:
-    args, shown = parse(argv)
+    args, command = parse(argv)
     data = cli.load_data(args)
     split(data[0].labels, VAL_FRACTION, args.seed)  # fail now, before a folder is made or replaced
-    run = distributed.on_rank_zero(lambda: open_run("train_simclr", args, args.method, shown))
-    metrics = repeat(lambda job, part: train(args, data, job, part), args, run, together=True)
+    run = distributed.on_rank_zero(lambda: open_run("train_simclr", args, args.method, command))
+
+    def train(job, part):
+        return pretrain(args, data, job, part, build, watch_knn, evaluate_encoder)
+
+    metrics = repeat(train, args, run, together=True)
     if distributed.rank() == 0:
         plot_figures(run, args, data)
         report_encoder(metrics, run)

@@ -32,16 +32,11 @@ def view_batches(
     batch_size: int,
     parts: Sequence[str],
     strength: float = 1.0,
-    *,
-    seed: int = 0,
-    rank: int = 0,
-    world: int = 1,
+    **options: int,
 ) -> BatchLoader:
     """Return batches of two differently augmented views of every image: x (B, 2, 1, 28, 28), y (B,).
 
-    batch_size: of all ranks together; see BatchLoader for rank and world.
+    batch_size: of all ranks together. options: seed, rank and world of the BatchLoader.
     """
     augment = view_augment(parts, strength)
-    return BatchLoader(
-        images, indices, batch_size, seed=seed, augment=augment, views=2, rank=rank, world=world
-    )
+    return BatchLoader(images, indices, batch_size, augment=augment, views=2, **options)

@@ -2,18 +2,18 @@
 
 import copy
 import functools
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from data import POLICIES, Augment, BatchLoader, Data, ImageSet, in_order, split, view_augment, view_batches
 from evaluation.contrastive import clustering
 from evaluation.contrastive import features as frozen
-from evaluation.contrastive.encoder import stopwatch
 from models import Classifier, ContrastiveModel, create, supcon
 from utils.errors import UserError
 from utils.training.cnn import validate_classifier
@@ -25,7 +25,7 @@ from utils.training.forward import forward_all
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-# Chosen on validation images. With few labels, whatever their number, an "epoch" has this many images.
+# Chosen on validation images. With few labels, whatever their number, an "epoch" has FINETUNE_IMAGES images.
 FINETUNE = {"epochs": 6, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.99}
 FINETUNE_IMAGES = 1600
 # Self-training: a fresh network in every round.
@@ -33,16 +33,22 @@ STUDENT, ROUNDS = "fast", 2
 DISTIL = {"epochs": 4, "batch_size": 256, "lr": 5e-3, "weight_decay": 0.02, "ema": 0.998}
 # Consistency training starts from a good network, hence the low rate. An epoch is one pass over the images.
 CONSISTENCY = {"epochs": 4, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.998}
-CONSISTENCY_BATCH, LABELLED_BATCH, THRESHOLD = 256, 64, 0.95
+CONSISTENCY_BATCHES, THRESHOLD = (64, 256), 0.95  # labelled and unlabelled images
 WEAK, STRONG = POLICIES["shift"], view_augment(["affine", "elastic", "blur", "erase", "stroke"])
-# From scratch: the augmentation is that of contrastive views, for so few digits bear to be bent more than
-# many. With fewer labels of a class than this none can be spared for validation.
-BENT = view_augment(["affine", "elastic"])
-SMALLEST_VALIDATED = 4
-# SupCon on the labelled images alone; an epoch has this many of them, with repeats.
+# From scratch: so few digits bear to be bent more than many. A class needs as many labels to spare one.
+BENT, SMALLEST_VALIDATED = view_augment(["affine", "elastic"]), 4
+ALL = slice(None)
+# SupCon on the labelled images alone; an epoch has SUPCON_IMAGES of them, with repeats.
 SUPCON_ENCODER, SUPCON_TEMPERATURE, SUPCON_STRENGTH = "fast", 0.1, 0.6
 SUPCON = {"epochs": 20, "lr": 3e-3, "weight_decay": 0.02, "schedule": "warm-up-cosine"}
 SUPCON_IMAGES, SUPCON_BATCH = 2048, 128
+
+
+def clock() -> float:
+    """Return the seconds on a clock, when all work on a GPU so far is done."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 @dataclass(frozen=True)
@@ -54,13 +60,13 @@ class Study:
     """
 
     data: Data
-    splits: tuple[torch.Tensor, torch.Tensor]
+    splits: tuple[Tensor, Tensor]
     precision: str = "fp32"
     max_steps: int | None = None
 
     @property
-    def pool_labels(self) -> torch.Tensor:
-        """Labels of the pool, to draw from; nothing else may read them."""
+    def pool_labels(self) -> Tensor:
+        """Labels of the pool, to sample from; nothing else may read them."""
         return self.data[0].labels[self.splits[0]]
 
     def place(self, model: nn.Module) -> nn.Module:
@@ -75,13 +81,13 @@ class Study:
         fit(model, step, batches, config, validate=validate)
 
     def fit_classifier(
-        self, model: nn.Module, images: ImageSet, indices: torch.Tensor, recipe: dict, seed: int
+        self, model: nn.Module, images: ImageSet, indices: Tensor, recipe: dict, seed: int
     ) -> None:
         """Train with strong augmentation on the images at `indices`; their labels may be probabilities."""
         batches = BatchLoader(images, indices, recipe["batch_size"], seed=seed, augment=POLICIES["strong"])
         self.fit(model, classification_step(model), batches, recipe)
 
-    def outputs(self, model: nn.Module) -> torch.Tensor:
+    def outputs(self, model: nn.Module) -> Tensor:
         """Return the outputs (N, classes) of a classifier for the scored images."""
         return forward_all(model, in_order(self.data[1]))[0]
 
@@ -93,91 +99,97 @@ class JoinedEncoders(nn.Module):
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         return torch.cat([normalize(encoder(images), dim=1) for encoder in self.encoders], 1)
 
 
 class Source:
-    """An encoder, and what all draws of the labels share: computed on first use, and timed by `prepare`.
+    """An encoder and the methods on its features; what all draws of the labels share is computed once.
 
     train_idx: the images whose features the methods see, by default the pool.
+
+    A method takes the positions of the labelled images among those (`chosen`) and a seed, and returns outputs
+    (N, classes) for the scored images. It uses no other training label, but for the names of clusters where
+    no image is labelled.
     """
 
-    def __init__(self, study: Study, encoder: nn.Module, train_idx: torch.Tensor | None = None):
+    def __init__(self, study: Study, encoder: nn.Module, train_idx: Tensor | None = None):
         self.study, self.encoder = study, encoder
         self.train_idx = study.splits[0] if train_idx is None else train_idx
-        self.times: dict[str, float] = {}
-        self._clusters: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.seconds: dict[str, float] = {}
+        self.clusters_of_seed: dict[int, tuple[Tensor, Tensor]] = {}
 
-    @functools.cached_property
-    def encoded(self) -> frozen.Features:
-        study = self.study
-        return frozen.encode(self.encoder, study.data, self.train_idx, study.splits[1], study.precision)
+    # --- Shared ---
 
     @functools.cached_property
     def features(self) -> frozen.Features:
         """Features of length 1: cosines, as in k-NN and contrastive losses, stay the same."""
-        return self.encoded.map(functools.partial(normalize, dim=1))
+        study = self.study
+        f = frozen.encode(self.encoder, study.data, self.train_idx, study.splits[1], study.precision)
+        self.length = f.train.norm(dim=1).mean()
+        return f.map(functools.partial(normalize, dim=1))
 
     @functools.cached_property
     def graph(self) -> "csr_array":
         return clustering.neighbour_graph(self.features.train)
 
     @functools.cached_property
-    def neighbours(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def neighbours(self) -> tuple[Tensor, Tensor]:
         """The neighbours of the scored images: most of the time of a spread."""
         f = self.features
         return frozen.neighbours(f.test, f.train, min(frozen.NEIGHBOURS, len(f.train)))
 
-    def clusters(self, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def refined_clusters(self, seed: int) -> tuple[Tensor, Tensor]:
         """Return the refined clusters of a seed: training and test probabilities (N, classes)."""
-        if seed not in self._clusters:
-            self._clusters[seed] = self.refine(self.spread_head(seed), seed)
-        return self._clusters[seed]
+        if seed not in self.clusters_of_seed:
+            self.clusters_of_seed[seed] = self.refine(self.spread_head(seed), seed)
+        return self.clusters_of_seed[seed]
 
     def prepare(self, parts: Iterable[str], seed: int) -> float:
         """Compute the parts, unless they are there; return the seconds that this took, now or before.
 
-        parts: features, graph, neighbours, and the clusters of the seed.
+        parts: features, graph, neighbours, and the refined clusters of the seed.
         """
         names = {part: f"{part}-{seed}" if part == "clusters" else part for part in parts}
         for part, name in names.items():
-            if f"{name}_seconds" not in self.times:
-                with stopwatch(self.times, name):
-                    getattr(self, part) if name == part else self.clusters(seed)
-        return sum(self.times[f"{name}_seconds"] for name in names.values())
+            if name not in self.seconds:
+                start = clock()
+                self.refined_clusters(seed) if part == "clusters" else getattr(self, part)
+                self.seconds[name] = clock() - start
+        return sum(self.seconds[name] for name in names.values())
 
-    def probe(self, chosen: torch.Tensor | slice, labels: torch.Tensor) -> frozen.Probe:
+    # --- Parts of methods ---
+
+    def labels(self, chosen: Tensor | slice) -> Tensor:
+        return self.features.train_labels[chosen]
+
+    def probe(self, chosen: Tensor | slice, labels: Tensor) -> frozen.Probe:
         """Fit a probe to the features at `chosen`. Its scale, that of all features, needs no labels."""
         f = self.features
-        scale = frozen.common_scale(f.train)
-        return frozen.fit_probe(f.train[chosen], labels, scale, frozen.DECAY, classes=f.classes)
+        return frozen.fit_probe(f.train[chosen], labels, frozen.common_scale(f.train), classes=f.classes)
 
     def classifier(self, probe: frozen.Probe) -> Classifier:
-        """Return a copy of the encoder under a head that computes what the probe does.
+        """Return a copy of the encoder, whose features have any length, under a head that equals the probe.
 
         Training then distorts the features less than under random weights (Kumar et al., 2022).
         """
-        probe = probe.rescaled(self.encoded.train.norm(dim=1).mean())
-        weight = probe.linear.weight / probe.std
-        model = Classifier(copy.deepcopy(self.encoder), len(probe.mean), len(probe.linear.bias))
-        model.head.load_state_dict({"weight": weight, "bias": probe.linear.bias - weight @ probe.mean})
-        return model.to(weight.device)
+        weight = probe.linear.weight / (self.length * probe.std)
+        bias = probe.linear.bias - weight @ (self.length * probe.mean)
+        model = Classifier(copy.deepcopy(self.encoder), len(probe.mean), len(bias)).to(bias.device)
+        model.head.load_state_dict({"weight": weight, "bias": bias})
+        return model
 
-    def spread(self, chosen: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Spread labels, by default the true ones, from `chosen` over the graph: (N, classes)."""
-        labels = self.features.train_labels[chosen] if labels is None else labels
+    def spread_from(self, chosen: Tensor, labels: Tensor) -> Tensor:
+        """Spread labels from `chosen` over the graph: probabilities (N, classes)."""
         return clustering.spread_labels(self.graph, chosen, labels, self.features.classes)
 
-    def spread_head(self, seed: int) -> torch.Tensor:
+    def spread_head(self, seed: int) -> Tensor:
         """Return the clusters of a trained head, spread over the graph: probabilities (N, classes)."""
         f = self.features
         head = clustering.cluster_head(f.train, self.graph, f.classes, seed)
-        return self.spread(torch.arange(len(f.train)), head(f.train).argmax(1))
+        return self.spread_from(torch.arange(len(f.train)), head(f.train).argmax(1))
 
-    def self_train(
-        self, spread: torch.Tensor, chosen: torch.Tensor, labels: torch.Tensor, seed: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def self_train(self, spread: Tensor, chosen: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Self-train in rounds: a fresh student learns `spread`, then labels spread over its features.
 
         spread: probabilities (N, classes) of the training images. labels: those that spread, of the images
@@ -190,143 +202,111 @@ class Source:
             torch.manual_seed(seed)
             student = study.place(create(STUDENT, spread.shape[1]))
             study.fit_classifier(student, images._replace(labels=targets), self.train_idx, DISTIL, seed)
-            encoder = cast(Classifier, student).encoder
+            encoder = student.get_submodule("encoder")
             train, _ = forward_all(encoder, in_order(images, self.train_idx), study.precision)
             graph = clustering.neighbour_graph(train)
             spread = clustering.spread_labels(graph, chosen, labels, spread.shape[1])
         test, _ = forward_all(encoder, in_order(scored), study.precision)
         return spread, frozen.knn(train, spread, test)
 
-    def refine(self, spread: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def refine(self, spread: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Self-train so that in every round the labels of all images spread."""
         return self.self_train(spread, torch.arange(len(spread)), spread.argmax(1), seed)
 
-    def cluster_of_class(self, clusters: torch.Tensor, chosen: torch.Tensor | slice) -> torch.Tensor:
+    def cluster_of_class(self, clusters: Tensor, chosen: Tensor | slice) -> Tensor:
         """Return the cluster of each class, matched on the labels at `chosen`; see `match_clusters`."""
-        labels, classes = self.features.train_labels[chosen].cpu().numpy(), self.features.classes
+        labels, classes = self.labels(chosen).cpu().numpy(), self.features.classes
         return torch.from_numpy(clustering.match_clusters(clusters.cpu().numpy(), labels, classes)).argsort()
 
+    # --- Methods ---
 
-# --- Methods: outputs (N, classes) for the scored images ---
-# source: of the features. chosen: positions of the labelled images among its training images; no other
-# training label is used, but for the names of clusters where no image is labelled.
-Run = Callable[[Source, torch.Tensor, int], torch.Tensor]
+    def knn(self, chosen: Tensor, seed: int) -> Tensor:
+        """k-NN."""
+        f = self.features
+        return frozen.knn(f.train[chosen], self.labels(chosen), f.test, classes=f.classes)
 
+    def linear(self, chosen: Tensor, seed: int) -> Tensor:
+        """Linear probe."""
+        return self.probe(chosen, self.labels(chosen))(self.features.test)
 
-def nearest(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
-    """k-NN."""
-    f = source.features
-    return frozen.knn(f.train[chosen], f.train_labels[chosen], f.test, classes=f.classes)
+    def finetuned(self, chosen: Tensor, seed: int) -> Tensor:
+        """Encoder and probe, trained together on the labelled images."""
+        probe = self.probe(chosen, self.labels(chosen))
+        torch.manual_seed(seed)
+        model = self.classifier(probe)
+        repeated = self.train_idx[chosen].repeat(max(1, FINETUNE_IMAGES // len(chosen)))
+        self.study.fit_classifier(model, self.study.data[0], repeated, FINETUNE, seed)
+        return self.study.outputs(model)
 
+    def spread(self, chosen: Tensor, seed: int) -> Tensor:
+        """Labels that spread over the graph of the training features, then k-NN."""
+        return frozen.vote(*self.neighbours, self.spread_from(chosen, self.labels(chosen)))
 
-def linear(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
-    """Linear probe."""
-    return source.probe(chosen, source.features.train_labels[chosen])(source.features.test)
+    def self_trained(self, chosen: Tensor, seed: int) -> Tensor:
+        """Students of the spread labels, over whose features the few labels spread again."""
+        labels = self.labels(chosen)
+        return self.self_train(self.spread_from(chosen, labels), chosen, labels, seed)[1]
 
+    def refined(self, chosen: Tensor, seed: int) -> Tensor:
+        """Students of the spread labels, over whose features the labels of all images spread, not the few.
 
-def finetuned(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
-    """Encoder and probe, trained together on the labelled images."""
-    probe, study = source.probe(chosen, source.features.train_labels[chosen]), source.study
-    torch.manual_seed(seed)
-    model = source.classifier(probe)
-    repeated = source.train_idx[chosen].repeat(max(1, FINETUNE_IMAGES // len(chosen)))
-    study.fit_classifier(model, study.data[0], repeated, FINETUNE, seed)
-    return study.outputs(model)
+        With the few alone, as in `self_trained`, a style that no labelled image has can change sides.
+        """
+        return self.refine(self.spread_from(chosen, self.labels(chosen)), seed)[1]
 
+    def consistent(self, chosen: Tensor, seed: int) -> Tensor:
+        """FixMatch from the encoder, under a probe fitted to the spread labels."""
+        probe = self.probe(ALL, self.spread_from(chosen, self.labels(chosen)).argmax(1))
+        torch.manual_seed(seed)
+        model = self.classifier(probe)
+        labelled = torch.zeros(len(self.train_idx), dtype=torch.bool)
+        labelled[chosen.cpu()] = True
+        if labelled.all():
+            raise UserError("FixMatch needs unlabelled images: use fewer --labels")
+        parts = self.train_idx[labelled], self.train_idx[~labelled]
+        batches = ConsistencyBatches(self.study.data[0], *parts, CONSISTENCY_BATCHES, WEAK, STRONG, seed)
+        self.study.fit(model, consistency_step(model, THRESHOLD), batches, CONSISTENCY)
+        return self.study.outputs(model)
 
-def spread(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
-    """Labels that spread over the graph of the training features, then k-NN."""
-    return frozen.vote(*source.neighbours, source.spread(chosen))
+    def clusters(self, chosen: Tensor, seed: int) -> Tensor:
+        """Trained clusters, spread over the graph and named by all training labels; then k-NN."""
+        spread = self.spread_head(seed)
+        return frozen.vote(*self.neighbours, spread)[:, self.cluster_of_class(spread.argmax(1), ALL)]
 
+    def self_labelled(self, chosen: Tensor, seed: int) -> Tensor:
+        """`refined` from clusters. The training labels name them; nothing else here looks at those."""
+        train, test = self.refined_clusters(seed)
+        return test[:, self.cluster_of_class(train.argmax(1), ALL)]
 
-def self_trained(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
-    """Students of the spread labels, over whose features the few labels spread again."""
-    labels = source.features.train_labels[chosen]
-    return source.self_train(source.spread(chosen), chosen, labels, seed)[1]
-
-
-def refined(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
-    """Students of the spread labels, over whose features the labels of all images spread, not the few.
-
-    With the few alone, as in `self_trained`, a style that no labelled image has can change sides.
-    """
-    return source.refine(source.spread(chosen), seed)[1]
-
-
-def named(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
-    """The clusters of `self_labelled`, named by the labelled images alone."""
-    train, test = source.clusters(seed)
-    return test[:, source.cluster_of_class(train[chosen], chosen)]
-
-
-def consistent(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
-    """FixMatch from the encoder, under a probe fitted to the spread labels."""
-    study, images = source.study, source.study.data[0]
-    probe = source.probe(slice(None), source.spread(chosen).argmax(1))
-    torch.manual_seed(seed)
-    model = source.classifier(probe)
-    labelled = torch.zeros(len(source.train_idx), dtype=torch.bool)
-    labelled[chosen.cpu()] = True
-    if labelled.all():
-        raise UserError("FixMatch needs unlabelled images: use fewer --labels")
-    parts = source.train_idx[labelled], source.train_idx[~labelled]
-    batches = ConsistencyBatches(images, *parts, CONSISTENCY_BATCH, LABELLED_BATCH, WEAK, STRONG, seed)
-    study.fit(model, consistency_step(model, THRESHOLD), batches, CONSISTENCY)
-    return study.outputs(model)
+    def named(self, chosen: Tensor, seed: int) -> Tensor:
+        """The clusters of `self_labelled`, named by the labelled images alone."""
+        train, test = self.refined_clusters(seed)
+        return test[:, self.cluster_of_class(train[chosen], chosen)]
 
 
-def clusters(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
-    """Trained clusters, spread over the graph and named by all training labels; then k-NN."""
-    spread = source.spread_head(seed)
-    return frozen.vote(*source.neighbours, spread)[:, source.cluster_of_class(spread.argmax(1), slice(None))]
+# --- Methods that see the labelled images alone; the source says which images there are ---
 
 
-def self_labelled(source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
-    """`refined` from clusters. The training labels name them; nothing else here looks at those."""
-    train, test = source.clusters(seed)
-    return test[:, source.cluster_of_class(train.argmax(1), slice(None))]
-
-
-def from_scratch(
-    model: str, augment: Augment, source: Source, chosen: torch.Tensor, seed: int
-) -> torch.Tensor:
-    """A classifier, trained on the labelled images alone, a quarter of which chooses the epoch."""
-    study, images = source.study, source.study.data[0]
-    train_idx, val_idx = quarter(images.labels, study.splits[0][chosen], seed)
-    recipe = few_labels_recipe(RECIPES[model], len(train_idx))
+def from_scratch(model: str, augment: Augment, source: Source, chosen: Tensor, seed: int) -> Tensor:
+    """A classifier. A quarter of the labels, by class, chooses the epoch, unless a class has too few."""
+    study, images, labelled = source.study, source.study.data[0], source.train_idx[chosen]
+    labels = images.labels.cpu()[labelled]
+    spare = labels.bincount()[labels.unique()].min() >= SMALLEST_VALIDATED
+    train, val = split(labels, FEW_LABELS_VALIDATION, seed) if spare else (ALL, slice(0))
+    recipe = few_labels_recipe(RECIPES[model], len(labelled[train]))
     if study.max_steps:  # a dry run, whose epochs are a step each
         recipe["epochs"] = 1
-    batches = BatchLoader(images, train_idx, recipe["batch_size"], seed=seed, augment=augment)
+    batches = BatchLoader(images, labelled[train], recipe["batch_size"], seed=seed, augment=augment)
     torch.manual_seed(seed)
-    network = study.place(create(model, len(images.classes)))
-    smoothing = recipe["label_smoothing"]
-    validate = validate_classifier(images, val_idx, smoothing) if len(val_idx) else None
+    network, smoothing = study.place(create(model, len(images.classes))), recipe["label_smoothing"]
+    validate = validate_classifier(images, labelled[val], smoothing) if spare else None
     study.fit(network, classification_step(network, smoothing), batches, recipe, validate)
     return study.outputs(network)
 
 
-def quarter(labels: torch.Tensor, labelled: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split the labelled indices into training and validation: a quarter validates, drawn by class.
-
-    labels: of all images. With fewer than SMALLEST_VALIDATED labels of a class none can be spared: all of
-    them train, for the recipe's number of epochs.
-    """
-    own = labels.cpu()[labelled]
-    if own.bincount()[own.unique()].min() < SMALLEST_VALIDATED:
-        return labelled, labelled[:0]
-    train, val = split(own, FEW_LABELS_VALIDATION, seed)
-    return labelled[train], labelled[val]
-
-
-def on_supcon(method: Run, source: Source, chosen: torch.Tensor, seed: int) -> torch.Tensor:
-    """A method on features of SupCon, trained on the labelled images alone."""
-    labelled = source.train_idx[chosen]
-    own = Source(source.study, train_supcon(source.study, labelled, seed), labelled)
-    return method(own, torch.arange(len(labelled)), seed)
-
-
-def train_supcon(study: Study, labelled: torch.Tensor, seed: int) -> nn.Module:
-    """Pre-train an encoder by SupCon on the labelled images alone; return it in eval mode."""
+def on_supcon(method: "Run", source: Source, chosen: Tensor, seed: int) -> Tensor:
+    """A method on features of SupCon."""
+    study, labelled = source.study, source.train_idx[chosen]
     repeated = labelled.repeat(-(-SUPCON_IMAGES // len(labelled)))
     batches = view_batches(study.data[0], repeated, SUPCON_BATCH, ["affine"], SUPCON_STRENGTH, seed=seed)
     torch.manual_seed(seed)
@@ -337,11 +317,14 @@ def train_supcon(study: Study, labelled: torch.Tensor, seed: int) -> nn.Module:
         return supcon(features, labels, SUPCON_TEMPERATURE), {}
 
     study.fit(model, step, batches, SUPCON)
-    return model.encoder.eval()
+    return method(Source(study, model.encoder.eval(), labelled), torch.arange(len(labelled)), seed)
+
+
+Run = Callable[[Source, Tensor, int], Tensor]
 
 
 class Method(NamedTuple):
-    """A row of the table. shares: the parts of a Source that it uses."""
+    """A row of the table. shares: the parts of a Source that it uses, see `Source.prepare`."""
 
     name: str
     run: Run
@@ -352,16 +335,16 @@ class Method(NamedTuple):
 
 GRAPH = ("features", "graph")
 ON_ENCODERS = (
-    Method("knn", nearest),
-    Method("linear", linear),
-    Method("finetuned", finetuned),
-    Method("spread", spread, (*GRAPH, "neighbours")),
-    Method("self_trained", self_trained, GRAPH),
-    Method("refined", refined, GRAPH),
-    Method("named", named, (*GRAPH, "clusters")),
-    Method("consistent", consistent, GRAPH),
-    Method("clusters", clusters, (*GRAPH, "neighbours"), needs_labels=False),
-    Method("self_labelled", self_labelled, (*GRAPH, "clusters"), needs_labels=False),
+    Method("knn", Source.knn),
+    Method("linear", Source.linear),
+    Method("finetuned", Source.finetuned),
+    Method("spread", Source.spread, (*GRAPH, "neighbours")),
+    Method("self_trained", Source.self_trained, GRAPH),
+    Method("refined", Source.refined, GRAPH),
+    Method("named", Source.named, (*GRAPH, "clusters")),
+    Method("consistent", Source.consistent, GRAPH),
+    Method("clusters", Source.clusters, (*GRAPH, "neighbours"), needs_labels=False),
+    Method("self_labelled", Source.self_labelled, (*GRAPH, "clusters"), needs_labels=False),
 )
 WITHOUT_ENCODER = (
     *(
@@ -369,10 +352,10 @@ WITHOUT_ENCODER = (
         for name in ("mlp1", "mlp", "cnn")
         for suffix, augment in (("", POLICIES["none"]), ("-augmented", BENT))
     ),
-    Method("pixels-knn", nearest),
-    Method("pixels-linear", linear),
-    Method("supcon-knn", functools.partial(on_supcon, nearest), (), sees_unlabelled=False),
-    Method("supcon-linear", functools.partial(on_supcon, linear), (), sees_unlabelled=False),
+    Method("pixels-knn", Source.knn),
+    Method("pixels-linear", Source.linear),
+    Method("supcon-knn", functools.partial(on_supcon, Source.knn), (), sees_unlabelled=False),
+    Method("supcon-linear", functools.partial(on_supcon, Source.linear), (), sees_unlabelled=False),
 )
 
 

@@ -4,7 +4,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 HEADS = ("mlp", "mlp-plain", "linear", "none")
 
@@ -20,7 +20,7 @@ class ContrastiveModel(nn.Module):
         self.encoder = encoder
         self.head = projection_head(head, cast(int, encoder.num_features), dimensions)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         return self.head(self.encoder(images))
 
 
@@ -36,13 +36,11 @@ def projection_head(kind: str, inputs: int, outputs: int) -> nn.Module:
         return nn.Linear(inputs, outputs, bias=False)
     if kind == "mlp-plain":
         return nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(inplace=True), nn.Linear(inputs, outputs))
-    if kind == "mlp":
-        hidden = [nn.Linear(inputs, inputs, bias=False), nn.BatchNorm1d(inputs), nn.ReLU(inplace=True)]
-        return nn.Sequential(*hidden, nn.Linear(inputs, outputs))
-    raise ValueError(f"unknown projection head {kind!r}: choose from {', '.join(HEADS)}")
+    hidden = [nn.Linear(inputs, inputs, bias=False), nn.BatchNorm1d(inputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*hidden, nn.Linear(inputs, outputs))
 
 
-def nt_xent(features: torch.Tensor, temperature: float) -> torch.Tensor:
+def nt_xent(features: Tensor, temperature: float) -> Tensor:
     """Return the normalised temperature-scaled cross-entropy, equation 1 of Chen et al. (2020), in nats.
 
     features: (B, V, D), V >= 2 views of B images, any floating type and any length; the loss is computed in
@@ -55,7 +53,7 @@ def nt_xent(features: torch.Tensor, temperature: float) -> torch.Tensor:
     return _mean_loss(features, features.sum(1, keepdim=True), positives, temperature)
 
 
-def supcon(features: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
+def supcon(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """Return the supervised contrastive loss, L_out in equation 2 of Khosla et al. (2020), in nats.
 
     features: (B, V, D), V >= 1 views as in `nt_xent`. labels: (B,) integers. The positives of an anchor are
@@ -72,8 +70,6 @@ def supcon(features: torch.Tensor, labels: torch.Tensor, temperature: float) -> 
 
 
 def _unit(features):
-    if features.ndim != 3:
-        raise ValueError(f"features must be (images, views, dimensions), not {tuple(features.shape)}")
     return F.normalize(features if features.dtype == torch.float64 else features.float(), dim=-1)
 
 
@@ -83,8 +79,6 @@ def _mean_loss(features, class_sums, positives, temperature):
     The mean over positives needs no (N, N) mask: it is the product of the anchor with the sum of its class,
     minus the anchor itself. class_sums broadcasts to (B, V, D); positives, their number, to (B, V).
     """
-    if temperature <= 0:
-        raise ValueError(f"the temperature must be above 0, not {temperature}")
     with torch.autocast(features.device.type, enabled=False):  # bf16 has 3 digits: too few for exp(z / t)
         flat = features.flatten(0, 1)
         similarity = (flat / temperature) @ flat.T
@@ -97,7 +91,7 @@ def _mean_loss(features, class_sums, positives, temperature):
 
 
 @torch.no_grad()
-def contrastive_metrics(features: torch.Tensor) -> dict[str, torch.Tensor]:
+def contrastive_metrics(features: Tensor) -> dict[str, Tensor]:
     """Return scalars to watch beside the loss, from the first two views of (B, V, D) features.
 
     contrastive_accuracy: share of views whose nearest other view is their partner. alignment: mean squared

@@ -4,7 +4,7 @@ import copy
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from models.contrastive import ContrastiveModel
 
@@ -23,23 +23,20 @@ class MoCo(nn.Module):
     normalised with different images, or else they would recognise each other by the statistics they share.
     """
 
-    queue: torch.Tensor
-    pointer: torch.Tensor
-    filled: torch.Tensor
+    queue: Tensor
+    pointer: Tensor
+    filled: Tensor
 
     def __init__(
         self,
         encoder: nn.Module,
-        head: str = "mlp-plain",
-        dimensions: int = 128,
-        *,
-        queue: int = 4096,
-        momentum: float = 0.99,
+        head: str,
+        queue: int,
+        momentum: float,
         splits: int = 1,
+        dimensions: int = 128,
     ) -> None:
         super().__init__()
-        if not 0 <= momentum < 1:
-            raise ValueError(f"the momentum must be in [0, 1), not {momentum}")
         self.encoder_q = ContrastiveModel(encoder, head, dimensions)
         self.encoder_k = copy.deepcopy(self.encoder_q).requires_grad_(False)
         self.momentum, self.splits = momentum, splits
@@ -50,18 +47,17 @@ class MoCo(nn.Module):
 
     @property
     def encoder(self) -> nn.Module:
-        """The part of encoder_q that is kept."""
         return self.encoder_q.encoder
 
     @property
     def head(self) -> nn.Module:
         return self.encoder_q.head
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         return self._project(self.encoder_q, images)
 
     @torch.no_grad()
-    def keys(self, images: torch.Tensor) -> torch.Tensor:
+    def keys(self, images: Tensor) -> Tensor:
         """Return the keys (B, D) of images, of length 1 and without gradient."""
         return self._project(self.encoder_k, images)
 
@@ -76,12 +72,11 @@ class MoCo(nn.Module):
 
         Its batch-norm statistics come from its own forward passes.
         """
-        pairs = zip(self.encoder_k.parameters(), self.encoder_q.parameters(), strict=True)
-        keys, queries = zip(*pairs, strict=True)
-        torch._foreach_lerp_(list(keys), list(queries), 1 - self.momentum)
+        k, q = list(self.encoder_k.parameters()), list(self.encoder_q.parameters())
+        torch._foreach_lerp_(k, q, 1 - self.momentum)
 
     @torch.no_grad()
-    def enqueue(self, keys: torch.Tensor) -> None:
+    def enqueue(self, keys: Tensor) -> None:
         """Put keys (B, D) into the queue in place of its B oldest; ValueError for B > K."""
         size = len(self.queue)
         if len(keys) > size:
@@ -92,35 +87,29 @@ class MoCo(nn.Module):
         self.filled.add_(len(keys)).clamp_(max=size)
 
 
-def shuffled_order(count: int, groups: int, device: torch.device | str = "cpu") -> torch.Tensor:
+def shuffled_order(count: int, groups: int, device: torch.device | str = "cpu") -> Tensor:
     """Return an order (count,) in which the images g, g + groups, g + 2 * groups, ... stand together.
 
-    Cut into `groups` pieces of equal size, batches in this order have other neighbours than in their own. A
-    batch is in random order already, hence this one needs no random numbers.
+    Cut into `groups` equal pieces, batches in this order have other neighbours than in their own. A batch is
+    in random order already, hence this one needs no random numbers.
     """
     return (torch.arange(count, device=device) % groups).argsort(stable=True)
 
 
 def info_nce(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    queue: torch.Tensor,
-    temperature: float,
-    filled: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    q: Tensor, k: Tensor, queue: Tensor, temperature: float, filled: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return InfoNCE, equation 1 of He et al. (2020), in nats, and the contrastive accuracy.
 
-    q: (B, D) queries. k: (B, D), the key of each query. queue: (K, D), the negatives of all queries. All rows
-    have length 1; computed in float32 at least. temperature: above 0. filled: a whole number, how many of the
-    first rows of the queue hold a key; by default all. The paper starts from random rows instead, and a
-    network without batch norm in its head learns from them that equal features for all images are good.
+    q: (B, D) queries. k: (B, D), the key of each. queue: (K, D), the negatives of all. Rows have length 1;
+    computed in float32 at least. temperature: above 0. filled: how many of the first rows of the queue hold a
+    key, by default all. The paper starts from random rows instead, and a network without batch norm in its
+    head learns from them that equal features for all images are good.
 
     The loss is the mean over queries of the cross-entropy of picking k among the 1 + K keys: with all
     features equal, at chance, it is log(1 + K). The accuracy is the share of queries that are nearer to their
     own key than to every key in the queue.
     """
-    if temperature <= 0:
-        raise ValueError(f"the temperature must be above 0, not {temperature}")
     with torch.autocast(q.device.type, enabled=False):  # bf16 has 3 digits: too few for exp(q.k / t)
         q, k, queue = (rows if rows.dtype == torch.float64 else rows.float() for rows in (q, k, queue))
         positive = (q * k).sum(1, keepdim=True)

@@ -42,7 +42,7 @@ def test_a_study_writes_its_results_and_figures(tmp_path, tiny_dir, encoder_file
     folder = tmp_path / "r" / "few_labels" / "study"
     files = {path.name for path in folder.iterdir()}
     assert files == {
-        *("config.json", "sweep.json", "records-0.jsonl", "labels.png", "draws.png", "worst.png"),
+        *("config.json", "sweep.json", "records-0.jsonl", "labels.png", "draws.png", "worst.png")
     }
     assert content["trainings"] == [16, 16]
     cells = {(cell["method"], cell["labels"]): cell for cell in content["cells"]}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import train_moco
-from data import load, split
+from data import load
 from models import load_encoder
 from utils.runs.folder import RunFolder
 from utils.training.contrastive import pretrain
@@ -21,12 +21,13 @@ def flags(data, results, *more):
 
 
 def trained(data_dir, folder, *more):
-    """Pre-train without evaluation; return the model and the history."""
+    """Pre-train without evaluation; return the last checkpoint and the history."""
     folder.mkdir(exist_ok=True)
     args, _ = train_moco.parse(flags(data_dir, folder, *more))
-    images, run = load("mnist", data_dir)[0], RunFolder(folder)
-    train_idx, _ = split(images.labels, 0.1, 0)
-    return pretrain(args, train_moco.build, images, train_idx, 0, run, None)[0], run.history()
+    run = RunFolder(folder)
+    without = train_moco.build, lambda *_: None, lambda *_: ({}, {})
+    pretrain(args, load("mnist", data_dir), {"seed": 0}, run, *without)
+    return run.load_checkpoint()["model"], run.history()
 
 
 def test_a_run_writes_its_files_and_scores(tmp_path, tiny_dir, capsys):
@@ -49,16 +50,16 @@ def test_a_run_writes_its_files_and_scores(tmp_path, tiny_dir, capsys):
 
 def test_more_training_lowers_the_loss(tmp_path, tiny_dir):
     easy = ("--epochs", "10", "--views", "affine", "--strength", "0.3", "--splits", "1")
-    model, history = trained(tiny_dir, tmp_path, *easy)
+    state, history = trained(tiny_dir, tmp_path, *easy)
     # With few keys in the queue the first epoch is easy, hence the second one.
     assert history[-1]["train_loss"] < history[1]["train_loss"]
     assert history[-1]["train_contrastive_accuracy"] > history[1]["train_contrastive_accuracy"]
-    assert int(model.pointer) == 10 * 180 % 100
+    assert int(state["pointer"]) == 10 * 180 % 100
 
 
 def test_a_stopped_run_resumes_in_the_middle_of_the_queue(tmp_path, tiny_dir, monkeypatch):
     """After an epoch of 180 keys the ring of 100 stands at 80; queue, pointer and both networks are exact."""
-    whole = trained(tiny_dir, tmp_path / "one")[0].state_dict()
+    whole = trained(tiny_dir, tmp_path / "one")[0]
     save = RunFolder.save_checkpoint
 
     def save_then_stop(self, state):
@@ -71,7 +72,7 @@ def test_a_stopped_run_resumes_in_the_middle_of_the_queue(tmp_path, tiny_dir, mo
     monkeypatch.setattr(RunFolder, "save_checkpoint", save)
     saved = RunFolder(tmp_path / "two").load_checkpoint()["model"]
     assert int(saved["pointer"]) == 80
-    resumed = trained(tiny_dir, tmp_path / "two")[0].state_dict()
+    resumed = trained(tiny_dir, tmp_path / "two")[0]
     assert int(resumed["pointer"]) == 2 * 180 % 100
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 

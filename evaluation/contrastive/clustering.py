@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from data import generator
 from evaluation.contrastive.features import KNN_TEMPERATURE, Features, Probe, common_scale, knn, neighbours
@@ -14,19 +15,16 @@ if TYPE_CHECKING:
 
 # scipy and scikit-learn are imported where they are used: loading them takes seconds that --help needn't.
 
-# Chosen on validation images.
-GRAPH_NEIGHBOURS = 10
+GRAPH_NEIGHBOURS = 10  # chosen on validation images
 # Of the cluster heads: as in SCAN, but on frozen features, where a head takes seconds.
 HEADS, HEAD_STEPS, HEAD_BATCH, HEAD_RATE, ENTROPY_WEIGHT = 5, 1000, 2048, 0.01, 5.0
 
 
-def cluster(
-    features: torch.Tensor, queries: torch.Tensor, clusters: int = 10, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def cluster(features: Tensor, queries: Tensor, clusters: int = 10) -> tuple[np.ndarray, np.ndarray]:
     """Fit k-means on the unit sphere to (N, D) features; return the cluster of each feature and query."""
     from sklearn.cluster import KMeans
 
-    means = KMeans(clusters, n_init=10, random_state=seed)
+    means = KMeans(clusters, n_init=10, random_state=0)
     assigned = means.fit_predict(F.normalize(features, dim=1).cpu().numpy())
     return assigned, means.predict(F.normalize(queries, dim=1).cpu().numpy())
 
@@ -44,12 +42,10 @@ def match_clusters(clusters: np.ndarray, labels: np.ndarray, classes: int = 10) 
     return linear_sum_assignment(shares.T @ one_hot[labels], maximize=True)[1]
 
 
-def neighbour_graph(
-    features: torch.Tensor, k: int = GRAPH_NEIGHBOURS, temperature: float = KNN_TEMPERATURE
-) -> "csr_array":
+def neighbour_graph(features: Tensor, k: int = GRAPH_NEIGHBOURS) -> "csr_array":
     """Build the symmetric k-NN graph of (N, D) features, a matrix normalised to D^-1/2 W D^-1/2.
 
-    W holds exp((cosine - 1) / temperature), averaged over both directions. No image is its own neighbour.
+    W holds exp((cosine - 1) / KNN_TEMPERATURE), averaged over both directions. No image is its own neighbour.
     """
     from scipy import sparse
 
@@ -59,7 +55,7 @@ def neighbour_graph(
     itself = nearest == torch.arange(len(nearest), device=nearest.device).unsqueeze(1)
     others = itself.byte().argsort(dim=1, stable=True)[:, :k]
     rows = np.repeat(np.arange(len(features)), k)
-    weights = ((cosine.gather(1, others) - 1) / temperature).exp().cpu().numpy().ravel()
+    weights = ((cosine.gather(1, others) - 1) / KNN_TEMPERATURE).exp().cpu().numpy().ravel()
     columns = nearest.gather(1, others).cpu().numpy().ravel()
     graph = sparse.csr_array((weights, (rows, columns)), (len(features), len(features)))
     graph = (graph + graph.T) / 2
@@ -69,12 +65,12 @@ def neighbour_graph(
 
 def spread_labels(
     graph: "csr_array",
-    labelled: torch.Tensor,
-    labels: torch.Tensor,
+    labelled: Tensor,
+    labels: Tensor,
     classes: int = 10,
     alpha: float = 0.99,
     steps: int = 200,
-) -> torch.Tensor:
+) -> Tensor:
     """Spread labels over a neighbour_graph (Zhou et al., 2004): class probabilities (N, classes) float32.
 
     labelled: (L,) indices of the nodes with labels (L,); the result is on the device of the labels. The
@@ -91,12 +87,11 @@ def spread_labels(
     return torch.from_numpy(spread.astype(np.float32)).to(labels.device)
 
 
-def neighbour_loss(first: torch.Tensor, second: torch.Tensor, entropy_weight: float) -> torch.Tensor:
+def neighbour_loss(first: Tensor, second: Tensor, entropy_weight: float) -> Tensor:
     """Return the loss of neighbour-consistent clusters, equation 2 of Van Gansbeke et al. (2020), in nats.
 
-    first, second: logits (B, clusters) of images and of a neighbour of each. The loss is
-    -log <p, q>, which is small where both are sure of the same cluster, less entropy_weight times the entropy
-    of the mean p, which keeps all clusters in use.
+    first, second: logits (B, clusters) of images and of a neighbour of each. -log <p, q> is small where both
+    are sure of the same cluster; the entropy of the mean p, subtracted, keeps all clusters in use.
     """
     p, q = first.softmax(1), second.softmax(1)
     agreement = (p * q).sum(1).clamp(min=1e-12).log().mean()
@@ -105,17 +100,16 @@ def neighbour_loss(first: torch.Tensor, second: torch.Tensor, entropy_weight: fl
     return -agreement - entropy_weight * entropy
 
 
-def cluster_head(features: torch.Tensor, graph: "csr_array", clusters: int = 10, seed: int = 0) -> Probe:
+def cluster_head(features: Tensor, graph: "csr_array", clusters: int = 10, seed: int = 0) -> Probe:
     """Fit linear heads on features (N, D) by `neighbour_loss` over the edges of their graph; return the best.
 
     The best of HEADS heads has the lowest loss over all edges: no label is needed to choose it.
     """
-    gen, statistics = generator(seed), common_scale(features)
-    edges = graph.tocoo()
+    gen, scale, edges = generator(seed), common_scale(features), graph.tocoo()
     rows, columns = (torch.from_numpy(x).long().to(features.device) for x in (edges.row, edges.col))
     heads, losses = [], []
     for _ in range(HEADS):
-        head = Probe(*statistics, clusters)
+        head = Probe(*scale, clusters)
         weight = torch.randn(head.linear.weight.shape, generator=gen) / len(head.mean) ** 0.5
         head.linear.weight.data.copy_(weight)
         optimizer = torch.optim.Adam(head.linear.parameters(), HEAD_RATE)
@@ -132,35 +126,37 @@ def cluster_head(features: torch.Tensor, graph: "csr_array", clusters: int = 10,
     return heads[int(torch.stack(losses).cpu().argmin())]
 
 
-def clustering_scores(f: Features, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
-    """Score the clusters of the training and test features by accuracy and mutual information (NMI).
+def clustering_scores(f: Features) -> tuple[dict[str, float], np.ndarray]:
+    """Score k-means by accuracy and normalised mutual information; return the training clusters, too.
 
-    They are named by the training labels: the test labels are used for the scores alone.
+    Clusters are named by the training labels: the test labels are used for the scores alone.
     """
     from sklearn.metrics import normalized_mutual_info_score
 
+    train, test = cluster(f.train, f.test, f.classes)
     known, labels = f.train_labels.cpu().numpy(), f.test_labels.cpu().numpy()
     names = match_clusters(train, known, f.classes)
-    return {
+    scores = {
         "train_kmeans_accuracy": float((names[train] == known).mean()),
         "test_kmeans_accuracy": float((names[test] == labels).mean()),
         "test_kmeans_nmi": float(normalized_mutual_info_score(labels, test)),
     }
+    return scores, train
 
 
-def spread_accuracy(f: Features, graph: "csr_array", clusters: np.ndarray) -> float:
-    """Return the test accuracy of the clusters of f.train, spread over its graph, then k-NN.
+def spread_accuracy(f: Features, clusters: np.ndarray) -> float:
+    """Return the test accuracy of clusters of f.train, spread over its graph, then k-NN.
 
-    In the graph a node at the edge of a cluster moves to that of its neighbours. Named as above.
+    A node at the edge of a cluster moves to the cluster of its neighbours. Named as above.
     """
     labels = torch.from_numpy(clusters).long().to(f.train.device)
-    train = spread_labels(graph, torch.arange(len(labels)), labels, f.classes)
-    test = knn(f.train, train, f.test).argmax(1).cpu().numpy()
-    names = match_clusters(train.argmax(1).cpu().numpy(), f.train_labels.cpu().numpy(), f.classes)
+    spread = spread_labels(neighbour_graph(f.train), torch.arange(len(labels)), labels, f.classes)
+    names = match_clusters(spread.argmax(1).cpu().numpy(), f.train_labels.cpu().numpy(), f.classes)
+    test = knn(f.train, spread, f.test).argmax(1).cpu().numpy()
     return float((names[test] == f.test_labels.cpu().numpy()).mean())
 
 
-def tsne_map(features: torch.Tensor, seed: int = 0) -> np.ndarray:
+def tsne_map(features: Tensor, seed: int = 0) -> np.ndarray:
     """Map (N, D) features to two dimensions, (N, 2), by t-SNE on cosine distances."""
     from sklearn.manifold import TSNE
 

@@ -1,13 +1,8 @@
 """What a frozen encoder is worth: k-NN, linear probe and clustering, and what its figures show."""
 
-import contextlib
-import time
-from collections.abc import Iterator
-from typing import Any, NamedTuple
-
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data import Data, ImageSet, generator, in_order
 from evaluation.contrastive import clustering
@@ -21,77 +16,44 @@ WATCHED_REFERENCE = 10_000
 # What the figures show: test images on the map, neighbours of a query.
 MAPPED, SHOWN_NEIGHBOURS = 2000, 10
 
-
-class EncoderScores(NamedTuple):
-    """The record of an evaluation and the arrays of predictions.npz."""
-
-    record: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-
-
-@contextlib.contextmanager
-def stopwatch(record: dict, name: str) -> Iterator[None]:
-    """Add the seconds that the block takes, work on a GPU included, to record["<name>_seconds"]."""
-    wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None
-    wait()
-    start = time.perf_counter()
-    yield
-    wait()
-    key = f"{name}_seconds"
-    record[key] = round(record.get(key, 0.0) + time.perf_counter() - start, 3)
+Splits = tuple[Tensor, Tensor]  # training and validation indices
 
 
 def evaluate_encoder(
     encoder: nn.Module,
     data: Data,
-    splits: tuple[torch.Tensor, torch.Tensor],
+    splits: Splits,
     precision: str = "fp32",
     seed: int = 0,
     head: nn.Module | None = None,
-) -> EncoderScores:
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Score a frozen encoder (B, 1, 28, 28) -> (B, D) by k-NN, linear probe and clustering.
 
-    data: (train, test) ImageSets. splits: (training, validation) indices of the training images. precision:
-    of the forward passes. head: the projection head, whose outputs are scored as well.
+    data: (train, test) ImageSets. precision: of the forward passes. head: the projection head, whose outputs
+    are scored as well.
 
-    Metrics are named test_<prefix><what>_accuracy; the prefix is "random_" for a random encoder, "pixels_"
-    for raw pixels and "head_" for the outputs of the head. <part>_seconds is the time of a part: features,
-    frozen (k-NN and probe), graph, kmeans and kmeans_spread.
+    Returns the metrics and the arrays of predictions.npz. Metrics are named test_<prefix><score>_accuracy;
+    the prefix is "random_" for a random encoder, "pixels_" for raw pixels and "head_" for the head's outputs.
     """
-    record: dict[str, Any] = {}
-    with stopwatch(record, "features"):
-        own = encode(encoder, data, *splits, precision)
+    own = encode(encoder, data, *splits, precision)
     torch.manual_seed(seed)
     floor = create(str(encoder.name), 0).to(data[0].images.device).to(memory_format=torch.channels_last)
-    random = encode(floor, data, *splits, precision)
-    pixels = encode(nn.Flatten(), data, *splits, "fp32")
-    probes = {}
-    for prefix, features in {"": own, "random_": random, "pixels_": pixels}.items():
-        with stopwatch(record, f"{prefix}frozen"):
-            scores, probes[prefix] = frozen_scores(features)
-        record |= with_prefix(prefix, scores)
-    with stopwatch(record, "graph"):
-        graph = clustering.neighbour_graph(own.train)
-    with stopwatch(record, "kmeans"):
-        clusters = clustering.cluster(own.train, own.test, own.classes)
-    record |= clustering.clustering_scores(own, *clusters)
-    with stopwatch(record, "kmeans_spread"):
-        record["test_kmeans_spread_accuracy"] = clustering.spread_accuracy(own, graph, clusters[0])
+    scores, probe = frozen_scores(own)
+    scores |= with_prefix("random_", frozen_scores(encode(floor, data, *splits, precision))[0])
+    scores |= with_prefix("pixels_", frozen_scores(encode(nn.Flatten(), data, *splits, "fp32"))[0])
+    of_clusters, clusters = clustering.clustering_scores(own)
+    scores |= of_clusters | {"test_kmeans_spread_accuracy": clustering.spread_accuracy(own, clusters)}
     if head is not None:
-        after = own.map(head.eval())
-        clusters = clustering.cluster(after.train, after.test, after.classes)
-        scores = frozen_scores(after)[0] | clustering.clustering_scores(after, *clusters)
-        record |= with_prefix("head_", scores)
-    return EncoderScores(record, figure_arrays(own, probes[""], splits))
+        outputs = own.map(head.eval())
+        of_head = frozen_scores(outputs)[0] | clustering.clustering_scores(outputs)[0]
+        scores |= with_prefix("head_", of_head)
+    return scores, figure_arrays(own, probe, splits)
 
 
-def figure_arrays(
-    f: Features, probe: Probe, splits: tuple[torch.Tensor, torch.Tensor]
-) -> dict[str, np.ndarray]:
+def figure_arrays(f: Features, probe: Probe, splits: Splits) -> dict[str, np.ndarray]:
     """Return the probabilities of the probe, as a classifier's, and what the figures show.
 
-    queries: a test image of each class; nearest: the training images next to it. mapped: test images for
-    the map.
+    queries: a test image of each class; nearest: the training images next to it. mapped: those on the map.
     """
     mapped = torch.randperm(len(f.test), generator=generator(0))[:MAPPED]
     queries = torch.stack([(f.test_labels == label).nonzero()[0, 0] for label in f.test_labels.unique()])
@@ -124,9 +86,7 @@ def with_prefix(prefix: str, scores: dict) -> dict:
     return {key.replace("_", f"_{prefix}", 1): value for key, value in scores.items()}
 
 
-def watch_knn(
-    images: ImageSet, splits: tuple[torch.Tensor, torch.Tensor], every: int, epochs: int, precision: str
-) -> Validate:
+def watch_knn(images: ImageSet, splits: Splits, every: int, epochs: int, precision: str) -> Validate:
     """Return a `validate` for `fit`: the k-NN accuracy of model.encoder on the validation images.
 
     It is computed every `every` epochs and after the last one.

@@ -1,12 +1,11 @@
 """Frozen features of an encoder and classifiers on them: weighted k-NN and the linear probe."""
 
-import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from data import Data, in_order
 from utils.training.forward import forward_all
@@ -19,34 +18,28 @@ DECAY = 1e-3
 class Features(NamedTuple):
     """Features (N, D) float32 and labels (N,) of the three splits, on the device; the number of classes."""
 
-    train: torch.Tensor
-    train_labels: torch.Tensor
-    val: torch.Tensor
-    val_labels: torch.Tensor
-    test: torch.Tensor
-    test_labels: torch.Tensor
+    train: Tensor
+    train_labels: Tensor
+    val: Tensor
+    val_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
     classes: int = 10
 
     @torch.no_grad()
-    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Features":
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Features":
         """Apply a function of (N, D) tensors to the features of every split."""
         return self._replace(train=function(self.train), val=function(self.val), test=function(self.test))
 
 
-def encode(
-    encoder: nn.Module, data: Data, train_idx: torch.Tensor, val_idx: torch.Tensor, precision: str
-) -> Features:
+def encode(encoder: nn.Module, data: Data, train_idx: Tensor, val_idx: Tensor, precision: str) -> Features:
     """Compute the Features of an encoder in eval mode. data: (train, test) ImageSets."""
-    train_set, test_set = data
-    train = forward_all(encoder, in_order(train_set, train_idx), precision)
-    val = forward_all(encoder, in_order(train_set, val_idx), precision)
-    test = forward_all(encoder, in_order(test_set), precision)
-    return Features(*train, *val, *test, len(train_set.classes))
+    parts = in_order(data[0], train_idx), in_order(data[0], val_idx), in_order(data[1])
+    train, val, test = (forward_all(encoder, part, precision) for part in parts)
+    return Features(*train, *val, *test, len(data[0].classes))
 
 
-def neighbours(
-    queries: torch.Tensor, reference: torch.Tensor, k: int, chunk: int = 1000
-) -> tuple[torch.Tensor, torch.Tensor]:
+def neighbours(queries: Tensor, reference: Tensor, k: int, chunk: int = 1000) -> tuple[Tensor, Tensor]:
     """Find the k nearest rows of `reference` (M, D) to each query (N, D) by cosine.
 
     Returns similarities and indices, both (N, k), nearest first.
@@ -56,39 +49,30 @@ def neighbours(
     return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
 
 
-def knn(
-    reference: torch.Tensor,
-    labels: torch.Tensor,
-    queries: torch.Tensor,
-    k: int = NEIGHBOURS,
-    temperature: float = KNN_TEMPERATURE,
-    classes: int = 10,
-) -> torch.Tensor:
+def knn(reference: Tensor, labels: Tensor, queries: Tensor, k: int = NEIGHBOURS, classes: int = 10) -> Tensor:
     """Classify queries (N, D) by a weighted vote of the k nearest references (Wu et al., 2018).
 
     reference: (M, D) features. labels: (M,) classes, or (M, classes) probabilities. The vote of a neighbour
-    is exp(cosine / temperature). With fewer than k references all of them vote. Returns probabilities
+    is exp(cosine / KNN_TEMPERATURE). With fewer than k references all of them vote. Returns probabilities
     (N, classes).
     """
     known = F.one_hot(labels, classes) if labels.ndim == 1 else labels
-    return vote(*neighbours(queries, reference, min(k, len(reference))), known, temperature)
+    return vote(*neighbours(queries, reference, min(k, len(reference))), known)
 
 
-def vote(
-    cosine: torch.Tensor, nearest: torch.Tensor, known: torch.Tensor, temperature: float = KNN_TEMPERATURE
-) -> torch.Tensor:
+def vote(cosine: Tensor, nearest: Tensor, known: Tensor) -> Tensor:
     """Let the nearest references (N, k), see `neighbours`, vote: known (M, classes) -> (N, classes)."""
-    votes = known[nearest] * ((cosine - 1) / temperature).exp().unsqueeze(2)
+    votes = known[nearest] * ((cosine - 1) / KNN_TEMPERATURE).exp().unsqueeze(2)
     return F.normalize(votes.sum(1), p=1, dim=1)
 
 
 class Probe(nn.Module):
     """Multinomial logistic regression on features standardised by the given mean and deviation, (D,) each."""
 
-    mean: torch.Tensor
-    std: torch.Tensor
+    mean: Tensor
+    std: Tensor
 
-    def __init__(self, mean: torch.Tensor, std: torch.Tensor, classes: int = 10):
+    def __init__(self, mean: Tensor, std: Tensor, classes: int = 10):
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
@@ -96,23 +80,17 @@ class Probe(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         return self.linear((features - self.mean) / self.std)
 
-    def rescaled(self, factor: torch.Tensor | float) -> "Probe":
-        """Return this probe for features that are `factor` times as long."""
-        probe = copy.deepcopy(self)
-        probe.mean, probe.std = factor * self.mean, factor * self.std
-        return probe
 
-
-def statistics(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of every feature; a constant feature gets deviation 1."""
     std, mean = torch.std_mean(features, 0)
     return mean, torch.where(std > 1e-6, std, 1.0)
 
 
-def common_scale(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def common_scale(features: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean of every feature, and for all features the same deviation, their root mean square.
 
     Features that hardly vary stay small: few labels can't tell what they are worth.
@@ -122,19 +100,19 @@ def common_scale(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def fit_probe(
-    features: torch.Tensor,
-    labels: torch.Tensor,
-    statistics: tuple[torch.Tensor, torch.Tensor],
-    decay: float,
+    features: Tensor,
+    labels: Tensor,
+    scale: tuple[Tensor, Tensor],
+    decay: float = DECAY,
     steps: int = 300,
     classes: int = 10,
 ) -> Probe:
-    """Minimise `probe_loss` by L-BFGS, in at most `steps` steps; return the Probe.
+    """Fit a Probe by L-BFGS: the least mean cross-entropy plus decay / 2 * |weights|^2.
 
-    features: (N, D). labels: (N,). statistics: mean and deviation (D,), also of unlabelled features. It
-    converges after about 70 steps on trained features and 250 on random ones.
+    features: (N, D). labels: (N,). scale: mean and deviation (D,), also of unlabelled features. It converges
+    after about 70 steps on trained features and 250 on random ones.
     """
-    probe = Probe(*statistics, classes)
+    probe = Probe(*scale, classes)
     inputs = (features - probe.mean) / probe.std
     optimizer = torch.optim.LBFGS(
         probe.linear.parameters(), max_iter=steps, history_size=10, line_search_fn="strong_wolfe"
@@ -142,7 +120,8 @@ def fit_probe(
 
     def closure():
         optimizer.zero_grad()
-        loss = probe_loss(probe, inputs, labels, decay)
+        penalty = decay / 2 * probe.linear.weight.square().sum()
+        loss = F.cross_entropy(probe.linear(inputs), labels) + penalty
         loss.backward()
         return loss
 
@@ -150,22 +129,14 @@ def fit_probe(
     return probe.requires_grad_(False)
 
 
-def probe_loss(probe: Probe, inputs: torch.Tensor, labels: torch.Tensor, decay: float) -> torch.Tensor:
-    """Return the mean cross-entropy plus decay / 2 * |weights|^2; inputs: standardised features (N, D)."""
-    return F.cross_entropy(probe.linear(inputs), labels) + decay / 2 * probe.linear.weight.square().sum()
-
-
-def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+def accuracy(outputs: Tensor, labels: Tensor) -> float:
     """Return the share of rows (N, classes) whose largest entry is at the label (N,)."""
     return float((outputs.argmax(1) == labels).float().mean())
 
 
 def frozen_scores(f: Features) -> tuple[dict[str, float], Probe]:
-    """Score k-NN and the linear probe with all training labels.
-
-    Returns {"<split>_knn_accuracy", "<split>_linear_accuracy"} for "val" and "test", and the probe.
-    """
-    probe = fit_probe(f.train, f.train_labels, statistics(f.train), DECAY, classes=f.classes)
+    """Score k-NN and the linear probe with all training labels; return {"val_knn_accuracy", ...}, probe."""
+    probe = fit_probe(f.train, f.train_labels, statistics(f.train), classes=f.classes)
     scores = {}
     for split, features, labels in (("val", f.val, f.val_labels), ("test", f.test, f.test_labels)):
         votes = knn(f.train, f.train_labels, features, classes=f.classes)

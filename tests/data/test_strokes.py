@@ -30,8 +30,7 @@ def slow_stroke(image, ends, width):
 
 
 @pytest.mark.parametrize(
-    ("ends", "width"),
-    [((1.0, 2.0, 7.5, 5.0), 1.2), ((4.0, 8.0, 4.0, 1.0), 0.8), ((3.3, 4.4, 3.3, 4.4), 1.5)],
+    ("ends", "width"), [((1.0, 2.0, 7.5, 5.0), 1.2), ((4.0, 8.0, 4.0, 1.0), 0.8), ((3.3, 4.4, 3.3, 4.4), 1.5)]
 )
 def test_a_stroke_equals_a_loop_over_pixels(ends, width):
     image = 0.4 * torch.rand(1, 1, 9, 9, generator=gen())

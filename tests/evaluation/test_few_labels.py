@@ -23,7 +23,7 @@ def short(monkeypatch):
     """Every training is a few steps."""
     for name, changes in SHORT.items():
         monkeypatch.setattr(few, name, getattr(few, name) | changes)
-    for name, value in {"FINETUNE_IMAGES": 64, "SUPCON_IMAGES": 64, "CONSISTENCY_BATCH": 90}.items():
+    for name, value in {"FINETUNE_IMAGES": 64, "SUPCON_IMAGES": 64, "CONSISTENCY_BATCHES": (64, 90)}.items():
         monkeypatch.setattr(few, name, value)
     monkeypatch.setattr(config, "FEW_LABELS_STEPS", 20)
     monkeypatch.setattr(clustering, "HEAD_STEPS", 30)
@@ -76,13 +76,17 @@ def test_the_table_says_what_each_method_needs():
     assert all(bool(method.shares) == method.sees_unlabelled for method, _ in TABLE.values())
 
 
-def test_a_quarter_of_the_labels_validates_with_four_of_a_class(digits):
-    labelled = few_labels(digits.labels, 10, 0)
-    train, val = few.quarter(digits.labels, labelled, 0)
-    assert (len(train), len(val)) == (75, 25)
-    assert sorted([*train.tolist(), *val.tolist()]) == labelled.tolist()
-    train, val = few.quarter(digits.labels, few_labels(digits.labels, 2, 0), 0)
-    assert (len(train), len(val)) == (20, 0)
+@pytest.mark.parametrize(("labels", "train", "val"), [(10, 75, 25), (2, 20, 0)])
+def test_a_quarter_of_four_labels_of_a_class_validates(source, short, monkeypatch, labels, train, val):
+    indices = [torch.empty(0)]
+    batches, validate = few.BatchLoader, few.validate_classifier
+    monkeypatch.setattr(few, "BatchLoader", lambda *a, **more: indices.insert(0, a[1]) or batches(*a, **more))
+    monkeypatch.setattr(few, "validate_classifier", lambda *a: indices.insert(1, a[1]) or validate(*a))
+    chosen = few_labels(source.study.pool_labels, labels, 0)
+    run("mlp1", source, chosen)
+    indices = [each.long().tolist() for each in indices if len(each)]
+    assert [len(each) for each in indices] == [count for count in (train, val) if count]
+    assert sorted(sum(indices, [])) == source.train_idx[chosen].tolist()
 
 
 def test_joined_encoders_count_the_same(digits):
@@ -132,7 +136,7 @@ def test_supcon_sees_the_labelled_images_alone(source, chosen, short):
 def test_clusters_are_named_by_the_labelled_images_alone(source, chosen, short):
     """On tiny data the clusters are poor, but the names come from the draw and are the best for it."""
     answers = run("own-named", source, chosen, 3)
-    train, test = source.clusters(3)
+    train, test = source.refined_clusters(3)
     assert sorted(answers.sum(0).tolist()) == pytest.approx(sorted(test.sum(0).tolist()))
     labels, rows = source.study.pool_labels[chosen], torch.arange(40)
     right = train[chosen][:, source.cluster_of_class(train[chosen], chosen)][rows, labels].sum()
@@ -146,21 +150,21 @@ def test_the_time_of_what_draws_share_is_that_of_its_parts(source, short):
     spread, knn, linear, refined = (
         source.prepare(TABLE[f"own-{name}"][0].shares, 0) for name in ("spread", "knn", "linear", "refined")
     )
-    parts = [source.times[f"{part}_seconds"] for part in ("features", "graph", "neighbours")]
+    parts = [source.seconds[part] for part in ("features", "graph", "neighbours")]
     assert spread == pytest.approx(sum(parts))
     assert knn == linear == parts[0]
     assert refined == pytest.approx(sum(parts[:2]))
     named = [source.prepare(TABLE["own-named"][0].shares, seed) for seed in (3, 4, 3)]
     assert named[0] == named[2]
-    assert {"clusters-3_seconds", "clusters-4_seconds"} < set(source.times)
+    assert {"clusters-3", "clusters-4"} < set(source.seconds)
 
 
 def test_fine_tuning_starts_as_the_probe_and_leaves_the_encoder_alone(source, chosen, short):
-    f, before = source.encoded, {k: v.clone() for k, v in source.encoder.state_dict().items()}
-    probe = source.probe(chosen, f.train_labels[chosen])
+    before = {k: v.clone() for k, v in source.encoder.state_dict().items()}
+    probe = source.probe(chosen, source.labels(chosen))
     logits = source.study.outputs(source.classifier(probe))
-    expected = probe.rescaled(f.train.norm(dim=1).mean())(f.test)
-    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+    raw, _ = forward_all(source.encoder, in_order(source.study.data[1]))
+    torch.testing.assert_close(logits, probe(raw / source.length), rtol=1e-3, atol=1e-3)
     assert not torch.allclose(run("own-finetuned", source, chosen), logits, atol=1e-2)
     assert all(torch.equal(value, before[key]) for key, value in source.encoder.state_dict().items())
 

@@ -14,7 +14,7 @@ from data.triplet import sample_episodes
 from evaluation import few_labels
 from evaluation import triplet as retrieval
 from evaluation.contrastive import clustering
-from evaluation.contrastive.features import Probe, encode, knn, probe_loss
+from evaluation.contrastive.features import encode, knn
 from evaluation.mil import predict_bags
 from inference import knn_predictor, load_predictor
 from models import create
@@ -126,15 +126,6 @@ def test_features_of_every_split_stay_on_the_device(gpu):
     assert gpu.to_host == []
 
 
-def test_the_probe_s_loss_and_its_outputs(gpu):
-    """L-BFGS itself reads the loss: its line search runs on the host."""
-    probe = Probe(rows(1)[0], rows(1)[0])
-    gpu.clear()
-    loss = probe_loss(probe, rows(TRAIN), labels(TRAIN), 1e-3)
-    assert loss.device.type == probe(rows(TEST)).device.type == "cuda"
-    assert gpu.to_host == gpu.to_device == []
-
-
 def test_the_steps_of_cluster_heads_never_wait(gpu, monkeypatch):
     monkeypatch.setattr(clustering, "HEAD_STEPS", 3)
     graph = sparse.random_array((TEST, TEST), density=1e-3, rng=np.random.default_rng(0))
@@ -173,13 +164,15 @@ def test_deformed_copies_of_each_episode_are_made_on_the_device(gpu):
     assert len(gpu.to_host) == 1
 
 
-@pytest.mark.parametrize("name", ["knn", "linear", "finetuned", "spread", "self_trained", "consistent"])
+@pytest.mark.parametrize(
+    "name", ["own-linear", "own-finetuned", "own-spread", "own-self_trained", "own-consistent", "supcon-knn"]
+)
 def test_methods_of_few_labels(gpu, monkeypatch, name):
     """One epoch of each training, and L-BFGS without its line search, which runs on the host."""
-    for recipe in ("FINETUNE", "DISTIL", "CONSISTENCY"):
+    for recipe in ("FINETUNE", "DISTIL", "CONSISTENCY", "SUPCON"):
         monkeypatch.setattr(few_labels, recipe, getattr(few_labels, recipe) | {"epochs": 1})
     monkeypatch.setattr(torch.optim.LBFGS, "step", lambda optimizer, closure: closure())
-    method, _ = few_labels.method_table(["own"])[f"own-{name}"]
+    method, _ = few_labels.method_table(["own"])[name]
     images, encoder = on_gpu(image_set(600)), create("fast", 0).to("cuda")
     splits = torch.arange(500), torch.arange(500, 600)
     source = few_labels.Source(few_labels.Study((images, images), splits, "bf16", 2), encoder)

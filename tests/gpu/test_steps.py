@@ -45,7 +45,7 @@ def classifier(to, model="fast", augment="affine"):
 
 def consistency(to):
     model, both = create("fast"), (POLICIES["shift"], ALL_PARTS)
-    batches = ConsistencyBatches(to(IMAGES), EVERYTHING[:10], EVERYTHING[10:], 32, 16, *both)
+    batches = ConsistencyBatches(to(IMAGES), EVERYTHING[:10], EVERYTHING[10:], (16, 32), *both)
     return model, consistency_step(model, 0.95), batches
 
 
@@ -56,7 +56,7 @@ def contrastive(to, method="supcon", head="mlp"):
 
 
 def momentum(to):
-    model = MoCo(create("fast", 0), queue=128, splits=2)
+    model = MoCo(create("fast", 0), "mlp-plain", queue=128, momentum=0.99, splits=2)
     batches = view_batches(to(IMAGES), EVERYTHING, BATCH, ["affine", "elastic", "blur"])
     return model, train_moco.moco_step(model, 2, 0.2), batches
 

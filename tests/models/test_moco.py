@@ -34,7 +34,7 @@ def slow_info_nce(q, k, queue, temperature):
 
 def small(**options):
     torch.manual_seed(0)
-    return MoCo(create("fast", 0), dimensions=8, **{"queue": 10, "momentum": 0.9, **options})
+    return MoCo(create("fast", 0), "mlp-plain", dimensions=8, **{"queue": 10, "momentum": 0.9, **options})
 
 
 @pytest.mark.parametrize("temperature", [0.07, 0.2, 1.0])
@@ -77,16 +77,6 @@ def test_the_gradient_of_info_nce_is_its_own():
     assert torch.autograd.gradcheck(lambda q: info_nce(q, rows(3, seed=1), rows(5, seed=2), 0.3)[0], q)
 
 
-def test_bad_values_are_refused():
-    with pytest.raises(ValueError, match="temperature"):
-        info_nce(rows(2), rows(2), rows(4), 0)
-    for momentum in (-0.1, 1.0, math.nan):
-        with pytest.raises(ValueError, match="momentum"):
-            small(momentum=momentum)
-    with pytest.raises(ValueError, match="11 keys don't fit into a queue of 10"):
-        small().enqueue(torch.zeros(11, 8))
-
-
 def test_the_queue_is_a_ring():
     """Batches of 4 into 10 rows: the third wraps around. A list that forgets its oldest entries agrees."""
     model, latest = small(), []
@@ -106,6 +96,8 @@ def test_the_queue_is_a_ring():
 
 def test_a_batch_as_large_as_the_queue_replaces_all_of_it():
     model = small()
+    with pytest.raises(ValueError, match="11 keys don't fit into a queue of 10"):
+        model.enqueue(torch.zeros(11, 8))
     model.enqueue(torch.ones(3, 8))
     keys = torch.randn(10, 8)
     model.enqueue(keys)
@@ -201,7 +193,7 @@ def test_two_splits_mix_the_images_of_both_halves():
 def _two_steps(splits):
     """Two steps on a batch of 12, of which each rank has half: losses, gradients and what is left behind."""
     torch.manual_seed(1)
-    model = MoCo(create("fast", 0), dimensions=8, queue=20, momentum=0.5, splits=splits)
+    model = MoCo(create("fast", 0), "mlp-plain", dimensions=8, queue=20, momentum=0.5, splits=splits)
     mine = torch.randn(2, 12, 2, 1, 28, 28).tensor_split(distributed.world(), 1)[distributed.rank()]
     step, values = train_moco.moco_step(model, 4, 0.2), []
     for images in mine:

@@ -1,4 +1,4 @@
-"""What SimCLR, SupCon and MoCo share: training on two views of an image, the saved encoder, the last line."""
+"""What SimCLR, SupCon and MoCo share: pre-training on two views, the saved encoder, its report."""
 
 from argparse import Namespace
 from collections.abc import Callable
@@ -7,50 +7,63 @@ import numpy as np
 import torch
 from torch import nn
 
-from data import BatchLoader, ImageSet, view_batches
+from data import BatchLoader, Data, ImageSet, split, view_batches
 from models import load_encoder
 from utils import distributed
 from utils.runs.folder import RunFolder
 from utils.training.config import FitConfig
-from utils.training.fit import Step, Validate, fit
+from utils.training.fit import Step, fit
 
+VAL_FRACTION = 0.1
 SHOWN_PAIRS = 24  # pairs of views in a figure
 
 
 def make_views(args: Namespace, images: ImageSet, indices: torch.Tensor, seed: int) -> BatchLoader:
-    """Return batches of two augmented views of every image; this rank's piece of each batch.
-
-    args: views, strength and batch_size, see `cli.view_flags`; batch_size is that of all ranks together.
-    """
+    """Return batches of two augmented views, see `cli.view_flags`; this rank's piece of each batch."""
     ranks = {"rank": distributed.rank(), "world": distributed.world()}
     return view_batches(images, indices, args.batch_size, args.views, args.strength, seed=seed, **ranks)
 
 
 def pretrain(
     args: Namespace,
-    build: Callable[[Namespace], tuple[nn.Module, Step]],
-    images: ImageSet,
-    train_idx: torch.Tensor,
-    seed: int,
+    data: Data,
+    job: dict,
     run: RunFolder,
-    validate: Validate,
-) -> tuple[nn.Module, dict]:
-    """Train the model of build(args), which returns it with its step; return it and the facts of `fit`."""
-    batches = make_views(args, images, train_idx, seed)
+    build: Callable[[Namespace], tuple[nn.Module, Step]],
+    watch: Callable,
+    evaluate: Callable,
+) -> dict | None:
+    """Pre-train once and evaluate the encoder; return the record (None on ranks that write nothing).
+
+    build(args): returns a model, which has an encoder and a head, and its step. watch, evaluate: watch_knn
+    and evaluate_encoder of evaluation/contrastive, which stands above this folder.
+    """
+    images, seed = data[0], job["seed"]
+    splits = split(images.labels, VAL_FRACTION, seed)
+    batches = make_views(args, images, splits[0], seed)
     torch.manual_seed(seed)
     model, step = build(args)
-    return model, fit(model, step, batches, FitConfig.from_args(args), run, validate)
+    validate = watch(images, splits, args.knn_every, args.epochs, args.precision)
+    facts = fit(model, step, batches, FitConfig.from_args(args), run, validate)
+    if not run.writes:
+        return None
+    head = None if args.head == "none" else model.head
+    encoder = save_encoder(run, model.encoder, images)
+    scores, arrays = evaluate(encoder, data, splits, args.precision, seed, head)
+    run.save_predictions(**arrays)
+    counts = {"train_images": len(splits[0]), "seconds": facts["train_seconds"]}
+    return {**job, **facts, **scores, **counts}
 
 
 def save_encoder(run: RunFolder, encoder: nn.Module, images: ImageSet) -> nn.Module:
-    """Write encoder.pt and return a fresh copy of the encoder, on the device of the training images.
+    """Write encoder.pt and return it loaded, on the device of the training images.
 
-    Under torchrun the trained encoder has synchronised layers, which wait for the other ranks; the copy has
-    none.
+    Under torchrun the trained encoder has synchronised layers, which wait for the other ranks; the loaded one
+    has none.
     """
     run.save_model("encoder.pt", encoder, str(encoder.name), images.description, num_classes=0)
-    copy = load_encoder(run.path("encoder.pt"))
-    return copy.to(images.images.device).to(memory_format=torch.channels_last)
+    loaded = load_encoder(run.path("encoder.pt"))
+    return loaded.to(images.images.device).to(memory_format=torch.channels_last)
 
 
 def example_views(args: Namespace, images: ImageSet) -> np.ndarray:

@@ -3,16 +3,14 @@
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from data import Augment, BatchLoader, ImageSet
 from utils.training.fit import Step
 
 
-def consistency_loss(
-    weak: torch.Tensor, strong: torch.Tensor, threshold: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def consistency_loss(weak: Tensor, strong: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """Return the unlabelled loss of FixMatch, equation 4 of Sohn et al. (2020), in nats, and the share used.
 
     weak, strong: logits (B, classes) of two views of the same images. An image whose weak view has a
@@ -27,33 +25,31 @@ def consistency_loss(
 class ConsistencyBatches:
     """Batches (labelled images, their labels, weak views, strong views) for `consistency_step`.
 
-    labelled, unlabelled: disjoint indices. An epoch is one pass over the unlabelled images in batches of
-    `batch_size`; each comes with a batch of `labelled_batch` labelled images, strongly augmented, which are
-    repeated as often as needed. The labels of the unlabelled images are never read.
+    labelled, unlabelled: disjoint indices. sizes: labelled and unlabelled images of a batch. An epoch is one
+    pass over the unlabelled images; the labelled ones, strongly augmented, are repeated as often as needed.
+    The labels of the unlabelled images are never read.
     """
 
     def __init__(
         self,
         images: ImageSet,
-        labelled: torch.Tensor,
-        unlabelled: torch.Tensor,
-        batch_size: int,
-        labelled_batch: int,
+        labelled: Tensor,
+        unlabelled: Tensor,
+        sizes: tuple[int, int],
         weak: Augment,
         strong: Augment,
         seed: int = 0,
     ):
         # The order is drawn before the augmentation: the same seed gives both views the same order.
-        views = (BatchLoader(images, unlabelled, batch_size, seed=seed, augment=a) for a in (weak, strong))
+        views = (BatchLoader(images, unlabelled, sizes[1], seed=seed, augment=a) for a in (weak, strong))
         self.weak, self.strong = views
-        rounds = -(-len(self.weak) * labelled_batch // len(labelled))
-        repeated = labelled.repeat(rounds)
-        self.labelled = BatchLoader(images, repeated, labelled_batch, seed=seed + 1, augment=strong)
+        repeated = labelled.repeat(-(-len(self.weak) * sizes[0] // len(labelled)))
+        self.labelled = BatchLoader(images, repeated, sizes[0], seed=seed + 1, augment=strong)
 
     def __len__(self) -> int:
         return len(self.weak)
 
-    def epoch(self, number: int = 0) -> Iterator[tuple[torch.Tensor, ...]]:
+    def epoch(self, number: int = 0) -> Iterator[tuple[Tensor, ...]]:
         """Yield the batches of epoch `number` (from 0)."""
         loaders = (self.labelled, self.weak, self.strong)
         for known, weak, strong in zip(*(loader.epoch(number) for loader in loaders), strict=False):

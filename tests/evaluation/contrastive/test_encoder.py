@@ -1,13 +1,11 @@
 """All scores of a frozen encoder, and what its figures show."""
 
-import time
-
 import numpy as np
 import pytest
 import torch
 
 from data import in_order, split
-from evaluation.contrastive.encoder import evaluate_encoder, map_columns, stopwatch, watch_knn, with_prefix
+from evaluation.contrastive.encoder import evaluate_encoder, map_columns, watch_knn, with_prefix
 from evaluation.contrastive.features import accuracy, encode, frozen_scores, knn
 from models import ContrastiveModel, create
 from utils.training.forward import forward_all
@@ -16,7 +14,6 @@ CLUSTERS = ("train_{}kmeans_accuracy", "test_{}kmeans_accuracy", "test_{}kmeans_
 FROZEN = [f"{split}_{{}}{what}_accuracy" for split in ("val", "test") for what in ("knn", "linear")]
 METRICS = {name.format(prefix) for name in FROZEN for prefix in ("", "random_", "pixels_", "head_")}
 METRICS |= {name.format(prefix) for name in CLUSTERS for prefix in ("", "head_")}
-TIMES = ("features", "frozen", "random_frozen", "pixels_frozen", "graph", "kmeans", "kmeans_spread")
 
 
 @pytest.fixture(scope="module")
@@ -40,29 +37,27 @@ def scores(case, head):
     return evaluate_encoder(*case, seed=3, head=head)
 
 
-def test_the_encoder_the_floors_and_the_head_are_scored_and_each_part_is_timed(case, head, scores):
+def test_the_encoder_the_floors_and_the_head_are_scored(case, head, scores):
     encoder, data, splits = case
-    times = {f"{part}_seconds" for part in TIMES}
-    assert set(scores.record) == METRICS | {"test_kmeans_spread_accuracy"} | times
-    assert all(0 <= value <= 1 for key, value in scores.record.items() if key not in times)
+    assert set(scores[0]) == METRICS | {"test_kmeans_spread_accuracy"}
+    assert all(0 <= value <= 1 for value in scores[0].values())
     own = encode(encoder, data, *splits, "fp32")
     pixels = encode(torch.nn.Flatten(), data, *splits, "fp32")
     for prefix, features in {"": own, "head_": own.map(head), "pixels_": pixels}.items():
-        assert with_prefix(prefix, frozen_scores(features)[0]).items() <= scores.record.items()
+        assert with_prefix(prefix, frozen_scores(features)[0]).items() <= scores[0].items()
 
 
 def test_everything_is_a_function_of_the_seed(case, head, scores):
     again = evaluate_encoder(*case, seed=3, head=head)
-    without = [{k: v for k, v in s.record.items() if "seconds" not in k} for s in (scores, again)]
-    assert without[0] == without[1]
-    for key, values in scores.arrays.items():
-        np.testing.assert_array_equal(values, again.arrays[key])
+    assert again[0] == scores[0]
+    for key, values in scores[1].items():
+        np.testing.assert_array_equal(values, again[1][key])
 
 
 def test_the_arrays_are_predictions_of_the_probe_and_what_the_figures_show(case, scores):
-    (_, test), splits, arrays = case[1], case[2], scores.arrays
+    (_, test), splits, arrays = case[1], case[2], scores[1]
     right = arrays["test_probabilities"].argmax(1) == arrays["test_labels"]
-    assert scores.record["test_linear_accuracy"] == pytest.approx(right.mean())
+    assert scores[0]["test_linear_accuracy"] == pytest.approx(right.mean())
     assert arrays["val_indices"].tolist() == splits[1].tolist()
     assert test.labels[arrays["queries"]].tolist() == list(range(10))  # a query of each class
     assert np.isin(arrays["nearest"], splits[0].numpy()).all()
@@ -86,13 +81,3 @@ def test_the_watched_accuracy_is_that_of_the_encoder_on_validation_images_every_
     known = forward_all(encoder, in_order(digits, splits[0]))
     queries, labels = forward_all(encoder, in_order(digits, splits[1]))
     assert metrics[2] == {"val_knn_accuracy": accuracy(knn(*known, queries), labels)}
-
-
-def test_the_stopwatch_adds_up_the_seconds_of_equal_names(monkeypatch):
-    ticks = iter([10.0, 11.5, 20.0, 20.25])
-    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
-    record = {"other": 1}
-    for _ in range(2):
-        with stopwatch(record, "probe"):
-            pass
-    assert record == {"other": 1, "probe_seconds": pytest.approx(1.75)}

@@ -44,7 +44,7 @@ def test_the_gradient_flows_into_the_strong_view_of_sure_images_only():
 
 def batches(digits, weak, strong, labelled=20):
     every = torch.arange(len(digits.labels))
-    return ConsistencyBatches(digits, every[:labelled], every[labelled:], 50, 16, weak, strong, seed=3)
+    return ConsistencyBatches(digits, every[:labelled], every[labelled:], (16, 50), weak, strong, seed=3)
 
 
 def test_both_views_are_of_the_same_image_and_an_epoch_covers_the_unlabelled_ones(digits):
