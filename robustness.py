@@ -122,18 +122,15 @@ def plot_figures(run: RunFolder, test_set: ImageSet, record: dict, names: list[s
 def label_parts(verdicts: evaluation.Verdicts, test_set: ImageSet) -> list[tuple[str, list[plots.Tile]]]:
     """Return the parts of the figure of labels: those that reviewers rejected, and all shared mistakes."""
     images, labels = test_set.images.cpu().squeeze(1).numpy(), test_set.labels.cpu().numpy()
-    reviewed, shared = np.array(list(LABEL_ERRORS)), verdicts.shared[:SHOWN_MISTAKES]
-    many = f"all {len(verdicts.names)} models"
-    top, bottom = [], []
-    answers = zip(reviewed, verdicts.answer(reviewed), verdicts.confidence(reviewed), strict=True)
-    for i, answer, confidence in answers:
-        verdict = LABEL_ERRORS[int(i)].verdict
-        people = f"label {labels[i]}, people {'?' if verdict is None else verdict}"
-        top.append((images[i], f"{people}\nmodels {answer}, {confidence:.0%}", bool(i in verdicts.shared)))
-    answers = zip(shared, verdicts.answer(shared), verdicts.confidence(shared), strict=True)
-    for i, answer, confidence in answers:
-        text = f"{i}: label {labels[i]}\nmodels {answer}, {confidence:.0%}"
-        bottom.append((images[i], text, bool(i in reviewed)))
+    shared, many = verdicts.shared[:SHOWN_MISTAKES], f"all {verdicts.models} models"
+
+    def tile(i, text, framed):
+        answer = f"models {verdicts.answer[i]}, {verdicts.confidence[i]:.0%}"
+        return images[i], f"{text}\n{answer}", bool(framed)
+
+    people = {i: "?" if review.verdict is None else review.verdict for i, review in LABEL_ERRORS.items()}
+    top = [tile(i, f"label {labels[i]}, people {said}", i in verdicts.shared) for i, said in people.items()]
+    bottom = [tile(i, f"{i}: label {labels[i]}", i in LABEL_ERRORS) for i in shared.tolist()]
     few = f", the {len(shared)} most confident" if len(shared) < len(verdicts.shared) else ""
     title = f"What {many} get wrong{few}; above: index, label, their answer; framed: not confirmed, either"
     parts = [(f"Labels that reviewers did not confirm; framed: {many} get them wrong, too", top)]

@@ -61,22 +61,21 @@ def robustness_record(scored: dict[str, Scored], labels: np.ndarray, baseline: s
     """Return all metrics as a flat dict, named <model>_<metric>; undefined ones are left out.
 
     accuracy: on clean images, with its 95 % interval for a single training. corrupted_accuracy: mean over
-    corruptions and levels. mce, relative_mce: against the mean errors of the model `baseline`. The values of
-    all trainings are in lists with a plural name; errors: C * LEVELS mean error rates, level after level.
+    corruptions and levels. mce: see `corruption_error`, against the mean errors of the model `baseline`.
+    relative_mce: the same of the rise of the errors above those on clean images. The values of all trainings
+    are in lists with a plural name; errors: C * LEVELS mean error rates, level after level.
     """
-    reference, reference_clean = scored[baseline].errors.mean(0), float(scored[baseline].clean_errors.mean())
+    reference = scored[baseline].errors.mean(0)
+    rise = reference - scored[baseline].clean_errors.mean()
     record: dict = {}
     for name, one in scored.items():
         accuracies = (one.clean.argmax(2) == labels).mean(1)
-        relative = [
-            relative_corruption_error(errors, clean, reference, reference_clean)
-            for errors, clean in zip(one.errors, one.clean_errors, strict=True)
-        ]
+        rises = one.errors - one.clean_errors[:, None, None]
         lists: list[tuple[str, str, list]] = [
             ("accuracy", "accuracies", accuracies.tolist()),
             ("corrupted_accuracy", "corrupted_accuracies", (1 - one.errors.mean((1, 2))).tolist()),
-            ("mce", "mces", [mean_corruption_error(errors, reference) for errors in one.errors]),
-            ("relative_mce", "relative_mces", relative),
+            ("mce", "mces", [corruption_error(errors, reference) for errors in one.errors]),
+            ("relative_mce", "relative_mces", [corruption_error(errors, rise) for errors in rises]),
         ]
         for key, plural, values in lists:
             if None not in values:
@@ -89,81 +88,47 @@ def robustness_record(scored: dict[str, Scored], labels: np.ndarray, baseline: s
     return record
 
 
-def mean_corruption_error(errors: np.ndarray, baseline: np.ndarray) -> float | None:
+def corruption_error(errors: np.ndarray, baseline: np.ndarray) -> float | None:
     """Return the mCE of Hendrycks and Dietterich (ICLR 2019): 1 for the baseline itself, less is better.
 
-    errors, baseline: (C, L) error rates of a model and of the baseline at L levels of C corruptions. Levels
-    are summed before the ratio is taken, and the ratios are averaged over the corruptions. None when the
-    baseline never errs under a corruption.
+    errors, baseline: (C, L) error rates of a model and of the baseline at L levels of C corruptions, or their
+    rise above those on clean images. Levels are summed before the ratio is taken, and the ratios are averaged
+    over the corruptions. None when the baseline never errs, or does not rise, under a corruption.
     """
-    return _mean_ratio(errors.sum(1), baseline.sum(1))
-
-
-def relative_corruption_error(
-    errors: np.ndarray, clean: float, baseline: np.ndarray, baseline_clean: float
-) -> float | None:
-    """Return the relative mCE: as the mCE, but of the rise of the error above that on clean images.
-
-    It compares models of different clean accuracy. clean, baseline_clean: error rates on the same images
-    without corruption. None when the baseline's error does not rise under a corruption.
-    """
-    return _mean_ratio((errors - clean).sum(1), (baseline - baseline_clean).sum(1))
-
-
-def _mean_ratio(sums, baseline):
-    return float((sums / baseline).mean()) if (baseline > 0).all() else None
+    sums, base = errors.sum(1), baseline.sum(1)
+    return float((sums / base).mean()) if (base > 0).all() else None
 
 
 # --- Labels that models dispute ---
 
 
 class Verdicts(NamedTuple):
-    """What the good models say about the labels.
+    """What all good models together say about the labels of N images.
 
-    names: of the good models. probabilities: (M, N, classes), the mean over the trainings of each. shared:
-    the images that all of them get wrong, the most confident first.
+    models: how many they are. answer, confidence: (N,), the class of the largest mean probability, and that
+    probability. shared: the images that every one of them gets wrong, the most confident first.
     """
 
-    names: list[str]
-    probabilities: np.ndarray
+    models: int
+    answer: np.ndarray
+    confidence: np.ndarray
     shared: np.ndarray
-
-    def confidence(self, indices: np.ndarray) -> np.ndarray:
-        """Return the mean probability of the class that the models favour together, (K,)."""
-        return self.probabilities[:, indices].mean(0).max(1)
-
-    def answer(self, indices: np.ndarray) -> np.ndarray:
-        """Return the class that the models favour together, (K,)."""
-        return self.probabilities[:, indices].mean(0).argmax(1)
 
 
 def judge_labels(clean: dict[str, np.ndarray], labels: np.ndarray) -> Verdicts | None:
     """Return what the models with an accuracy of at least GOOD say of the labels of MNIST's test set.
 
-    clean: {name: (T, N, classes) probabilities}. None without such a model, and for other labels.
+    clean: {name: (T, N, classes) probabilities}. None without such a model, and for labels on which
+    LABEL_ERRORS has no reviews.
     """
-    if not has_reviews(labels):
+    reviewed = len(labels) == 10000 and all(labels[i] == review.given for i, review in LABEL_ERRORS.items())
+    good = [p.mean(0) for p in clean.values() if (p.argmax(2) == labels).mean() >= GOOD]
+    if not reviewed or not good:
         return None
-    means = {name: p.mean(0) for name, p in clean.items() if (p.argmax(2) == labels).mean() >= GOOD}
-    if not means:
-        return None
-    p = np.stack(list(means.values()))
-    return Verdicts(list(means), p, shared_mistakes(p, labels))
-
-
-def shared_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the images that every model gets wrong, the most confident mistakes first: (K,) int64.
-
-    probabilities: (M, N, classes) of M models. labels: (N,). The order is by the largest probability, over
-    the classes, of the mean over the models.
-    """
-    wrong = np.flatnonzero((probabilities.argmax(2) != labels).all(0))
-    return wrong[np.argsort(-probabilities[:, wrong].mean(0).max(1), kind="stable")]
-
-
-def has_reviews(labels: np.ndarray) -> bool:
-    """Whether these are the labels of MNIST's test set, on which LABEL_ERRORS has reviews."""
-    return len(labels) == 10000 and all(labels[i] == review.given for i, review in LABEL_ERRORS.items())
+    mean = np.mean(good, 0)
+    wrong = np.flatnonzero(np.all([p.argmax(1) != labels for p in good], 0))
+    shared = wrong[np.argsort(-mean[wrong].max(1), kind="stable")]
+    return Verdicts(len(good), mean.argmax(1), mean.max(1), shared)
 
 
 def label_record(verdicts: Verdicts, labels: np.ndarray) -> dict[str, int]:
@@ -174,10 +139,10 @@ def label_record(verdicts: Verdicts, labels: np.ndarray) -> dict[str, int]:
     answer with the given label; agreed_reviewed, those that they answer with the reviewers' label.
     """
     reviewed = np.array(list(LABEL_ERRORS))
-    answers = verdicts.answer(reviewed)
+    answers = verdicts.answer[reviewed]
     verdict = np.array([-1 if r.verdict is None else r.verdict for r in LABEL_ERRORS.values()])
     return {
-        "good_models": len(verdicts.names),
+        "good_models": verdicts.models,
         "shared_mistakes": len(verdicts.shared),
         "shared_reviewed": int(np.isin(verdicts.shared, reviewed).sum()),
         "kept_reviewed": int((answers == labels[reviewed]).sum()),

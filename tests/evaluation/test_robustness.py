@@ -6,13 +6,11 @@ import pytest
 from data.robustness import CORRUPTIONS, LABEL_ERRORS, LEVELS, corrupt
 from evaluation.robustness import (
     Scored,
+    corruption_error,
     judge_labels,
     label_record,
-    mean_corruption_error,
-    relative_corruption_error,
     robustness_record,
     score_models,
-    shared_mistakes,
 )
 
 
@@ -86,10 +84,10 @@ def test_only_good_models_have_a_say_on_labels(labels):
     good, poor = np.eye(10)[labels][None], np.eye(10)[labels][None]
     good[:, 99], poor[:, 7000:7101] = np.eye(10)[1], np.eye(10)[1]
     verdicts = judge_labels({"good": good, "poor": poor}, labels)
-    assert verdicts.names == ["good"]
+    assert verdicts.models == 1
     assert verdicts.shared.tolist() == [99]
-    assert verdicts.answer(np.array([99, 0])).tolist() == [1, 0]
-    assert verdicts.confidence(np.array([99, 0])).tolist() == [1, 1]
+    assert verdicts.answer[[99, 0]].tolist() == [1, 0]
+    assert verdicts.confidence[[99, 0]].tolist() == [1, 1]
     assert judge_labels({"poor": poor}, labels) is None
     assert judge_labels({"good": good[:, :9999]}, labels[:9999]) is None
     assert judge_labels({"good": good}, np.zeros(10000, int)) is None
@@ -113,27 +111,18 @@ def test_models_and_reviewers_are_counted(labels):
 BASE = np.array([[0.1, 0.3], [0.2, 0.2]])
 
 
-def test_the_error_of_the_baseline_is_one():
-    assert mean_corruption_error(BASE, BASE) == 1
-    assert relative_corruption_error(BASE, 0.05, BASE, 0.05) == 1
-
-
 def test_levels_are_summed_before_the_ratio_and_corruptions_averaged_after_it():
     errors = np.array([[0.1, 0.1], [0.3, 0.1]])
-    assert mean_corruption_error(errors, BASE) == pytest.approx((0.2 / 0.4 + 0.4 / 0.4) / 2)
+    assert corruption_error(BASE, BASE) == 1
+    assert corruption_error(errors, BASE) == pytest.approx((0.2 / 0.4 + 0.4 / 0.4) / 2)
     # The rises: 0.2 - 2 * 0.02 and 0.4 - 2 * 0.02, over 0.4 - 2 * 0.1.
-    found = relative_corruption_error(errors, 0.02, BASE, 0.1)
-    assert found == pytest.approx((0.16 / 0.2 + 0.36 / 0.2) / 2)
+    assert corruption_error(errors - 0.02, BASE - 0.1) == pytest.approx((0.16 / 0.2 + 0.36 / 0.2) / 2)
+    assert corruption_error(BASE, np.zeros((2, 2))) is None  # of a baseline that never errs
+    assert corruption_error(BASE, BASE - 0.2) is None  # or does not rise
 
 
-def test_a_baseline_that_never_errs_defines_nothing():
-    assert mean_corruption_error(BASE, np.zeros((2, 2))) is None
-    assert relative_corruption_error(BASE, 0.0, BASE, 0.2) is None  # no rise under the first or second
-
-
-def test_shared_mistakes_are_those_of_all_models_the_most_confident_first():
-    labels = np.array([0, 0, 0, 1])
-    one = np.array([[0.4, 0.6], [0.1, 0.9], [0.9, 0.1], [0.8, 0.2]])
-    two = np.array([[0.3, 0.7], [0.2, 0.8], [0.1, 0.9], [0.4, 0.6]])
-    assert shared_mistakes(np.stack([one, two]), labels).tolist() == [1, 0]
-    assert shared_mistakes(np.stack([one, 1 - two]), labels).tolist() == [3]
+def test_shared_mistakes_are_those_of_all_models_the_most_confident_first(labels):
+    one, two = np.eye(10)[labels], np.eye(10)[labels]
+    one[[5, 6, 7]], two[[5, 6]] = np.eye(10)[1], np.eye(10)[1]
+    one[5] = 0.6 * np.eye(10)[1] + 0.04
+    assert judge_labels({"one": one[None], "two": two[None]}, labels).shared.tolist() == [6, 5]
