@@ -45,7 +45,6 @@ MEMBERS, VAL_FRACTION = 10, 0.1
 MOST_TRAININGS = 10_000
 # What --from, which trains nothing, can't be combined with.
 TRAINING = ("models", "mode", "member_folds", "val_fraction", "shifts", "dry_run", *COLUMNS)
-Indices = tuple[torch.Tensor, torch.Tensor]  # of training and validation images
 
 
 def make_parser() -> cli.Parser:
@@ -136,8 +135,8 @@ def member_config(args: Namespace, model: str) -> ClassifierConfig:
     return ClassifierConfig.from_values({**recipe, **given, "model": model})
 
 
-def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> Indices:
-    """Return the images of one member; all members share the validation images."""
+def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (training, validation) indices of one member; all members share the validation images."""
     if args.member_folds:
         train, val = folds(labels, args.member_folds, args.split_seed)[job["fold"]]
     else:
@@ -145,23 +144,35 @@ def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> Indices:
     return (bootstrap(train, job["seed"]) if args.mode == "bagging" else train), val
 
 
+def create_member(classes: int, job: dict, previous: RunFolder | None = None) -> nn.Module:
+    """Return a member's network: fresh from its seed, or with the weights of the snapshot run `previous`."""
+    model = load_model(previous.path("best.pt")) if previous else None
+    torch.manual_seed(job["seed"])
+    return model or create(job["model"], classes)
+
+
 def train_unit(args: Namespace, data: Data, run: RunFolder, jobs: list[dict]) -> None:
-    """Train the unfinished members of one of the `training_units`; they share settings and images."""
+    """Train the unfinished members of one of the `training_units`; they share settings and images.
+
+    Fusion trains the mean of all logits as one network, whose checkpoint the first member's folder keeps.
+    """
     parts = [run.part(member_folder(job)) for job in jobs]
     if all(part.finished for part in parts):
         return
-    train_set, config = data[0], member_config(args, jobs[0]["model"])
+    train_set, classes, config = data[0], len(data[0].classes), member_config(args, jobs[0]["model"])
     indices = choose_images(args, train_set.labels, jobs[0])
     if args.mode == "fusion":
-        networks, shared_facts = train_fusion(config, train_set, indices, jobs, parts[0])
+        networks = [create_member(classes, job) for job in jobs]
+        shared = fit_classifier(Fusion(networks), config, train_set, indices, jobs[0]["seed"], parts[0])
+        shared["train_seconds"] = round(shared["train_seconds"] / len(jobs), 3)
 
     def train(job, part):
         number = jobs.index(job)
         if args.mode == "fusion":
-            model, facts = networks[number], shared_facts
+            model, facts = networks[number], shared
         else:
-            previous = parts[number - 1] if number else None
-            model, facts = train_member(config, train_set, indices, job, part, previous)
+            model = create_member(classes, job, parts[number - 1] if number else None)
+            facts = fit_classifier(model, config, train_set, indices, job["seed"], part)
         scores, predictions, calibration = evaluate_classifier(model, data, indices[1], config.shifts)
         save_classifier(part, model, config.model, train_set, calibration, predictions)
         record = {**job, **facts, "train_images": len(indices[0]), **scores}
@@ -169,33 +180,6 @@ def train_unit(args: Namespace, data: Data, run: RunFolder, jobs: list[dict]) ->
 
     for job, part in zip(jobs, parts, strict=True):
         train_part(train, job, part, run, args.quiet)
-
-
-def train_member(
-    config: ClassifierConfig,
-    train_set: ImageSet,
-    indices: Indices,
-    job: dict,
-    part: RunFolder,
-    previous: RunFolder | None,
-) -> tuple[nn.Module, dict]:
-    """Train one member. previous: the cycle of a snapshot run whose weights it starts from."""
-    model = load_model(previous.path("best.pt")) if previous else None
-    torch.manual_seed(job["seed"])
-    model = model or create(config.model, len(train_set.classes))
-    return model, fit_classifier(model, config, train_set, indices, job["seed"], part)
-
-
-def train_fusion(
-    config: ClassifierConfig, train_set: ImageSet, indices: Indices, jobs: list[dict], part: RunFolder
-) -> tuple[list[nn.Module], dict]:
-    """Train one library by the mean of its logits; the first member's part keeps checkpoint and history."""
-    networks = []
-    for job in jobs:
-        torch.manual_seed(job["seed"])
-        networks.append(create(config.model, len(train_set.classes)))
-    facts = fit_classifier(Fusion(networks), config, train_set, indices, jobs[0]["seed"], part)
-    return networks, {**facts, "train_seconds": round(facts["train_seconds"] / len(jobs), 3)}
 
 
 # --- Combining them ---

@@ -201,15 +201,15 @@ def test_runs_are_libraries_of_members_of_their_own_and_resume_member_by_member(
     names = [["linear 4", "linear 5"], ["linear 6", "linear 7"]]
     assert [record["library"] for record in whole["runs"]] == names
     assert whole["std"]["test_accuracy"] is not None
-    original, trained = ensemble.train_member, []
+    original, trained = ensemble.create_member, []
 
-    def interrupted(config, train_set, indices, job, *rest):
+    def interrupted(classes, job, *rest):
         if job["seed"] == 5 and not trained[1:]:
             raise KeyboardInterrupt
         trained.append(job["seed"])
-        return original(config, train_set, indices, job, *rest)
+        return original(classes, job, *rest)
 
-    monkeypatch.setattr(ensemble, "train_member", interrupted)
+    monkeypatch.setattr(ensemble, "create_member", interrupted)
     with pytest.raises(SystemExit) as stop:
         train(tiny_dir, tmp_path, *libraries)
     assert stop.value.code == 130
