@@ -125,11 +125,9 @@ def build(
 class BagLoader:
     """Shuffled, augmented, normalised batches of bags.
 
-    `epoch(e)` yields (mask, images, labels): mask (B, N) bool on the CPU, images (n, 1, 28, 28) float32
-    without padding, bag after bag, labels (B,) float32, 0 or 1. The mask is true where a padded bag would
-    hold an instance. Order and augmentation depend only on (seed, e), on every device.
-
-    bags_per_epoch: bags in an epoch. With more than there are, bags repeat; with fewer, an epoch is a random
+    `epoch(e)` yields (mask, images, labels): mask (B, N) bool on the CPU, see `Bags`, images (n, 1, 28, 28)
+    float32 without padding, bag after bag, labels (B,) float32, 0 or 1. Order and augmentation depend only
+    on (seed, e). bags_per_epoch: with more than there are, bags repeat; with fewer, an epoch is a random
     choice. None or 0: every bag once.
     """
 

@@ -41,10 +41,7 @@ def predict_bags(model: MIL, images: ImageSet, bags: Bags, precision: str = "fp3
 
 
 def bag_loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean binary cross-entropy in nats of (B,) log-odds of a positive bag.
-
-    From probabilities it would be wrong where a network is so sure that float32 rounds them to 0 or 1.
-    """
+    """Return the mean binary cross-entropy of (B,) log-odds; exact where probabilities round to 0 or 1."""
     return float(np.logaddexp(0, np.where(labels, -logits, logits), dtype=np.float64).mean())
 
 
@@ -64,11 +61,7 @@ def roc_points(probabilities: np.ndarray, labels: np.ndarray, rates: np.ndarray)
 
 
 def key_auc(scores: np.ndarray, bags: Bags) -> float | None:
-    """Return how well (n,) scores find the key instances of a positive bag: the mean AUC within bags.
-
-    It is the chance that a key instance ranks above another instance of its bag. Bags with only key
-    instances are left out; None if no bag is left.
-    """
+    """Return the mean AUC of (n,) scores for key instances within bags; None if every bag is of one kind."""
     ends, values = bags.lengths.cumsum(0).numpy()[:-1], []
     for score, key in zip(np.split(scores, ends), np.split(bags.keys.numpy(), ends), strict=True):
         if 0 < key.sum() < len(key):
@@ -78,10 +71,7 @@ def key_auc(scores: np.ndarray, bags: Bags) -> float | None:
 
 
 def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the threshold with the most bags right, half-way between two predictions.
-
-    It may be below or above all of them. Of equally good thresholds it is the nearest to 0.5.
-    """
+    """Return the threshold with the most bags right, half-way between two predictions, nearest to 0.5."""
     p = probabilities.astype(np.float64)
     edges = np.concatenate([[0.0], np.unique(p), [1 + 1e-6]])  # the last: above a probability of 1
     cuts = np.concatenate([[0.5], (edges[1:] + edges[:-1]) / 2])
@@ -94,9 +84,8 @@ def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
 def bag_scores(predictions: dict[str, np.ndarray], bags: Bags, prefix: str, threshold: float) -> dict:
     """Compute the metrics of `predict_bags`, named `<prefix>_<metric>`; without a key_auc that is undefined.
 
-    auc, loss, accuracy at the threshold with its 95 % Wilson interval. key_auc, instance_auc: how well the
-    attention, or the log-odds of the instances, find the target in positive bags. The bags must be of both
-    kinds.
+    The accuracy is that at the threshold. key_auc, instance_auc: how well the attention, or the log-odds of
+    the instances, find the target in positive bags. The bags must be of both kinds.
     """
     labels, probabilities = bags.labels.numpy(), predictions["probabilities"]
     # In float32 the threshold could round to the prediction next to it.

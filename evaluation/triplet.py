@@ -148,10 +148,7 @@ def support_pool(train_set: ImageSet, seed: int) -> torch.Tensor:
 def episode_accuracies(
     support: torch.Tensor, queries: torch.Tensor, episodes: Episodes, unit: bool
 ) -> np.ndarray:
-    """Classify the queries of each episode by the nearest mean of a class's support; return accuracies (E,).
-
-    unit: compare with the direction of the mean.
-    """
+    """Classify the queries of each episode by the nearest mean of a class's support: accuracies (E,)."""
     accuracies = []
     for chosen, asked in zip(*(part.split(CHUNK) for part in episodes), strict=True):
         means = support[chosen.to(support.device)].mean(2)
@@ -183,9 +180,9 @@ def deformed_accuracies(
 def episode_scores(
     support: Embedded, test: Embedded, options: RetrievalOptions, classify: Callable | None = None
 ) -> dict[str, float]:
-    """Return the mean accuracy over the episodes of every kind and its 95 % interval over episodes.
+    """Return the mean accuracy over episodes of all and of unseen classes, with its 95 % interval.
 
-    Episodes over seen classes alone say little and are left out. classify: by default `episode_accuracies`.
+    classify: returns the accuracies of episodes; by default `episode_accuracies`.
     """
     classify = classify or functools.partial(episode_accuracies, unit=options.unit)
     record: dict[str, float] = {}
@@ -223,9 +220,8 @@ def ranking_metrics(distances: np.ndarray, relevant: np.ndarray) -> dict[str, np
     distances: (Q, M) from queries to items, a query itself not among them. relevant: (Q, M) bool; a query
     has R relevant items. precision_at_1: whether the nearest item is relevant. r_precision: share of
     relevant items among the R nearest. map_at_r: mean over the ranks 1 to R of the precision at that rank
-    where its item is relevant, else 0 (Musgrave et al., 2020). Items at equal distance have no order: each
-    metric is its expected value over their random orders, so that a constant embedding scores as chance
-    does. A query without a relevant item scores 0.
+    where its item is relevant, else 0 (Musgrave et al., 2020). Of items at equal distance each metric is the
+    mean over all orders, so that a constant embedding scores as chance does.
     """
     order = distances.argsort(1)
     hits, total = np.take_along_axis(relevant, order, 1), relevant.sum(1)
@@ -262,10 +258,8 @@ def ranking_scores(test: Embedded, options: RetrievalOptions) -> dict[str, float
     labels, values = test.labels.cpu().numpy(), []
     for queries in np.split(np.arange(len(labels)), range(CHUNK, len(labels), CHUNK)):
         distances = torch.cdist(test.rows[queries], test.rows).cpu().numpy()
-        others = queries[:, None] != np.arange(len(labels))
-        relevant = labels[queries, None] == labels
-        shape = (len(queries), len(labels) - 1)
-        values.append(ranking_metrics(distances[others].reshape(shape), relevant[others].reshape(shape)))
+        others, relevant = queries[:, None] != np.arange(len(labels)), labels[queries, None] == labels
+        values.append(ranking_metrics(*(x[others].reshape(len(queries), -1) for x in (distances, relevant))))
     columns = {name: np.concatenate([value[name] for value in values]) for name in values[0]}
     return {
         f"test_{group}{name}": float(column[np.isin(labels, classes)].mean())
@@ -307,10 +301,7 @@ def verification_roc(distances: np.ndarray, same: np.ndarray) -> tuple[np.ndarra
 
 
 def equal_error_rate(accepts: np.ndarray, false_accepts: np.ndarray) -> float:
-    """Return the error rate where as many genuine pairs are refused as false ones accepted.
-
-    The ROC is interpolated linearly between its points, from (0, 0) on.
-    """
+    """Return the error rate where as many genuine pairs are refused as false ones accepted, interpolated."""
     refused, accepted = 1 - np.append(0, accepts), np.append(0, false_accepts)
     at = int(np.argmax(accepted >= refused))
     (r0, r1), (a0, a1) = refused[at - 1 : at + 1], accepted[at - 1 : at + 1]
@@ -351,8 +342,7 @@ def verification_scores(
         if len(classes) < 2:
             continue
         distances, same = pair_distances(test, classes, options.seed)
-        accepted = distances <= threshold
-        genuine, falsely = float(accepted[same].mean()), float(accepted[~same].mean())
+        genuine, falsely = (float((distances[kind] <= threshold).mean()) for kind in (same, ~same))
         record[f"test_{group}equal_error_rate"] = equal_error_rate(*verification_roc(distances, same)[1:])
         record[f"test_{group}verification_accuracy"] = (genuine + 1 - falsely) / 2
         record[f"test_{group}false_accept_rate"] = falsely
@@ -364,10 +354,7 @@ def verification_scores(
 def class_rates(
     support: Embedded, test: Embedded, threshold: float, options: RetrievalOptions
 ) -> dict[str, list[float]]:
-    """Return, per class, the shares of its own and of other test images that a reference accepts.
-
-    It accepts what is within the threshold. Means over REFERENCES random support images of the class.
-    """
+    """Return, per class, the shares of its own and of other test images that a reference accepts."""
     gen, labels, rates = generator(options.seed), support.labels.cpu(), []
     for value in range(options.classes):
         members = (labels == value).nonzero().squeeze(1)

@@ -27,8 +27,7 @@ class Pooled(NamedTuple):
     """The outputs for B bags, padded to N instances; all float32.
 
     logits: (B,), the log-odds of a positive bag. attention: (B, N), the share of each instance in the logit
-    of its bag: not negative, with sum 1, and 0 on padding. instances: (B, N), the log-odds of each instance
-    as a bag of its own; undefined on padding.
+    of its bag, with sum 1. instances: (B, N), the log-odds of each instance as a bag of its own.
     """
 
     logits: torch.Tensor
@@ -96,10 +95,7 @@ class MIL(nn.Module):
 
 
 def places(mask: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return the positions (n,) on the device where the flattened mask (B, N), on the CPU, is true.
-
-    An index of known length: with the mask itself as an index, the host would wait for the device.
-    """
+    """Return where the flattened mask, on the CPU, is true: an index for which the host needn't wait."""
     return mask.flatten().nonzero().squeeze(1).to(device, non_blocking=True)
 
 

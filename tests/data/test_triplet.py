@@ -7,18 +7,7 @@ import pytest
 import torch
 
 from data import Augment, triplet
-from data.triplet import (
-    COPIES,
-    FONTS,
-    JOINS,
-    LETTERS,
-    GlyphBatches,
-    join,
-    letters,
-    sample_episodes,
-    symmetric,
-    symmetric_copies,
-)
+from data.triplet import JOINS, GlyphBatches, join, letters, sample_episodes, symmetric, symmetric_copies
 
 LABELS = torch.arange(120) % 6  # 20 of each class
 QUERY_LABELS = torch.arange(60) // 10  # 10 of each class
@@ -154,10 +143,10 @@ def test_too_few_images_are_refused(changes, said):
 
 def test_letters_are_balanced_classes_in_the_manner_of_the_digits(digits):
     images = letters(digits)
-    assert images.images.shape == (len(LETTERS) * len(FONTS) * COPIES, 1, 28, 28)
-    assert images.labels.bincount().tolist() == [len(FONTS) * COPIES] * len(LETTERS)
+    assert images.images.shape == (len(triplet.LETTERS) * len(triplet.FONTS) * triplet.COPIES, 1, 28, 28)
+    assert images.labels.bincount().tolist() == [len(triplet.FONTS) * triplet.COPIES] * len(triplet.LETTERS)
     assert (images.mean, images.std) == (digits.mean, digits.std)
-    assert len(images.classes) == len(LETTERS) == len(set(LETTERS))
+    assert len(images.classes) == len(triplet.LETTERS) == len(set(triplet.LETTERS))
     pixels = images.images.squeeze(1).double().numpy()
     centre = (pixels.sum(1) @ np.arange(28) / pixels.sum((1, 2))).mean()
     assert abs(centre - 13.5) < 0.5

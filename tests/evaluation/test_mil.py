@@ -102,36 +102,30 @@ def test_a_roc_curve_is_read_at_fixed_rates():
     assert roc_points(np.full(4, 0.5), labels, rates) == pytest.approx(rates)
 
 
-@pytest.fixture
-def trained(digits):
-    """A network, (train, test) images, and bags of both."""
+def test_the_threshold_comes_from_validation_bags_and_is_a_half_without(digits):
     torch.manual_seed(0)
     val, test = (build(digits.labels, torch.arange(200), 20, mean_length=4, seed=(i,)) for i in (0, 1))
-    return create_mil("linear", "attention"), (digits, digits), val, test
-
-
-def test_the_threshold_comes_from_validation_bags_and_is_a_half_without(trained):
-    model, data, val, test = trained
+    model, data, labels = create_mil("linear", "attention"), (digits, digits), val.labels.numpy()
     found = {part: predict_bags(model, data[0], bags) for part, bags in (("val", val), ("test", test))}
     metrics, saved = evaluate_bags(model, data, {"val": val, "test": test, "test_clean": val}, "fp32")
-    assert metrics["threshold"] == best_threshold(found["val"]["probabilities"], val.labels.numpy())
+    assert metrics["threshold"] == best_threshold(found["val"]["probabilities"], labels)
     assert bag_scores(found["test"], test, "test", metrics["threshold"]).items() <= metrics.items()
     assert bag_scores(found["val"], val, "val", metrics["threshold"]).items() <= metrics.items()
-    assert metrics["test_clean_auc"] == auc(found["val"]["probabilities"], val.labels.numpy())
+    assert metrics["test_clean_auc"] == auc(found["val"]["probabilities"], labels)
     plain, _ = evaluate_bags(model, data, {"test": test}, "fp32")
     assert plain == {"threshold": 0.5, **bag_scores(found["test"], test, "test", 0.5)}
     assert np.array_equal(saved["test_probabilities"], found["test"]["probabilities"])
     assert np.array_equal(saved["val_indices"], val.indices.numpy())
     assert np.array_equal(saved["test_labels"], test.labels.numpy())
 
-
-def test_the_criterion_of_an_epoch_is_the_error_of_the_auc(trained):
-    model, (digits, _), val, _ = trained
-    found = validate_bags(digits, val, "fp32")(model, 1)
-    predicted, labels = predict_bags(model, digits, val), val.labels.numpy()
-    assert found["val_auc"] == auc(predicted["probabilities"], labels)
-    assert found["val_error"] == 1 - found["val_auc"]
-    assert found["val_loss"] == bag_loss(predicted["logits"], labels)
+    # The criterion of an epoch is the error of the AUC.
+    epoch = validate_bags(digits, val, "fp32")(model, 1)
+    assert (
+        epoch["val_auc"]
+        == auc(found["val"]["probabilities"], labels)
+        == pytest.approx(1 - epoch["val_error"])
+    )
+    assert epoch["val_loss"] == bag_loss(found["val"]["logits"], labels)
 
 
 def test_no_added_instance_makes_a_bag_less_positive_for_instance_max_but_for_the_others_it_can(digits):

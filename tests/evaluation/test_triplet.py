@@ -10,17 +10,7 @@ from torch import nn
 
 from data import load
 from evaluation import triplet as retrieval
-from evaluation.triplet import (
-    Embedded,
-    RetrievalOptions,
-    class_rates,
-    embed,
-    episode_scores,
-    equal_error_rate,
-    pair_distances,
-    verification_roc,
-    verification_scores,
-)
+from evaluation.triplet import Embedded, RetrievalOptions, pair_distances, verification_scores
 from models import create
 
 OPTIONS = RetrievalOptions(5, (0, 1), episodes=8, queries=4)
@@ -113,13 +103,13 @@ def test_watched_precision_leaves_the_image_itself_out(data):
 
 def test_roc_with_ties_by_hand_and_equal_error_rate():
     distances, same = np.array([1.0, 2, 2, 3, 4]), np.array([True, True, False, False, True])
-    thresholds, accepts, false_accepts = verification_roc(distances, same)
+    thresholds, accepts, false_accepts = retrieval.verification_roc(distances, same)
     assert thresholds.tolist() == [1, 2, 3, 4]
     assert accepts == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1])
     assert false_accepts == pytest.approx([0, 1 / 2, 1, 1])
     for kinds, error in (([1, 1, 0, 0], 0), ([1, 0, 1, 0], 0.5)):
-        roc = verification_roc(np.array([1.0, 2, 3, 4]), np.array(kinds, bool))
-        assert equal_error_rate(*roc[1:]) == pytest.approx(error)
+        roc = retrieval.verification_roc(np.array([1.0, 2, 3, 4]), np.array(kinds, bool))
+        assert retrieval.equal_error_rate(*roc[1:]) == pytest.approx(error)
 
 
 def test_pairs_are_what_they_say_and_half_are_of_one_class():
@@ -154,7 +144,7 @@ def test_the_threshold_comes_from_the_validation_pairs_alone():
 
 def test_class_rates_have_the_false_accept_rate_that_tells_a_collapse():
     for rows, falsely in ((apart(50), 0.0), (CONSTANT, 1.0)):
-        rates = class_rates(rows, rows, 0.5, OPTIONS)
+        rates = retrieval.class_rates(rows, rows, 0.5, OPTIONS)
         assert list(rates.values()) == [[1.0] * 5, [falsely] * 5]
 
 
@@ -170,12 +160,12 @@ def test_an_episode_by_hand():
 
 
 def test_episodes_are_scored_by_their_mean_and_its_interval():
-    record = episode_scores(apart(100), apart(100), OPTIONS)
+    record = retrieval.episode_scores(apart(100), apart(100), OPTIONS)
     names = {f"test_{ways}_{k}shot_accuracy" for ways in ("5way", "unseen_3way") for k in (1, 5)}
     assert record.keys() == {name + end for name in names for end in ("", "_low", "_high")}
     assert set(record.values()) == {1.0}
     values = np.array([0.4, 0.6, 0.5, 0.5])
-    record = episode_scores(apart(100), apart(100), OPTIONS, lambda support, test, episodes: values)
+    record = retrieval.episode_scores(apart(100), apart(100), OPTIONS, lambda support, test, episodes: values)
     half = 1.96 * np.std(values, ddof=1) / 2
     ends = record["test_5way_1shot_accuracy_low"], record["test_5way_1shot_accuracy_high"]
     assert ends == pytest.approx((0.5 - half, 0.5 + half), abs=1e-4)
@@ -187,9 +177,9 @@ def test_episodes_are_scored_by_their_mean_and_its_interval():
 def test_an_evaluation_has_every_metric_and_shuffled_test_labels_score_as_chance(data):
     options = RetrievalOptions(10, (0, 1, 2), episodes=20, queries=5)
     record, arrays = retrieval.evaluate_retrieval(nn.Flatten(), data, torch.arange(60), options)
-    averaged = embed(nn.Flatten(), data[0], torch.arange(5), replace(options, copies=2)).rows
+    averaged = retrieval.embed(nn.Flatten(), data[0], torch.arange(5), replace(options, copies=2)).rows
     assert averaged.norm(dim=1).tolist() == pytest.approx([1.0] * 5)
-    assert not torch.allclose(averaged, embed(nn.Flatten(), data[0], torch.arange(5), options).rows)
+    assert not torch.allclose(averaged, retrieval.embed(nn.Flatten(), data[0], torch.arange(5), options).rows)
     kinds = ("precision_at_1", "r_precision", "map_at_r", "equal_error_rate", "false_accept_rate")
     names = {f"test_{group}{name}" for name in kinds for group in ("", "seen_", "unseen_")}
     names |= {f"test_{kind}_{k}shot_accuracy" for kind in ("10way", "unseen_7way") for k in (1, 5)}

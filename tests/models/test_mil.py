@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from helpers import FACTS
 from torch import nn
 
-from models import CheckpointError, load_model, save_model
 from models.mil import MIL, POOLINGS, create_mil, mil_loss
 
 LENGTHS = (3, 1, 5, 2)
@@ -130,31 +128,6 @@ def test_the_reference_encoder_has_the_papers_shape():
     assert shapes == [(20, 1, 5, 5), (50, 20, 5, 5), (500, 800)]
 
 
-@pytest.mark.parametrize("encoder", ["lenet-mil", "fast"])
-def test_a_saved_network_comes_back(tmp_path, encoder):
-    options = {"method": "gated-attention", "dropout": 0.5, "standardise": True}
-    model = create_mil(encoder, **options).eval()
-    save_model(tmp_path / "m.pt", model, encoder, FACTS, **options)
-    back = load_model(tmp_path / "m.pt", create_mil).eval()
-    images, mask = bags()
-    assert torch.equal(model(images, mask).logits, back(images, mask).logits)
-    with pytest.raises(CheckpointError, match="does not hold"):
-        load_model(tmp_path / "m.pt")
-
-
-def test_a_frozen_encoder_stays_in_eval_mode_and_gets_no_gradient():
-    model = create_mil("fast", "attention")
-    model.freeze()
-    model.train()
-    before = {k: v.clone() for k, v in model.encoder.state_dict().items()}
-    images, mask = bags()
-    model(images, mask).logits.sum().backward()
-    assert all(torch.equal(v, before[k]) for k, v in model.encoder.state_dict().items())
-    assert all(p.grad is None for p in model.encoder.parameters())
-    assert model.head.weight.grad is not None
-    assert model.training
-
-
 def test_standardised_features_may_have_any_scale():
     images, mask = bags()
     torch.manual_seed(0)
@@ -165,13 +138,3 @@ def test_standardised_features_may_have_any_scale():
         model.encoder.linear.bias.mul_(1000).add_(50)
     torch.testing.assert_close(model(images, mask).logits, logits, rtol=1e-3, atol=1e-3)
     assert {"scale.running_mean", "scale.running_var"} <= model.state_dict().keys()
-
-
-def test_parameter_groups_hold_every_parameter_once_and_the_encoder_s_at_its_rate():
-    model = create_mil("fast", "gated-attention", dropout=0.5)
-    others, encoder = model.parameter_groups(0.1)
-    assert "lr_scale" not in others
-    assert encoder["lr_scale"] == 0.1
-    assert {id(p) for p in encoder["params"]} == {id(p) for p in model.encoder.parameters()}
-    every = [id(p) for group in (others, encoder) for p in group["params"]]
-    assert sorted(every) == sorted(id(p) for p in model.parameters())
