@@ -16,11 +16,10 @@ lower than those of 99.5 % of the validation images. The exit code is 2 when a p
 
 import csv
 import glob
-import itertools
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -33,11 +32,9 @@ from inference import Answer, Predictor, ensemble_predictor, knn_predictor, load
 from inference.drawing import Drawing
 from inference.predictor import CLASSIFIER, ENCODER, model_files, read_any
 from utils.arguments import any_path, dataset
-from utils.cli import Parser, choice, command, resolve_device
-from utils.errors import UserError
+from utils.cli import Parser, command, resolve_device
 
-# Pictures that are opened, prepared and predicted together.
-BATCH = 1000
+BATCH = 1000  # pictures that are opened and predicted together
 SHOWN = 16  # pictures in the figure of --show
 
 
@@ -57,10 +54,9 @@ class Result(NamedTuple):
 
     @property
     def warnings(self) -> list[str]:
-        doubtful = [answer for answer in self.answers if answer.warning]
         label = "{0.label}: {0.warning}" if len(self.answers) > 1 else "{0.warning}"
-        notes = self.drawing.notes if self.drawing else ()
-        return [*map(label.format, doubtful), *notes]
+        doubts = [label.format(answer) for answer in self.answers if answer.warning]
+        return [*doubts, *(self.drawing.notes if self.drawing else ())]
 
 
 def make_parser() -> Parser:
@@ -71,51 +67,60 @@ def make_parser() -> Parser:
     add("--single", action="store_true", help="every picture holds one digit: don't look for several")
     add = parser.add_argument_group("model (default: the one that comes with the repository)").add_argument
     add("--model", type=any_path, metavar="FILE", help="a best.pt, or the folder of a run")
-    add(
-        "--ensemble",
-        type=any_path,
-        metavar="RUN",
-        help="the folder of a run of ensemble.py, with its weights",
-    )
+    ensemble = "the folder of a run of ensemble.py, with its weights"
+    add("--ensemble", type=any_path, metavar="RUN", help=ensemble)
     encoder = "k-NN on an encoder (default: SimCLR's)"
     add("--encoder", nargs="?", type=any_path, const=str(ENCODER), metavar="FILE", help=encoder)
-    labelled = "labelled images of --encoder: a name or a path (default: mnist-5k)"
+    labelled = "labelled images of --encoder: a name or a path"
     add("--dataset", type=dataset, default="mnist-5k", metavar="NAME", help=labelled)
-    files = "where its files are (default: datasets)"
-    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help=files)
-    choice(add, "--device", ("auto", "cpu", "cuda", "mps"), "device (default: cpu)", default="cpu")
+    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="where its files are")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="cpu", metavar="NAME", help="device")
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", help="one JSON object per picture and line")
     add("--csv", action="store_true", help="one line per digit, with a header")
-    add(
-        "--show", type=any_path, metavar="FILE", help="draw each picture beside what the network sees, as PNG"
-    )
+    show = "draw each picture beside what the network sees, as PNG"
+    add("--show", type=any_path, metavar="FILE", help=show)
     formats = "write --model for other programs: .onnx, .pt2 or .safetensors"
     add("--export", type=any_path, metavar="FILE", help=formats)
     return parser
 
 
+# --- Models ---
+
+
+def choose_predictor(args: Namespace) -> Predictor:
+    device = resolve_device(args.device)
+    if args.ensemble:
+        return ensemble_predictor(args.ensemble, device)
+    if args.encoder:
+        return knn_predictor(args.encoder, load(args.dataset, args.data_dir, device)[0], device)
+    return load_predictor(args.model, device)
+
+
+def export(args: Namespace) -> None:
+    """Write a classifier, an encoder or a MIL network for other programs."""
+    from inference.export import export_model  # here, because few need it
+
+    source, path = model_files(Path(args.model or CLASSIFIER))[0], Path(args.export)
+    difference = export_model(read_any(source), path)
+    checked = "half precision" if difference is None else f"differs from PyTorch by at most {difference:.1e}"
+    print(f"{path}: {source}, {path.stat().st_size:,} bytes, {checked}")
+
+
 # --- Reading ---
 
 
-def find_pictures(names: Sequence[str]) -> tuple[list[str], list[Result]]:
-    """Return the pictures that files, folders and globs name, and an error for each name without any."""
+def find_pictures(names: Sequence[str]) -> list[str]:
+    """Return the pictures that files, folders and globs name; a name without any stays, to be refused."""
     paths: list[str] = []
-    errors: list[Result] = []
     for name in names:
-        path = Path(name)
+        path, files = Path(name), []
         if path.is_dir():
             files = sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in PICTURES)
-            problem = f"no pictures ({', '.join(PICTURES)}) in this folder"
-        elif not path.exists() and glob.has_magic(name):
+        elif not path.exists():
             files = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
-            problem = "no file matches"
-        else:
-            files, problem = [name], ""
-        paths += files
-        if not files:
-            errors.append(Result(name, None, [], f"{name}: {problem}"))
-    return paths, errors
+        paths += files or [name]
+    return paths
 
 
 def read_pictures(paths: Sequence[str], predictor: Predictor, single: bool = False) -> Iterator[Result]:
@@ -123,20 +128,18 @@ def read_pictures(paths: Sequence[str], predictor: Predictor, single: bool = Fal
 
     def read(path):
         try:
-            return predictor.read(open_picture(path), single), None
+            return Result(path, predictor.read(open_picture(path), single), [])
         except DataError as error:
-            text = str(error)
-            return None, text if text.startswith(path) else f"{path}: {text}"
+            return Result(path, None, [], f"{path}: {str(error).removeprefix(f'{path}: ')}")
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(paths), BATCH):
-            some = paths[start : start + BATCH]
-            drawings = list(pool.map(read, some))
-            digits = [drawing.digits for drawing, _ in drawings if drawing]
-            answers = iter(predictor.answer(np.concatenate(digits)) if digits else ())
-            for path, (drawing, error) in zip(some, drawings, strict=True):
-                own = [next(answers) for _ in drawing.digits] if drawing else []
-                yield Result(path, drawing, own, error)
+            results = list(pool.map(read, paths[start : start + BATCH]))
+            digits = [result.drawing.digits for result in results if result.drawing]
+            answers = iter(predictor.judge(predictor.scores(np.concatenate(digits))) if digits else ())
+            for result in results:
+                count = len(result.drawing.digits) if result.drawing else 0
+                yield result._replace(answers=[next(answers) for _ in range(count)])
 
 
 # --- Writing ---
@@ -154,22 +157,21 @@ def as_line(result: Result, width: int) -> str:
 
 
 def as_json(result: Result) -> str:
-    content = {"file": result.path}
     if result.drawing is None:
-        return json.dumps({**content, "error": result.error})
-    boxes = result.drawing.boxes.tolist()
-    digits = [{**a._asdict(), "box": box} for a, box in zip(result.answers, boxes, strict=True)]
-    return json.dumps({**content, "text": result.text, "digits": digits, "warnings": result.warnings})
+        return json.dumps({"file": result.path, "error": result.error})
+    pairs = zip(result.answers, result.drawing.boxes.tolist(), strict=True)
+    digits = [{**answer._asdict(), "box": box} for answer, box in pairs]
+    content = {"file": result.path, "text": result.text, "digits": digits, "warnings": result.warnings}
+    return json.dumps(content)
 
 
-def write(results: Iterator[Result], args: Namespace) -> list[Result]:
+def write(results: Iterable[Result], args: Namespace) -> list[Result]:
     """Print results as they come, errors on stderr; return them."""
-    columns = ("file", "position", *Answer._fields)
     table = csv.writer(sys.stdout)
     if args.csv:
-        table.writerow(columns)
+        table.writerow(("file", "position", *Answer._fields))
     width = min(max(map(len, args.images)), 40)
-    kept = []
+    written = []
     for result in results:
         if result.error:
             print(f"predict.py: {' '.join(result.error.split())}", file=sys.stderr)
@@ -179,12 +181,12 @@ def write(results: Iterator[Result], args: Namespace) -> list[Result]:
             table.writerows([result.path, i, *answer] for i, answer in enumerate(result.answers))
         elif not result.error:
             print(as_line(result, width))
-        kept.append(result)
-    return kept
+        written.append(result)
+    return written
 
 
-def show(results: Sequence[Result], path: str) -> None:
-    """Draw pictures beside what the network sees of them."""
+def plot_figures(results: Sequence[Result], path: str) -> None:
+    """Plot the first pictures beside what the network sees of them."""
     from utils.plots.inference import Picture, plot_pictures
 
     pictures = []
@@ -192,37 +194,8 @@ def show(results: Sequence[Result], path: str) -> None:
         texts = [f"{a.label}{'?' * bool(a.warning)}  {a.probability:.0%}" for a in result.answers]
         values = grey(open_picture(result.path))
         pictures.append(Picture(Path(result.path).name, values, *result.drawing[:2], texts))
-    try:
-        if pictures:
-            plot_pictures(pictures, path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot write {path}: {error}") from error
-
-
-# --- Models ---
-
-
-def choose_predictor(args: Namespace) -> Predictor:
-    device = resolve_device(args.device)
-    if args.ensemble:
-        return ensemble_predictor(args.ensemble, device)
-    if args.encoder is not None:
-        labelled, _ = load(args.dataset, args.data_dir, device)
-        return knn_predictor(args.encoder, labelled, device)
-    return load_predictor(args.model, device)
-
-
-def export(args: Namespace) -> None:
-    """Write a classifier, an encoder or a MIL network for other programs."""
-    from inference.export import export_model  # here, because few need it
-
-    source, path = model_files(Path(args.model or CLASSIFIER))[0], Path(args.export)
-    try:
-        difference = export_model(read_any(source), path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    checked = "half precision" if difference is None else f"differs from PyTorch by at most {difference:.1e}"
-    print(f"{path}: {source}, {path.stat().st_size:,} bytes, {checked}")
+    if pictures:
+        plot_pictures(pictures, path)
 
 
 @command
@@ -233,17 +206,15 @@ def main(argv: list[str] | None = None) -> list[Result]:
         parser.error("choose one of --model, --ensemble and --encoder")
     if args.json and args.csv:
         parser.error("choose one of --json and --csv")
+    if not args.images and not args.export:
+        parser.error("no image: name pictures, folders or globs")
     if args.export:
         export(args)
-        if not args.images:
-            return []
     if not args.images:
-        parser.error("no image: name pictures, folders or globs")
-    predictor = choose_predictor(args)
-    paths, errors = find_pictures(args.images)
-    results = write(itertools.chain(errors, read_pictures(paths, predictor, args.single)), args)
+        return []
+    results = write(read_pictures(find_pictures(args.images), choose_predictor(args), args.single), args)
     if args.show:
-        show(results, args.show)
+        plot_figures(results, args.show)
     if any(result.error for result in results):
         sys.exit(2)
     return results

@@ -1,10 +1,10 @@
-"""Pictures of handwriting, brought to MNIST's form: from any PNG, JPEG or photo to 28 x 28 pixels.
+"""Find the digits in a drawing or photograph and bring each to MNIST's form.
 
 MNIST's digits were scaled to fit a box of 20 x 20 pixels, keeping their aspect ratio, with anti-aliasing, and
-placed in 28 x 28 pixels with their centre of mass in the middle (LeCun et al., 1998). `read_drawing` does the
-same to any picture: it finds the ink, tells digits of a written number apart, and scales and centres each.
+placed in 28 x 28 pixels with their centre of mass in the middle (LeCun et al., 1998).
 """
 
+import functools
 import itertools
 import math
 from typing import NamedTuple
@@ -16,27 +16,19 @@ from data import DataError
 from data.pictures import SIDE, border, grey
 
 BOX = 20  # pixels, which a digit fills
-# Pictures are shrunk to this many pixels along their longer side before anything is searched in them.
-WORKING_SIDE = 1200
-# Ink must differ from the paper by this share of the range from black to white.
-LEAST_CONTRAST = 0.08
-# Of the greatest difference from the paper, this share is ink: faint enough for the grey edge of a stroke.
-EDGE = 0.1
-SOLID = 0.25  # and this share is where a blurred stroke ends
-# Components smaller than this share of the largest one, in height, are specks of dirt.
-SPECK = 0.1
-# Components lower than this share of the tallest digit are strokes of a neighbouring digit.
-STROKE = 0.5
-# Digits whose distance is below this share of their height may be strokes of one digit.
-CLOSE = 0.1
-# Hardly a digit of MNIST is wider than this many times its height.
-WIDEST = 1.6
-# Strokes thinner than this many pixels of the 20 x 20 box are thickened: thinner ones would turn grey.
-THINNEST = 1.5
+WORKING_SIDE = 1200  # pixels of the longer side; larger pictures are shrunk to it first
+LEAST_CONTRAST = 0.08  # of ink to paper, as a share of the range from black to white
+EDGE = 0.1  # share of the darkest ink that still is the grey edge of a stroke
+SOLID = 0.25  # share at which a blurred stroke ends
+SPECK = 0.1  # of the height of the largest component: smaller ones are dirt
+STROKE = 0.5  # of the height of the tallest digit: lower ones are strokes of a neighbour
+CLOSE = 0.1  # of their height: digits closer than this may be strokes of one digit
+WIDEST = 1.6  # times its height; hardly a digit of MNIST is wider
+THINNEST = 1.5  # pixels of the 20 x 20 box: thinner strokes would turn grey and are thickened
 
 
 class Drawing(NamedTuple):
-    """What `read_drawing` found.
+    """The digits of a picture.
 
     digits: (N, 28, 28) uint8, white ink on black, from left to right. boxes: (N, 4) int, left, top, right,
     bottom of each digit in the picture. notes: what a reader should know, e.g. that digits may touch.
@@ -45,6 +37,21 @@ class Drawing(NamedTuple):
     digits: np.ndarray
     boxes: np.ndarray
     notes: tuple[str, ...]
+
+
+def read_drawing(picture: Image.Image, single: bool = False) -> Drawing:
+    """Find the digits in a picture and bring each to MNIST's form.
+
+    picture: of any size and mode; dark on light or light on dark, as the border shows. single: the picture
+    holds one digit, even when its strokes lie apart. Raises DataError for a blank picture.
+    """
+    width = picture.width
+    if max(picture.size) > WORKING_SIDE:
+        picture = picture.copy()
+        picture.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
+    digits, notes = separate(find_ink(grey(picture)), single)
+    boxes = np.rint(np.array([piece[:4] for piece, _ in digits]) * (width / picture.width)).astype(int)
+    return Drawing(np.stack([to_mnist(ink) for _, ink in digits]), boxes, tuple(notes))
 
 
 def find_ink(values: np.ndarray) -> np.ndarray:
@@ -66,9 +73,8 @@ def find_ink(values: np.ndarray) -> np.ndarray:
     ink = (ink / ink.max()).clip(0, 1)
     strokes = ink > otsu(ink)
     # The grey edge of a stroke is as wide as the picture is blurred: about a pixel of the 20 x 20 box.
-    rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
-    extent = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    reach = 2 * max(1, round(extent / BOX)) + 1
+    rows, columns = extent(strokes)
+    reach = 2 * max(1, round(max(rows.stop - rows.start, columns.stop - columns.start) / BOX)) + 1
     near = ndimage.maximum_filter(strokes.view(np.uint8), reach) > 0
     return np.where(near & (ink > EDGE), ink, 0)
 
@@ -83,6 +89,12 @@ def otsu(values: np.ndarray) -> float:
     return float(edges[1:-1][np.argmax(below * above * np.square(means[1] - means[0]))])
 
 
+def extent(mask: np.ndarray) -> tuple[slice, slice]:
+    """Return the rows and columns, as slices, from the first to the last true pixel of a mask (H, W)."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
 # --- One digit ---
 
 
@@ -92,9 +104,7 @@ def to_mnist(ink: np.ndarray) -> np.ndarray:
     Keeps the aspect ratio. Strokes that would be too thin to see at this size are thickened.
     """
     # An enlarged digit has a blurred edge, which belongs to it only as far as it is dark.
-    solid = ink > (SOLID if max(ink.shape) > 2 * BOX else 0)
-    rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    ink = ink[extent(ink > (SOLID if max(ink.shape) > 2 * BOX else 0))]
     scale = BOX / max(ink.shape)
     size = tuple(max(1, round(scale * length)) for length in ink.shape)
     if scale < 0.5:
@@ -103,13 +113,12 @@ def to_mnist(ink: np.ndarray) -> np.ndarray:
     small = np.asarray(resized).clip(0, 1)
     small = small / max(float(small.max()), 1e-9)
     total = small.sum()
-    corner = [
+    top, left = (
         min(max(round(SIDE // 2 - float(mass @ np.arange(len(mass))) / total), 0), SIDE - len(mass))
         for mass in (small.sum(1), small.sum(0))
-    ]
+    )
     digit = np.zeros((SIDE, SIDE), np.uint8)
-    placed = digit[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]]
-    placed[:] = np.rint(255 * small)
+    digit[top : top + size[0], left : left + size[1]] = np.rint(255 * small)
     return digit
 
 
@@ -130,7 +139,7 @@ def thicken(ink: np.ndarray, scale: float) -> np.ndarray:
 
 
 class Piece(NamedTuple):
-    """Ink that belongs together: its place in the picture and the labels of its components."""
+    """Ink that belongs together: its box in the picture and the labels of its components."""
 
     left: int
     top: int
@@ -147,13 +156,8 @@ class Piece(NamedTuple):
         return self.right - self.left
 
     def join(self, other: "Piece") -> "Piece":
-        return Piece(
-            min(self.left, other.left),
-            min(self.top, other.top),
-            max(self.right, other.right),
-            max(self.bottom, other.bottom),
-            self.components + other.components,
-        )
+        corners = (*map(min, self[:2], other[:2]), *map(max, self[2:4], other[2:4]))
+        return Piece(*corners, self.components + other.components)
 
     def overlap(self, other: "Piece") -> int:
         """Return how many columns both cover; negative: the columns between them."""
@@ -169,37 +173,30 @@ def separate(ink: np.ndarray, single: bool = False) -> tuple[list[tuple[Piece, n
     from scipy import ndimage
 
     labels, count = ndimage.label(ink > 0, np.ones((3, 3)))
-    places = ndimage.find_objects(labels)
-    pieces = [Piece(x.start, y.start, x.stop, y.stop, (i + 1,)) for i, (y, x) in enumerate(places)]
+    places = enumerate(ndimage.find_objects(labels), 1)
+    pieces = [Piece(x.start, y.start, x.stop, y.stop, (i,)) for i, (y, x) in places]
     largest = max(max(piece.height, piece.width) for piece in pieces)
     pieces = [piece for piece in pieces if max(piece.height, piece.width) >= SPECK * largest]
-    parts = len(pieces)
     pieces.sort(key=lambda piece: piece.left)
-    if single:
-        for piece in pieces[1:]:
-            pieces[0] = pieces[0].join(piece)
-        pieces = pieces[:1]
-    pieces = _join_low(_join_above(pieces))
+    parts = len(pieces)
+    pieces = [functools.reduce(Piece.join, pieces)] if single else join_low(join_above(pieces))
     notes = []
     if parts > len(pieces) and not single:
         notes.append("strokes that lie apart were taken for one digit")
-    if len(pieces) > 1 and any(
-        -a.overlap(b) < CLOSE * max(a.height, b.height) for a, b in itertools.pairwise(pieces)
-    ):
+    if any(-a.overlap(b) < CLOSE * max(a.height, b.height) for a, b in itertools.pairwise(pieces)):
         notes.append("digits lie so close together that they may be strokes of one")
     if any(piece.width > WIDEST * piece.height for piece in pieces):
         notes.append("wider than a digit: digits may touch")
     if count == 1:
         return [(pieces[0], ink)], notes
-    found = []
+    digits = []
     for piece in pieces:
         window = np.s_[piece.top : piece.bottom, piece.left : piece.right]
-        own = np.isin(labels[window], piece.components)
-        found.append((piece, np.where(own, ink[window], 0)))
-    return found, notes
+        digits.append((piece, np.where(np.isin(labels[window], piece.components), ink[window], 0)))
+    return digits, notes
 
 
-def _join_above(pieces: list[Piece]) -> list[Piece]:
+def join_above(pieces: list[Piece]) -> list[Piece]:
     """Join pieces, sorted from the left, that share at least half of the columns of the narrower one."""
     joined: list[Piece] = []
     for piece in pieces:
@@ -209,29 +206,14 @@ def _join_above(pieces: list[Piece]) -> list[Piece]:
     return joined
 
 
-def _join_low(pieces: list[Piece]) -> list[Piece]:
+def join_low(pieces: list[Piece]) -> list[Piece]:
     """Join pieces that are too low for a digit with their nearest neighbour."""
     while len(pieces) > 1:
         lowest = min(range(len(pieces)), key=lambda i: pieces[i].height)
         if pieces[lowest].height >= STROKE * max(piece.height for piece in pieces):
-            return pieces
+            break
         neighbours = [i for i in (lowest - 1, lowest + 1) if 0 <= i < len(pieces)]
         nearest = max(neighbours, key=lambda i: pieces[lowest].overlap(pieces[i]))
         first, second = sorted((lowest, nearest))
         pieces[first : second + 1] = [pieces[first].join(pieces[second])]
     return pieces
-
-
-def read_drawing(picture: Image.Image, single: bool = False) -> Drawing:
-    """Find the digits in a picture and bring each to MNIST's form.
-
-    picture: of any size and mode; dark on light or light on dark, as the border shows. single: the picture
-    holds one digit, even when its strokes lie apart. Raises DataError for a blank picture.
-    """
-    width = picture.width
-    if max(picture.size) > WORKING_SIDE:
-        picture = picture.copy()
-        picture.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
-    found, notes = separate(find_ink(grey(picture)), single)
-    boxes = np.rint(np.array([piece[:4] for piece, _ in found]) * (width / picture.width)).astype(int)
-    return Drawing(np.stack([to_mnist(ink) for _, ink in found]), boxes, tuple(notes))

@@ -11,14 +11,15 @@ B and N may be any number from 1. The metadata of the file holds the input, the 
 data set and the temperature.
 """
 
+import importlib
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+from torch.export import Dim, ExportedProgram
 
 from models import Classifier, SavedModel, save_model
 from models.mil import MIL
@@ -28,43 +29,51 @@ FORMATS = (".onnx", ".pt2", ".safetensors")
 CHECKED = 100  # images or bags that are compared with PyTorch's answers
 BAG = 6  # instances in a bag that is compared
 TOLERANCE = 1e-4
+Tensors = torch.Tensor | tuple[torch.Tensor, ...]
 
 
 class Deployed(nn.Module):
-    """A saved model with its normalisation and calibration: uint8 pixels in, probabilities out."""
+    """A saved model with its normalisation and calibration: uint8 pixels in, probabilities or features out.
 
-    model: nn.Module
+    outputs: their names. facts: what a program needs beside the graph, as texts.
+    """
 
     def __init__(self, saved: SavedModel):
         super().__init__()
         self.model = saved.model.eval().requires_grad_(False)
         self.mean, self.std = saved.data["mean"], saved.data["std"]
         self.temperature = saved.data.get("calibration", {}).get("temperature", 1.0)
+        mil = isinstance(self.model, MIL)
+        self.outputs = ["probabilities" if mil or isinstance(self.model, Classifier) else "features"]
+        self.outputs += ["attention"] * mil
+        shapes = "(B, N, 1, 28, 28), and a bool mask (B, N)" if mil else "(B, 1, 28, 28)"
+        self.facts = {
+            "input": f"uint8 pixels 0..255, light ink on black, {shapes}",
+            "classes": json.dumps(["negative", "positive"] if mil else saved.data["classes"]),
+            "architecture": saved.name,
+            "dataset": saved.data["dataset"],
+            "temperature": str(self.temperature),
+        }
 
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        return (images.float() / 255 - self.mean) / self.std
-
-
-class DeployedClassifier(Deployed):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return (self.model(self.normalise(images)) / self.temperature).softmax(1)
-
-
-class DeployedEncoder(Deployed):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.model(self.normalise(images))
-
-
-class DeployedMIL(Deployed):
-    """Encodes padding as well, so that no shape depends on the data; the pooling ignores it."""
-
-    def forward(self, images: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        network = self.model
-        assert isinstance(network, MIL)
-        features = network.scale(network.encoder(self.normalise(images.flatten(0, 1))))
-        logits, attention = network.pooling(features.unflatten(0, mask.shape), mask, network.head)
+    def forward(self, images: torch.Tensor, mask: torch.Tensor | None = None) -> Tensors:
+        """Encode padding as well, so that no shape depends on the data; the pooling ignores it."""
+        pixels = (images.float() / 255 - self.mean) / self.std
+        if not isinstance(self.model, MIL):
+            outputs = self.model(pixels)
+            return (outputs / self.temperature).softmax(1) if "probabilities" in self.outputs else outputs
+        features = self.model.scale(self.model.encoder(pixels.flatten(0, 1)))
+        logits, attention = self.model.pooling(features.unflatten(0, mask.shape), mask, self.model.head)
         odds = logits[..., 0] if logits.shape[-1] == 1 else logits[..., 1] - logits[..., 0]
         return odds.sigmoid(), attention
+
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """Return random inputs to trace and check the graph with."""
+        gen = torch.Generator().manual_seed(0)
+        size = (CHECKED, BAG, 1, 28, 28) if isinstance(self.model, MIL) else (CHECKED, 1, 28, 28)
+        images = torch.randint(256, size, generator=gen, dtype=torch.uint8)
+        if len(size) == 4:
+            return (images,)
+        return images, torch.arange(BAG) < torch.randint(1, BAG + 1, (CHECKED, 1), generator=gen)
 
 
 def export_model(saved: SavedModel, path: Path) -> float | None:
@@ -79,95 +88,51 @@ def export_model(saved: SavedModel, path: Path) -> float | None:
     if path.suffix == ".safetensors":
         save_model(path, saved.model, saved.name, saved.data, **saved.options)
         return None
-    model, example = deployed(saved)
+    model = Deployed(saved)
+    inputs, sizes = model.example(), {0: Dim("batch", min=1)}
+    if len(inputs) > 1:
+        sizes[1] = Dim("length", min=1)
     write, run = (write_onnx, run_onnx) if path.suffix == ".onnx" else (write_pt2, run_pt2)
-    write(model, example, path, metadata(saved, model))
-    with torch.inference_mode():
-        expected = model(*example)
-    expected = expected if isinstance(expected, tuple) else (expected,)
-    pairs = zip(expected, run(path, example), strict=True)
+    with torch.no_grad():
+        expected = model(*inputs)
+        program = torch.export.export(model, inputs, dynamic_shapes=(sizes,) * len(inputs))
+    try:
+        write(program, model, path)
+    except ImportError as error:
+        needed = f"ONNX needs {error.name}: pip install -r requirements-export.txt (.pt2 needs nothing)"
+        raise UserError(needed) from error
+    pairs = zip(as_tuple(expected), run(path, inputs), strict=True)
     difference = max(float(np.abs(a.numpy() - b).max()) for a, b in pairs)
     if difference > TOLERANCE:
         raise UserError(f"{path}: differs from PyTorch by {difference:.1e}: don't use it")
     return difference
 
 
-def deployed(saved: SavedModel) -> tuple[Deployed, tuple[torch.Tensor, ...]]:
-    """Return the module to export, and inputs to check it with."""
-    gen = torch.Generator().manual_seed(0)
-    if isinstance(saved.model, MIL):
-        images = torch.randint(256, (CHECKED, BAG, 1, 28, 28), generator=gen, dtype=torch.uint8)
-        mask = torch.arange(BAG) < torch.randint(1, BAG + 1, (CHECKED, 1), generator=gen)
-        return DeployedMIL(saved), (images, mask)
-    images = torch.randint(256, (CHECKED, 1, 28, 28), generator=gen, dtype=torch.uint8)
-    kind = DeployedClassifier if isinstance(saved.model, Classifier) else DeployedEncoder
-    return kind(saved), (images,)
+def as_tuple(outputs: Tensors) -> tuple[torch.Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def metadata(saved: SavedModel, model: Deployed) -> dict[str, str]:
-    """Return what a program needs beside the graph, as texts."""
-    mil = isinstance(model, DeployedMIL)
-    return {
-        "input": "uint8 pixels 0..255, light ink on black, "
-        + ("(B, N, 1, 28, 28), and a bool mask (B, N)" if mil else "(B, 1, 28, 28)"),
-        "classes": json.dumps(["negative", "positive"] if mil else saved.data["classes"]),
-        "architecture": saved.name,
-        "dataset": saved.data["dataset"],
-        "temperature": str(model.temperature),
-    }
-
-
-def dynamic_shapes(example: Sequence[torch.Tensor]) -> tuple[dict, ...]:
-    batch, length = torch.export.Dim("batch", min=1), torch.export.Dim("length", min=1)
-    return ({0: batch},) if len(example) == 1 else ({0: batch, 1: length}, {0: batch, 1: length})
-
-
-def traced(model: Deployed, example: tuple[torch.Tensor, ...]) -> torch.export.ExportedProgram:
-    with torch.no_grad():
-        return torch.export.export(model, example, dynamic_shapes=dynamic_shapes(example))
-
-
-def write_pt2(model: Deployed, example: tuple, path: Path, facts: dict[str, str]) -> None:
-    torch.export.save(traced(model, example), path, extra_files={"metadata.json": json.dumps(facts)})
+def write_pt2(program: ExportedProgram, model: Deployed, path: Path) -> None:
+    torch.export.save(program, path, extra_files={"metadata.json": json.dumps(model.facts)})
 
 
 def run_pt2(path: Path, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
     with torch.inference_mode():
-        outputs = torch.export.load(path).module()(*inputs)
-    return [value.numpy() for value in (outputs if isinstance(outputs, tuple) else (outputs,))]
+        return [value.numpy() for value in as_tuple(torch.export.load(path).module()(*inputs))]
 
 
-def write_onnx(model: Deployed, example: tuple, path: Path, facts: dict[str, str]) -> None:
-    onnx, _ = need("onnx", "onnxruntime")
-    need("onnxscript")
-    names = ["images"] if len(example) == 1 else ["images", "mask"]
-    outputs = ["probabilities", "attention"] if len(example) == 2 else ["probabilities"]
-    if isinstance(model, DeployedEncoder):
-        outputs = ["features"]
+def write_onnx(program: ExportedProgram, model: Deployed, path: Path) -> None:
+    onnx, *_ = map(importlib.import_module, ("onnx", "onnxruntime", "onnxscript"))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    program = torch.onnx.export(
-        traced(model, example), dynamo=True, input_names=names, output_names=outputs, verbose=False
-    )
-    assert program is not None  # it is for dynamo=True
-    proto = program.model_proto
-    onnx.helper.set_model_props(proto, facts)
-    onnx.save(proto, path)
+    exported = torch.onnx.export(program, dynamo=True, output_names=model.outputs, verbose=False)
+    assert exported is not None  # it is for dynamo=True
+    onnx.helper.set_model_props(exported.model_proto, model.facts)
+    onnx.save(exported.model_proto, path)
 
 
 def run_onnx(path: Path, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
-    (onnxruntime,) = need("onnxruntime")
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = (item.name for item in session.get_inputs())
     return session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
-
-
-def need(*names: str) -> list:
-    """Import optional packages; UserError that says how to install a missing one."""
-    import importlib
-
-    try:
-        return [importlib.import_module(name) for name in names]
-    except ImportError as error:
-        raise UserError(
-            f"ONNX needs {error.name}: pip install -r requirements-export.txt (.pt2 needs nothing)"
-        ) from error
