@@ -21,6 +21,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,11 +40,11 @@ SHOWN = 16  # pictures in the figure of --show
 
 
 class Result(NamedTuple):
-    """A picture with its answers, or the error that kept it from being read."""
+    """A picture with its digits and their answers, or the error that kept it from being read."""
 
     path: str
-    drawing: Drawing | None
-    answers: list[Answer]
+    drawing: Drawing = Drawing(np.empty((0, 28, 28), np.uint8), np.empty((0, 4), int), ())
+    answers: Sequence[Answer] = ()
     error: str | None = None
 
     @property
@@ -55,31 +56,26 @@ class Result(NamedTuple):
     @property
     def warnings(self) -> list[str]:
         label = "{0.label}: {0.warning}" if len(self.answers) > 1 else "{0.warning}"
-        doubts = [label.format(answer) for answer in self.answers if answer.warning]
-        return [*doubts, *(self.drawing.notes if self.drawing else ())]
+        return [*(label.format(answer) for answer in self.answers if answer.warning), *self.drawing.notes]
 
 
 def make_parser() -> Parser:
     parser = Parser(prog="predict.py", usage="predict.py [flags] IMAGE...", description=__doc__)
     add = parser.add_argument
-    images = "a picture, a folder of pictures, or a glob in quotes"
-    add("images", nargs="*", type=any_path, metavar="IMAGE", help=images)
+    add("images", nargs="*", type=any_path, metavar="IMAGE", help="a picture, a folder, or a glob in quotes")
     add("--single", action="store_true", help="every picture holds one digit: don't look for several")
     add = parser.add_argument_group("model (default: the one that comes with the repository)").add_argument
     add("--model", type=any_path, metavar="FILE", help="a best.pt, or the folder of a run")
-    ensemble = "the folder of a run of ensemble.py, with its weights"
-    add("--ensemble", type=any_path, metavar="RUN", help=ensemble)
+    add("--ensemble", type=any_path, metavar="RUN", help="a run of ensemble.py, with its weights")
     encoder = "k-NN on an encoder (default: SimCLR's)"
     add("--encoder", nargs="?", type=any_path, const=str(ENCODER), metavar="FILE", help=encoder)
-    labelled = "labelled images of --encoder: a name or a path"
-    add("--dataset", type=dataset, default="mnist-5k", metavar="NAME", help=labelled)
+    add("--dataset", type=dataset, default="mnist-5k", metavar="NAME", help="labelled images of --encoder")
     add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="where its files are")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="cpu", metavar="NAME", help="device")
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", help="one JSON object per picture and line")
     add("--csv", action="store_true", help="one line per digit, with a header")
-    show = "draw each picture beside what the network sees, as PNG"
-    add("--show", type=any_path, metavar="FILE", help=show)
+    add("--show", type=any_path, metavar="FILE", help="plot what the network sees of the pictures, as PNG")
     formats = "write --model for other programs: .onnx, .pt2 or .safetensors"
     add("--export", type=any_path, metavar="FILE", help=formats)
     return parser
@@ -128,18 +124,17 @@ def read_pictures(paths: Sequence[str], predictor: Predictor, single: bool = Fal
 
     def read(path):
         try:
-            return Result(path, predictor.read(open_picture(path), single), [])
+            return Result(path, predictor.read(open_picture(path), single))
         except DataError as error:
-            return Result(path, None, [], f"{path}: {str(error).removeprefix(f'{path}: ')}")
+            return Result(path, error=f"{path}: {str(error).removeprefix(f'{path}: ')}")
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(paths), BATCH):
             results = list(pool.map(read, paths[start : start + BATCH]))
-            digits = [result.drawing.digits for result in results if result.drawing]
-            answers = iter(predictor.judge(predictor.scores(np.concatenate(digits))) if digits else ())
+            digits = np.concatenate([result.drawing.digits for result in results])
+            answers = iter(predictor.judge(predictor.scores(digits)) if len(digits) else ())
             for result in results:
-                count = len(result.drawing.digits) if result.drawing else 0
-                yield result._replace(answers=[next(answers) for _ in range(count)])
+                yield result._replace(answers=list(islice(answers, len(result.drawing.digits))))
 
 
 # --- Writing ---
@@ -157,12 +152,12 @@ def as_line(result: Result, width: int) -> str:
 
 
 def as_json(result: Result) -> str:
-    if result.drawing is None:
+    if result.error:
         return json.dumps({"file": result.path, "error": result.error})
     pairs = zip(result.answers, result.drawing.boxes.tolist(), strict=True)
     digits = [{**answer._asdict(), "box": box} for answer, box in pairs]
-    content = {"file": result.path, "text": result.text, "digits": digits, "warnings": result.warnings}
-    return json.dumps(content)
+    facts = {"file": result.path, "text": result.text}
+    return json.dumps({**facts, "digits": digits, "warnings": result.warnings})
 
 
 def write(results: Iterable[Result], args: Namespace) -> list[Result]:
@@ -190,7 +185,7 @@ def plot_figures(results: Sequence[Result], path: str) -> None:
     from utils.plots.inference import Picture, plot_pictures
 
     pictures = []
-    for result in [result for result in results if result.drawing][:SHOWN]:
+    for result in [result for result in results if not result.error][:SHOWN]:
         texts = [f"{a.label}{'?' * bool(a.warning)}  {a.probability:.0%}" for a in result.answers]
         values = grey(open_picture(result.path))
         pictures.append(Picture(Path(result.path).name, values, *result.drawing[:2], texts))

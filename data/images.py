@@ -100,40 +100,18 @@ def load(
     DataError when files are missing, damaged or others than the published ones, ValueError for what is
     neither a name nor a path.
     """
-    if name not in DATASETS:
-        if not Path(name).exists():
-            raise ValueError(
-                f"unknown data set {str(name)!r}: choose from {', '.join(DATASETS)}, or name a path"
-            )
-        return _own(Path(name), device)
-    parts = _mnist_5k() if name == "mnist-5k" else _idx(name, root, verify)
-    mean, std = STATISTICS[name]
-    train, test = (
-        ImageSet(images.unsqueeze(1).to(device), labels.to(device), mean, std, name, CLASSES[name])
-        for images, labels in parts
-    )
-    return train, test
-
-
-def _own(path, device):
-    own, name = read_own(path), path.resolve().stem
+    facts: dict
     if name in DATASETS:
-        name += " (own)"  # the names of DATASETS also say how their images were made
-    pixels = own.train[0].double() / 255
-    mean, std = pixels.mean().item(), max(pixels.std().item(), 1e-3)
-    train, test = (
-        ImageSet(
-            images.unsqueeze(1).to(device),
-            labels.to(device),
-            round(mean, 4),
-            round(std, 4),
-            name,
-            own.classes,
-            own.inverted,
-            own.notes,
-        )
-        for images, labels in (own.train, own.test)
-    )
+        pairs = _mnist_5k() if name == "mnist-5k" else _idx(name, root, verify)
+        mean, std = STATISTICS[name]
+        facts = {"mean": mean, "std": std, "name": name, "classes": CLASSES[name]}
+    elif Path(name).exists():
+        pairs, facts = read_own(Path(name))
+        if facts["name"] in DATASETS:
+            facts["name"] += " (own)"  # the names of DATASETS also say how their images were made
+    else:
+        raise ValueError(f"unknown data set {str(name)!r}: choose from {', '.join(DATASETS)}, or name a path")
+    train, test = (ImageSet(x.unsqueeze(1).to(device), y.to(device), **facts) for x, y in pairs)
     return train, test
 
 

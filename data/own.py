@@ -8,7 +8,6 @@ Pictures may have any size, and be grey or in colour. The test part may be missi
 the training images is held out.
 """
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,82 +37,67 @@ class Part(NamedTuple):
     coloured: int = 0
 
 
-class OwnData(NamedTuple):
-    """A data set: for train and test, images (N, 28, 28) uint8 and labels (N,) int64.
-
-    classes: names. inverted: whether the pictures had light paper, and were inverted. notes: what was
-    changed, one sentence each.
-    """
-
-    train: tuple[torch.Tensor, torch.Tensor]
-    test: tuple[torch.Tensor, torch.Tensor]
-    classes: tuple[str, ...]
-    inverted: bool
-    notes: tuple[str, ...]
-
-
-def read_own(path: Path) -> OwnData:
+def read_own(path: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict]:
     """Read the data set at `path`, in any of the forms above.
 
-    The images come in a fixed random order, because files are often sorted by class. Raises DataError, with
-    one line, for what can't be read.
+    Returns images (N, 28, 28) uint8 and labels (N,) int64 for training and test, and what describes them, as
+    in ImageSet: name, mean, std, classes, inverted and notes. The images come in a fixed random order,
+    because files are often sorted by class. Raises DataError, with one line, for what can't be read.
     """
-    train, test, classes = _read(path)
-    values = list(np.unique(train.labels)) if classes is None else classes
+    parts, classes = _read(path)
+    values = np.unique(parts[0].labels).tolist() if classes is None else classes
     if len(values) < 2:
         raise DataError(f"{path}: a data set needs at least 2 classes, found {len(values)}")
-    if lacking := set(values) - set(train.labels.tolist()):
+    if lacking := set(values) - set(parts[0].labels.tolist()):
         raise DataError(f"{path}: no training image of class {min(lacking)}")
-    pairs = [(part.images, _places(part.labels, values, path)) for part in (train, test) if part]
-    notes = _notes([part for part in (train, test) if part])
+    index = {value: i for i, value in enumerate(values)}
+    if unknown := set(parts[-1].labels.tolist()) - set(index):
+        raise DataError(f"{path}: test label {min(unknown)} does not occur among the training labels")
+    count, notes = sum(len(part.labels) for part in parts), []
+    if resized := sum(part.resized for part in parts):
+        notes.append(f"{resized:,} of {count:,} images resized to {SIDE} x {SIDE} pixels")
+    if coloured := sum(part.coloured for part in parts):
+        notes.append(f"{coloured:,} of {count:,} images made grey")
+    pairs = [(part.images, torch.tensor([index[v] for v in part.labels.tolist()])) for part in parts]
     if len(pairs) == 1:
         pairs = _hold_out(*pairs[0], path)
         notes.append(f"no test images: {len(pairs[1][1]):,} of them held out, stratified by class")
     inverted = bool(np.median([np.median(border(image)) for image in pairs[0][0][:1000]]) > 127)
     if inverted:
         notes.append("light paper: images inverted")
-    train, test = (_shuffled(255 - x if inverted else x, y) for x, y in pairs)
-    return OwnData(train, test, tuple(map(str, values)), inverted, tuple(notes))
+    orders = [np.random.default_rng(SEED).permutation(len(labels)) for _, labels in pairs]
+    tensors = [
+        (torch.from_numpy((255 - images if inverted else images)[order]), labels[torch.from_numpy(order)])
+        for order, (images, labels) in zip(orders, pairs, strict=True)
+    ]
+    pixels = tensors[0][0].double() / 255
+    facts = {
+        "name": path.resolve().stem,
+        "mean": round(pixels.mean().item(), 4),
+        "std": round(max(pixels.std().item(), 1e-3), 4),
+        "classes": tuple(map(str, values)),
+        "inverted": inverted,
+        "notes": tuple(notes),
+    }
+    return tensors, facts
 
 
 def _read(path):
-    """Return the training Part, the test Part or None, and the classes in order, or None for the labels."""
+    """Return the training Part and, where there is one, the test Part, and the classes or None."""
     if path.suffix == ".npz":
         return _read_npz(path)
     if (path / "train").is_dir():
-        train = _class_folders(path / "train")
-        test = _class_folders(path / "test") if (path / "test").is_dir() else None
-        if unknown := set(test or ()) - set(train):
+        folders = [_class_folders(path / part) for part in ("train", "test") if (path / part).is_dir()]
+        if unknown := set(folders[-1]) - set(folders[0]):
             raise DataError(f"{path / 'test' / min(unknown)}: no such class in {path / 'train'}")
-        return _read_pictures(train), _read_pictures(test) if test else None, list(train)
+        return list(map(_read_pictures, folders)), list(folders[0])
     if files := find_idx(path) or find_idx(path, IDX_FILES[:2]):
         pairs = [read_idx_pair(files[i : i + 2]) for i in range(0, len(files), 2)]
-        parts = [_array_part(x.numpy(), y.numpy(), path) for x, y in pairs]
-        return parts[0], parts[1] if len(parts) > 1 else None, None
+        return [_array_part(x.numpy(), y.numpy(), path) for x, y in pairs], None
     raise DataError(
         f"{path}: not a data set; expected an .npz file, or a folder with train/<class>/*.png or with "
         f"{', '.join(IDX_FILES)}"
     )
-
-
-def _places(labels: np.ndarray, values: Sequence, path: Path) -> torch.Tensor:
-    """Return the positions of labels in the list of class values, (N,) int64."""
-    index = {value: i for i, value in enumerate(values)}
-    if unknown := set(labels.tolist()) - set(index):
-        raise DataError(f"{path}: test label {min(unknown)} does not occur among the training labels")
-    return torch.tensor([index[value] for value in labels.tolist()])
-
-
-def _notes(parts: Iterable[Part]) -> list[str]:
-    count, resized, coloured = (
-        sum(numbers) for numbers in zip(*((len(p.labels), p.resized, p.coloured) for p in parts), strict=True)
-    )
-    notes = []
-    if resized:
-        notes.append(f"{resized:,} of {count:,} images resized to {SIDE} x {SIDE} pixels")
-    if coloured:
-        notes.append(f"{coloured:,} of {count:,} images made grey")
-    return notes
 
 
 def _hold_out(images, labels, path):
@@ -122,11 +106,6 @@ def _hold_out(images, labels, path):
     except DataError as error:
         raise DataError(f"{path}: without test images a share is held out: {error}") from error
     return [(images[chosen.numpy()], labels[chosen]) for chosen in (train, test)]
-
-
-def _shuffled(images, labels):
-    order = np.random.default_rng(SEED).permutation(len(labels))
-    return torch.from_numpy(images[order]), labels[torch.from_numpy(order)]
 
 
 # --- Pictures ---
@@ -152,15 +131,14 @@ def _class_folders(folder):
     """Return {class name: picture files}; numbers in their order, then names in theirs."""
     names = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     names.sort(key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
-    found = {
-        name: sorted(file for file in (folder / name).iterdir() if file.suffix.lower() in PICTURES)
-        for name in names
-    }
     if not names:
         raise DataError(f"{folder}: expected a folder for each class, found none")
-    if empty := [name for name, files in found.items() if not files]:
-        raise DataError(f"{folder / empty[0]}: no pictures ({', '.join(PICTURES)})")
-    return found
+    classes = {}
+    for name in names:
+        classes[name] = sorted(file for file in (folder / name).iterdir() if file.suffix.lower() in PICTURES)
+        if not classes[name]:
+            raise DataError(f"{folder / name}: no pictures ({', '.join(PICTURES)})")
+    return classes
 
 
 def _read_pictures(classes):
@@ -184,22 +162,17 @@ def _read_npz(path):
             arrays = dict(file)
     except Exception as error:  # NumPy and zipfile raise half a dozen types for a damaged file
         raise DataError(f"{path}: not a NumPy archive, damaged, or with Python objects in it") from error
-    needed = ["x_train", "y_train", *(["x_test", "y_test"] if {"x_test", "y_test"} & set(arrays) else [])]
-    if missing := [name for name in needed if name not in arrays]:
+    names = ["train", *(["test"] if {"x_test", "y_test"} & set(arrays) else [])]
+    if missing := [f"{axis}_{name}" for name in names for axis in "xy" if f"{axis}_{name}" not in arrays]:
         raise DataError(f"{path}: lacks {', '.join(missing)}; it has {', '.join(arrays) or 'no arrays'}")
-    parts = [
-        _array_part(arrays[needed[i]], arrays[needed[i + 1]], f"{path}, {needed[i]}")
-        for i in range(0, len(needed), 2)
-    ]
-    test = parts[1] if len(parts) > 1 else None
+    parts = [_array_part(arrays[f"x_{name}"], arrays[f"y_{name}"], f"{path}, x_{name}") for name in names]
     if "classes" not in arrays:
-        return parts[0], test, None
-    names = [str(name) for name in arrays["classes"]]
-    for part in filter(None, (parts[0], test)):
-        if part.labels.dtype.kind not in "iu" or part.labels.min() < 0 or part.labels.max() >= len(names):
-            raise DataError(f"{path}: with names in `classes`, labels must be from 0 to {len(names) - 1}")
-    named = [part and part._replace(labels=np.array(names)[part.labels]) for part in (parts[0], test)]
-    return *named, names
+        return parts, None
+    classes = [str(name) for name in arrays["classes"]]
+    for labels in (part.labels for part in parts):
+        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(classes):
+            raise DataError(f"{path}: with names in `classes`, labels must be from 0 to {len(classes) - 1}")
+    return [part._replace(labels=np.array(classes)[part.labels]) for part in parts], classes
 
 
 def _array_part(pixels: np.ndarray, labels: np.ndarray, where: Path | str) -> Part:
@@ -207,36 +180,29 @@ def _array_part(pixels: np.ndarray, labels: np.ndarray, where: Path | str) -> Pa
 
     Floats are taken for values in [0, 1], or in [0, 255] when one is above 1.
     """
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if (
-        pixels.ndim not in (3, 4)
-        or 0 in pixels.shape
-        or pixels.ndim == 4
-        and pixels.shape[3] not in (1, 3, 4)
-    ):
+    shape = pixels.shape
+    if len(shape) < 3 or 0 in shape or shape[3:] not in ((), (1,), (3,), (4,)):
         raise DataError(
             f"{where}: expected images (N, height, width) or (N, height, width, channels), "
-            f"found an array of shape {pixels.shape}"
+            f"found an array of shape {shape}"
         )
-    if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iuUS" or len(labels) == 0:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.shape != shape[:1] or labels.dtype.kind not in "iuUS":
         raise DataError(
             f"{where}: expected {len(pixels)} whole numbers or names as labels, "
             f"found {labels.dtype} of shape {labels.shape}"
         )
-    if labels.dtype.kind == "S":
-        try:
-            labels = np.char.decode(labels)
-        except UnicodeDecodeError as error:
-            raise DataError(f"{where}: names of classes that are not UTF-8") from error
+    try:
+        labels = np.char.decode(labels) if labels.dtype.kind == "S" else labels
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: names of classes that are not UTF-8") from error
     if pixels.dtype != np.uint8:
         if pixels.dtype.kind not in "fiub" or not np.isfinite(pixels).all() or pixels.min() < 0:
             raise DataError(f"{where}: expected pixels from 0 to 255 or from 0 to 1")
         pixels = (pixels * (1 if pixels.max() > 1 else 255)).round().clip(0, 255).astype(np.uint8)
-    if pixels.ndim == 4 and pixels.shape[3] == 1:
-        pixels = pixels[..., 0]
-    resized = len(pixels) * (pixels.shape[1:3] != (SIDE, SIDE))
-    coloured = len(pixels) * (pixels.ndim == 4)
+    pixels = pixels[..., 0] if shape[3:] == (1,) else pixels
+    resized, coloured = shape[1:3] != (SIDE, SIDE), pixels.ndim == 4
     if resized or coloured:
         pixels = np.stack([to_square(grey(Image.fromarray(image))) for image in pixels])
-    return Part(pixels, labels, resized, coloured)
+    return Part(pixels, labels, len(pixels) * resized, len(pixels) * coloured)

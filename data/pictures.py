@@ -15,7 +15,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 def open_picture(path: Path | str) -> Image.Image:
     """Open a picture file and read all of it. Raises DataError for a missing, foreign or damaged file."""
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
-        raise DataError(f"{path}: {'a folder' if os.path.isdir(path) else 'no file'}, not a picture")
+        raise DataError(f"{path}: {'a folder without pictures' if os.path.isdir(path) else 'not a file'}")
     try:
         with Image.open(path) as picture:
             picture.load()

@@ -156,8 +156,9 @@ class Piece(NamedTuple):
         return self.right - self.left
 
     def join(self, other: "Piece") -> "Piece":
-        corners = (*map(min, self[:2], other[:2]), *map(max, self[2:4], other[2:4]))
-        return Piece(*corners, self.components + other.components)
+        left, top = map(min, self[:2], other[:2])
+        right, bottom = map(max, self[2:4], other[2:4])
+        return Piece(left, top, right, bottom, self.components + other.components)
 
     def overlap(self, other: "Piece") -> int:
         """Return how many columns both cover; negative: the columns between them."""

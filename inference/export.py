@@ -7,8 +7,8 @@ The graph takes pixels as they are in a file, uint8 in 0..255; normalisation and
     MIL network  images (B, N, 1, 28, 28), mask (B, N) bool, true where a bag has an instance
                  -> probabilities (B,) of a positive bag, attention (B, N)
 
-B and N may be any number from 1. The metadata of the file holds the input, the classes, the architecture, the
-data set and the temperature.
+B and N may be any number from 1, but a bag for .pt2 holds at least 2. The metadata of the file holds the
+input, the classes, the architecture, the data set and the temperature.
 """
 
 import importlib
@@ -58,7 +58,7 @@ class Deployed(nn.Module):
     def forward(self, images: torch.Tensor, mask: torch.Tensor | None = None) -> Tensors:
         """Encode padding as well, so that no shape depends on the data; the pooling ignores it."""
         pixels = (images.float() / 255 - self.mean) / self.std
-        if not isinstance(self.model, MIL):
+        if mask is None or not isinstance(self.model, MIL):
             outputs = self.model(pixels)
             return (outputs / self.temperature).softmax(1) if "probabilities" in self.outputs else outputs
         features = self.model.scale(self.model.encoder(pixels.flatten(0, 1)))

@@ -84,15 +84,16 @@ class Page:
         """Read a drawing: for each digit what the network sees, probabilities by model, nearest digits."""
         drawing = read_drawing(decode(request["picture"]))
         nearest = neighbours(self.embed(self.encoder, drawing.digits), self.features, NEIGHBOURS)[1].tolist()
-        digits = [
-            {"seen": encode(digit), "models": {}, "nearest": list(map(self.example, indices))}
-            for digit, indices in zip(drawing.digits, nearest, strict=True)
-        ]
-        for name, predictor in self.predictors.items():
-            scores = predictor.scores(drawing.digits)
-            for digit, answer, p in zip(digits, predictor.judge(scores), scores.probabilities, strict=True):
+        scored = {name: predictor.scores(drawing.digits) for name, predictor in self.predictors.items()}
+        digits = []
+        for i, digit in enumerate(drawing.digits):
+            models = {}
+            for name, scores in scored.items():
+                answer = self.predictors[name].judge(scores)[i]
                 facts = {"label": answer.label, "warning": answer.warning}
-                digit["models"][name] = {**facts, "probabilities": p.round(4).tolist()}
+                models[name] = {**facts, "probabilities": scores.probabilities[i].round(4).tolist()}
+            examples = list(map(self.example, nearest[i]))
+            digits.append({"seen": encode(digit), "models": models, "nearest": examples})
         return {"digits": digits, "notes": list(drawing.notes), "classes": list(self.labelled.classes)}
 
     def random(self, request: dict) -> dict:

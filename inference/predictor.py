@@ -16,7 +16,7 @@ from data.own import to_square
 from data.pictures import grey
 from evaluation.cnn import DOUBTFUL, evidence, fit_temperature, scale, softmax
 from evaluation.contrastive.features import DECAY, fit_probe, knn, neighbours, statistics
-from evaluation.ensemble.library import check_predictions, part_folders, read_library
+from evaluation.ensemble.library import Library, part_folders, read_library
 from evaluation.ensemble.selection import combine
 from evaluation.robustness import Score
 from inference.drawing import Drawing, find_ink, read_drawing
@@ -200,41 +200,39 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
     try:
         arguments = run.read_json("config.json")["arguments"]
         record = run.read_json("metrics.json")["runs"][0]
-        name, size = arguments["combine"], record["members"]
-        first = run.path(f"seed-{record['seed']}")
-        predictions = (RunFolder(first) if first.is_dir() else run).predictions()
-        weights = np.array(record.get(f"{name}_weights", [1 / size] * size))
+        name, size, shifts = arguments["combine"], record["members"], arguments.get("shifts") or 0
+        weights = {name: np.array(record.get(f"{name}_weights", [1 / size] * size))}
+        temperature = record.get(f"{name}_temperature", 1.0)  # without validation images there is none
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: not a finished run of ensemble.py with its predictions") from error
-    check_predictions(predictions, folder)
-    folders = member_folders(run, arguments, record)
-    members = [[read_network(part / "best.pt", device, Classifier) for part in parts] for parts in folders]
-    temperature = record.get(f"{name}_temperature", 1.0)  # without validation images there is none
-    validation = predictions.get("val_probabilities")
-    least = 0.0 if validation is None else np.quantile(scale(validation, temperature).max(1), DOUBTFUL)
-    shifts = arguments.get("shifts") or 0
+        raise UserError(f"{folder}: not a finished run of ensemble.py") from error
+    library = first_library(run, arguments, record)
+    parts = [[part / "best.pt" for part in member.folders] for member in library.members]
+    networks = [[read_network(file, device, Classifier) for file in folds] for folds in parts]
+    least = 0.0
+    if library.validated:
+        validation = scale(combine(name, library.val_p, weights), temperature)
+        least = float(np.quantile(validation.max(1), DOUBTFUL))
 
     def score(images):
-        p = [np.mean([predict(fold, images, shifts=shifts)[0] for fold, *_ in folds], 0) for folds in members]
-        scaled = scale(combine(name, np.stack(p), {name: weights}), temperature)
+        p = [np.mean([predict(fold, images, shifts=shifts)[0] for fold, *_ in m], 0) for m in networks]
+        scaled = scale(combine(name, np.stack(p), weights), temperature)
         return Scores(scaled, np.zeros(len(scaled), bool))
 
-    return Predictor(members[0][0][1], score, float(least))
+    return Predictor(networks[0][0][1], score, least)
 
 
-def member_folders(run: RunFolder, arguments: dict, record: dict) -> list[list[Path]]:
-    """Return the folders of each member (one per fold) of a run's first library, in their order."""
-    sources = arguments.get("sources")
-    places = [(Path(source), run.folder.parents[1] / source) for source in sources or [run.folder]]
-    folders = [next(filter(Path.is_dir, pair), pair[0]) for pair in places]
-    pool, size = read_library(folders, arguments["dataset"]), record["members"]
-    chosen = np.arange(size)
+def first_library(run: RunFolder, arguments: dict, record: dict) -> Library:
+    """Read the members of a run's first library, which its seed drew from the runs of --from, if any."""
+    sources, size = arguments.get("sources"), record["members"]
+    places = [Path(source) for source in sources or [run.folder]]
+    folders = [place if place.is_dir() else run.folder.parents[1] / place for place in places]
+    pool, chosen = read_library(folders, arguments["dataset"]), np.arange(size)
     if sources:
         chosen = np.sort(np.random.default_rng(record["seed"]).choice(len(pool.members), size, replace=False))
     library = pool.choose(chosen)
     if library.names != record["library"]:
         raise UserError(f"{run.folder}: its members have changed since: run ensemble.py again")
-    return [member.folders for member in library.members]
+    return library
 
 
 # --- Scores of images, for studies ---

@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers import FACTS
 
-from inference.predictor import is_ensemble, load_scorers, model_files
+from inference.predictor import load_scorers, model_files
 from models import CheckpointError, create, save_model
 from models.mil import create_mil
 from utils.training.forward import predict
@@ -47,17 +47,6 @@ def test_a_run_is_all_of_its_trainings_and_best_comes_before_encoder(tmp_path, d
     assert names == ["seed-0/encoder.pt", "seed-1/best.pt", "seed-10/encoder.pt"]
     assert len(load_scorers(tmp_path, digits)) == 3
     assert len(load_scorers(tmp_path, digits, trainings=2)) == 2
-
-
-def test_only_a_run_of_ensemble_py_is_an_ensemble(tmp_path):
-    assert not is_ensemble(tmp_path)
-    for text, expected in (
-        ('{"script": "ensemble"}', True),
-        ('{"script": "train_cnn"}', False),
-        ("[]", False),
-    ):
-        (tmp_path / "config.json").write_text(text)
-        assert is_ensemble(tmp_path) is expected
 
 
 def test_what_is_no_model_is_refused(tmp_path, digits):
