@@ -25,8 +25,7 @@ def choose(experiments: list[Experiment], names: list[str]) -> list[Experiment]:
     """Return all experiments, or those that are named, each behind those whose runs its command names."""
     chosen = [e for e in experiments if not names or {e.folder, e.folder.split("/")[0]} & set(names)]
     if unknown := set(names) - {part for e in chosen for part in (e.folder, e.folder.split("/")[0])}:
-        folders = ", ".join(experiment.folder for experiment in experiments)
-        raise UserError(f"no experiment {unknown.pop()}: choose from {folders}")
+        raise UserError(f"no experiment {unknown.pop()}; reproduce.py --list shows them")
     return sorted(chosen, key=lambda experiment: depth(experiment, experiments))
 
 
@@ -37,7 +36,7 @@ def depth(experiment: Experiment, experiments: list[Experiment]) -> int:
 
 def show(results: Results, experiments: list[Experiment]) -> None:
     """Print every command with the time of its committed run; a selection of members trains nothing."""
-    total = 0
+    total = 0.0
     for experiment in experiments:
         result = (results.runs | results.sweeps).get(experiment.folder)
         seconds = result.seconds if result and not result.arguments.get("sources") else 0

@@ -62,7 +62,8 @@ def feature_maps(page: Page) -> list[dict]:
     first: dict[str, Path] = {}
     for row in page.section("results"):
         first.setdefault(row.method, row.result.path.with_name("map.csv"))
-    maps, load = [], partial(np.loadtxt, delimiter=",", skiprows=1, ndmin=2)
+    maps: list[dict] = []
+    load = partial(np.loadtxt, delimiter=",", skiprows=1, ndmin=2)
     for method, path in ((method, path) for method, path in first.items() if path.exists()):
         if (table := page.results.attempt(path, load, path)) is not None:
             labels = table[:, 0].astype(int).tolist()  # then x, y of the features and of the pixels

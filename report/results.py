@@ -190,8 +190,8 @@ def read_cell(sweep: Result, content: dict) -> tuple[str, Result]:
     method = str(head.get("method", ""))
     encoders = dict(text.split("=", 1) for text in sweep.arguments.get("encoders") or ())
     encoder = encoders.get(method.partition("-")[0]) or sweep.arguments.get("encoder")
-    own = {"arguments": sweep.arguments | head | {"encoder": encoder}, "method": method}
-    cell = sweep._replace(**own, records=content["runs"], mean=content["mean"])
+    arguments = sweep.arguments | head | {"encoder": encoder}
+    cell = sweep._replace(arguments=arguments, method=method, records=content["runs"], mean=content["mean"])
     return "/".join(map(str, head.values())), cell
 
 

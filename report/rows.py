@@ -164,11 +164,12 @@ def mark_legend(references: list[dict]) -> list[str]:
 def data_text(results: Results, result: Result, metric: str) -> str:
     """Return training and validation data in words: "100 labelled, 53,900 unlabelled", "50 balanced bags"."""
     arguments, mean, images = result.arguments, result.mean, result.mean.get("train_images", 0)
-    few, unlabelled = re.search(r"_(\d+)_accuracy$", metric), 0
+    few, unlabelled = re.search(r"_(\d+)_accuracy$", metric), 0.0
     if "builder" in arguments:
         return bags_text(results, result)
     if "labels" in arguments:  # a cell of the few-label study
-        labelled, unlabelled = arguments["labels"], images - arguments["labels"]
+        labelled: float = arguments["labels"]
+        unlabelled = images - labelled
     elif per_class := arguments.get("labels_per_class"):
         labelled = 10 * per_class
     elif is_unsupervised(result) and (few or "kmeans" in metric):

@@ -17,7 +17,7 @@ SPREADS = {
     "interval": "(a to b): 95 % interval of a single run (Wilson)",
     "range": "a to b: range over libraries that overlap, because they are drawn from one pool",
 }
-TIME = "Time: of the training of one run (median) and of an encoder that it loads; ≤: on a shared machine"
+TIME = "Time: the training of one run (median) with that of an encoder it loads; ≤ on a shared machine"
 METRIC_NAMES = {"auc": "AUC", "1": "P@1", "r": "MAP@R"}  # by the last word of a metric
 RECIPE_COLUMNS = {"epochs": "epochs", "batch_size": "batch", "lr": "peak rate", "augment": "augmentation"}
 LOSSES = {"loss": "loss", "ece": "ECE", "scaled_loss": "loss, scaled", "scaled_ece": "ECE, scaled"}
@@ -58,11 +58,11 @@ def time_legend(rows: list[Row]) -> str:
 
 def references_section(page: Page) -> str:
     """Return every reference of a script's rows with its protocol, also those selected on the test set."""
-    experiments = [row.experiment for row in page.rows]
-    keys = [key for e in experiments for part in (*e.rows, e) for key in part.references]
-    references = [
-        page.results.references[key] for key in dict.fromkeys(keys) if key in page.results.references
-    ]
+    keys: dict[str, None] = {}
+    for row in page.rows:
+        keys |= dict.fromkeys((*row.spec.references, *row.experiment.references))
+    known = page.results.references
+    references = [known[key] for key in keys if key in known]
     groups: dict[tuple, list[dict]] = {}
     for reference in references:
         groups.setdefault((link(reference), reference.get("note")), []).append(reference)
@@ -172,9 +172,9 @@ def combinations_table(row: Row) -> str:
         accuracy = short_text(row.result, f"{name}_test_accuracy")
         lines.append([COMBINATION_LABELS[name], accuracy, *test, *values])
     for label, name in (("mean single", "mean_single"), ("any member right", "oracle")):
-        accuracy = mean[f"{name}_test_accuracy"]
-        gain = f"{100 * (accuracy - mean['average_test_accuracy']):+.3f}"
-        lines.append([label, f"{text.percent(accuracy)} %", gain, "", *[""] * len(losses)])
+        share = mean[f"{name}_test_accuracy"]
+        gain = f"{100 * (share - mean['average_test_accuracy']):+.3f}"
+        lines.append([label, f"{text.percent(share)} %", gain, "", *[""] * len(losses)])
     return text.table(["combination", "accuracy", "gain", "p", *losses.values()], lines)
 
 

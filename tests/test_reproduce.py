@@ -70,7 +70,7 @@ def test_it_stops_at_the_first_failure_and_at_unknown_names(tree, capsys):
     assert "cnn/wide ended with exit code 3; the same command resumes" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         again(tree, "mil")
-    assert "no experiment mil: choose from cnn/wide, cnn/fast" in capsys.readouterr().err
+    assert "no experiment mil; reproduce.py --list shows them" in capsys.readouterr().err
     assert len(calls(tree)) == 1
 
 
