@@ -5,9 +5,6 @@ classes; weights (M,), not negative, with sum 1. Functions that choose (best_sin
 given validation data.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import numpy as np
 
 from evaluation.cnn import softmax
@@ -18,22 +15,6 @@ COMBINATIONS = ("best_single", "average", "log_average", "vote", "greedy_loss", 
 # The fixed ones: they learn nothing and so need no validation images.
 FIXED = ("average", "log_average", "vote")
 METRICS = ("loss", "accuracy")
-
-
-class Selection(NamedTuple):
-    """The result of `greedy`.
-
-    path: members in the order in which they were added; the first `initial` are the sorted initialisation.
-    The best prefix of the path, of length `size`, gives the weights. losses, accuracies: of every prefix, on
-    the data that the selection saw.
-    """
-
-    weights: np.ndarray
-    path: list[int]
-    initial: int
-    size: int
-    losses: list[float]
-    accuracies: list[float]
 
 
 # --- Combining ---
@@ -97,24 +78,14 @@ def choose(p: np.ndarray, y: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]
     weights = {"average": np.full(len(p), 1 / len(p))}
     if len(y):
         weights["best_single"] = np.eye(len(p))[best_single(p, y)]
-        weights |= {f"greedy_{metric}": greedy(p, y, metric).weights for metric in METRICS}
+        weights |= {f"greedy_{metric}": greedy(p, y, metric) for metric in METRICS}
         weights["bagged"] = bagged(p, y, seed=seed)
     return weights
 
 
 def best_single(p: np.ndarray, y: np.ndarray) -> int:
     """Return the index of the most accurate member; ties go to the lower loss, then to the first."""
-    return int(_order(*member_metrics(p, y), "accuracy")[0])
-
-
-def member_metrics(
-    p: np.ndarray, y: np.ndarray, members: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the losses (M,) in nats and the accuracies (M,) of all members, or of those at these indices."""
-    if p.ndim != 3 or len(p) == 0 or p.shape[1] != len(y) or len(y) == 0:
-        raise ValueError(f"expected probabilities (M, N, C) and N labels, not {p.shape} and {y.shape}")
-    each = np.array([_loss_and_accuracy(p[i], y) for i in (range(len(p)) if members is None else members)])
-    return each[:, 0], each[:, 1]
+    return int(_order([_loss_and_accuracy(member, y) for member in p], "accuracy")[0])
 
 
 def greedy(
@@ -124,38 +95,38 @@ def greedy(
     steps: int = 50,
     patience: int = 10,
     members: np.ndarray | None = None,
-) -> Selection:
+) -> np.ndarray:
     """Select by greedy forward steps with replacement (Caruana et al., ICML 2004, sections 2.1 and 2.2).
 
     Starts with the k best members, for the k whose plain average is best. Then adds the member that makes
-    the average best, up to `steps` times, until `patience` steps brought no better average. The weights are
-    those of the best average on the whole path; of equally good ones, the shortest.
+    the average best, up to `steps` times, until `patience` steps brought no better average. Returns the
+    weights (M,) of the best average on the whole path; of equally good ones, the shortest.
 
     metric: "loss" (mean negative log-likelihood) or "accuracy", whose ties go to the lower loss. A last tie
     goes to the first member. members: indices to choose from, by default all.
     """
+    if p.ndim != 3 or len(p) == 0 or p.shape[1] != len(y) or len(y) == 0:
+        raise ValueError(f"expected probabilities (M, N, C) and N labels, not {p.shape} and {y.shape}")
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}: choose from {', '.join(METRICS)}")
     members = np.arange(len(p)) if members is None else np.asarray(members)
-    losses, accuracies = member_metrics(p, y, members)
-    path = members[_order(losses, accuracies, metric)].tolist()
+    path = members[_order([_loss_and_accuracy(p[member], y) for member in members], metric)].tolist()
     scores: list[tuple[float, float]] = []
     total = np.zeros(p.shape[1:])
     for size, member in enumerate(path, 1):
         total += p[member]
         scores.append(_loss_and_accuracy(total / size, y))
-    initial = _best(scores, metric) + 1
+    initial = int(_order(scores, metric)[0]) + 1
     path, scores = path[:initial], scores[:initial]
     total = sum((p[member] for member in path), np.zeros(p.shape[1:]))
 
     true = p[members[:, None], np.arange(len(y)), y]
-    while len(path) < initial + steps and len(path) - _best(scores, metric) <= patience:
+    while len(path) < initial + steps and len(path) - _order(scores, metric)[0] <= patience:
         path.append(int(members[_next_member(p, y, members, true, total, len(path) + 1, metric)]))
         total += p[path[-1]]
         scores.append(_loss_and_accuracy(total / len(path), y))
-    size = _best(scores, metric) + 1
-    weights = np.bincount(path[:size], minlength=len(p)) / size
-    return Selection(weights, path, initial, size, *map(list, zip(*scores, strict=True)))
+    size = int(_order(scores, metric)[0]) + 1
+    return np.bincount(path[:size], minlength=len(p)) / size
 
 
 def bagged(p: np.ndarray, y: np.ndarray, bags: int = 20, share: float = 0.5, seed: int = 0) -> np.ndarray:
@@ -167,7 +138,7 @@ def bagged(p: np.ndarray, y: np.ndarray, bags: int = 20, share: float = 0.5, see
         raise ValueError(f"expected at least 1 bag and a share in (0, 1], not {bags} and {share}")
     rng, count = np.random.default_rng(seed), max(1, round(share * len(p)))
     subsets = (np.sort(rng.choice(len(p), count, replace=False)) for _ in range(bags))
-    return np.mean([greedy(p, y, members=subset).weights for subset in subsets], 0)
+    return np.mean([greedy(p, y, members=subset) for subset in subsets], 0)
 
 
 def _loss_and_accuracy(probabilities: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -175,15 +146,10 @@ def _loss_and_accuracy(probabilities: np.ndarray, y: np.ndarray) -> tuple[float,
     return float(loss), float((probabilities.argmax(1) == y).mean())
 
 
-def _order(losses, accuracies, metric):
-    """Return indices from the best to the worst; ties keep their order."""
-    return np.lexsort((losses, -accuracies)) if metric == "accuracy" else np.argsort(losses, kind="stable")
-
-
-def _best(scores: Sequence[tuple[float, float]], metric: str) -> int:
-    """Return the index of the best (loss, accuracy); of equal ones, the first."""
+def _order(scores: list[tuple[float, float]], metric: str) -> np.ndarray:
+    """Return the indices of (loss, accuracy) pairs from the best to the worst; ties keep their order."""
     losses, accuracies = np.array(scores).T
-    return int(_order(losses, accuracies, metric)[0])
+    return np.lexsort((losses, -accuracies)) if metric == "accuracy" else np.argsort(losses, kind="stable")
 
 
 def _next_member(p, y, members, true, total, size, metric):
