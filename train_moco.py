@@ -62,13 +62,8 @@ def make_parser() -> cli.Parser:
     add("--queue", type=Number(int, 2, 1000000), metavar="K", help="keys to tell the right one from")
     share = Number(float, 0, 1, open_high=True)
     add("--momentum", type=share, metavar="M", help="share of the key encoder that a step keeps")
-    add(
-        "--splits",
-        type=Number(int, 1, 1024),
-        metavar="N",
-        help="groups of a batch with batch statistics of their own, shuffled between queries and keys, "
-        "1 for none",
-    )
+    splits = "groups of a batch with own batch statistics, shuffled between queries and keys, 1 for none"
+    add("--splits", type=Number(int, 1, 1024), metavar="N", help=splits)
     return parser
 
 
@@ -76,9 +71,8 @@ def moco_step(model: MoCo, splits: int, temperature: float) -> Step:
     """Return the step for `fit`: the loss over the queries of all ranks, and its metrics.
 
     Every rank computes all of the loss, and every rank's queue gets the keys of all ranks. batch_accuracy is
-    the contrastive accuracy against the other keys of the batch. A query that knows its key by something that
-    the batch shares, its statistics or the state of the key encoder, is right more often among the keys of
-    other batches, however many they are.
+    the contrastive accuracy against the other keys of the batch: far below that against the queue, queries
+    know their keys by what a batch shares, its statistics or the state of encoder_k.
     """
     network = distributed.data_parallel(model, synchronise=False)
 
@@ -100,10 +94,7 @@ def moco_step(model: MoCo, splits: int, temperature: float) -> Step:
 
 
 def shuffled_keys(model: MoCo, images: torch.Tensor, splits: int) -> torch.Tensor:
-    """Return the keys of all ranks' images, in the order of the ranks.
-
-    The images change places for it, so that a key's batch statistics come from other images than its query's.
-    """
+    """Return the keys of all ranks' images, in the order of the ranks; see `shuffled_order`."""
     images = distributed.gather(images)
     order = shuffled_order(len(images), splits, images.device)
     own = images[order.tensor_split(distributed.world())[distributed.rank()]]
@@ -113,8 +104,8 @@ def shuffled_keys(model: MoCo, images: torch.Tensor, splits: int) -> torch.Tenso
 
 def build(args: Namespace) -> tuple[MoCo, Step]:
     """Create the model and its step."""
-    options = {"queue": args.queue, "momentum": args.momentum, "splits": args.splits // distributed.world()}
-    model = MoCo(create(args.encoder, 0), args.head, **options)
+    splits = args.splits // distributed.world()
+    model = MoCo(create(args.encoder, 0), args.head, args.queue, args.momentum, splits)
     model = model.to(args.device).to(memory_format=torch.channels_last)
     return model, moco_step(model, args.splits, args.temperature)
 
@@ -133,15 +124,12 @@ def parse(argv: list[str] | None = None) -> tuple:
     args = parser.parse_args(argv)
     command = cli.command_line(parser, args)
     cli.fill(args, RECIPE)
-    ranks = distributed.world()
     if args.queue < args.batch_size:
-        parser.error(
-            f"--queue {args.queue} can't hold the keys of a batch: --batch-size is {args.batch_size}"
-        )
+        parser.error(f"--queue {args.queue} can't hold the keys of a batch of {args.batch_size} images")
     if 2 * args.splits > args.batch_size:
         parser.error(f"--splits {args.splits} needs a --batch-size of at least {2 * args.splits}")
-    if args.splits % ranks:
-        parser.error(f"--splits must be a multiple of the {ranks} ranks, not {args.splits}")
+    if args.splits % distributed.world():
+        parser.error(f"--splits must be a multiple of the {distributed.world()} ranks, not {args.splits}")
     if args.schedule == "plateau":
         parser.error("--schedule plateau needs a validation loss, which pre-training doesn't have")
     cli.resolve_machine(args)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from data import POLICIES, Augment, BatchLoader, Data, ImageSet, in_order, split, view_augment, view_batches
-from evaluation.contrastive import clustering
 from evaluation.contrastive import features as frozen
+from evaluation.contrastive.clustering import cluster_head, match_clusters, neighbour_graph, spread_labels
 from models import Classifier, ContrastiveModel, create, supcon
 from utils.errors import UserError
 from utils.training.cnn import validate_classifier
@@ -25,11 +25,10 @@ from utils.training.forward import forward_all
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-# Chosen on validation images. With few labels, whatever their number, an "epoch" has FINETUNE_IMAGES images.
+# Chosen on validation images. Whatever the number of labels, an "epoch" has FINETUNE_IMAGES images.
 FINETUNE = {"epochs": 6, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.99}
 FINETUNE_IMAGES = 1600
-# Self-training: a fresh network in every round.
-STUDENT, ROUNDS = "fast", 2
+STUDENT, ROUNDS = "fast", 2  # of self-training
 DISTIL = {"epochs": 4, "batch_size": 256, "lr": 5e-3, "weight_decay": 0.02, "ema": 0.998}
 # Consistency training starts from a good network, hence the low rate. An epoch is one pass over the images.
 CONSISTENCY = {"epochs": 4, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.998}
@@ -106,11 +105,9 @@ class JoinedEncoders(nn.Module):
 class Source:
     """An encoder and the methods on its features; what all draws of the labels share is computed once.
 
-    train_idx: the images whose features the methods see, by default the pool.
-
-    A method takes the positions of the labelled images among those (`chosen`) and a seed, and returns outputs
-    (N, classes) for the scored images. It uses no other training label, but for the names of clusters where
-    no image is labelled.
+    train_idx: the images whose features the methods see, by default the pool. A method takes the positions
+    of the labelled images among those (`chosen`) and a seed, and returns outputs (N, classes) for the scored
+    images. It uses no other training label, but for the names of clusters where no image is labelled.
     """
 
     def __init__(self, study: Study, encoder: nn.Module, train_idx: Tensor | None = None):
@@ -118,8 +115,6 @@ class Source:
         self.train_idx = study.splits[0] if train_idx is None else train_idx
         self.seconds: dict[str, float] = {}
         self.clusters_of_seed: dict[int, tuple[Tensor, Tensor]] = {}
-
-    # --- Shared ---
 
     @functools.cached_property
     def features(self) -> frozen.Features:
@@ -131,13 +126,12 @@ class Source:
 
     @functools.cached_property
     def graph(self) -> "csr_array":
-        return clustering.neighbour_graph(self.features.train)
+        return neighbour_graph(self.features.train)
 
     @functools.cached_property
     def neighbours(self) -> tuple[Tensor, Tensor]:
         """The neighbours of the scored images: most of the time of a spread."""
-        f = self.features
-        return frozen.neighbours(f.test, f.train, min(frozen.NEIGHBOURS, len(f.train)))
+        return frozen.neighbours(self.features.test, self.features.train)
 
     def refined_clusters(self, seed: int) -> tuple[Tensor, Tensor]:
         """Return the refined clusters of a seed: training and test probabilities (N, classes)."""
@@ -146,10 +140,7 @@ class Source:
         return self.clusters_of_seed[seed]
 
     def prepare(self, parts: Iterable[str], seed: int) -> float:
-        """Compute the parts, unless they are there; return the seconds that this took, now or before.
-
-        parts: features, graph, neighbours, and the refined clusters of the seed.
-        """
+        """Compute parts (features, graph, neighbours, clusters) once; return the seconds that this took."""
         names = {part: f"{part}-{seed}" if part == "clusters" else part for part in parts}
         for part, name in names.items():
             if name not in self.seconds:
@@ -157,8 +148,6 @@ class Source:
                 self.refined_clusters(seed) if part == "clusters" else getattr(self, part)
                 self.seconds[name] = clock() - start
         return sum(self.seconds[name] for name in names.values())
-
-    # --- Parts of methods ---
 
     def labels(self, chosen: Tensor | slice) -> Tensor:
         return self.features.train_labels[chosen]
@@ -169,10 +158,7 @@ class Source:
         return frozen.fit_probe(f.train[chosen], labels, frozen.common_scale(f.train), classes=f.classes)
 
     def classifier(self, probe: frozen.Probe) -> Classifier:
-        """Return a copy of the encoder, whose features have any length, under a head that equals the probe.
-
-        Training then distorts the features less than under random weights (Kumar et al., 2022).
-        """
+        """Return a copy of the encoder under a head that equals the probe (Kumar et al., 2022)."""
         weight = probe.linear.weight / (self.length * probe.std)
         bias = probe.linear.bias - weight @ (self.length * probe.mean)
         model = Classifier(copy.deepcopy(self.encoder), len(probe.mean), len(bias)).to(bias.device)
@@ -181,19 +167,19 @@ class Source:
 
     def spread_from(self, chosen: Tensor, labels: Tensor) -> Tensor:
         """Spread labels from `chosen` over the graph: probabilities (N, classes)."""
-        return clustering.spread_labels(self.graph, chosen, labels, self.features.classes)
+        return spread_labels(self.graph, chosen, labels, self.features.classes)
 
     def spread_head(self, seed: int) -> Tensor:
         """Return the clusters of a trained head, spread over the graph: probabilities (N, classes)."""
-        f = self.features
-        head = clustering.cluster_head(f.train, self.graph, f.classes, seed)
-        return self.spread_from(torch.arange(len(f.train)), head(f.train).argmax(1))
+        train = self.features.train
+        clusters = cluster_head(train, self.graph, self.features.classes, seed)(train).argmax(1)
+        return self.spread_from(torch.arange(len(train)), clusters)
 
     def self_train(self, spread: Tensor, chosen: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Self-train in rounds: a fresh student learns `spread`, then labels spread over its features.
 
-        spread: probabilities (N, classes) of the training images. labels: those that spread, of the images
-        at `chosen`. Returns training and test probabilities after the last round, the latter by k-NN.
+        spread: (N, classes). labels: those that spread, of the images at `chosen`. Returns training and test
+        probabilities after the last round, the latter by k-NN.
         """
         study, (images, scored) = self.study, self.study.data
         for _ in range(ROUNDS):
@@ -204,8 +190,7 @@ class Source:
             study.fit_classifier(student, images._replace(labels=targets), self.train_idx, DISTIL, seed)
             encoder = student.get_submodule("encoder")
             train, _ = forward_all(encoder, in_order(images, self.train_idx), study.precision)
-            graph = clustering.neighbour_graph(train)
-            spread = clustering.spread_labels(graph, chosen, labels, spread.shape[1])
+            spread = spread_labels(neighbour_graph(train), chosen, labels, spread.shape[1])
         test, _ = forward_all(encoder, in_order(scored), study.precision)
         return spread, frozen.knn(train, spread, test)
 
@@ -216,9 +201,9 @@ class Source:
     def cluster_of_class(self, clusters: Tensor, chosen: Tensor | slice) -> Tensor:
         """Return the cluster of each class, matched on the labels at `chosen`; see `match_clusters`."""
         labels, classes = self.labels(chosen).cpu().numpy(), self.features.classes
-        return torch.from_numpy(clustering.match_clusters(clusters.cpu().numpy(), labels, classes)).argsort()
+        return torch.from_numpy(match_clusters(clusters.cpu().numpy(), labels, classes)).argsort()
 
-    # --- Methods ---
+    # --- The methods ---
 
     def knn(self, chosen: Tensor, seed: int) -> Tensor:
         """k-NN."""
@@ -248,10 +233,7 @@ class Source:
         return self.self_train(self.spread_from(chosen, labels), chosen, labels, seed)[1]
 
     def refined(self, chosen: Tensor, seed: int) -> Tensor:
-        """Students of the spread labels, over whose features the labels of all images spread, not the few.
-
-        With the few alone, as in `self_trained`, a style that no labelled image has can change sides.
-        """
+        """The same, but the labels of all images spread: with few, a style that none has can change sides."""
         return self.refine(self.spread_from(chosen, self.labels(chosen)), seed)[1]
 
     def consistent(self, chosen: Tensor, seed: int) -> Tensor:

@@ -131,7 +131,7 @@ def clustering_scores(f: Features) -> tuple[dict[str, float], np.ndarray]:
 
     Clusters are named by the training labels: the test labels are used for the scores alone.
     """
-    from sklearn.metrics import normalized_mutual_info_score
+    from sklearn.metrics import normalized_mutual_info_score as nmi
 
     train, test = cluster(f.train, f.test, f.classes)
     known, labels = f.train_labels.cpu().numpy(), f.test_labels.cpu().numpy()
@@ -139,7 +139,7 @@ def clustering_scores(f: Features) -> tuple[dict[str, float], np.ndarray]:
     scores = {
         "train_kmeans_accuracy": float((names[train] == known).mean()),
         "test_kmeans_accuracy": float((names[test] == labels).mean()),
-        "test_kmeans_nmi": float(normalized_mutual_info_score(labels, test)),
+        "test_kmeans_nmi": float(nmi(labels, test)),
     }
     return scores, train
 

@@ -11,11 +11,8 @@ from models import create
 from utils.training.fit import Validate
 from utils.training.forward import forward_all
 
-# The k-NN accuracy that is watched during training has this many training images as reference.
-WATCHED_REFERENCE = 10_000
-# What the figures show: test images on the map, neighbours of a query.
-MAPPED, SHOWN_NEIGHBOURS = 2000, 10
-
+WATCHED_REFERENCE = 10_000  # training images that the watched k-NN accuracy refers to
+MAPPED, SHOWN_NEIGHBOURS = 2000, 10  # in figures: test images on the map, neighbours of a query
 Splits = tuple[Tensor, Tensor]  # training and validation indices
 
 
@@ -57,7 +54,7 @@ def figure_arrays(f: Features, probe: Probe, splits: Splits) -> dict[str, np.nda
     """
     mapped = torch.randperm(len(f.test), generator=generator(0))[:MAPPED]
     queries = torch.stack([(f.test_labels == label).nonzero()[0, 0] for label in f.test_labels.unique()])
-    nearest = neighbours(f.test[queries], f.train, min(SHOWN_NEIGHBOURS, len(f.train)))[1]
+    nearest = neighbours(f.test[queries], f.train, SHOWN_NEIGHBOURS)[1]
     arrays = {
         "test_probabilities": probe(f.test).softmax(1),
         "test_labels": f.test_labels,

@@ -39,12 +39,14 @@ def encode(encoder: nn.Module, data: Data, train_idx: Tensor, val_idx: Tensor, p
     return Features(*train, *val, *test, len(data[0].classes))
 
 
-def neighbours(queries: Tensor, reference: Tensor, k: int, chunk: int = 1000) -> tuple[Tensor, Tensor]:
-    """Find the k nearest rows of `reference` (M, D) to each query (N, D) by cosine.
+def neighbours(
+    queries: Tensor, reference: Tensor, k: int = NEIGHBOURS, chunk: int = 1000
+) -> tuple[Tensor, Tensor]:
+    """Find the k nearest rows of `reference` (M, D), or all, to each query (N, D) by cosine.
 
     Returns similarities and indices, both (N, k), nearest first.
     """
-    reference = F.normalize(reference, dim=1)
+    reference, k = F.normalize(reference, dim=1), min(k, len(reference))
     nearest = [(F.normalize(part, dim=1) @ reference.T).topk(k) for part in queries.split(chunk)]
     return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
 
@@ -53,11 +55,10 @@ def knn(reference: Tensor, labels: Tensor, queries: Tensor, k: int = NEIGHBOURS,
     """Classify queries (N, D) by a weighted vote of the k nearest references (Wu et al., 2018).
 
     reference: (M, D) features. labels: (M,) classes, or (M, classes) probabilities. The vote of a neighbour
-    is exp(cosine / KNN_TEMPERATURE). With fewer than k references all of them vote. Returns probabilities
-    (N, classes).
+    is exp(cosine / KNN_TEMPERATURE). Returns probabilities (N, classes).
     """
     known = F.one_hot(labels, classes) if labels.ndim == 1 else labels
-    return vote(*neighbours(queries, reference, min(k, len(reference))), known)
+    return vote(*neighbours(queries, reference, k), known)
 
 
 def vote(cosine: Tensor, nearest: Tensor, known: Tensor) -> Tensor:

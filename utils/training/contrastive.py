@@ -56,11 +56,7 @@ def pretrain(
 
 
 def save_encoder(run: RunFolder, encoder: nn.Module, images: ImageSet) -> nn.Module:
-    """Write encoder.pt and return it loaded, on the device of the training images.
-
-    Under torchrun the trained encoder has synchronised layers, which wait for the other ranks; the loaded one
-    has none.
-    """
+    """Write encoder.pt and return it loaded: without synchronised layers, which wait for other ranks."""
     run.save_model("encoder.pt", encoder, str(encoder.name), images.description, num_classes=0)
     loaded = load_encoder(run.path("encoder.pt"))
     return loaded.to(images.images.device).to(memory_format=torch.channels_last)
