@@ -21,10 +21,7 @@ class Picture(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Fingerprint of what the figure shows, kept inside the PNG.
-
-        --check compares it in place of the pixels, which depend on the version of matplotlib.
-        """
+        """Fingerprint of what the figure shows, kept in the PNG: pixels depend on matplotlib's version."""
         content = f"{self.plot.__name__} {json.dumps(self.data, sort_keys=True)}"
         return f"inputs sha256:{hashlib.sha256(content.encode()).hexdigest()}"
 

@@ -52,7 +52,6 @@ def files(folder, monkeypatch):
 
 @pytest.fixture(scope="module")
 def parsers():
-    """The parser of every script that a page names."""
     assert len(COMMANDS) > 40
     return {name: load_script(name).make_parser() for name in {line.split(".py")[0] for line in COMMANDS}}
 

@@ -38,7 +38,6 @@ def render(tree, *flags):
 
 
 def faults(tree, capsys, *flags):
-    """The lines on standard error, shortened to paths within the tree; the exit code must be 1."""
     assert render(tree, *flags) == 1
     return capsys.readouterr().err.replace(f"{tree}/", "").splitlines()
 
@@ -160,8 +159,7 @@ def test_an_experiment_runs_a_script_of_this_repository(tree, capsys, entry, lin
 
 
 def filled(tree, results, text, **sections):
-    path = tree / "page.md"
-    path.write_text(text)
+    (path := tree / "page.md").write_text(text)
     return pages.page_output(results, path, sections)[path].decode()
 
 

@@ -91,16 +91,3 @@ def plot_encoder(
         {"title": f"t-SNE of {title}", "points": np.stack([x, y], 1), "labels": digit},
     ]
     plot_maps(maps, run.path("map.png"), classes=data[1].classes)
-
-
-def plot_error_against_labels(curves: Sequence[dict], path: Path, description: str | None = None) -> None:
-    """Plot the test error against labels per class, with a band of one standard deviation.
-
-    curves: as in `error_lines`, their colours as indices of PALETTE. description: kept inside the PNG.
-    """
-    fig, ax = style.figure(size=(style.WIDTH, 5))
-    lines = [curve | {"color": PALETTE[curve["color"]]} for curve in curves]
-    style.error_lines(ax, lines, "labelled images per class (log scale)")
-    ax.set_ylabel("test error (%, log scale)")
-    fig.legend(loc="outside lower center", ncols=4, title="band: ± 1 SD of the draws")
-    style.save(fig, path, description)

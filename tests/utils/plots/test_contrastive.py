@@ -74,12 +74,3 @@ def test_a_map_names_its_classes_at_their_medians_and_marks_unseen_ones(drawn, t
     assert texts(fig.legends[0].get_texts()) == ["trained on", "unseen"]
     assert fig.axes[0].collections[1].get_offsets().tolist() == [[5, 5]]
     assert texts(fig.axes[0].texts) == ["0", "1"]
-
-
-def test_error_against_labels_takes_colours_of_the_palette(drawn, texts):
-    curve = {"label": "probe", "color": 2, "style": ":", "points": [[1, [0.8, 0.9]], [10, [0.95]]]}
-    fig = drawn(plots.plot_error_against_labels, [curve], None)
-    (line,) = fig.axes[0].get_lines()
-    assert (line.get_color(), line.get_linestyle()) == (PALETTE[2], ":")
-    assert line.get_ydata().tolist() == pytest.approx([15, 5])
-    assert texts(fig.legends[0].get_texts()) == ["probe"]
