@@ -21,12 +21,15 @@ __all__ = ["one_figure"]
 RUN = ("--name", "run", "--resume", "--runs", "2", "--epochs", "1")
 
 
-@pytest.fixture
-def whole(tmp_path, tiny_dir):
-    """The content of an undisturbed run."""
-    trial = trials.run(lambda: cnn(*RUN)(tiny_dir, tmp_path / "whole"))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny_dir):
+    """An undisturbed run: its results folder and their content."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        trials.replace_figures(patch, [train_cnn], lambda run, *args: run.path("curves.png").touch())
+        trial = trials.run(lambda: cnn(*RUN)(tiny_dir, folder))
     assert trial.code == 0, trial.err
-    return content(tmp_path / "whole")
+    return folder, content(folder)
 
 
 def assert_one_line(trial, *words):
@@ -35,42 +38,38 @@ def assert_one_line(trial, *words):
     assert all(word in trial.err for word in words), trial.err
 
 
-@pytest.mark.parametrize("size", [0, 200, 1000, 5000, 20_000])
-def test_a_write_that_fails_is_one_line_and_the_run_resumes(tmp_path, tiny_dir, whole, size):
-    def limited():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-        cnn(*RUN)(tiny_dir, tmp_path / "full")
-
-    assert_one_line(trials.run(limited), "train_cnn.py: error: ", str(tmp_path / "full"), "File too large")
-    assert not list(tmp_path.rglob("*.tmp"))
-    again = trials.run(lambda: cnn(*RUN)(tiny_dir, tmp_path / "full"))
-    assert again.code == 0, again.err
-    assert content(tmp_path / "full") == whole
+def limit_files(size):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-@pytest.mark.parametrize("write", range(1, 19, 2))
-def test_a_full_disk_is_one_line_and_the_run_resumes(tmp_path, tiny_dir, whole, write):
+def fail_sync(write):
     """Some file systems tell only at the end of a write that the disk is full."""
+    sync, calls = os.fsync, []
 
-    def full():
-        sync, calls = os.fsync, []
+    def fail(number):
+        calls.append(number)
+        if len(calls) >= write:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(number)
 
-        def fail(number):
-            calls.append(number)
-            if len(calls) >= write:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            sync(number)
+    os.fsync = fail
 
-        os.fsync = fail
-        cnn(*RUN)(tiny_dir, tmp_path / "full")
 
-    assert_one_line(
-        trials.run(full), "train_cnn.py: error: ", str(tmp_path / "full"), "No space left on device"
-    )
-    again = trials.run(lambda: cnn(*RUN)(tiny_dir, tmp_path / "full"))
+FULL = {
+    f"files of {size} bytes": (limit_files, size, "File too large") for size in (0, 200, 1000, 5000, 20_000)
+}
+FULL |= {f"write {write}": (fail_sync, write, "No space left on device") for write in range(1, 19, 2)}
+
+
+@pytest.mark.parametrize(("fill", "number", "said"), FULL.values(), ids=FULL)
+def test_a_full_disk_is_one_line_and_the_run_resumes(tmp_path, tiny_dir, whole, fill, number, said):
+    full = trials.run(lambda: (fill(number), cnn(*RUN)(tiny_dir, tmp_path)))
+    assert_one_line(full, "train_cnn.py: error: ", str(tmp_path), said)
+    assert not list(tmp_path.rglob("*.tmp"))
+    again = trials.run(lambda: cnn(*RUN)(tiny_dir, tmp_path))
     assert again.code == 0, again.err
-    assert content(tmp_path / "full") == whole
+    assert content(tmp_path) == whole[1]
 
 
 @pytest.mark.parametrize("part", ["cnn/run/seed-0", "cnn/run", "cnn", "."])
@@ -105,8 +104,8 @@ def start_together(count, function):
 
 
 def test_each_of_several_starters_gets_a_folder_of_its_own(tmp_path, tiny_dir):
-    found = start_together(6, lambda number: cnn("--seed", str(number))(tiny_dir, tmp_path))
-    assert [trial.code for trial in found] == [0] * 6, [trial.err for trial in found]
+    ended = start_together(6, lambda number: cnn("--seed", str(number))(tiny_dir, tmp_path))
+    assert [trial.code for trial in ended] == [0] * 6, [trial.err for trial in ended]
     names = {"linear", *(f"linear-{number}" for number in range(2, 7))}
     assert {path.name for path in (tmp_path / "cnn").iterdir()} == names
     seeds = [RunFolder(tmp_path / "cnn" / name).records()[0]["seed"] for name in names]
@@ -127,17 +126,17 @@ def test_of_several_starters_of_one_name_one_gets_it(tmp_path, tiny_dir, whole, 
 
     def work(number):
         try:
-            cnn(*words, flag)(tiny_dir, tmp_path / "results")
+            cnn(*words, flag)(tiny_dir, tmp_path)
         finally:
             os.write(done, b"xxx")
 
-    found = start_together(4, work)
+    ended = start_together(4, work)
     os.close(tried)
     os.close(done)
-    assert sorted(trial.code for trial in found) == [0, 2, 2, 2]
-    for loser in (trial for trial in found if trial.code):
+    assert sorted(trial.code for trial in ended) == [0, 2, 2, 2]
+    for loser in (trial for trial in ended if trial.code):
         assert_one_line(loser, "cnn/run is in use by")
-    assert content(tmp_path / "results") == whole
+    assert content(tmp_path) == whole[1]
 
 
 # --- Damaged files ---
@@ -152,23 +151,26 @@ def damages(data):
     return {"empty": b"", "zeros": bytes(len(data)), "flipped": bytes(flipped), "list": b"[]", **cut}
 
 
-@pytest.mark.parametrize(
-    "name", ["config.json", "history.jsonl", "last.pt", "metrics.json", "predictions.npz"]
+FILES = (
+    "config.json",
+    "seed-0/history.jsonl",
+    "seed-0/last.pt",
+    "seed-0/metrics.json",
+    "seed-0/predictions.npz",
 )
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_one_line_or_no_matter(tmp_path, tiny_dir, whole, name):
-    """In an unfinished and in a finished part of a run; never a traceback, and --overwrite helps."""
-    run = tmp_path / "whole" / "cnn" / "run"
-    if name != "config.json":
-        run = run / "seed-0"
-    data = (run / name).read_bytes()
-    for kind, damaged in damages(data).items():
+    """In an unfinished and in a finished part of a run; never a traceback."""
+    for kind, damaged in damages((whole[0] / "cnn" / "run" / name).read_bytes()).items():
         for unfinished in (False, True):
             results = tmp_path / f"{kind} {unfinished}"
-            shutil.copytree(tmp_path / "whole", results)
-            if unfinished and name != "metrics.json":
+            shutil.copytree(whole[0], results)
+            if unfinished and "metrics" not in name:
                 for path in results.rglob("metrics.json"):
                     path.unlink()
-            (results / run.relative_to(tmp_path / "whole") / name).write_bytes(damaged)
+            (results / "cnn" / "run" / name).write_bytes(damaged)
             trial = trials.run(lambda results=results: cnn(*RUN)(tiny_dir, results))
             if trial.code:
                 assert_one_line(trial, "train_cnn.py: error: ", name)
