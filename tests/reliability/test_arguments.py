@@ -3,19 +3,19 @@
 Every flag of every script gets values that its type must refuse, and each path a thing that it can't be.
 """
 
-import importlib
 import os
 
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import ROOT, load_script
 from PIL import Image
 
 from utils.arguments import Number, any_path
 
 pytestmark = pytest.mark.reliability
 
-SCRIPTS = sorted(path.stem for path in ROOT.glob("*.py") if "def make_parser" in path.read_text())
+NAMES = sorted(path.stem for path in ROOT.glob("*.py") if "def make_parser" in path.read_text())
+SCRIPTS = {name: load_script(name) for name in NAMES}
 NO_TEXT = {"empty": "", "zero byte": "a\0b", "not UTF-8": "\udcff", "long": "x" * 5000, "line": "a\nb/" * 80}
 NO_NUMBER = ("x", "inf", "-inf", "nan", "1e308", "-1e308", "0x10", "1,5", "9" * 5000)
 KINDS = ("folder", "empty", "text", "fifo", "circle", "text/file")
@@ -25,7 +25,7 @@ WRITTEN = ("--show-bags", "--show", "--export")
 
 def flags(script):
     """The flags of a script, without --help."""
-    parser = importlib.import_module(script).make_parser()
+    parser = SCRIPTS[script].make_parser()
     return [action for action in parser._actions if action.dest != "help"]
 
 
@@ -72,16 +72,12 @@ def results(tmp_path_factory):
 
 
 def snapshot(folder):
-    return {
-        path: path.read_bytes() if path.is_file() else None
-        for path in folder.rglob("*")
-        if not path.name.endswith(".lock")
-    }
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def refuses(script, words, results, capsys):
     """Call the script in the old run's place; return its one line."""
-    module = importlib.import_module(script)
+    module = SCRIPTS[script]
     known = {string for action in flags(script) for string in action.option_strings}
     usual = ["--results-dir", str(results)] if "--results-dir" in known else []
     usual += ["--name", "old", "--overwrite"] if "--overwrite" in known else []

@@ -56,9 +56,8 @@ def fail_sync(write):
     os.fsync = fail
 
 
-FULL = {
-    f"files of {size} bytes": (limit_files, size, "File too large") for size in (0, 200, 1000, 5000, 20_000)
-}
+SIZES = (0, 200, 1000, 5000, 20_000)
+FULL = {f"files of {size} bytes": (limit_files, size, "File too large") for size in SIZES}
 FULL |= {f"write {write}": (fail_sync, write, "No space left on device") for write in range(1, 19, 2)}
 
 
@@ -151,16 +150,10 @@ def damages(data):
     return {"empty": b"", "zeros": bytes(len(data)), "flipped": bytes(flipped), "list": b"[]", **cut}
 
 
-FILES = (
-    "config.json",
-    "seed-0/history.jsonl",
-    "seed-0/last.pt",
-    "seed-0/metrics.json",
-    "seed-0/predictions.npz",
-)
+FILES = ("history.jsonl", "last.pt", "metrics.json", "predictions.npz")
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ["config.json", *(f"seed-0/{file}" for file in FILES)])
 def test_a_damaged_file_is_one_line_or_no_matter(tmp_path, tiny_dir, whole, name):
     """In an unfinished and in a finished part of a run; never a traceback."""
     for kind, damaged in damages((whole[0] / "cnn" / "run" / name).read_bytes()).items():
