@@ -221,21 +221,20 @@ def read_pool(args: Namespace, folders: list[Path], test_labels: np.ndarray) -> 
 
 
 def plot_figures(run: RunFolder, args: Namespace, pool: Library, metrics: dict, test_set: ImageSet) -> None:
-    """Plot the figures of a run; those of a single library show the first one."""
-    job, records = {"seed": args.seed}, metrics["runs"]
-    library = sample_members(args, pool, job)
-    test_p, test_y = library.test_p, library.test_y
-    ensemble.plot_combinations(records, selection.found_combinations(metrics), run.path("combinations.png"))
+    """Plot the figures of a run; the mistakes are those of its first library."""
+    library = sample_members(args, pool, {"seed": args.seed})
+    names = selection.scored_combinations(metrics)
+    ensemble.plot_combinations(metrics["runs"], names, run.path("combinations.png"))
     if lines := run.history():
         records = [member.record for member in pool.members]
         cnn.plot_learning_curves(lines, run.path("curves.png"), records=records)
     cnn.plot_mistakes(
         test_set.images.cpu().numpy(),
-        test_y,
-        selection.average(test_p),
+        library.test_y,
+        selection.average(library.test_p),
         run.path("mistakes.png"),
         test_set.classes,
-        among=~selection.oracle(test_p, test_y),
+        among=~selection.oracle(library.test_p, library.test_y),
         title="Test images that every member gets wrong: true → class of the average, index, confidence",
     )
 
@@ -243,14 +242,13 @@ def plot_figures(run: RunFolder, args: Namespace, pool: Library, metrics: dict, 
 def report(metrics: dict, run: RunFolder) -> None:
     """Print the combinations side by side."""
     mean, std, runs = metrics["mean"], metrics["std"], metrics["runs"]
-    print("combination          test accuracy       loss     ECE   scaled   gain of accuracy over average")
-    for name in selection.found_combinations(metrics):
-        accuracy = f"{mean[f'{name}_test_accuracy']:.2%}"
-        if len(runs) > 1:
-            accuracy += f" +- {std[f'{name}_test_accuracy']:.2%}"
-        loss, ece, gain = (mean[f"{name}_test_{key}"] for key in ("loss", "ece", "gain"))
-        scaled = f"{mean[key]:.4f}" if (key := f"{name}_test_scaled_ece") in mean else "     -"
-        print(f"{name:19}  {accuracy:17}  {loss:.4f}  {ece:.4f}  {scaled}   {100 * gain:+.3f} points")
+    print("combination          test accuracy       loss     ECE   gain of accuracy over average")
+    for name in selection.scored_combinations(metrics):
+        accuracy, loss, ece, gain = (
+            mean[f"{name}_test_{key}"] for key in ("accuracy", "loss", "ece", "gain")
+        )
+        spread = f" +- {std[f'{name}_test_accuracy']:.2%}" if len(runs) > 1 else ""
+        print(f"{name:19}  {f'{accuracy:.2%}{spread}':17}  {loss:.4f}  {ece:.4f}  {100 * gain:+.3f} points")
     print(f"mean single member   {mean['mean_single_test_accuracy']:.2%}")
     print(f"any member right     {mean['oracle_test_accuracy']:.2%}")
     libraries = f"{len(runs)} libraries" if len(runs) > 1 else "library"

@@ -57,7 +57,7 @@ def combine(name: str, p: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndar
     return average(p, weights[name])
 
 
-def found_combinations(metrics: dict) -> list[str]:
+def scored_combinations(metrics: dict) -> list[str]:
     """Return the COMBINATIONS whose accuracy is in the metrics of a run, {"mean": {...}, ...}."""
     return [name for name in COMBINATIONS if f"{name}_test_accuracy" in metrics["mean"]]
 
