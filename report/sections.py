@@ -49,7 +49,7 @@ def results_section(page: Page) -> str:
     parts = [words for kind, words in SPREADS.items() if kind in kinds]
     parts += mark_legend([rival for row in rows for rival in row.rivals])
     head = ["method", "data", f"test {' or '.join(dict.fromkeys(names))}", "n", "prior work", "time"]
-    return f"{text.table(head, lines)}\n\n{text.sentence(parts)} {time_legend(rows)}"
+    return f"{text.table(head, lines)}\n\n{' '.join(filter(None, [text.sentence(parts), time_legend(rows)]))}"
 
 
 def time_legend(rows: list[Row]) -> str:
