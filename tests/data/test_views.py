@@ -1,8 +1,84 @@
-"""Views for contrastive learning: their parts, their strength, two of every image."""
+"""Views for contrastive learning, and strokes of ink against a loop over pixels."""
 
+import math
+
+import numpy as np
+import pytest
 import torch
 
 from data import VIEW_PARTS, Augment, view_augment, view_batches
+from data.augment import add_strokes
+
+
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def slow_stroke(image, ends, width):
+    """Pixel by pixel: full ink up to half a pixel inside of the edge, none half a pixel outside of it."""
+    x0, y0, x1, y1 = ends
+    found = image.copy()
+    for row in range(image.shape[0]):
+        for column in range(image.shape[1]):
+            nearest = math.inf
+            for share in np.linspace(0, 1, 4001):
+                x, y = x0 + share * (x1 - x0), y0 + share * (y1 - y0)
+                nearest = min(nearest, math.hypot(column - x, row - y))
+            ink = min(1.0, max(0.0, width + 0.5 - nearest))
+            found[row, column] = max(found[row, column], ink)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ends", "width"), [((1.0, 2.0, 7.5, 5.0), 1.2), ((4.0, 8.0, 4.0, 1.0), 0.8), ((3.3, 4.4, 3.3, 4.4), 1.5)]
+)
+def test_a_stroke_equals_a_loop_over_pixels(ends, width):
+    image = 0.4 * torch.rand(1, 1, 9, 9, generator=gen())
+    found = add_strokes(image, torch.tensor([ends]), torch.tensor([width]))
+    expected = slow_stroke(image[0, 0].numpy(), ends, width)
+    np.testing.assert_allclose(found[0, 0].numpy(), expected, atol=2e-3)
+
+
+def test_every_image_gets_its_own_stroke_and_minus_one_none():
+    images = torch.rand(3, 1, 28, 28, generator=gen())
+    before = images.clone()
+    ends = torch.tensor([[8.0, 8, 20, 20], [8.0, 20, 20, 8], [14.0, 8, 14, 20]])
+    width = torch.tensor([1.0, -1.0, 1.4])
+    found = add_strokes(images, ends, width)
+    for i in range(3):
+        alone = add_strokes(images[i : i + 1], ends[i : i + 1], width[i : i + 1])
+        assert torch.equal(found[i : i + 1], alone)
+    assert torch.equal(found[1], images[1])
+    assert (found >= images).all()
+    assert found.max() <= 1
+    assert torch.equal(images, before)
+
+
+def test_drawn_strokes_fill_the_stated_ranges():
+    params = Augment(stroke=0.8).sample(8000, gen())
+    assert set(params) == {"ends", "width"}
+    shown = params["width"] > 0
+    assert shown.float().mean().item() == pytest.approx(0.8, abs=0.02)
+    assert (params["width"][~shown] == -1).all()
+    ends, width = params["ends"][shown], params["width"][shown]
+    start, end = ends.split(2, 1)
+    half, centre = (end - start).norm(dim=1) / 2, (start + end) / 2
+    away = (centre - 13.5).norm(dim=1)
+    for values, low, high in ((half, 2.5, 6), (width, 0.8, 1.5), (away, 0, 5)):
+        assert low - 1e-4 <= values.min() < low + 0.02 * high + 0.1
+        assert 0.98 * high < values.max() <= high + 1e-4
+    angle = torch.atan2(*(end - start).flip(1).unbind(1)) % math.pi
+    counts = torch.histc(angle, 8, 0, math.pi)
+    assert counts.min() > 0.8 * counts.mean()
+
+
+def test_strokes_change_no_other_parameter_of_a_batch():
+    parts = ["affine", "elastic", "crop", "blur", "erase"]
+    plain, stroked = view_augment(parts), view_augment([*parts, "stroke"])
+    a, b = plain.sample(50, gen(3)), stroked.sample(50, gen(3))
+    assert set(b) == set(a) | {"ends", "width"}
+    for key, value in a.items():
+        assert torch.equal(value, b[key])
 
 
 def test_strength_scales_every_range_and_zero_is_the_identity():
@@ -13,6 +89,7 @@ def test_strength_scales_every_range_and_zero_is_the_identity():
     assert full.scaled(0) == Augment()
     assert full.scaled(100).erase == 1
     assert full.scaled(100).resize < 1
+    assert view_augment(["stroke"], 0.5).stroke == 0.4
     assert view_augment(["blur"]) == Augment(blur=VIEW_PARTS["blur"]["blur"])
 
 

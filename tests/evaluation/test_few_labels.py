@@ -78,15 +78,13 @@ def test_the_table_says_what_each_method_needs():
 
 @pytest.mark.parametrize(("labels", "train", "val"), [(10, 75, 25), (2, 20, 0)])
 def test_a_quarter_of_four_labels_of_a_class_validates(source, short, monkeypatch, labels, train, val):
-    indices = [torch.empty(0)]
-    batches, validate = few.BatchLoader, few.validate_classifier
-    monkeypatch.setattr(few, "BatchLoader", lambda *a, **more: indices.insert(0, a[1]) or batches(*a, **more))
-    monkeypatch.setattr(few, "validate_classifier", lambda *a: indices.insert(1, a[1]) or validate(*a))
+    indices, make = {"train": torch.empty(0), "val": torch.empty(0)}, few.BatchLoader
+    monkeypatch.setattr(few, "validate_classifier", lambda _, index, __: indices.update(val=index))
+    monkeypatch.setattr(few, "BatchLoader", lambda *a, **b: indices.update(train=a[1]) or make(*a, **b))
     chosen = few_labels(source.study.pool_labels, labels, 0)
     run("mlp1", source, chosen)
-    indices = [each.long().tolist() for each in indices if len(each)]
-    assert [len(each) for each in indices] == [count for count in (train, val) if count]
-    assert sorted(sum(indices, [])) == source.train_idx[chosen].tolist()
+    assert (len(indices["train"]), len(indices["val"])) == (train, val)
+    assert torch.cat(list(indices.values())).sort()[0].tolist() == source.train_idx[chosen].tolist()
 
 
 def test_joined_encoders_count_the_same(digits):

@@ -1,18 +1,14 @@
 """MoCo: InfoNCE against its equation in NumPy, the queue as a ring, the key encoder that only follows."""
 
 import math
-import os
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 import torch.nn.functional as F
-from helpers import free_port
 
 import train_moco
 from models import MoCo, create, info_nce, shuffled_order
-from utils import distributed
 
 
 def rows(count, width=6, seed=0, dtype=torch.float64):
@@ -131,18 +127,6 @@ def test_a_momentum_update_by_hand(momentum):
     assert all(torch.equal(*pair) for pair in zip(model.encoder_k.buffers(), buffers, strict=True))
 
 
-def test_the_key_encoder_and_the_queue_get_no_gradient():
-    model, images = small(), torch.randn(6, 2, 1, 28, 28)
-    step = train_moco.moco_step(model, 1, 0.2)
-    step(images[:4], None)  # without a key in the queue there is nothing to tell apart
-    loss, _ = step(images, None)
-    loss.backward()
-    assert all(p.grad is not None for p in model.encoder_q.parameters())
-    assert all(p.grad is None and not p.requires_grad for p in model.encoder_k.parameters())
-    assert not model.queue.requires_grad
-    assert model.queue.grad is None
-
-
 def test_a_step_compares_with_the_queue_before_its_own_keys_enter_it():
     model, images = small(), torch.randn(6, 2, 1, 28, 28)
     model.enqueue(rows(4, 8, dtype=torch.float32))
@@ -155,6 +139,10 @@ def test_a_step_compares_with_the_queue_before_its_own_keys_enter_it():
     torch.testing.assert_close(metrics["contrastive_accuracy"], accuracy)
     torch.testing.assert_close(model.queue[4:], k)
     torch.testing.assert_close(k.norm(dim=1), torch.ones(6))
+    loss.backward()
+    assert all(p.grad is not None for p in model.encoder_q.parameters())
+    assert all(p.grad is None and not p.requires_grad for p in model.encoder_k.parameters())
+    assert not model.queue.requires_grad
 
 
 @pytest.mark.parametrize(("count", "groups"), [(12, 3), (10, 4), (5, 1), (3, 8)])
@@ -185,38 +173,3 @@ def test_two_splits_mix_the_images_of_both_halves():
     keys = train_moco.shuffled_keys(model, images, 2)
     for first in (0, 1):
         torch.testing.assert_close(keys[first::2], small(splits=1).train().keys(images[first::2]))
-
-
-# --- Two ranks ---
-
-
-def _two_steps(splits):
-    """Two steps on a batch of 12, of which each rank has half: losses, gradients and what is left behind."""
-    torch.manual_seed(1)
-    model = MoCo(create("fast", 0), "mlp-plain", dimensions=8, queue=20, momentum=0.5, splits=splits)
-    mine = torch.randn(2, 12, 2, 1, 28, 28).tensor_split(distributed.world(), 1)[distributed.rank()]
-    step, values = train_moco.moco_step(model, 4, 0.2), []
-    for images in mine:
-        model.zero_grad()
-        loss, metrics = step(images, None)
-        loss.backward()
-        values += [loss.detach(), *metrics.values(), *(p.grad.clone() for p in model.encoder_q.parameters())]
-        with torch.no_grad():
-            for p in model.encoder_q.parameters():
-                p.sub_(0.1 * p.grad)
-    return [*values, *model.encoder_k.parameters(), model.queue, model.pointer, model.filled]
-
-
-def _rank(rank, port, path):
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=port)
-    torch.set_num_threads(1)
-    distributed.start(torch.device("cpu"))
-    torch.save([x.detach() for x in _two_steps(splits=2)], f"{path}/{rank}.pt")
-
-
-def test_two_ranks_give_the_loss_gradients_and_queue_of_one_process(tmp_path):
-    mp.spawn(_rank, (free_port(), str(tmp_path)), nprocs=2)
-    one = _two_steps(splits=4)
-    for rank in (0, 1):
-        values = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        torch.testing.assert_close(values, [x.detach() for x in one], rtol=1e-4, atol=1e-5)

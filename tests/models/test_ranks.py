@@ -1,15 +1,17 @@
-"""Batch norm over two ranks against torch's batch norm on the whole batch."""
+"""Two ranks against one process: batch norm of the whole batch, and steps of MoCo."""
 
 import os
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from helpers import free_port
 from torch import nn
 
+import train_moco
+from models import MoCo, create
 from models.layers import CpuSyncBatchNorm
+from utils import distributed
 
 # Rows of each rank: the last batch of an epoch may be uneven.
 ROWS = (7, 4)
@@ -45,17 +47,34 @@ def outcome(norm, x):
     return [y.detach(), x.grad], [norm.weight.grad, norm.bias.grad], statistics, norm.eval()(x).detach()
 
 
+def moco_steps(splits):
+    """Two steps on a batch of 12, of which each rank has half: losses, gradients and what is left behind."""
+    torch.manual_seed(1)
+    model = MoCo(create("fast", 0), "mlp-plain", dimensions=8, queue=20, momentum=0.5, splits=splits)
+    mine = torch.randn(2, 12, 2, 1, 28, 28).tensor_split(distributed.world(), 1)[distributed.rank()]
+    step, values = train_moco.moco_step(model, 4, 0.2), []
+    for images in mine:
+        model.zero_grad()
+        loss, metrics = step(images, None)
+        loss.backward()
+        values += [loss.detach(), *metrics.values(), *(p.grad.clone() for p in model.encoder_q.parameters())]
+        with torch.no_grad():
+            for p in model.encoder_q.parameters():
+                p.sub_(0.1 * p.grad)
+    values += [*model.encoder_k.parameters(), model.queue, model.pointer, model.filled]
+    return [value.detach() for value in values]
+
+
 def run_rank(rank, port, path):
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT=port)
     torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    found = {}
-    for name, (norm, x) in cases().items():
-        found[name] = outcome(CpuSyncBatchNorm(norm), x.split(ROWS)[rank])
+    distributed.start(torch.device("cpu"))
+    values = {
+        name: outcome(CpuSyncBatchNorm(norm), x.split(ROWS)[rank]) for name, (norm, x) in cases().items()
+    }
     with pytest.raises(ValueError, match="more than one value per channel"):
         CpuSyncBatchNorm(nn.BatchNorm1d(3))(torch.ones(1 - rank, 3))
-    torch.save(found, f"{path}/{rank}.pt")
-    dist.destroy_process_group()
+    torch.save({**values, "moco": moco_steps(splits=2)}, f"{path}/{rank}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +89,7 @@ def ranks(tmp_path_factory):
 def test_two_ranks_compute_what_torch_does_with_the_whole_batch(ranks, name):
     norm, x = cases()[name]
     rows, parameters, statistics, evaluated = outcome(norm.double(), x.double())
-    first, second = (found[name] for found in ranks)
+    first, second = (values[name] for values in ranks)
     # float32 rounds 1000 by up to 3e-5, and the rounding error of a constant is divided by sqrt(eps).
     atol = 5e-4 if name in ("far from zero", "constant") else 1e-5
     close = {"rtol": 1e-4, "atol": atol, "check_dtype": False}
@@ -81,8 +100,9 @@ def test_two_ranks_compute_what_torch_does_with_the_whole_batch(ranks, name):
     torch.testing.assert_close(first[2], statistics, rtol=1e-5, atol=1e-6, check_dtype=False)
     torch.testing.assert_close(first[2], second[2], rtol=0, atol=0)
     torch.testing.assert_close(torch.cat([first[3], second[3]]), evaluated, **close)
+    assert all(value.isfinite().all() for value in [*joined, *summed])
 
 
-def test_a_constant_batch_has_finite_gradients(ranks):
-    for found in ranks:
-        assert all(value.isfinite().all() for value in [*found["constant"][0], *found["constant"][1]])
+def test_two_ranks_give_moco_s_loss_gradients_and_queue_of_one_process(ranks):
+    for values in ranks:
+        torch.testing.assert_close(values["moco"], moco_steps(splits=4), rtol=1e-4, atol=1e-5)
