@@ -188,8 +188,9 @@ def command_line(
     """Return the shortest `python script.py ...` that parses to the same arguments, without `leave_out`."""
     words, seen = [], set(leave_out)
     for action in parser._actions:
-        value = getattr(args, action.dest, action.default)
-        if action.dest in seen or value == action.default:
+        default = parser.get_default(action.dest)
+        value = getattr(args, action.dest, default)
+        if action.dest in seen or value == default:
             continue
         seen.add(action.dest)  # two flags may mean the same
         words.append(action.option_strings[-1])
