@@ -126,8 +126,9 @@ def write_onnx(program: ExportedProgram, model: Deployed, path: Path) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     exported = torch.onnx.export(program, dynamo=True, output_names=model.outputs, verbose=False)
     assert exported is not None  # it is for dynamo=True
-    onnx.helper.set_model_props(exported.model_proto, model.facts)
-    onnx.save(exported.model_proto, path)
+    proto = exported.model_proto  # made anew at each access
+    onnx.helper.set_model_props(proto, model.facts)
+    onnx.save(proto, path)
 
 
 def run_onnx(path: Path, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
