@@ -19,7 +19,7 @@ import glob
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -35,7 +35,6 @@ from inference.predictor import CLASSIFIER, ENCODER, model_files, read_any
 from utils.arguments import any_path, dataset
 from utils.cli import Parser, command, resolve_device
 
-BATCH = 1000  # pictures that are opened and predicted together
 SHOWN = 16  # pictures in the figure of --show
 
 
@@ -98,9 +97,8 @@ def export(args: Namespace) -> None:
     from inference.export import export_model  # here, because few need it
 
     source, path = model_files(Path(args.model or CLASSIFIER))[0], Path(args.export)
-    difference = export_model(read_any(source), path)
-    checked = "half precision" if difference is None else f"differs from PyTorch by at most {difference:.1e}"
-    print(f"{path}: {source}, {path.stat().st_size:,} bytes, {checked}")
+    export_model(read_any(source), path)
+    print(f"{path}: {source}, {path.stat().st_size:,} bytes")
 
 
 # --- Reading ---
@@ -119,8 +117,8 @@ def find_pictures(names: Sequence[str]) -> list[str]:
     return paths
 
 
-def read_pictures(paths: Sequence[str], predictor: Predictor, single: bool = False) -> Iterator[Result]:
-    """Yield the Result of every picture, in order; pictures are predicted many at a time."""
+def read_pictures(paths: Sequence[str], predictor: Predictor, single: bool = False) -> list[Result]:
+    """Return the Result of every picture, in order; all digits are predicted together."""
 
     def read(path):
         try:
@@ -129,26 +127,23 @@ def read_pictures(paths: Sequence[str], predictor: Predictor, single: bool = Fal
             return Result(path, error=f"{path}: {str(error).removeprefix(f'{path}: ')}")
 
     with ThreadPoolExecutor() as pool:
-        for start in range(0, len(paths), BATCH):
-            results = list(pool.map(read, paths[start : start + BATCH]))
-            digits = np.concatenate([result.drawing.digits for result in results])
-            answers = iter(predictor.judge(predictor.scores(digits)) if len(digits) else ())
-            for result in results:
-                yield result._replace(answers=list(islice(answers, len(result.drawing.digits))))
+        results = list(pool.map(read, paths))
+    digits = np.concatenate([result.drawing.digits for result in results])
+    answers = iter(predictor.judge(predictor.scores(digits)) if len(digits) else ())
+    return [result._replace(answers=list(islice(answers, len(result.drawing.digits)))) for result in results]
 
 
 # --- Writing ---
 
 
-def as_line(result: Result, width: int) -> str:
+def as_line(result: Result) -> str:
     """Format a result for people: answer, probability, runner-up, warnings."""
     each = "  ".join(
         f"{a.label} {a.probability:.1%} (or {a.runner_up} {a.runner_up_probability:.1%})"
         for a in result.answers
     )
     mark = "?" if any(answer.warning for answer in result.answers) else " "
-    warnings = f"  [{'; '.join(result.warnings)}]" if result.warnings else ""
-    return f"{result.path:{width}}  {result.text}{mark} {each}{warnings}"
+    return f"{result.text}{mark} {each}" + f"  [{'; '.join(result.warnings)}]" * bool(result.warnings)
 
 
 def as_json(result: Result) -> str:
@@ -160,13 +155,11 @@ def as_json(result: Result) -> str:
     return json.dumps({**facts, "digits": digits, "warnings": result.warnings})
 
 
-def write(results: Iterable[Result], args: Namespace) -> list[Result]:
-    """Print results as they come, errors on stderr; return them."""
-    table = csv.writer(sys.stdout)
+def write(results: Sequence[Result], args: Namespace) -> None:
+    """Print results, errors on stderr."""
+    table, width = csv.writer(sys.stdout), min(max(map(len, args.images)), 40)
     if args.csv:
         table.writerow(("file", "position", *Answer._fields))
-    width = min(max(map(len, args.images)), 40)
-    written = []
     for result in results:
         if result.error:
             print(f"predict.py: {' '.join(result.error.split())}", file=sys.stderr)
@@ -175,9 +168,7 @@ def write(results: Iterable[Result], args: Namespace) -> list[Result]:
         elif args.csv:
             table.writerows([result.path, i, *answer] for i, answer in enumerate(result.answers))
         elif not result.error:
-            print(as_line(result, width))
-        written.append(result)
-    return written
+            print(f"{result.path:{width}}  {as_line(result)}")
 
 
 def plot_figures(results: Sequence[Result], path: str) -> None:
@@ -207,7 +198,8 @@ def main(argv: list[str] | None = None) -> list[Result]:
         export(args)
     if not args.images:
         return []
-    results = write(read_pictures(find_pictures(args.images), choose_predictor(args), args.single), args)
+    results = read_pictures(find_pictures(args.images), choose_predictor(args), args.single)
+    write(results, args)
     if args.show:
         plot_figures(results, args.show)
     if any(result.error for result in results):

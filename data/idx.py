@@ -22,13 +22,9 @@ IDX_FILES = (
 
 def find_idx(folder: Path, names: Sequence[str] = IDX_FILES) -> list[Path] | None:
     """Return the files `names` in a folder, each as it is or with .gz; None when one is missing."""
-    found = []
-    for name in names:
-        paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
-        if not paths:
-            return None
-        found.append(paths[0])
-    return found
+    pairs = [(folder / name, folder / f"{name}.gz") for name in names]
+    files = [file for pair in pairs for file in list(filter(Path.is_file, pair))[:1]]
+    return files if len(files) == len(names) else None
 
 
 def read_idx(
@@ -39,7 +35,10 @@ def read_idx(
     size: the only (H, W) allowed. checksum: the MD5 that the uncompressed file must have. Raises DataError
     for a file that is damaged or whose size contradicts its header; the message ends with the remedy.
     """
-    content = _read(path, remedy)
+    try:
+        content = bytearray(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged gzip file ({error}); {remedy}") from error
     dims = 3 if "images" in path.name else 1
     head = 4 + 4 * dims
     if len(content) < head:
@@ -54,11 +53,9 @@ def read_idx(
         raise DataError(f"{path}: expected {expected:,} bytes, found {len(content):,}; {remedy}")
     if count == 0:
         raise DataError(f"{path}: expected at least one item, found none; {remedy}")
-    if checksum and (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != checksum:
-        raise DataError(
-            f"{path}: not the published file (MD5 {found} instead of {checksum}); {remedy}, or train on it "
-            "as it is with --unverified"
-        )
+    if checksum and (md5 := hashlib.md5(content, usedforsecurity=False).hexdigest()) != checksum:
+        problem = f"not the published file (MD5 {md5} instead of {checksum})"
+        raise DataError(f"{path}: {problem}; {remedy}, or train on it as it is with --unverified")
     return torch.frombuffer(content, dtype=torch.uint8, offset=head).view(count, *shape)
 
 
@@ -78,11 +75,3 @@ def read_idx_pair(
         kind = "training" if images.name.startswith("train") else "test"
         raise DataError(f"{images.parent}: {len(x)} {kind} images but {len(y)} labels; {remedy}")
     return x, y
-
-
-def _read(path, remedy):
-    try:
-        content = path.read_bytes()
-        return bytearray(gzip.decompress(content) if path.suffix == ".gz" else content)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file ({error}); {remedy}") from error

