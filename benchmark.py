@@ -22,7 +22,7 @@ from benchmarks.measure import line
 from benchmarks.mil import mil
 from benchmarks.triplet import triplet
 from utils.arguments import Number, any_path
-from utils.cli import Parser, choice, command, command_line, resolve_device
+from utils.cli import Parser, command, command_line, resolve_device
 from utils.runs.folder import FORMAT, RunFolder, device_name, git_commit
 
 BENCHMARKS = {f.__name__: f for f in (fast, augment, layers, simclr, triplet, mil)}
@@ -32,12 +32,12 @@ def make_parser() -> Parser:
     parser = Parser(prog="benchmark.py", description=__doc__)
     add = parser.add_argument
     names = list(BENCHMARKS)
-    choice(add, "--only", names, "benchmarks to run (default: all)", nargs="+", default=names)
+    add("--only", choices=names, default=names, nargs="+", metavar="NAME", help="benchmarks (default: all)")
     count = Number(int, 1, 1000)
     add("--repeats", type=count, default=5, metavar="N", help="measurements of each side (default: 5)")
     add("--compile", action="store_true", help="torch.compile the network of `fast`")
     add("--list", action="store_true", help="say what would be measured, measure nothing")
-    choice(add, "--device", ("auto", "cpu", "cuda"), "device (default: auto)", default="auto")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", metavar="NAME", help="device")
     add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="MNIST (default: datasets)")
     add("--results-dir", type=any_path, default="results", metavar="DIR", help="default: results")
     return parser

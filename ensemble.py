@@ -61,7 +61,7 @@ def make_parser() -> cli.Parser:
     add("--model", "--models", dest="models", type=name_list(ENCODERS), metavar="A[,B,...]", help=names)
     runs = "combine finished runs, train nothing"
     add("--from", dest="sources", type=any_path, nargs="+", metavar="RUN", help=runs)
-    cli.choice(add, "--mode", MODES, "how members are trained (default: voting)")
+    add("--mode", choices=MODES, metavar="NAME", help="how members are trained (default: voting)")
     rounds = "train every member on K folds; its validation predictions are out of fold"
     add("--folds", dest="member_folds", type=Number(int, 2, 100), metavar="K", help=rounds)
     share = f"share of the training images that validates (default: {VAL_FRACTION})"
@@ -69,7 +69,7 @@ def make_parser() -> cli.Parser:
     seed = "of the validation images (default: 0)"
     add("--split-seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N", help=seed)
     headline = "the headline (default: average; of fusion log_average)"
-    cli.choice(add, "--combine", selection.COMBINATIONS, headline)
+    add("--combine", choices=selection.COMBINATIONS, metavar="NAME", help=headline)
     return parser
 
 

@@ -38,7 +38,7 @@ def make_parser() -> cli.Parser:
         epilog=cli.recipe_table(RECIPES, "recipes"),
     )
     add = parser.add_argument_group("model and labels").add_argument
-    cli.choice(add, "--model", ENCODERS, "network (default: cnn)", default="cnn")
+    add("--model", choices=ENCODERS, default="cnn", metavar="NAME", help="network (default: cnn)")
     share = f"share of the training images that validates (default: {VAL_FRACTION}), 0 trains on all"
     add("--val-fraction", type=FRACTION, metavar="X", help=share)
     add("--folds", type=Number(int, 2, 100), metavar="K", help="stratified K-fold cross-validation")

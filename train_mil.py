@@ -90,15 +90,15 @@ def make_parser() -> cli.Parser:
     add("--target", default=9, metavar="CLASS", help="name or number of the class to find")
     add("--mean-length", type=Number(float, 1, 500), default=10, metavar="X", help="of a bag")
     add("--std-length", type=Number(float, 0, 500), default=2, metavar="X", help="of the length")
-    cli.choice(add, "--builder", BUILDERS, "how bags are drawn", default="balanced")
+    add("--builder", choices=BUILDERS, default="balanced", metavar="NAME", help="how bags are drawn")
     add("--shortcut", metavar="CLASS", help="class that only negative bags carry (default: the first other)")
     add("--train-bags", type=Number(int, 1, MOST_BAGS), default=200, metavar="N", help="to train on")
     add("--val-bags", type=count, default=200, metavar="N", help="to choose epoch and threshold; 0 for none")
     add("--test-bags", type=Number(int, 2, MOST_BAGS), default=1000, metavar="N", help="to test on")
     add("--show-bags", type=any_path, metavar="FILE", help="plot the first training bags, train nothing")
     add = parser.add_argument_group("method").add_argument
-    cli.choice(add, "--method", POOLINGS, "pooling (default: attention; in a sweep all of them)")
-    cli.choice(add, "--model", MIL_ENCODERS, "instance encoder (default: the recipe's)")
+    add("--method", choices=POOLINGS, metavar="NAME", help="pooling (default: attention, in a sweep all)")
+    add("--model", choices=MIL_ENCODERS, metavar="NAME", help="instance encoder (default: the recipe's)")
     add("--encoder", type=any_path, metavar="FILE", help="start from a saved encoder or classifier")
     add("--freeze", action="store_true", help="don't train --encoder")
     share = Number(float, 0, 1, open_low=True)
@@ -110,7 +110,7 @@ def make_parser() -> cli.Parser:
         metavar="X",
         help="share of features dropped (default: 0)",
     )
-    cli.choice(add, "--augment", POLICIES, "augmentation policy (default: the recipe's)")
+    add("--augment", choices=POLICIES, metavar="NAME", help="augmentation policy (default: the recipe's)")
     count = Number(int, 0, 1_000_000)
     add("--bags-per-epoch", type=count, default=1800, metavar="N", help="0: every bag once")
     return parser

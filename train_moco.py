@@ -58,7 +58,7 @@ def make_parser() -> cli.Parser:
         epilog=cli.recipe_table({"default": RECIPE}, "recipe"),
     )
     add = parser.add_argument_group("MoCo (defaults: the recipe's)").add_argument
-    cli.choice(add, "--head", HEADS, "projection head")
+    add("--head", choices=HEADS, metavar="NAME", help="projection head")
     add("--queue", type=Number(int, 2, 1000000), metavar="K", help="keys to tell the right one from")
     share = Number(float, 0, 1, open_high=True)
     add("--momentum", type=share, metavar="M", help="share of the key encoder that a step keeps")

@@ -62,8 +62,8 @@ def make_parser() -> cli.Parser:
         epilog=cli.recipe_table(RECIPES, "recipes"),
     )
     add = parser.add_argument_group("SimCLR and SupCon").add_argument
-    cli.choice(add, "--method", RECIPES, "loss (default: simclr)", default="simclr")
-    cli.choice(add, "--head", HEADS, "projection head (default: the recipe's)")
+    add("--method", choices=RECIPES, default="simclr", metavar="NAME", help="loss (default: simclr)")
+    add("--head", choices=HEADS, metavar="NAME", help="projection head (default: the recipe's)")
     return parser
 
 

@@ -61,10 +61,6 @@ def recipe_table(recipes: dict[str, dict], title: str) -> str:
     return "\n".join([f"{title}:", *(f"  {line}" for line in lines)])
 
 
-def choice(add: Callable, flag: str, choices: Iterable[str], help: str, **kwargs) -> None:
-    add(flag, choices=tuple(choices), metavar="NAME", help=help, **kwargs)
-
-
 # --- Flags that scripts share, as parent parsers ---
 
 
