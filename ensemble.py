@@ -33,8 +33,7 @@ from utils.errors import UserError
 from utils.plots import cnn, ensemble
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import repeat, share_out, train_part
-from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
-from utils.training.config import COLUMNS, RECIPES
+from utils.training.cnn import COLUMNS, RECIPES, ClassifierConfig, fit_classifier, save_classifier
 
 MODES = ("voting", "bagging", "snapshot", "fusion")
 # The modes whose members are trained together or build on each other, by one process.

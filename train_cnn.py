@@ -23,8 +23,8 @@ from utils.arguments import Number
 from utils.plots import cnn as plots
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import jobs, parts, repeat
-from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
-from utils.training.config import RECIPES, FitConfig
+from utils.training.cnn import RECIPES, ClassifierConfig, fit_classifier, save_classifier
+from utils.training.fit import FitConfig
 
 VAL_FRACTION = 0.1
 FRACTION = Number(float, 0, 1, open_high=True)

@@ -41,8 +41,7 @@ from utils.plots import cnn, mil
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import jobs, parts, repeat
 from utils.runs.sweep import collect
-from utils.training.config import FitConfig
-from utils.training.fit import Step, fit
+from utils.training.fit import FitConfig, Step, fit
 
 # One recipe for every method and number of training bags, chosen on validation bags.
 RECIPE = {

@@ -33,8 +33,7 @@ from utils.plots import triplet as plots
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import parts, repeat
 from utils.runs.sweep import collect
-from utils.training.config import FitConfig
-from utils.training.fit import Step, fit
+from utils.training.fit import FitConfig, Step, fit
 
 # Everything that is a recipe's default. "few" was tuned by the accuracy on printed letters (data/triplet.py)
 # after training on 0, 1, 2; "all" by P@1 on validation images.

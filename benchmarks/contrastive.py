@@ -10,8 +10,8 @@ from benchmarks.cnn import standard_affine
 from benchmarks.measure import rate_of
 from data import load, view_augment
 from models import ContrastiveModel, create, nt_xent
-from utils.training.config import FitConfig
 from utils.training.contrastive import make_views
+from utils.training.fit import FitConfig
 
 # torchvision has no fast elastic deformation of PIL images: both sides go without.
 VIEWS = "affine,blur"

@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 import train_cnn
 from utils.training.cnn import ClassifierConfig
-from utils.training.config import FitConfig
-from utils.training.fit import Training
+from utils.training.fit import FitConfig, Training
 
 WORKERS = 2
 LOADER = f"in a DataLoader with {WORKERS} worker processes"

@@ -12,7 +12,7 @@ from data import load
 from data.batches import prepare
 from data.mil import BagLoader
 from models.mil import create_mil
-from utils.training.config import FitConfig
+from utils.training.fit import FitConfig
 
 ENCODER, METHOD = "lenet-mil", "attention"
 # Bags a step. A GPU is hardly busy with sixteen.

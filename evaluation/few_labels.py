@@ -16,10 +16,9 @@ from evaluation.contrastive import features as frozen
 from evaluation.contrastive.clustering import cluster_head, match_clusters, neighbour_graph, spread_labels
 from models import Classifier, ContrastiveModel, create, supcon
 from utils.errors import UserError
-from utils.training.cnn import validate_classifier
-from utils.training.config import FEW_LABELS_VALIDATION, RECIPES, FitConfig, few_labels_recipe
+from utils.training.cnn import RECIPES, validate_classifier
 from utils.training.few_labels import ConsistencyBatches, consistency_step
-from utils.training.fit import Batches, Step, Validate, classification_step, fit
+from utils.training.fit import Batches, FitConfig, Step, Validate, classification_step, fit
 from utils.training.forward import forward_all
 
 if TYPE_CHECKING:
@@ -36,11 +35,24 @@ CONSISTENCY_BATCHES, THRESHOLD = (64, 256), 0.95  # labelled and unlabelled imag
 WEAK, STRONG = POLICIES["shift"], view_augment(["affine", "elastic", "blur", "erase", "stroke"])
 # From scratch: so few digits bear to be bent more than many. A class needs as many labels to spare one.
 BENT, SMALLEST_VALIDATED = view_augment(["affine", "elastic"]), 4
+# A quarter of the labelled images validates when labels are few.
+FEW_LABELS_VALIDATION = 0.25
+# The epochs of a recipe are counted over 54,000 images. With few labels an epoch is a handful of steps, so a
+# training makes at least this many steps, in small batches.
+FEW_LABELS_STEPS, FEW_LABELS_BATCH = 1500, 32
 ALL = slice(None)
 # SupCon on the labelled images alone; an epoch has SUPCON_IMAGES of them, with repeats.
 SUPCON_ENCODER, SUPCON_TEMPERATURE, SUPCON_STRENGTH = "fast", 0.1, 0.6
 SUPCON = {"epochs": 20, "lr": 3e-3, "weight_decay": 0.02, "schedule": "warm-up-cosine"}
 SUPCON_IMAGES, SUPCON_BATCH = 2048, 128
+
+
+def few_labels_recipe(recipe: dict, images: int) -> dict:
+    """Adapt a recipe to a small training set: small batches, enough steps, strong augmentation."""
+    batch = min(FEW_LABELS_BATCH, images)
+    steps = -(-images // batch)
+    epochs = max(recipe["epochs"], -(-FEW_LABELS_STEPS // steps))
+    return {**recipe, "batch_size": batch, "epochs": epochs, "augment": "strong", "plain_epochs": 0}
 
 
 def clock() -> float:

@@ -10,7 +10,7 @@ from report import text
 from report.results import Results, is_clean
 from report.rows import Row, link, mark_legend, short_text, value
 from utils.plots.ensemble import LABELS as COMBINATION_LABELS
-from utils.training.config import RECIPES
+from utils.training.cnn import RECIPES
 
 SPREADS = {
     "std": "±: standard deviation over n trainings or, with few labels, over n draws of the labels",

@@ -88,7 +88,7 @@ def test_every_import_goes_down():
         ("evaluation/cnn.py", "from utils.plots.style import save"),
         ("evaluation/mil.py", "from utils import cli"),
         ("utils/plots/mil.py", "from evaluation.mil import evaluate_bags"),
-        ("utils/runs/folder.py", "def later():\n    from utils.training.config import FitConfig"),
+        ("utils/runs/folder.py", "def later():\n    from utils.training.fit import FitConfig"),
         ("utils/training/fit.py", "from evaluation.cnn import score"),
         ("utils/cli.py", "if True:\n    import train_mil"),
         ("inference/predictor.py", "from report.pages import render"),

@@ -8,9 +8,9 @@ from helpers import FACTS
 
 import train_few_labels
 from data import load
+from evaluation import few_labels as few
 from models import create, save_model
 from utils.runs import sweep
-from utils.training import config
 
 METHODS = ["pixels-knn", "mlp1", "simclr-linear", "simclr-spread"]
 
@@ -32,7 +32,7 @@ def encoder_file(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(config, "FEW_LABELS_STEPS", 20)
+    monkeypatch.setattr(few, "FEW_LABELS_STEPS", 20)
 
 
 def test_a_stopped_study_resumes_with_what_is_left(tmp_path, tiny_dir, encoder_file, monkeypatch, capsys):

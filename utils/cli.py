@@ -19,7 +19,7 @@ from utils.arguments import LARGEST_SEED, Number, any_path, dataset, name_list, 
 from utils.errors import UserError
 from utils.runs import tracking
 from utils.runs.folder import BOOKKEEPING, RunFolder, close_runs, open_runs
-from utils.training.config import OPTIMIZERS, SCHEDULES
+from utils.training.optim import OPTIMIZERS, SCHEDULES
 
 EPOCHS = Number(int, 1, 100_000)
 SHARE = Number(float, 0, 1, open_high=True)

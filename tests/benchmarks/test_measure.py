@@ -8,8 +8,7 @@ from torch import nn
 
 from benchmarks import measure
 from data import load
-from utils.training.config import FitConfig
-from utils.training.fit import classification_step
+from utils.training.fit import FitConfig, classification_step
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,6 @@ from evaluation.contrastive import clustering
 from evaluation.contrastive.features import knn
 from models import create
 from utils.errors import UserError
-from utils.training import config
 from utils.training.forward import forward_all
 
 SHORT = {"FINETUNE": {"epochs": 1}, "DISTIL": {"epochs": 1}, "CONSISTENCY": {"epochs": 1}}
@@ -25,7 +24,7 @@ def short(monkeypatch):
         monkeypatch.setattr(few, name, getattr(few, name) | changes)
     for name, value in {"FINETUNE_IMAGES": 64, "SUPCON_IMAGES": 64, "CONSISTENCY_BATCHES": (64, 90)}.items():
         monkeypatch.setattr(few, name, value)
-    monkeypatch.setattr(config, "FEW_LABELS_STEPS", 20)
+    monkeypatch.setattr(few, "FEW_LABELS_STEPS", 20)
     monkeypatch.setattr(clustering, "HEAD_STEPS", 30)
 
 
@@ -191,7 +190,7 @@ def test_consistency_training_needs_unlabelled_images(source, short):
 
 
 def test_training_from_scratch_learns_its_labels(data, splits, monkeypatch):
-    monkeypatch.setattr(config, "FEW_LABELS_STEPS", 100)
+    monkeypatch.setattr(few, "FEW_LABELS_STEPS", 100)
     chosen = few_labels(data[0].labels[splits[0]], 10, 0)
     own = data[0]._replace(images=data[0].images[splits[0][chosen]], labels=data[0].labels[splits[0][chosen]])
     answers = run("mlp1", few.Source(few.Study((data[0], own), splits), None), chosen).argmax(1)

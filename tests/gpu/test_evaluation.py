@@ -20,8 +20,7 @@ from inference import knn_predictor, load_predictor
 from models import create
 from models.mil import POOLINGS, create_mil
 from utils.training.cnn import validate_classifier
-from utils.training.config import FitConfig
-from utils.training.fit import classification_step, fit
+from utils.training.fit import FitConfig, classification_step, fit
 from utils.training.forward import forward_all, predict
 
 # As many as in MNIST, which costs nothing here.

@@ -24,9 +24,8 @@ from models import ENCODERS, ContrastiveModel, Fusion, MoCo, create
 from models.contrastive import HEADS
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil
 from models.triplet import DISTANCES, LOSSES, MINERS, TRIPLET_ENCODERS
-from utils.training.config import FitConfig
 from utils.training.few_labels import ConsistencyBatches, consistency_step
-from utils.training.fit import classification_step, fit
+from utils.training.fit import FitConfig, classification_step, fit
 
 COUNT, BATCH = 70, 64  # the last batch is small
 EVERYTHING = torch.arange(COUNT)

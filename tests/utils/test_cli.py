@@ -17,7 +17,7 @@ from utils import cli
 from utils.arguments import Number, number_list
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
-from utils.training.config import RECIPES
+from utils.training.cnn import RECIPES
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from data import BatchLoader, Data, ImageSet, split, view_batches
 from models import load_encoder
 from utils import distributed
 from utils.runs.folder import RunFolder
-from utils.training.config import FitConfig
-from utils.training.fit import Step, fit
+from utils.training.fit import FitConfig, Step, fit
 
 VAL_FRACTION = 0.1
 SHOWN_PAIRS = 24  # pairs of views in a figure

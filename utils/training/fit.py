@@ -17,8 +17,7 @@ from utils import distributed
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.runs.tracking import Tracker
-from utils.training.config import FitConfig
-from utils.training.optim import make_optimizer, make_schedule, update_average
+from utils.training.optim import FitConfig, make_optimizer, make_schedule, update_average
 
 Step = Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]
 Validate = Callable[[nn.Module, int], dict[str, float]]

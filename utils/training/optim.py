@@ -1,17 +1,61 @@
-"""Optimisers, learning-rate schedules and the moving average of the weights."""
+"""What `fit` is asked for, and with it optimisers, learning-rate schedules and the average of the weights."""
 
 import math
+from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from utils.training.config import FitConfig
-
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("none", "step", "cosine", "warm-up-cosine", "one-cycle", "plateau")
 # The share of the steps in which the learning rate rises.
 WARM_UP = {"cosine": 0.0, "warm-up-cosine": 0.1, "one-cycle": 0.25}
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Everything that `fit` reads.
+
+    lr: peak learning rate. ema: decay of the exponential moving average of the weights, 0 for none.
+    ema_warm_up: use a smaller decay during the first steps. clip_norm: largest gradient norm, 0 for no
+    limit. patience: stop after this many epochs without a lower criterion, 0 for never. precision: "fp32" or
+    "bf16". max_steps: steps per epoch at most, None for all. track: "none", "tensorboard" or "wandb".
+    """
+
+    epochs: int
+    lr: float
+    optimizer: str = "adamw"
+    weight_decay: float = 0.0
+    schedule: str = "none"
+    ema: float = 0.0
+    ema_warm_up: bool = True
+    clip_norm: float = 0.0
+    patience: int = 0
+    precision: str = "fp32"
+    compile: bool = False
+    max_steps: int | None = None
+    track: str = "none"
+    quiet: bool = False
+
+    @classmethod
+    def from_args(cls, args: Namespace) -> "FitConfig":
+        """Take the fields from a script's arguments, into which its recipe is filled."""
+        return cls.from_values(vars(args))
+
+    @classmethod
+    def from_values(cls, values: dict) -> "FitConfig":
+        """Take the fields from a dict, which may hold more; a dry run makes one step per epoch."""
+        names = {field.name for field in fields(cls)}
+        given = {key: value for key, value in values.items() if key in names and value is not None}
+        return cls(**given | ({"max_steps": 1} if values.get("dry_run") else {}))
+
+    @property
+    def needs_validation(self) -> bool:
+        return bool(self.patience) or self.schedule == "plateau"
 
 
 def make_optimizer(groups: list[dict], config: FitConfig) -> torch.optim.Optimizer:

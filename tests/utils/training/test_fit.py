@@ -13,8 +13,7 @@ from models.layers import Dropout
 from utils import distributed
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
-from utils.training.config import FitConfig
-from utils.training.fit import Training, classification_step, fit, step_means
+from utils.training.fit import FitConfig, Training, classification_step, fit, step_means
 
 
 def settings(**changes):

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from models.layers import Dropout
-from utils.training.config import OPTIMIZERS, FitConfig
-from utils.training.optim import anneal, make_optimizer, make_schedule, update_average
+from utils.training.optim import OPTIMIZERS, FitConfig, anneal, make_optimizer, make_schedule, update_average
 
 
 def settings(**changes):

@@ -3,8 +3,10 @@
 import pytest
 
 import train_cnn
+from evaluation.few_labels import few_labels_recipe
 from models import ENCODERS
-from utils.training.config import COLUMNS, RECIPES, FitConfig, few_labels_recipe
+from utils.training.cnn import COLUMNS, RECIPES
+from utils.training.fit import FitConfig
 
 
 def test_every_model_has_a_complete_recipe_that_parses_as_flags():
