@@ -19,10 +19,8 @@ def results(tree):
 
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory):
-    """The texts of all pages, by folder."""
     tree = make_tree(tmp_path_factory.mktemp("tree"))
-    results = read_results(tree / "results")
-    outputs = render(results, tree / "README.md")
+    outputs = render(results := read_results(tree / "results"), tree / "README.md")
     assert results.faults == []
     texts = {path: output.decode() for path, output in outputs.items() if isinstance(output, bytes)}
     return {"" if path.parent == tree else path.parent.name: text for path, text in texts.items()}

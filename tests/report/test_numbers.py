@@ -53,18 +53,15 @@ def test_values_in_sentences(metric, shares, words):
     assert text.values(metric, shares) == words
 
 
-def test_durations_deviations_significant_digits_and_devices():
+def test_durations_deviations_significant_digits_tables_and_devices():
     times = {0.46: "0.5 s", 7.41: "7.4 s", 119: "119 s", 420: "7.0 min", 4260: "71 min", 9000: "2.5 h"}
     assert {seconds: text.duration(seconds) for seconds in times} == times
     assert (text.time(60), text.time(0)) == ("≤ 60 s", "none")
     assert [text.deviation(std) for std in (0.0012, 0.0002, 0.00007)] == ["0.12", "0.02", "0.007"]
     assert [text.significant(each) for each in (18300.4, 41.892, 0.01234)] == ["18,300", "41.9", "0.0123"]
     names = ["Intel(R) Xeon(R), 2 threads", "Intel(R) Xeon(R), 1 thread", "Intel Xeon, 1 threads", "H200"]
-    assert text.devices(names) == "H200; Intel Xeon, 1 thread; Intel Xeon, 2 threads"
-
-
-def test_markdown():
     assert text.table(["a", "b"], [["1|2", ""]]) == "| a | b |\n| --- | --- |\n| 1\\|2 |  |"
+    assert text.devices(names) == "H200; Intel Xeon, 1 thread; Intel Xeon, 2 threads"
 
 
 @pytest.mark.parametrize(
