@@ -32,7 +32,7 @@ def view_batches(
     batch_size: int,
     parts: Sequence[str],
     strength: float = 1.0,
-    **options: int,
+    **options: Any,
 ) -> BatchLoader:
     """Return batches of two differently augmented views of every image: x (B, 2, 1, 28, 28), y (B,).
 

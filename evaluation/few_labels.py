@@ -304,7 +304,8 @@ def on_supcon(method: "Run", source: Source, chosen: Tensor, seed: int) -> Tenso
     repeated = labelled.repeat(-(-SUPCON_IMAGES // len(labelled)))
     batches = view_batches(study.data[0], repeated, SUPCON_BATCH, ["affine"], SUPCON_STRENGTH, seed=seed)
     torch.manual_seed(seed)
-    model = study.place(ContrastiveModel(create(SUPCON_ENCODER, 0)))
+    model = ContrastiveModel(create(SUPCON_ENCODER, 0))
+    study.place(model)
 
     def step(views, labels):
         features = model(views.flatten(0, 1)).unflatten(0, views.shape[:2])

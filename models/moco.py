@@ -72,7 +72,7 @@ class MoCo(nn.Module):
 
         Its batch-norm statistics come from its own forward passes.
         """
-        k, q = list(self.encoder_k.parameters()), list(self.encoder_q.parameters())
+        k, q = tuple(self.encoder_k.parameters()), tuple(self.encoder_q.parameters())
         torch._foreach_lerp_(k, q, 1 - self.momentum)
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ def pretrain(
     data: Data,
     job: dict,
     run: RunFolder,
-    build: Callable[[Namespace], tuple[nn.Module, Step]],
+    build: Callable[[Namespace], tuple[Any, Step]],
     watch: Callable,
     evaluate: Callable,
 ) -> dict | None:
