@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.nn.functional import normalize
 
 from data import few_labels, in_order, load, split
 from evaluation import few_labels as few
@@ -84,14 +83,6 @@ def test_a_quarter_of_four_labels_of_a_class_validates(source, short, monkeypatc
     run("mlp1", source, chosen)
     assert (len(indices["train"]), len(indices["val"])) == (train, val)
     assert torch.cat(list(indices.values())).sort()[0].tolist() == source.train_idx[chosen].tolist()
-
-
-def test_joined_encoders_count_the_same(digits):
-    parts = [create("fast", 0).eval(), create("lenet", 0).eval()]
-    images = digits.normalise(digits.images[:8].float() / 255)
-    features = few.JoinedEncoders(parts)(images)
-    for part, encoder in zip(features.split([64, 60], 1), parts, strict=True):
-        torch.testing.assert_close(part, normalize(encoder(images), dim=1))
 
 
 def test_no_label_but_the_drawn_ones_is_used(data, splits, encoder, chosen, short):

@@ -68,11 +68,6 @@ def test_the_arrays_are_predictions_of_the_probe_and_what_the_figures_show(case,
     assert {values.shape for values in columns.values()} == {(50,)}
 
 
-def test_a_prefix_goes_between_split_and_name():
-    assert with_prefix("random_", {"test_knn_accuracy": 1}) == {"test_random_knn_accuracy": 1}
-    assert with_prefix("", {"val_linear_accuracy": 1}) == {"val_linear_accuracy": 1}
-
-
 def test_the_watched_accuracy_is_that_of_the_encoder_on_validation_images_every_few_epochs(case):
     encoder, (digits, _), splits = case
     validate = watch_knn(digits, splits, 3, 7, "fp32")

@@ -10,13 +10,11 @@ from torch.nn.functional import cross_entropy
 from data import split
 from evaluation.contrastive.features import (
     KNN_TEMPERATURE,
-    Probe,
     common_scale,
     encode,
     fit_probe,
     frozen_scores,
     knn,
-    neighbours,
     statistics,
 )
 from models import create
@@ -43,14 +41,6 @@ def test_knn_takes_probabilities_for_labels_and_all_of_a_small_reference():
     one_hot = torch.eye(10)[labels]
     torch.testing.assert_close(knn(reference, one_hot, reference), knn(reference, labels, reference))
     assert knn(reference, labels, reference, k=100).shape == (6, 10)
-
-
-def test_neighbours_do_not_depend_on_the_chunks():
-    reference, _ = blobs(50, spread=1.0)
-    for whole, parts in zip(
-        neighbours(reference, reference, 4), neighbours(reference, reference, 4, 7), strict=True
-    ):
-        torch.testing.assert_close(whole, parts)
 
 
 def test_the_probe_is_scikit_learn_s_logistic_regression():
@@ -80,13 +70,6 @@ def test_a_common_scale_is_the_root_of_the_mean_variance():
     mean, std = common_scale(features)
     assert mean.tolist() == [3, 5]
     torch.testing.assert_close(std, torch.tensor(((12 + 64 / 3) / 2) ** 0.5).expand(2))
-
-
-def test_a_probe_is_linear_in_standardised_features():
-    mean, std = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0])
-    probe = Probe(mean, std, classes=3)
-    probe.linear.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    torch.testing.assert_close(probe(torch.tensor([[3.0, 6.0]])), torch.tensor([[1.0, 1.0, 2.0]]))
 
 
 @pytest.fixture(scope="module")
