@@ -1,4 +1,4 @@
-"""Every script on data of one's own: 3 classes with names from folders, 26 classes from an archive."""
+"""The scripts on data of one's own: 3 classes with names from folders, 26 classes from an archive."""
 
 import string
 
@@ -12,9 +12,7 @@ import train_cnn
 import train_few_labels
 import train_mil
 import train_moco
-import train_simclr
 import train_triplet
-from evaluation import triplet as retrieval
 from models import read_model
 
 SHAPES = ("circle", "line", "star")
@@ -54,85 +52,65 @@ def shapes(tmp_path_factory):
     return folder
 
 
-def flags(path, results, *more):
-    where = ["--dataset", str(path), "--results-dir", str(results), "--name", "own"]
-    return [*where, "--device", "cpu", "--precision", "fp32", *more]
+def train(script, path, results, words):
+    """Run a script for a moment, without figures."""
+    where = ["--dataset", str(path), "--results-dir", str(results), "--name", "own", "--device", "cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script, "plot_figures", lambda *args, **kwargs: None, raising=False)
+        return script.main([*where, "--precision", "fp32", *words.split()])
 
 
-@pytest.mark.parametrize(("data", "names"), [("shapes", SHAPES), ("letters", LETTERS)])
-def test_train_cnn_and_predict(tmp_path, data, names, request, capsys):
-    path = request.getfixturevalue(data)
-    small = ("--model", "linear", "--epochs", "8", "--batch-size", "16")
-    metrics = train_cnn.main(flags(path, tmp_path, *small))
-    assert ("resized to 28 x 28" in capsys.readouterr().out) == (data == "shapes")
+def read_last(results, classes, *model):
+    """The answer of predict.py to a picture of the last class."""
+    Image.fromarray(bars(classes, classes, 2)[0][-1]).save(results / "last.png")
+    return predict.main([str(results / "last.png"), *map(str, model)])[0].text
+
+
+def test_train_cnn_and_predict_on_folders(tmp_path, shapes, capsys):
+    metrics = train(train_cnn, shapes, tmp_path, "--model linear --epochs 8 --batch-size 16")
+    assert "resized to 28 x 28" in capsys.readouterr().out
     assert metrics["mean"]["test_accuracy"] > 0.9
-    assert len(metrics["runs"][0]["test_recall"]) == len(names)
-    assert read_model(tmp_path / "cnn" / "own" / "best.pt").data["classes"] == list(names)
-    Image.fromarray(bars(len(names), len(names), 2)[0][-1]).save(tmp_path / "last.png")
-    result = predict.main([str(tmp_path / "last.png"), "--model", str(tmp_path / "cnn" / "own")])
-    assert result[0].text == names[-1]
+    assert len(metrics["runs"][0]["test_recall"]) == 3
+    assert read_model(tmp_path / "cnn" / "own" / "best.pt").data["classes"] == list(SHAPES)
+    assert read_last(tmp_path, 3, "--model", tmp_path / "cnn" / "own") == "star"
 
 
-def test_ensemble(tmp_path, letters):
-    small = ("--members", "2", "--model", "linear", "--epochs", "6", "--batch-size", "16", "--quiet")
-    metrics = ensemble.main(flags(letters, tmp_path, *small))
-    assert metrics["mean"]["test_accuracy"] > 0.8
-    Image.fromarray(bars(26, 26, 2)[0][-1]).save(tmp_path / "last.png")
-    result = predict.main([str(tmp_path / "last.png"), "--ensemble", str(tmp_path / "ensemble" / "own")])
-    assert result[0].text == "z"
+def test_ensemble_and_predict_on_an_archive(tmp_path, letters):
+    words = "--members 2 --model linear --epochs 6 --batch-size 16 --quiet"
+    assert train(ensemble, letters, tmp_path, words)["mean"]["test_accuracy"] > 0.8
+    assert read_last(tmp_path, 26, "--ensemble", tmp_path / "ensemble" / "own") == "z"
 
 
 def test_train_mil_with_a_class_by_name(tmp_path, shapes):
-    small = ("--model", "linear", "--epochs", "1", "--train-bags", "8", "--val-bags", "8", "--test-bags", "8")
-    more = ("--quiet", "--bags-per-epoch", "0", "--mean-length", "4", "--target", "line")
-    train_mil.main(flags(shapes, tmp_path, *small, *more))
+    words = "--model linear --epochs 1 --train-bags 8 --val-bags 8 --test-bags 8 --bags-per-epoch 0 --quiet"
+    train(train_mil, shapes, tmp_path, f"{words} --mean-length 4 --target line")
     config = (tmp_path / "mil" / "own" / "config.json").read_text()
     assert "--target line" in config
     assert '"target": 1' in config
 
 
-def test_train_mil_names_the_classes_when_the_target_is_unknown(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        train_mil.main(["--dataset", "mnist-5k", "--results-dir", str(tmp_path), "--target", "ten"])
-    assert stop.value.code == 2
-    assert "choose from 0, 1, 2" in capsys.readouterr().err
-
-
-def test_train_simclr(tmp_path, shapes):
-    small = ("--encoder", "fast", "--epochs", "1", "--batch-size", "16", "--quiet")
-    metrics = train_simclr.main(flags(shapes, tmp_path, *small))
-    assert 0 <= metrics["mean"]["test_kmeans_spread_accuracy"] <= 1
-
-
 def test_train_moco_and_few_labels_on_its_encoder(tmp_path, letters):
-    small = ("--encoder", "fast", "--epochs", "1", "--batch-size", "16", "--queue", "32")
-    train_moco.main(flags(letters, tmp_path, *small, "--quiet"))
-    encoder = tmp_path / "moco" / "own" / "encoder.pt"
-    counts = "26,104"
-    more = ("--encoders", f"moco={encoder}", "--methods", "pixels-knn,moco-linear", "--labels", counts)
-    content = train_few_labels.main(flags(letters, tmp_path, *more, "--draws", "2", "--quiet"))
+    train(train_moco, letters, tmp_path, "--encoder fast --epochs 1 --batch-size 16 --queue 32 --quiet")
+    words = f"--encoders moco={tmp_path}/moco/own/encoder.pt --methods pixels-knn,moco-linear"
+    content = train(train_few_labels, letters, tmp_path, f"{words} --labels 26,104 --draws 2 --quiet")
     cells = {(c["method"], c["labels"]): c["mean"]["test_accuracy"] for c in content["cells"]}
     assert len(cells) == 4
     assert cells["pixels-knn", 104] > 0.9
 
 
-def test_train_triplet(tmp_path, letters, monkeypatch, capsys):
-    monkeypatch.setattr(retrieval, "PAIRS", 100)
-    small = ("--encoder", "fast", "--epochs", "2", "--batch-images", "4", "--episodes", "5", "--quiet")
-    metrics = train_triplet.main(flags(letters, tmp_path, *small))
+def test_train_triplet(tmp_path, letters, capsys):
+    words = "--encoder fast --epochs 2 --batch-images 4 --episodes 5 --quiet"
+    metrics = train(train_triplet, letters, tmp_path, words)
     assert "26way 1shot" in capsys.readouterr().out
     assert 0 <= metrics["mean"]["test_26way_1shot_accuracy"] <= 1
 
 
-def test_an_unknown_data_set_is_one_line(tmp_path, capsys):
-    for script in (train_cnn, train_few_labels, train_mil, train_moco, train_simclr, train_triplet, ensemble):
-        with pytest.raises(SystemExit) as stop:
-            script.main(["--dataset", str(tmp_path / "nowhere")])
-        assert stop.value.code == 2
-        assert "mnist, fashion-mnist, kmnist, mnist-5k, or name a path" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("place", "said"), [("nowhere", "mnist-5k, or name a path"), (".", "not a data set")]
+)
+def test_an_unknown_data_set_is_one_line(tmp_path, place, said, capsys):
     with pytest.raises(SystemExit) as stop:
-        train_cnn.main(["--dataset", str(tmp_path)])
+        train_cnn.main(["--dataset", str(tmp_path / place)])
     assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert "not a data set" in error
-    assert len(error.splitlines()) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert said in error

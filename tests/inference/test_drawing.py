@@ -13,13 +13,17 @@ from data.pictures import grey, open_picture
 from inference.drawing import read_drawing, to_mnist
 
 
-def seven(size=(300, 400), width=30, paper=255, ink=0, mode="L"):
-    """A seven of two strokes in the middle of a picture (width, height)."""
+def sheet(*strokes, size=(300, 300), width=16, paper=255, ink=0, mode="L"):
+    """A picture (width, height) with strokes through points in shares of its sides."""
     picture = Image.new(mode, size, paper)
-    w, h = size
-    draw = ImageDraw.Draw(picture)
-    draw.line([(0.3 * w, 0.25 * h), (0.7 * w, 0.25 * h), (0.45 * w, 0.75 * h)], ink, width, joint="curve")
+    for points in strokes:
+        places = [(x * size[0], y * size[1]) for x, y in points]
+        ImageDraw.Draw(picture).line(places, ink, width, joint="curve")
     return picture
+
+
+def seven(size=(300, 400), width=30, **options):
+    return sheet([(0.3, 0.25), (0.7, 0.25), (0.45, 0.75)], size=size, width=width, **options)
 
 
 def only(picture):
@@ -31,6 +35,13 @@ def only(picture):
 def difference(a, b):
     """The mean difference of two digits, as a share of the ink."""
     return np.abs(a - b).sum() / a.sum()
+
+
+@pytest.fixture(scope="module")
+def digits_5k():
+    """1,000 real digits, sorted by class: (1000, 28, 28) uint8."""
+    _, test = load("mnist-5k", "")
+    return test.images[torch.argsort(test.labels, stable=True), 0].numpy()
 
 
 def test_the_ink_fills_a_box_of_20_pixels_and_its_mass_is_centred():
@@ -58,29 +69,29 @@ def test_a_digit_of_mnist_stays_what_it_is(digits_5k):
     assert np.quantile(different, 0.9) < 0.1
 
 
+COLOUR = seven(paper=(250, 240, 230), ink=(20, 30, 90), mode="RGB")
+MOVED, SPECK = Image.new("L", (900, 700), 255), seven()
+MOVED.paste(seven(), (500, 100))
+ImageDraw.Draw(SPECK).rectangle((20, 20, 24, 24), fill=0)
 VARIANTS = {
-    "inverted": seven(paper=0, ink=255),
-    "grey paper": seven(paper=180, ink=60),
-    "colour": seven(paper=(250, 240, 230), ink=(20, 30, 90), mode="RGB"),
-    "palette": seven(paper=(250, 240, 230), ink=(20, 30, 90), mode="RGB").convert("P"),
-    "black and white": seven().convert("1"),
-    "16 bit": Image.fromarray(np.asarray(seven()).astype(np.uint16) * 200),
-    "dark on transparent": seven(paper=(0, 0, 0, 0), ink=(10, 10, 10, 255), mode="RGBA"),
-    "light on transparent": seven(paper=(0, 0, 0, 0), ink=(240, 250, 250, 255), mode="RGBA"),
-    "large": seven((1500, 2000), 150),
-    "CMYK": seven(paper=(250, 240, 230), ink=(20, 30, 90), mode="RGB").convert("CMYK"),
+    "inverted": (seven(paper=0, ink=255), 0.08),
+    "grey paper": (seven(paper=180, ink=60), 0.08),
+    "colour": (COLOUR, 0.08),
+    "palette": (COLOUR.convert("P"), 0.08),
+    "CMYK": (COLOUR.convert("CMYK"), 0.08),
+    "black and white": (seven().convert("1"), 0.08),
+    "16 bit": (Image.fromarray(np.asarray(seven()).astype(np.uint16) * 200), 0.08),
+    "dark on transparent": (seven(paper=(0, 0, 0, 0), ink=(10, 10, 10, 255), mode="RGBA"), 0.08),
+    "light on transparent": (seven(paper=(0, 0, 0, 0), ink=(240, 250, 250, 255), mode="RGBA"), 0.08),
+    "large": (seven((1500, 2000), 150), 0.08),
+    "moved": (MOVED, 0.02),
+    "speck of dirt": (SPECK, 0.01),
 }
 
 
-@pytest.mark.parametrize("picture", VARIANTS.values(), ids=VARIANTS)
-def test_every_kind_of_picture_gives_the_same_digit(picture):
-    assert difference(only(seven()), only(picture)) < 0.08
-
-
-def test_place_and_margin_do_not_matter():
-    wide = Image.new("L", (900, 700), 255)
-    wide.paste(seven(), (500, 100))
-    assert difference(only(seven()), only(wide)) < 0.02
+@pytest.mark.parametrize(("picture", "most"), VARIANTS.values(), ids=VARIANTS)
+def test_every_kind_of_picture_gives_the_same_digit(picture, most):
+    assert difference(only(seven()), only(picture)) < most
 
 
 def test_grain_and_a_shadow_count_as_paper():
@@ -99,11 +110,10 @@ def test_a_thin_pen_gives_strokes_as_dark_as_a_thick_one():
 def test_a_number_is_read_from_left_to_right(digits_5k):
     chosen = digits_5k[[0, 350, 700, 900]]
     row = np.concatenate([np.pad(image, ((i, 8 - i), (0, 0))) for i, image in enumerate(chosen)], 1)
-    found = read_drawing(Image.fromarray(255 - row).resize((row.shape[1] * 5, row.shape[0] * 5)))
-    assert found.notes == ()
-    assert len(found.digits) == 4
-    assert (np.diff(found.boxes[:, 0]) > 0).all()
-    for image, digit in zip(chosen, found.digits, strict=True):
+    drawing = read_drawing(Image.fromarray(255 - row).resize((row.shape[1] * 5, row.shape[0] * 5)))
+    assert drawing.notes == ()
+    assert (np.diff(drawing.boxes[:, 0]) > 0).all()
+    for image, digit in zip(chosen, drawing.digits, strict=True):
         assert difference(image.astype(int), digit.astype(int)) < 0.25
 
 
@@ -114,57 +124,46 @@ def test_boxes_are_in_pixels_of_the_original_when_that_is_large():
 
 
 def five(gap):
-    picture = Image.new("L", (300, 300), 255)
-    draw = ImageDraw.Draw(picture)
-    draw.line([(90, 60), (210, 60)], 0, 16)
-    draw.line([(95, 60 + gap), (95, 140), (190, 150), (200, 200), (90, 230)], 0, 16)
-    return picture
+    lower = [(0.32, 0.2 + gap), (0.32, 0.47), (0.63, 0.5), (0.67, 0.67), (0.3, 0.77)]
+    return sheet([(0.3, 0.2), (0.7, 0.2)], lower)
 
 
-def test_strokes_that_lie_apart_are_one_digit_and_it_is_said():
-    assert read_drawing(five(0)).notes == ()
-    found = read_drawing(five(25))
-    assert len(found.digits) == 1
-    assert "strokes that lie apart" in found.notes[0]
+TOUCHING = Image.new("L", (500, 200), 255)
+for place in (100, 200, 300):
+    ImageDraw.Draw(TOUCHING).ellipse((place, 50, place + 105, 150), outline=0, width=14)
+NOTES = {
+    "one stroke": (five(0), 1, ()),
+    "strokes apart": (five(0.08), 1, ("strokes that lie apart were taken for one digit",)),
+    "touching": (TOUCHING, 1, ("wider than a digit: digits may touch",)),
+    "close": (
+        sheet([(0.33, 0.2), (0.33, 0.8)], [(0.38, 0.2), (0.38, 0.8)], size=(300, 200), width=10),
+        2,
+        ("digits lie so close together that they may be strokes of one",),
+    ),
+}
 
 
-def test_digits_that_touch_are_not_guessed_at_silently():
-    picture = Image.new("L", (500, 200), 255)
-    draw = ImageDraw.Draw(picture)
-    for x in (100, 200, 300):
-        draw.ellipse((x, 50, x + 105, 150), outline=0, width=14)
-    found = read_drawing(picture)
-    assert len(found.digits) == 1
-    assert "digits may touch" in found.notes[0]
-
-
-def test_digits_that_hardly_lie_apart_are_marked():
-    picture = Image.new("L", (300, 200), 255)
-    draw = ImageDraw.Draw(picture)
-    draw.line([(100, 40), (100, 160)], 0, 10)
-    draw.line([(114, 40), (114, 160)], 0, 10)
-    assert "may be strokes of one" in read_drawing(picture).notes[0]
+@pytest.mark.parametrize(("picture", "count", "notes"), NOTES.values(), ids=NOTES)
+def test_what_may_be_read_wrong_is_noted(picture, count, notes):
+    drawing = read_drawing(picture)
+    assert len(drawing.digits) == count
+    assert drawing.notes == notes
     assert len(read_drawing(picture, single=True).digits) == 1
 
 
-def test_a_speck_of_dirt_is_left_out():
-    picture = seven()
-    ImageDraw.Draw(picture).rectangle((20, 20, 24, 24), fill=0)
-    assert difference(only(seven()), only(picture)) < 0.01
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
+BLANK = {
+    **{f"grey {value}": Image.new("L", (400, 300), value) for value in (0, 130, 255)},
+    **{f"size {size}": Image.new("L", size, 255) for size in ((1, 1), (2, 3), (28, 28))},
+    "noise": Image.fromarray(NOISE),
+    "transparent": Image.new("RGBA", (40, 40), (0, 0, 0, 0)),
+}
 
 
-@pytest.mark.parametrize("value", [0, 255, 130])
-@pytest.mark.parametrize("size", [(1, 1), (2, 3), (28, 28), (400, 300)])
-def test_a_blank_picture_is_an_error(value, size):
+@pytest.mark.parametrize("picture", BLANK.values(), ids=BLANK)
+def test_a_blank_picture_is_an_error(picture):
     with pytest.raises(DataError, match="blank"):
-        read_drawing(Image.new("L", size, value))
-
-
-def test_noise_and_a_transparent_sheet_are_blank():
-    noise = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
-    for picture in (Image.fromarray(noise), Image.new("RGBA", (40, 40), (0, 0, 0, 0))):
-        with pytest.raises(DataError, match="blank"):
-            read_drawing(picture)
+        read_drawing(picture)
 
 
 def test_grey_of_an_8_bit_picture_is_its_value():
@@ -194,29 +193,10 @@ def test_exif_orientation_is_applied(tmp_path):
     assert open_picture(tmp_path / "turned.jpg").size == (400, 300)
 
 
-def damaged(format):
-    content = io.BytesIO()
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "TIFF"])
+def test_a_damaged_picture_is_named(tmp_path, format):
+    content, path = io.BytesIO(), tmp_path / "x.png"
     seven().save(content, format)
-    return content.getvalue()[:200]
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [(None, "no such file"), (b"", "not a picture"), (b"hello", "not a picture")]
-    + [(damaged(format), "damaged|not a picture") for format in ("PNG", "JPEG", "BMP", "TIFF")],
-)
-def test_what_is_no_picture_is_named(tmp_path, content, said):
-    path = tmp_path / "x.png"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(DataError, match=said) as caught:
+    path.write_bytes(content.getvalue()[:200])
+    with pytest.raises(DataError, match=f"{path}: (damaged|not a picture)"):
         open_picture(path)
-    assert str(path) in str(caught.value)
-
-
-@pytest.fixture(scope="module")
-def digits_5k():
-    """1,000 real digits, sorted by class: (1000, 28, 28) uint8."""
-    _, test = load("mnist-5k", "")
-    order = torch.argsort(test.labels, stable=True)
-    return test.images[order, 0].numpy()
