@@ -178,6 +178,7 @@ def test_a_bag_is_composed_and_judged(browser, address):
     stroke(browser, "bagpad", SEVEN)
     browser.find_element("id", "add").click()
     wait_for(browser, "bagdigits", lambda text: len(text.split()) == 6)
+    assert "that this bag holds a 9" in browser.find_element("id", "bagtext").text
     browser.find_element("css selector", "#bagdigits button").click()
     wait_for(browser, "bagdigits", lambda text: len(text.split()) == 5)
 
