@@ -32,14 +32,10 @@ def address(page):
     server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def test_digits():
-    return load("mnist-5k", "")[1]
-
-
-def of_class(digits, value, count=1):
-    chosen = (digits.labels == value).nonzero()[:count, 0]
-    return [encode(digits.images[i, 0].numpy()) for i in chosen]
+def of_class(value):
+    """A test digit of a class, as the page sends it."""
+    digits = load("mnist-5k", "")[1]
+    return encode(digits.images[int((digits.labels == value).int().argmax()), 0].numpy())
 
 
 def ask(address, question, **request):
@@ -47,36 +43,23 @@ def ask(address, question, **request):
         return json.loads(reply.read())
 
 
-def test_a_digit_is_read_by_every_model(page, address, test_digits):
-    found = ask(address, "read", picture=of_class(test_digits, 3)[0])
-    (digit,) = found["digits"]
+def test_a_digit_is_read_by_every_model(address):
+    (digit,) = ask(address, "read", picture=of_class(3))["digits"]
     assert set(digit["models"]) == {"CNN", "k-NN on SimCLR features"}
     for model in digit["models"].values():
         assert model["label"] == "3"
         assert len(model["probabilities"]) == 10
         assert sum(model["probabilities"]) == pytest.approx(1, abs=1e-3)
-    labels = [other["label"] for other in digit["nearest"]]
-    assert labels.count("3") > 4
+    assert [other["label"] for other in digit["nearest"]].count("3") > 4
 
 
-def test_a_bag_with_the_target_is_positive_and_the_attention_is_on_it(address, test_digits):
-    others = [picture for value in (0, 1, 2, 3, 6) for picture in of_class(test_digits, value)]
+def test_a_bag_with_the_target_is_positive_and_the_attention_is_on_it(address):
+    others = [of_class(value) for value in (0, 1, 2, 3, 6)]
     without = ask(address, "bag", pictures=others)
-    with_nine = ask(address, "bag", pictures=[*others, *of_class(test_digits, 9)])
+    with_nine = ask(address, "bag", pictures=[*others, of_class(9)])
     assert without["probability"] < 0.5 < with_nine["probability"]
     assert sum(with_nine["attention"]) == pytest.approx(1, abs=1e-4)
     assert np.argmax(with_nine["attention"]) == len(others)
-
-
-def test_one_example_of_each_class_is_enough_for_most_digits(address, test_digits):
-    examples = {str(value): of_class(test_digits, value)[0] for value in (0, 1, 6)}
-    right = 0
-    for value in (0, 1, 6):
-        for picture in of_class(test_digits, value, 6)[1:]:
-            found = ask(address, "one_shot", examples=examples, picture=picture)
-            assert sum(found["shares"].values()) == pytest.approx(1)
-            right += found["label"] == str(value)
-    assert right >= 12
 
 
 def test_bad_requests_are_answered_with_an_error(address):
@@ -157,7 +140,7 @@ def wait_for(browser, element, condition):
     WebDriverWait(browser, 20).until(lambda _: condition(browser.find_element("id", element).text))
 
 
-def test_a_seven_drawn_with_the_mouse_is_read(browser, address, tmp_path):
+def test_digits_drawn_with_the_mouse_are_read(browser, address):
     browser.get(address)
     stroke(browser, "pad", SEVEN)
     wait_for(browser, "answer", lambda text: text == "7")
@@ -165,13 +148,10 @@ def test_a_seven_drawn_with_the_mouse_is_read(browser, address, tmp_path):
     assert "answered in" in browser.find_element("id", "time").text
     browser.find_element("id", "clear").click()
     wait_for(browser, "answer", lambda text: text == "")
-    stroke(browser, "pad", ONE)
-    wait_for(browser, "answer", lambda text: text == "1")
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-def test_a_bag_is_composed_and_judged(browser, address):
-    browser.get(address)
+def test_a_bag_is_composed_and_judged(browser):
     browser.find_element("css selector", "[data-tab=bag]").click()
     browser.find_element("id", "addrandom").click()
     wait_for(browser, "bagprobability", lambda text: text.endswith("%"))
@@ -183,8 +163,7 @@ def test_a_bag_is_composed_and_judged(browser, address):
     wait_for(browser, "bagdigits", lambda text: len(text.split()) == 5)
 
 
-def test_own_symbols_are_recognised_from_one_example(browser, address):
-    browser.get(address)
+def test_own_symbols_are_recognised_from_one_example(browser):
     browser.find_element("css selector", "[data-tab=one]").click()
     for name, strokes in (("cross", CROSS), ("bar", ONE)):
         browser.find_element("id", "symbol").send_keys(name)

@@ -15,7 +15,6 @@ import train_moco
 import train_triplet
 from models import read_model
 
-SHAPES = ("circle", "line", "star")
 LETTERS = tuple(string.ascii_lowercase)
 
 
@@ -33,10 +32,9 @@ def bars(count, classes, seed):
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory):
     """The path of an archive of 26 classes with names."""
-    arrays = dict(zip(("x_train", "y_train"), bars(312, 26, 0), strict=True))
-    arrays |= dict(zip(("x_test", "y_test"), bars(104, 26, 1), strict=True))
+    (x, y), (test_x, test_y) = bars(312, 26, 0), bars(104, 26, 1)
     path = tmp_path_factory.mktemp("own") / "letters.npz"
-    np.savez(path, classes=np.array(LETTERS), **arrays)
+    np.savez(path, x_train=x, y_train=y, x_test=test_x, y_test=test_y, classes=np.array(LETTERS))
     return path
 
 
@@ -46,7 +44,7 @@ def shapes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     for part, count, seed in (("train", 90, 0), ("test", 45, 1)):
         for i, (image, label) in enumerate(zip(*bars(count, 3, seed), strict=True)):
-            place = folder / part / SHAPES[label]
+            place = folder / part / ("circle", "line", "star")[label]
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).resize((40, 40)).save(place / f"{i}.png")
     return folder
@@ -71,7 +69,7 @@ def test_train_cnn_and_predict_on_folders(tmp_path, shapes, capsys):
     assert "resized to 28 x 28" in capsys.readouterr().out
     assert metrics["mean"]["test_accuracy"] > 0.9
     assert len(metrics["runs"][0]["test_recall"]) == 3
-    assert read_model(tmp_path / "cnn" / "own" / "best.pt").data["classes"] == list(SHAPES)
+    assert read_model(tmp_path / "cnn" / "own" / "best.pt").data["classes"] == ["circle", "line", "star"]
     assert read_last(tmp_path, 3, "--model", tmp_path / "cnn" / "own") == "star"
 
 

@@ -9,10 +9,10 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from helpers import tiny_idx, write_idx
+from helpers import stripes, tiny_idx, write_idx
 from torchvision import datasets
 
-from data import DATASETS, DataError, check_classes, images, load
+from data import DataError, check_classes, images, load
 from data.images import CHECKSUMS, CLASSES, IDX_FILES
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES
@@ -26,19 +26,6 @@ def no_network(monkeypatch):
     monkeypatch.setattr(datasets.MNIST, "download", download)
 
 
-def random_arrays(train=7, test=3):
-    rng = np.random.default_rng(0)
-    pixels = [rng.integers(0, 256, (n, 28, 28), dtype=np.uint8) for n in (train, test)]
-    labels = [rng.integers(0, 10, n, dtype=np.uint8) for n in (train, test)]
-    return pixels[0], labels[0], pixels[1], labels[1]
-
-
-def write_arrays(raw, arrays):
-    raw.mkdir(parents=True)
-    for file, array in zip(IDX_FILES, arrays, strict=True):
-        write_idx(raw / file, array)
-
-
 @pytest.mark.parametrize(
     ("name", "folder", "mean", "std"),
     [
@@ -48,9 +35,8 @@ def write_arrays(raw, arrays):
     ],
 )
 def test_load_gives_exactly_what_was_written_and_describes_it(tmp_path, name, folder, mean, std):
-    arrays = random_arrays()
-    write_arrays(tmp_path / folder / "raw", arrays)
-    for part, pixels, labels in zip(load(name, tmp_path), arrays[::2], arrays[1::2], strict=True):
+    tiny_idx(tmp_path, folder)
+    for part, (pixels, labels) in zip(load(name, tmp_path), (stripes(200, 0), stripes(100, 1)), strict=True):
         assert part.images.dtype == torch.uint8
         assert part.labels.dtype == torch.int64
         assert np.array_equal(part.images.numpy(), pixels[:, None])
@@ -65,12 +51,6 @@ def test_normalise_subtracts_the_mean_and_divides_by_the_deviation(digits):
     expected = torch.tensor([-0.1307 / 0.3081, 0.0, (1 - 0.1307) / 0.3081])
     torch.testing.assert_close(digits.normalise(pixels), expected)
     assert pixels.tolist() == pytest.approx([0.0, 0.1307, 1.0])  # the argument is left alone
-
-
-def test_missing_files_are_downloaded(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.MNIST, "download", lambda self: tiny_idx(self.root))
-    train, test = load("mnist", tmp_path)
-    assert (len(train.labels), len(test.labels)) == (200, 100)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +80,8 @@ def test_missing_files_without_network_are_named_with_a_way_out(
     for part in (reason, folder, *IDX_FILES, "--data-dir", "--dataset mnist-5k"):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
+    monkeypatch.setattr(datasets.MNIST, "download", lambda self: tiny_idx(self.root))
+    assert len(load("mnist", tmp_path)[1].labels) == 100
 
 
 def header(*numbers):
@@ -109,13 +91,8 @@ def header(*numbers):
 # What happens to the file's bytes, and what the message must say was expected and found.
 DAMAGE = {
     "truncated": (TRAIN_IMAGES, lambda b: b[:-1], ["156,816 bytes", "found 156,815"]),
-    "too long": (TEST_IMAGES, lambda b: b + b"\0", ["78,416 bytes", "found 78,417"]),
     "empty": (TRAIN_IMAGES, lambda b: b"", ["IDX header", "found 0 bytes"]),
-    "cut in the header": (TEST_LABELS, lambda b: b[:7], ["IDX header", "found 7 bytes"]),
-    "header only": (TEST_IMAGES, lambda b: b[:16], ["78,416 bytes", "found 16"]),
     "labels as images": (TRAIN_IMAGES, lambda b: header(2049) + b[4:], ["IDX magic 2051", "found 2049"]),
-    "images as labels": (TRAIN_LABELS, lambda b: header(2051) + b[4:], ["IDX magic 2049", "found 2051"]),
-    "gzipped": (TRAIN_LABELS, lambda b: b"\x1f\x8b\x08\x08" + b[4:], ["IDX magic 2049", "found 529205256"]),
     "another size": (TRAIN_IMAGES, lambda b: header(2051, 200, 32, 32) + b[16:], ["(28, 28)", "(32, 32)"]),
     "no items": (TRAIN_LABELS, lambda b: header(2049, 0), ["at least one item", "found none"]),
     "label 10": (TEST_LABELS, lambda b: b[:-1] + b"\x0a", ["labels 0 to 9", "found 10"]),
@@ -132,17 +109,11 @@ def test_damaged_file_is_named_with_expected_and_found(tmp_path, file, damage, p
         assert part in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("short", "message"),
-    [(1, "7 training images but 6 labels"), (3, "3 test images but 2 labels"), (2, "2 test images but 3")],
-)
-def test_count_mismatch_between_images_and_labels_is_an_error(tmp_path, short, message):
-    arrays = list(random_arrays())
-    arrays[short] = arrays[short][:-1]
-    write_arrays(tmp_path / "MNIST" / "raw", arrays)
-    with pytest.raises(DataError, match=message) as caught:
+def test_unequal_numbers_of_images_and_labels_are_an_error(tmp_path):
+    raw = tiny_idx(tmp_path) / "MNIST" / "raw"
+    write_idx(raw / TEST_LABELS, np.zeros(99))
+    with pytest.raises(DataError, match=f"{raw}: 100 test images but 99 labels"):
         load("mnist", tmp_path)
-    assert str(tmp_path / "MNIST" / "raw") in str(caught.value)
 
 
 def test_files_are_compared_with_the_published_checksums(tmp_path, monkeypatch):
@@ -199,8 +170,3 @@ def test_real_mnist_has_the_published_sizes_and_statistics(mnist_dir):
     assert (len(train.images), len(test.images)) == (60_000, 10_000)
     pixels = train.images.double() / 255
     assert (round(pixels.mean().item(), 4), round(pixels.std().item(), 4)) == (train.mean, train.std)
-
-
-def test_every_data_set_names_its_ten_classes():
-    assert set(CLASSES) == set(DATASETS)
-    assert all(len(set(names)) == 10 for names in CLASSES.values())

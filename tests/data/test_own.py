@@ -33,7 +33,7 @@ def write_npz(path, **changes):
     return path
 
 
-def write_folders(folder, names=("circle", "line", "star"), parts=(("train", 30), ("test", 12)), **options):
+def write_folders(folder, names=("2", "10", "star"), parts=(("train", 30), ("test", 12)), **options):
     for seed, (part, count) in enumerate(parts):
         images, labels = squares(count, len(names), seed, **options)
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -47,9 +47,9 @@ def pixels(images):
     return sorted(image.numpy().tobytes() for image in images.images[:, 0])
 
 
-def test_folders_give_their_pictures_and_the_names_of_their_classes_in_a_fixed_mixed_order(tmp_path):
+def test_folders_give_their_pictures_in_a_fixed_mixed_order_and_their_names_numbers_first(tmp_path):
     train, test = load(write_folders(tmp_path / "shapes"), "")
-    assert train.classes == test.classes == ("circle", "line", "star")
+    assert train.classes == test.classes == ("2", "10", "star")
     assert train.name == "shapes"
     assert train.notes == ()
     for part, images, labels in ((train, X, Y), (test, TEST_X, TEST_Y)):
@@ -63,11 +63,6 @@ def test_folders_give_their_pictures_and_the_names_of_their_classes_in_a_fixed_m
     assert set(train.labels[:10].tolist()) == {0, 1, 2}
 
 
-def test_folders_named_by_numbers_are_in_the_order_of_the_numbers(tmp_path):
-    names = [str(n) for n in range(12)]
-    assert load(write_folders(tmp_path, names, (("train", 36), ("test", 24))), "")[0].classes == tuple(names)
-
-
 def test_other_sizes_and_colours_are_changed_and_it_is_said(tmp_path):
     train, _ = load(write_folders(tmp_path, side=56, channels=(3,)), "")
     assert train.images.shape == (30, 1, 28, 28)
@@ -75,21 +70,17 @@ def test_other_sizes_and_colours_are_changed_and_it_is_said(tmp_path):
     assert train.images.amax() > 190
 
 
-@pytest.mark.parametrize("form", ["folders", "npz", "idx"])
-def test_without_test_images_a_stratified_share_is_held_out(tmp_path, form):
-    x, y = squares(60, 3)
-    path = tmp_path
-    if form == "folders":
-        write_folders(path, parts=(("train", 60),))
-    elif form == "npz":
-        path = write_npz(path / "a.npz", x_train=x, y_train=y, x_test=None, y_test=None)
-    else:
-        for name, array in zip(IDX_FILES, (x, y), strict=False):
-            write_idx(path / name, array)
-    train, test = load(path, "")
-    assert sorted(torch.bincount(test.labels).tolist()) == [3, 3, 4]
-    assert "10 of them held out, stratified by class" in train.notes[-1]
-    assert not set(pixels(train)) & set(pixels(test))
+def test_without_test_images_a_stratified_share_is_held_out(tmp_path):
+    x, y = squares(60, 3, side=32)
+    write_folders(tmp_path / "folders", parts=(("train", 60),))
+    npz = write_npz(tmp_path / "a.npz", x_train=x, y_train=y, x_test=None, y_test=None)
+    for name, array in zip(IDX_FILES, (x, y), strict=False):
+        write_idx(tmp_path / name, array)
+    for path in (tmp_path / "folders", npz, tmp_path):
+        train, test = load(path, "")
+        assert sorted(torch.bincount(test.labels).tolist()) == [3, 3, 4]
+        assert "10 of them held out, stratified by class" in train.notes[-1]
+        assert not set(pixels(train)) & set(pixels(test))
 
 
 def test_light_paper_is_inverted_and_it_is_said_and_kept(tmp_path):
@@ -100,43 +91,24 @@ def test_light_paper_is_inverted_and_it_is_said_and_kept(tmp_path):
     assert pixels(train) == sorted(image.tobytes() for image in X)
 
 
-ARRAYS = {
-    "floats to 1": X.astype(np.float32) / 255,
-    "floats to 255": X.astype(np.float64),
-    "a channel": X[..., None],
-    "int64": X.astype(np.int64),
-}
-
-
-@pytest.mark.parametrize("images", ARRAYS.values(), ids=ARRAYS)
-def test_npz_images_of_every_type_are_the_same(tmp_path, images):
-    train, _ = load(write_npz(tmp_path / "a.npz", x_train=images, y_train=Y[:, None]), "")
-    assert pixels(train) == sorted(image.tobytes() for image in X)
-
-
 NAMES = np.array(["a", "b", "c"])
-LABELS = {
-    "names": (("a", "b", "c"), {"y_train": NAMES[Y], "y_test": NAMES[TEST_Y]}),
-    "numbers": (("1", "2", "3"), {"y_train": Y + 1, "y_test": TEST_Y + 1}),
-    "numbers with names": (("ox", "ape", "bee"), {"classes": np.array(["ox", "ape", "bee"])}),
+FORMS = {
+    "floats to 1": ({"x_train": X.astype(np.float32) / 255}, "012"),
+    "floats to 255": ({"x_train": X.astype(np.float64)}, "012"),
+    "a channel": ({"x_train": X[..., None].astype(np.int64), "y_train": Y[:, None]}, "012"),
+    "labels are names": ({"y_train": NAMES[Y], "y_test": NAMES[TEST_Y]}, "abc"),
+    "labels from 1": ({"y_train": Y + 1, "y_test": TEST_Y + 1}, "123"),
+    "labels with names": ({"classes": NAMES}, "abc"),
 }
 
 
-@pytest.mark.parametrize(("classes", "changes"), LABELS.values(), ids=LABELS)
-def test_npz_labels_may_be_names_or_any_numbers_or_have_names(tmp_path, classes, changes):
+@pytest.mark.parametrize(("changes", "classes"), FORMS.values(), ids=FORMS)
+def test_archives_of_every_form_are_the_same(tmp_path, changes, classes):
     train, test = load(write_npz(tmp_path / "a.npz", **changes), "")
-    assert train.classes == classes
+    assert train.classes == tuple(classes)
+    assert pixels(train) == sorted(image.tobytes() for image in X)
     assert torch.bincount(train.labels).tolist() == [10, 10, 10]
     assert torch.bincount(test.labels).tolist() == [4, 4, 4]
-
-
-def test_idx_files_may_have_any_number_of_classes_and_size(tmp_path):
-    arrays = [*squares(104, 26, side=32), *squares(52, 26, 1, side=32)]
-    for name, array in zip(IDX_FILES, arrays, strict=True):
-        write_idx(tmp_path / name, array)
-    train, test = load(tmp_path, "")
-    assert train.classes == tuple(map(str, range(26)))
-    assert (len(train.labels), len(test.labels)) == (104, 52)
 
 
 def test_compressed_idx_files_are_read_by_path_and_by_name(tmp_path, tiny_dir):
@@ -158,9 +130,7 @@ BAD_ARRAYS = {
     "no labels": ({"y_train": None}, "lacks y_train"),
     "half a test part": ({"y_test": None}, "lacks y_test"),
     "counts": ({"y_train": Y[:-1]}, "expected 30 whole numbers"),
-    "one-hot labels": ({"y_train": np.eye(3)[Y]}, "expected 30 whole numbers"),
     "flat images": ({"x_train": X.reshape(30, -1)}, "found an array of shape"),
-    "negative pixels": ({"x_train": X.astype(float) - 40}, "from 0 to 255"),
     "not a number": ({"x_train": np.full(X.shape, np.nan)}, "from 0 to 255"),
     "one class": ({"y_train": 0 * Y}, "at least 2 classes"),
     "unknown test label": ({"y_test": np.full(12, 7)}, "test label 7"),
@@ -180,18 +150,13 @@ def test_bad_arrays_are_one_line(tmp_path, changes, said):
 
 
 def test_bad_folders_are_one_line(tmp_path):
-    def refused(said):
-        with pytest.raises(DataError, match=said):
-            load(tmp_path, "")
-
-    refused("not a data set")
     (tmp_path / "train").mkdir()
-    refused("expected a folder for each class")
+    with pytest.raises(DataError, match="expected a folder for each class"):
+        load(tmp_path, "")
     write_folders(tmp_path)
     (tmp_path / "test" / "moon").mkdir()
-    refused("moon: no pictures")
+    with pytest.raises(DataError, match="moon: no pictures"):
+        load(tmp_path, "")
     Image.new("L", (28, 28)).save(tmp_path / "test" / "moon" / "0.png")
-    refused("moon: no such class")
-    (tmp_path / "test" / "moon").rename(tmp_path / "train" / "moon")
-    (tmp_path / "train" / "line" / "broken.png").write_bytes(b"")
-    refused("broken.png: not a picture")
+    with pytest.raises(DataError, match="moon: no such class"):
+        load(tmp_path, "")
