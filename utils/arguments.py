@@ -1,8 +1,8 @@
 """Argument types: what a flag may hold. Each returns the value, or says in one line what it expects."""
 
-import argparse
 import os
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -33,16 +33,14 @@ class Number:
         return f"{'[('[self.open_low]}{self.low}, {self.high}{'])'[self.open_high]}"
 
     def __call__(self, text: str) -> Any:
-        noun = "a whole number" if self.kind is int else "a number"
         try:
             value = self.kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"expected {noun}, not {text[:80]!r}") from None
-        # Written so that NaN fails every comparison.
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        if not (above and below):
-            raise argparse.ArgumentTypeError(f"must be in {self.bounds}, not {text[:80]}")
+            noun = "a whole number" if self.kind is int else "a number"
+            raise ArgumentTypeError(f"expected {noun}, not {text[:80]!r}") from None
+        excluded = (self.open_low and value == self.low) or (self.open_high and value == self.high)
+        if excluded or not self.low <= value <= self.high:  # false for NaN
+            raise ArgumentTypeError(f"must be in {self.bounds}, not {text[:80]}")
         return value
 
 
@@ -50,11 +48,9 @@ def number_list(low: int, high: int, least: int = 1) -> Callable[[str], list[int
     """Return the type of `least` or more different whole numbers from low to high, with commas."""
 
     def parse(text):
-        values = list(map(Number(int, low, high), text.split(",")))
-        if len(set(values)) < len(values):
-            raise argparse.ArgumentTypeError(f"expected different numbers with commas, not {text[:80]!r}")
-        if len(values) < least:
-            raise argparse.ArgumentTypeError(f"expected at least {least} numbers with commas, not {text!r}")
+        values = [Number(int, low, high)(word) for word in text.split(",")]
+        if len(set(values)) < max(len(values), least):
+            raise ArgumentTypeError(f"expected {least} or more different numbers, not {text[:80]!r}")
         return values
 
     return parse
@@ -66,9 +62,7 @@ def name_list(known: Collection[str] = ()) -> Callable[[str], list[str]]:
     def parse(text):
         names = text.split(",")
         if unknown := [name for name in names if known and name not in known]:
-            raise argparse.ArgumentTypeError(
-                f"unknown name {unknown[0][:80]!r}: choose from {', '.join(known)}"
-            )
+            raise ArgumentTypeError(f"unknown name {unknown[0][:80]!r}: choose from {', '.join(known)}")
         return names
 
     return parse
@@ -81,16 +75,14 @@ def with_commas(value: Any) -> str:
 
 def any_path(text: str) -> str:
     """A path that this system can hold, whether or not anything is there."""
-    if not text:
-        raise argparse.ArgumentTypeError("expected a path, not an empty text")
     try:
         text.encode()
-        os.stat(text)
+        os.stat(text or "\0")
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         pass
-    except (OSError, ValueError) as error:  # too long, a circle of links, a zero byte, not UTF-8
-        reason = getattr(error, "strerror", None) or "it has characters that no path can have"
-        raise argparse.ArgumentTypeError(f"not a path: {reason}: {text[:80]!r}") from None
+    except (OSError, ValueError) as error:  # too long, a circle of links, empty, a zero byte, not UTF-8
+        reason = getattr(error, "strerror", None) or "empty, or with characters that no path can have"
+        raise ArgumentTypeError(f"not a path: {reason}: {text[:80]!r}") from None
     return text
 
 
@@ -98,9 +90,8 @@ def named_path(text: str) -> str:
     """NAME=PATH, where the name is one that a table or a figure can show."""
     name, _, where = text.partition("=")
     if not re.fullmatch(r"[a-z]\w{0,40}", name) or not where:
-        raise argparse.ArgumentTypeError(
-            f"expected NAME=FILE as in simclr=encoder.pt, the name in small letters, not {text[:80]!r}"
-        )
+        example = "NAME=FILE as in simclr=encoder.pt, the name in small letters"
+        raise ArgumentTypeError(f"expected {example}, not {text[:80]!r}")
     any_path(where)
     return text
 
@@ -108,17 +99,14 @@ def named_path(text: str) -> str:
 def run_name(text: str) -> str:
     """The name of a run's folder."""
     if not re.fullmatch(r"\w[\w.-]*", text) or len(text.encode()) > LONGEST_NAME:
-        raise argparse.ArgumentTypeError(
-            f"a run's name has letters, digits, '.', '_' and '-' only, and at most {LONGEST_NAME} bytes, "
-            f"not {text[:80]!r}"
-        )
+        allowed = f"letters, digits, '.', '_' and '-' only, and at most {LONGEST_NAME} bytes"
+        raise ArgumentTypeError(f"a run's name has {allowed}, not {text[:80]!r}")
     return text
 
 
 def dataset(text: str) -> str:
     """One of DATASETS, or the path of a data set of one's own."""
     if text not in DATASETS and not os.path.exists(any_path(text)):
-        raise argparse.ArgumentTypeError(
-            f"no data set and no path {text[:80]!r}: choose from {', '.join(DATASETS)}, or name a path"
-        )
+        names = ", ".join(DATASETS)
+        raise ArgumentTypeError(f"no data set and no path {text[:80]!r}: choose from {names}, or name a path")
     return text

@@ -3,10 +3,8 @@
 A trial may be ended before any change of a file, as by kill -9 or a power failure.
 """
 
-import contextlib
 import json
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -63,11 +61,10 @@ class Crash:
         if os.path.abspath(path).startswith(self.folder) or event in ("os.remove", "os.rmdir"):
             self.change()
 
-    def change(self, tear: Callable | None = None):
+    def change(self, tear: Callable = lambda: None):
         self.count += 1
         if self.count == self.at:
-            if tear:
-                tear()
+            tear()
             os._exit(CRASH)
 
 
@@ -83,7 +80,9 @@ def start(function: Callable, crash: Crash | None = None) -> Callable[[], Trial]
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _child(function, crash, err_in, count_in)
+        code = _call(function, crash, err_in)
+        os.write(count_in, str(crash.count if crash else 0).encode())
+        os._exit(code)
     os.close(err_in)
     os.close(count_in)
 
@@ -96,59 +95,46 @@ def start(function: Callable, crash: Crash | None = None) -> Callable[[], Trial]
     return wait
 
 
-def _child(function, crash, err, count):
-    """Call the function and leave with its exit code; 99 for a traceback."""
-    code = 99
+def _call(function, crash, err):
+    """Call the function with its stderr in `err`; return its exit code, 99 for a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(err, 2)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(err, 2)
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
         if crash:
             crash.start()
         function()
-        code = 0
+        return 0
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        return end.code if isinstance(end.code, int) else 0
     except BaseException:
         traceback.print_exc()
-    finally:
-        with contextlib.suppress(BaseException):
-            sys.stderr.flush()
-            os.write(count, str(crash.count if crash else 0).encode())
-        os._exit(code)
+        return 99
 
 
 def replace_figures(monkeypatch, scripts: Iterable, plot: Callable) -> None:
     """Let the functions of the scripts that plot call `plot`: figures take longer than trainings."""
     for script in scripts:
-        for name in [name for name in vars(script) if re.match(r"plot_|draw(_sweep|_retrieval)?$", name)]:
+        for name in [name for name in vars(script) if name.startswith("plot_")]:
             monkeypatch.setattr(script, name, plot)
 
 
 def content(results: Path) -> dict:
-    """Return what counts of all runs below a results folder: times and figures aside, bit for bit.
-
-    Runs that were replaced, and folders that a killed process did not finish, are left out.
-    """
+    """Return what counts of all runs below a results folder but replaced ones: times aside, bit for bit."""
     paths = {path.relative_to(results).as_posix(): path for path in sorted(results.rglob("*"))}
-    left_out = re.compile(r"(^|/)\.|\.old-")
-    return {name: _content(p) for name, p in paths.items() if p.is_file() and not left_out.search(name)}
+    return {name: _content(path) for name, path in paths.items() if path.is_file() and ".old-" not in name}
 
 
 def _content(path):
-    if path.suffix == ".png":
-        return "a figure"
     if path.name == "metrics.json":
         return without_seconds(json.loads(path.read_text()))
     if path.name == "config.json":
         config = json.loads(path.read_text())
         return {key: config[key] for key in ("script", "name", "arguments", "command")}
     if path.name == "sweep.json":
-        cells = json.loads(path.read_text())["cells"]
-        return [without_seconds(cell) for cell in cells]
+        return [without_seconds(cell) for cell in json.loads(path.read_text())["cells"]]
     if path.suffix == ".jsonl":
         return [{k: v for k, v in line.items() if "seconds" not in k} for line in read_lines(path)]
     if path.name in ("best.pt", "encoder.pt"):
-        saved = torch.load(path, weights_only=True)
-        return {key: value.tolist() for key, value in saved["weights"].items()}
+        return {key: value.tolist() for key, value in torch.load(path, weights_only=True)["weights"].items()}
     return "a file"
