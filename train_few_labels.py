@@ -25,7 +25,7 @@ from utils.arguments import Number, name_list, named_path, number_list, with_com
 from utils.errors import UserError
 from utils.plots import few_labels as plots
 from utils.runs.folder import RunFolder, open_run
-from utils.runs.sweep import collect, read_records
+from utils.runs.repeat import collect, read_records
 
 VAL_FRACTION = 0.1  # of the training images, which only --tune looks at
 LABELS = [0, 10, 20, 50, 100, 1000]

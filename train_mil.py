@@ -39,8 +39,7 @@ from utils.arguments import Number, any_path, number_list, with_commas
 from utils.errors import UserError
 from utils.plots import cnn, mil
 from utils.runs.folder import RunFolder, open_run
-from utils.runs.repeat import jobs, parts, repeat
-from utils.runs.sweep import collect
+from utils.runs.repeat import collect, jobs, parts, repeat
 from utils.training.fit import FitConfig, Step, fit
 
 # One recipe for every method and number of training bags, chosen on validation bags.

@@ -31,8 +31,7 @@ from utils.arguments import Number, any_path, number_list
 from utils.plots import contrastive
 from utils.plots import triplet as plots
 from utils.runs.folder import RunFolder, open_run
-from utils.runs.repeat import parts, repeat
-from utils.runs.sweep import collect
+from utils.runs.repeat import collect, parts, repeat
 from utils.training.fit import FitConfig, Step, fit
 
 # Everything that is a recipe's default. "few" was tuned by the accuracy on printed letters (data/triplet.py)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from utils.errors import UserError
 from utils.runs.files import read_object
 from utils.runs.folder import FORMAT
-from utils.runs.sweep import RESULT as SWEEP
+from utils.runs.repeat import RESULT as SWEEP
 
 DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what wrong contents raise
 

@@ -10,7 +10,7 @@ import train_few_labels
 from data import load
 from evaluation import few_labels as few
 from models import create, save_model
-from utils.runs import sweep
+from utils.runs import repeat
 
 METHODS = ["pixels-knn", "mlp1", "simclr-linear", "simclr-spread"]
 
@@ -56,7 +56,7 @@ def test_a_stopped_study_resumes_with_what_is_left(tmp_path, tiny_dir, encoder_f
     record = json.loads((folder / "records-0.jsonl").read_text().splitlines()[0])
     assert len(record["wrong"]) == round(100 * (1 - record["test_accuracy"]))
     assert "simclr-linear" in capsys.readouterr().out
-    append, written = sweep.append_line, []
+    append, written = repeat.append_line, []
 
     def stop_after_three(path, record):
         append(path, record)
@@ -64,7 +64,7 @@ def test_a_stopped_study_resumes_with_what_is_left(tmp_path, tiny_dir, encoder_f
         if len(written) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep, "append_line", stop_after_three)
+    monkeypatch.setattr(repeat, "append_line", stop_after_three)
     with pytest.raises(SystemExit) as stopped:
         study("two")
     assert stopped.value.code == 130

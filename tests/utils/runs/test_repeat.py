@@ -8,8 +8,7 @@ import pytest
 
 from utils.runs.files import append_line
 from utils.runs.folder import RunFolder
-from utils.runs.repeat import jobs, parts, repeat, share_out
-from utils.runs.sweep import collect, read_records
+from utils.runs.repeat import collect, jobs, parts, read_records, repeat, share_out
 
 TODO = [{"method": method, "seed": seed} for seed in (0, 1) for method in ("mean", "max")]
 
