@@ -39,7 +39,7 @@ def plot_bags(images: np.ndarray, bags: dict[str, np.ndarray], path: Path | str,
             names[-1] += f"\nP(pos.) {bags['probabilities'][bag]:.2f}"
     if "attention" in bags:
         texts = [f"{bags['attention'][i]:.2f}" * bool(ok) for i, ok in zip(at, inside, strict=True)]
-    frames = dict.fromkeys(np.flatnonzero(inside & keys[at]), TARGET)
+    frames = dict.fromkeys(np.flatnonzero(inside & keys[at]).tolist(), TARGET)
     plot_images([Images(tiles, texts, frames, rows=names)], columns, path, title)
 
 
@@ -65,7 +65,7 @@ def plot_auc(cells: Sequence[dict], path: Path | str, references: Sequence[dict]
         ax.set_ylabel("1 − test AUC (%, log scale)")
         fig.legend(ncols=4, loc="outside lower center", title=f"band: ± 1 SD of {_repeats(cells)}")
     else:
-        rows = [(c["label"], c["color"], dict(c["points"]).get(min(counts))) for c in curves.values()]
+        rows = [(c["label"], c["color"], dict(c["points"]).get(min(counts), [])) for c in curves.values()]
         rows = [row for row in rows if row[2]]
         fig, ax = style.figure(size=(style.WIDTH, 0.36 * len(rows) + 1.3))
         style.error_rows(ax, rows)

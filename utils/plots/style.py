@@ -241,8 +241,8 @@ def plot_history(history: Sequence[dict], panels: Sequence[Panel], path: Path | 
             curves = [curve_of(run, key) for run in split_runs(models[model])]
             if several:
                 name, color = model or "", method_color(model)
-            line = "--" if several and key.startswith("train_") else "-"
-            _plot_runs(ax, [(x, panel.convert(y)) for x, y in curves if x], name, color=color, ls=line)
+            ls = "--" if several and key.startswith("train_") else "-"
+            _plot_runs(ax, [(x, panel.convert(y)) for x, y in curves if x], name, color=color, ls=ls)
         for model, epoch, value in panel.tested:
             color = method_color(model) if several else TEST
             ax.plot(epoch, panel.convert(value), "x", color=color, ms=6, label="test, every run")
@@ -310,8 +310,8 @@ def plot_images(parts: Sequence[Images], columns: int, path: Path | str, title: 
             ax.text(x + width / 2, y - 1, text, size=8, ha="center", va="bottom", linespacing=1.05)
         for i, color in part.frames.items():
             x, y = corners[i]
-            look = {"fill": False, "ec": color, "lw": 2, "clip_on": False}
-            ax.add_patch(Rectangle((x - 1, y - 1), width + 1, height + 1, **look))
+            frame = Rectangle((x - 1, y - 1), width + 1, height + 1, fill=False, ec=color, lw=2)
+            ax.add_patch(frame).set_clip_on(False)
         ax.set_title(part.title, size=10)
         ax.set_yticks([y + height / 2 for _, y in corners[::columns][: len(part.rows)]], part.rows, size=8)
         ax.set_xticks([x + width / 2 for x, _ in corners[: len(part.heads)]], part.heads, size=8)
