@@ -67,6 +67,14 @@ def tiny_idx(folder, name="MNIST", train=200, test=100, seed=0):
     return Path(folder)
 
 
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=gen(seed))
+
+
 def without_seconds(metrics):
     """The records of a metrics.json without the times."""
     return [{k: v for k, v in run.items() if "seconds" not in k} for run in metrics["runs"]]

@@ -60,9 +60,9 @@ def test_natural_bags_are_positive_as_chance_has_it(length, low, high):
 
 def test_positive_balanced_bags_are_natural_bags_given_that_the_target_is_there():
     bags = bags_of(4000, mean_length=10, std_length=0)
-    found = np.bincount(targets(bags)[1::2], minlength=4)[:4] / 2000
+    shares = np.bincount(targets(bags)[1::2], minlength=4)[:4] / 2000
     # Binomial(10, 0.1), none left out: 0.3874, 0.1937, 0.0574 over 0.6513.
-    np.testing.assert_allclose(found, [0, 0.5949, 0.2974, 0.0881], atol=0.035)
+    np.testing.assert_allclose(shares, [0, 0.5949, 0.2974, 0.0881], atol=0.035)
     instances = LABELS[bags.indices[(~bags.labels)[bags.owners]]]
     assert np.bincount(instances, minlength=10)[:9].min() > 0.09 * len(instances)  # of nine digits
 
@@ -80,7 +80,7 @@ def test_lengths_are_rounded_normals_of_at_least_one():
 def test_bags_come_from_their_pool_and_depend_on_the_seed():
     pool = EVERY[::3]
     for builder in ("balanced", "natural"):
-        assert set(bags_of(pool=pool, builder=builder).indices.tolist()) <= set(pool.tolist())
+        assert torch.isin(bags_of(pool=pool, builder=builder).indices, pool).all()
     a, b, c = (bags_of(seed=seed) for seed in ((0, 1), (0, 1), (0, 2)))
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     assert not torch.equal(a.lengths, c.lengths)
@@ -124,14 +124,10 @@ def test_only_the_named_bags_carry_one_image_of_the_shortcut(carriers, negative,
     assert not torch.equal(bags.indices[:50], other.indices[:50])
 
 
-def taken(batches, epoch=0):
-    return [(mask, images, labels) for mask, images, labels in batches.epoch(epoch)]
-
-
 def test_an_epoch_goes_through_every_bag_once_with_its_label_and_mask():
     bags = bags_of(23, mean_length=4)
     loader = BagLoader(FLAT, bags, 5)
-    batches = taken(loader)
+    batches = list(loader.epoch())
     assert [len(mask) for mask, _, _ in batches] == [5, 5, 5, 5, 3]
     assert len(loader) == 5
     seen = []
@@ -142,11 +138,11 @@ def test_an_epoch_goes_through_every_bag_once_with_its_label_and_mask():
         grey = (images[:, 0, 0, 0] * 255).round().int().split(mask.sum(1).tolist())
         seen += [(tuple(bag.tolist()), bool(label)) for bag, label in zip(grey, labels, strict=True)]
     parts = bags.indices.split(bags.lengths.tolist())
-    bags_there = [(tuple((part % 256).tolist()), bool((LABELS[part] == 9).any())) for part in parts]
-    assert sorted(seen) == sorted(bags_there)
+    expected = [(tuple((part % 256).tolist()), bool((LABELS[part] == 9).any())) for part in parts]
+    assert sorted(seen) == sorted(expected)
     for count, sizes in ((50, [20, 20, 10]), (6, [6])):  # bags repeat, or some are left out
         loader = BagLoader(FLAT, bags, 20, bags_per_epoch=count)
-        assert [len(mask) for mask, _, _ in taken(loader)] == sizes
+        assert [len(mask) for mask, _, _ in loader.epoch()] == sizes
         assert len(loader) == len(sizes)
 
 

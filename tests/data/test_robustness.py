@@ -27,24 +27,20 @@ def centre(images):
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("level", [1, LEVELS])
 def test_equal_seeds_give_equal_images_of_the_same_form(name, level):
-    found = corrupt(BAR, name, level, seed=3)
-    assert found.dtype == torch.uint8
-    assert found.shape == BAR.shape
-    assert torch.equal(found, corrupt(BAR, name, level, seed=3))
-    assert not torch.equal(found, BAR)
+    images = corrupt(BAR, name, level, seed=3)
+    assert (images.dtype, images.shape) == (torch.uint8, BAR.shape)
+    assert torch.equal(images, corrupt(BAR, name, level, seed=3))
     if name not in ("blur", "inversion", "brightness"):  # these three have no chance in them
-        assert not torch.equal(found, corrupt(BAR, name, level, seed=4))
+        assert not torch.equal(images, corrupt(BAR, name, level, seed=4))
     assert corrupt(BAR[..., :20, :20], name, level).shape == (40, 1, 20, 20)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_the_image_changes_more_from_level_to_level(name):
-    gaps = [
-        float((corrupt(BAR, name, level).float() - BAR.float()).abs().mean())
-        for level in range(1, LEVELS + 1)
-    ]
+    levels = [BAR, *(corrupt(BAR, name, level) for level in range(1, LEVELS + 1))]
+    gaps = [float((images.float() - BAR.float()).abs().mean()) for images in levels]
     assert gaps == sorted(gaps)
-    assert gaps[0] > 0
+    assert gaps[1] > 0
 
 
 def test_rotation_turns_the_centre_of_mass_by_its_angle_to_either_side():
@@ -71,26 +67,25 @@ def test_shift_moves_by_its_distance_in_all_directions():
 def test_scale_multiplies_the_area_by_the_square_of_its_factor_or_divides():
     areas = corrupt(BAR, "scale", 5).double().sum((1, 2, 3)) / BAR[0].double().sum()
     large, small = areas[areas > 1], areas[areas < 1]
-    assert len(large) > 5
-    assert len(small) > 5
+    assert min(len(large), len(small)) > 5
     np.testing.assert_allclose(large, 1.5**2, rtol=0.03)
     np.testing.assert_allclose(small, 1.5**-2, rtol=0.03)
 
 
 def test_shear_moves_rows_sideways_in_proportion_to_their_height():
     for level, degrees in enumerate(CORRUPTIONS["shear"].strengths, 1):
-        found = corrupt(BAR, "shear", level)
-        np.testing.assert_allclose(found.double().sum((1, 2, 3)) / BAR[0].double().sum(), 1, rtol=0.03)
-        shift = centre(found)[:, 0] - centre(BAR)[:, 0]
+        sheared = corrupt(BAR, "shear", level)
+        np.testing.assert_allclose(sheared.double().sum((1, 2, 3)) / BAR[0].double().sum(), 1, rtol=0.03)
+        shift = centre(sheared)[:, 0] - centre(BAR)[:, 0]
         height = float(centre(BAR)[0, 1]) - 13.5
         np.testing.assert_allclose(shift.abs(), abs(height) * math.tan(math.radians(degrees)), atol=0.1)
 
 
 def test_noise_has_its_standard_deviation_and_no_bias():
-    found = corrupt(GREY, "noise", 1).double() / 255
-    assert float(found.mean()) == pytest.approx(100 / 255, abs=0.001)
-    assert float(found.std()) == pytest.approx(0.1, rel=0.02)
-    assert not torch.equal(found[0], found[1])
+    noisy = corrupt(GREY, "noise", 1).double() / 255
+    assert float(noisy.mean()) == pytest.approx(100 / 255, abs=0.001)
+    assert float(noisy.std()) == pytest.approx(0.1, rel=0.02)
+    assert not torch.equal(noisy[0], noisy[1])
 
 
 def test_blur_spreads_a_point_by_its_standard_deviation_and_loses_no_ink():
@@ -99,10 +94,10 @@ def test_blur_spreads_a_point_by_its_standard_deviation_and_loses_no_ink():
     for level in (2, 4):
         # One point is too faint for 8 bits: the corruption itself is applied to floats.
         sigma = CORRUPTIONS["blur"].strengths[level - 1]
-        found = CORRUPTIONS["blur"].apply(point.double() / 255, sigma, None)[0, 0]
-        assert float(found.sum()) == pytest.approx(1, abs=1e-6)
+        blurred = CORRUPTIONS["blur"].apply(point.double() / 255, sigma, None)[0, 0]
+        assert float(blurred.sum()) == pytest.approx(1, abs=1e-6)
         places = torch.arange(61) - 30
-        assert float((found.sum(0) * places**2).sum()) == pytest.approx(sigma**2, rel=0.05)
+        assert float((blurred.sum(0) * places**2).sum()) == pytest.approx(sigma**2, rel=0.05)
 
 
 def test_occlusion_blackens_a_square_of_its_side_within_the_middle():
@@ -115,17 +110,19 @@ def test_occlusion_blackens_a_square_of_its_side_within_the_middle():
         assert (int(rows.min()), int(rows.max())) == (4, 23)  # everywhere in the middle 20 pixels
 
 
-@pytest.mark.parametrize(("level", "black", "white"), [(1, 51, 204), (3, 153, 102), (5, 255, 0)])
-def test_inversion_mixes_with_the_negative(level, black, white):
-    found = corrupt(BAR, "inversion", level)
-    assert set(found[BAR == 0].tolist()) == {black}
-    assert set(found[BAR == 255].tolist()) == {white}
-
-
-def test_brightness_adds_to_every_pixel_and_white_stays_white():
-    found = corrupt(BAR, "brightness", 2)
-    assert set(found[BAR == 0].tolist()) == {round(0.3 * 255)}
-    assert set(found[BAR == 255].tolist()) == {255}
+@pytest.mark.parametrize(
+    ("name", "level", "black", "white"),
+    [
+        ("inversion", 1, 51, 204),
+        ("inversion", 3, 153, 102),
+        ("inversion", 5, 255, 0),
+        ("brightness", 2, round(0.3 * 255), 255),
+    ],
+)
+def test_inversion_mixes_with_the_negative_and_brightness_adds_and_clips(name, level, black, white):
+    images = corrupt(BAR, name, level)
+    assert set(images[BAR == 0].tolist()) == {black}
+    assert set(images[BAR == 255].tolist()) == {white}
 
 
 @pytest.mark.parametrize(
