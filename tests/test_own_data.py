@@ -1,9 +1,12 @@
-"""The scripts on data of one's own: 3 classes with names from folders, 26 classes from an archive."""
+"""Your own data: every form gives its pixels and labels, or one line says what is wrong; scripts use it."""
 
+import gzip
 import string
 
 import numpy as np
 import pytest
+import torch
+from helpers import write_idx
 from PIL import Image
 
 import ensemble
@@ -13,41 +16,171 @@ import train_few_labels
 import train_mil
 import train_moco
 import train_triplet
+from data import DataError, load
+from data.idx import IDX_FILES
 from models import read_model
 
-LETTERS = tuple(string.ascii_lowercase)
 
-
-def bars(count, classes, seed):
-    """Images (count, 28, 28) uint8 with a bright bar, whose place is the class, and labels (count,)."""
+def squares(count, classes, seed=0, side=28, channels=()):
+    """Images (count, side, side, *channels) uint8 whose class is the row of a bright bar, and labels."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % classes
-    images = rng.integers(0, 30, (count, 28, 28), dtype=np.uint8)
+    images = rng.integers(0, 30, (count, side, side, *channels), dtype=np.uint8)
     for image, label in zip(images, labels, strict=True):
-        row, column = divmod(int(label), 7)
-        image[2 + 6 * row : 6 + 6 * row, 3 * column + 2 : 3 * column + 8] = 220
+        top = (label + 1) * side // (classes + 2)
+        image[top : top + max(1, side // 14), side // 5 : -side // 5] = 220
     return images, labels
+
+
+X, Y = squares(30, 3)
+TEST_X, TEST_Y = squares(12, 3, seed=1)
+
+
+def write_npz(path, **changes):
+    arrays = {"x_train": X, "y_train": Y, "x_test": TEST_X, "y_test": TEST_Y, **changes}
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+def write_folders(folder, names=("2", "10", "star"), parts=(("train", 30), ("test", 12)), **options):
+    for seed, (part, count) in enumerate(parts):
+        images, labels = squares(count, len(names), seed, **options)
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            place = folder / part / names[label]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place / f"{i}.png")
+    return folder
+
+
+def pixels(images):
+    return sorted(image.numpy().tobytes() for image in images.images[:, 0])
+
+
+def test_folders_give_their_pictures_in_a_fixed_mixed_order_and_their_names_numbers_first(tmp_path):
+    train, test = load(write_folders(tmp_path / "shapes"), "")
+    assert train.classes == test.classes == ("2", "10", "star")
+    assert train.name == "shapes"
+    assert train.notes == ()
+    for part, images, labels in ((train, X, Y), (test, TEST_X, TEST_Y)):
+        assert pixels(part) == sorted(image.tobytes() for image in images)
+        place = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+        assert [place[image.numpy().tobytes()] for image in part.images] == part.labels.tolist()
+    scaled = train.images.double() / 255
+    assert train.mean == pytest.approx(scaled.mean().item(), abs=1e-4)
+    assert train.std == pytest.approx(scaled.std().item(), abs=1e-4)
+    assert torch.equal(load(tmp_path / "shapes", "")[0].images, train.images)
+    assert set(train.labels[:10].tolist()) == {0, 1, 2}
+
+
+def test_other_sizes_and_colours_are_changed_and_it_is_said(tmp_path):
+    train, _ = load(write_folders(tmp_path, side=56, channels=(3,)), "")
+    assert train.images.shape == (30, 1, 28, 28)
+    assert train.notes == ("42 of 42 images resized to 28 x 28 pixels", "42 of 42 images made grey")
+    assert train.images.amax() > 190
+
+
+def test_without_test_images_a_stratified_share_is_held_out(tmp_path):
+    x, y = squares(60, 3, side=32)
+    write_folders(tmp_path / "folders", parts=(("train", 60),))
+    npz = write_npz(tmp_path / "a.npz", x_train=x, y_train=y, x_test=None, y_test=None)
+    for name, array in zip(IDX_FILES, (x, y), strict=False):
+        write_idx(tmp_path / name, array)
+    for path in (tmp_path / "folders", npz, tmp_path):
+        train, test = load(path, "")
+        assert sorted(torch.bincount(test.labels).tolist()) == [3, 3, 4]
+        assert "10 of them held out, stratified by class" in train.notes[-1]
+        assert not set(pixels(train)) & set(pixels(test))
+
+
+def test_light_paper_is_inverted_and_it_is_said_and_kept(tmp_path):
+    train, _ = load(write_npz(tmp_path / "a.npz", x_train=255 - X, x_test=255 - TEST_X), "")
+    assert train.inverted
+    assert "inverted" in train.notes[-1]
+    assert train.description["inverted"]
+    assert pixels(train) == sorted(image.tobytes() for image in X)
+
+
+NAMES = np.array(["a", "b", "c"])
+FORMS = {
+    "floats to 1": ({"x_train": X.astype(np.float32) / 255}, "012"),
+    "floats to 255": ({"x_train": X.astype(np.float64)}, "012"),
+    "a channel": ({"x_train": X[..., None].astype(np.int64), "y_train": Y[:, None]}, "012"),
+    "labels are names": ({"y_train": NAMES[Y], "y_test": NAMES[TEST_Y]}, "abc"),
+    "labels from 1": ({"y_train": Y + 1, "y_test": TEST_Y + 1}, "123"),
+    "labels with names": ({"classes": NAMES}, "abc"),
+}
+
+
+@pytest.mark.parametrize(("changes", "classes"), FORMS.values(), ids=FORMS)
+def test_archives_of_every_form_are_the_same(tmp_path, changes, classes):
+    train, test = load(write_npz(tmp_path / "a.npz", **changes), "")
+    assert train.classes == tuple(classes)
+    assert pixels(train) == sorted(image.tobytes() for image in X)
+    assert torch.bincount(train.labels).tolist() == [10, 10, 10]
+    assert torch.bincount(test.labels).tolist() == [4, 4, 4]
+
+
+def test_compressed_idx_files_are_read_by_path_and_by_name(tmp_path, tiny_dir):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in IDX_FILES:
+        content = (tiny_dir / "MNIST" / "raw" / name).read_bytes()
+        (raw / f"{name}.gz").write_bytes(gzip.compress(content))
+    for plain, packed in zip(load("mnist", tiny_dir), load("mnist", tmp_path), strict=True):
+        assert torch.equal(plain.images, packed.images)
+        assert torch.equal(plain.labels, packed.labels)
+    assert pixels(load(raw, "")[0]) == pixels(load("mnist", tiny_dir)[0])
+    (raw / f"{IDX_FILES[0]}.gz").write_bytes(gzip.compress(b"x" * 100)[:-9])
+    with pytest.raises(DataError, match=f"{IDX_FILES[0]}.gz: damaged gzip file"):
+        load(raw, "")
+
+
+BAD_ARRAYS = {
+    "no labels": ({"y_train": None}, "lacks y_train"),
+    "half a test part": ({"y_test": None}, "lacks y_test"),
+    "counts": ({"y_train": Y[:-1]}, "expected 30 whole numbers"),
+    "flat images": ({"x_train": X.reshape(30, -1)}, "found an array of shape"),
+    "not a number": ({"x_train": np.full(X.shape, np.nan)}, "from 0 to 255"),
+    "one class": ({"y_train": 0 * Y}, "at least 2 classes"),
+    "unknown test label": ({"y_test": np.full(12, 7)}, "test label 7"),
+    "too few names": ({"classes": np.array(["a", "b"])}, "labels must be from 0 to 1"),
+    "objects": ({"y_train": np.array([{}] * 30)}, "Python objects"),
+    "too few": ({"x_train": X[:3], "y_train": Y[:3], "x_test": None, "y_test": None}, "a share is held out"),
+}
+
+
+@pytest.mark.parametrize(("changes", "said"), BAD_ARRAYS.values(), ids=BAD_ARRAYS)
+def test_bad_arrays_are_one_line(tmp_path, changes, said):
+    path = write_npz(tmp_path / "a.npz", **changes)
+    with pytest.raises(DataError, match=said) as caught:
+        load(path, "")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_folders_are_one_line(tmp_path):
+    (tmp_path / "train").mkdir()
+    with pytest.raises(DataError, match="expected a folder for each class"):
+        load(tmp_path, "")
+    write_folders(tmp_path)
+    (tmp_path / "test" / "moon").mkdir()
+    with pytest.raises(DataError, match="moon: no pictures"):
+        load(tmp_path, "")
+    Image.new("L", (28, 28)).save(tmp_path / "test" / "moon" / "0.png")
+    with pytest.raises(DataError, match="moon: no such class"):
+        load(tmp_path, "")
+
+
+# --- Scripts ---
 
 
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory):
     """The path of an archive of 26 classes with names."""
-    (x, y), (test_x, test_y) = bars(312, 26, 0), bars(104, 26, 1)
+    (x, y), (test_x, test_y) = squares(312, 26), squares(104, 26, seed=1)
+    arrays = {"x_train": x, "y_train": y, "x_test": test_x, "y_test": test_y}
     path = tmp_path_factory.mktemp("own") / "letters.npz"
-    np.savez(path, x_train=x, y_train=y, x_test=test_x, y_test=test_y, classes=np.array(LETTERS))
-    return path
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    """The path of folders of pictures of 3 classes."""
-    folder = tmp_path_factory.mktemp("own")
-    for part, count, seed in (("train", 90, 0), ("test", 45, 1)):
-        for i, (image, label) in enumerate(zip(*bars(count, 3, seed), strict=True)):
-            place = folder / part / ("circle", "line", "star")[label]
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).resize((40, 40)).save(place / f"{i}.png")
-    return folder
+    return write_npz(path, **arrays, classes=np.array(list(string.ascii_lowercase)))
 
 
 def train(script, path, results, words):
@@ -60,16 +193,17 @@ def train(script, path, results, words):
 
 def read_last(results, classes, *model):
     """The answer of predict.py to a picture of the last class."""
-    Image.fromarray(bars(classes, classes, 2)[0][-1]).save(results / "last.png")
+    Image.fromarray(squares(classes, classes, seed=2)[0][-1]).save(results / "last.png")
     return predict.main([str(results / "last.png"), *map(str, model)])[0].text
 
 
-def test_train_cnn_and_predict_on_folders(tmp_path, shapes, capsys):
+def test_train_cnn_and_predict_on_folders(tmp_path, capsys):
+    shapes = write_folders(tmp_path / "shapes", parts=(("train", 90), ("test", 45)), side=40)
     metrics = train(train_cnn, shapes, tmp_path, "--model linear --epochs 8 --batch-size 16")
     assert "resized to 28 x 28" in capsys.readouterr().out
     assert metrics["mean"]["test_accuracy"] > 0.9
     assert len(metrics["runs"][0]["test_recall"]) == 3
-    assert read_model(tmp_path / "cnn" / "own" / "best.pt").data["classes"] == ["circle", "line", "star"]
+    assert read_model(tmp_path / "cnn" / "own" / "best.pt").data["classes"] == ["2", "10", "star"]
     assert read_last(tmp_path, 3, "--model", tmp_path / "cnn" / "own") == "star"
 
 
@@ -79,12 +213,12 @@ def test_ensemble_and_predict_on_an_archive(tmp_path, letters):
     assert read_last(tmp_path, 26, "--ensemble", tmp_path / "ensemble" / "own") == "z"
 
 
-def test_train_mil_with_a_class_by_name(tmp_path, shapes):
+def test_train_mil_with_a_class_by_name(tmp_path, letters):
     words = "--model linear --epochs 1 --train-bags 8 --val-bags 8 --test-bags 8 --bags-per-epoch 0 --quiet"
-    train(train_mil, shapes, tmp_path, f"{words} --mean-length 4 --target line")
+    train(train_mil, letters, tmp_path, f"{words} --mean-length 4 --target c")
     config = (tmp_path / "mil" / "own" / "config.json").read_text()
-    assert "--target line" in config
-    assert '"target": 1' in config
+    assert "--target c" in config
+    assert '"target": 2' in config
 
 
 def test_train_moco_and_few_labels_on_its_encoder(tmp_path, letters):
