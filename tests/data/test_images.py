@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import json
 import struct
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -53,20 +52,10 @@ def test_normalise_subtracts_the_mean_and_divides_by_the_deviation(digits):
     assert pixels.tolist() == pytest.approx([0.0, 0.1307, 1.0])  # the argument is left alone
 
 
-@pytest.mark.parametrize(
-    ("error", "reason", "missing"),
-    [
-        (URLError("no route"), "(<urlopen error no route>)", IDX_FILES),
-        (RuntimeError("Error downloading x:\nTried y\n"), "(Error downloading x: Tried y)", IDX_FILES),
-        (TimeoutError(), "(TimeoutError)", [TEST_LABELS]),
-    ],
-    ids=["url", "mirrors", "silent"],
-)
-def test_missing_files_without_network_are_named_with_a_way_out(
-    tmp_path, monkeypatch, error, reason, missing
-):
+@pytest.mark.parametrize("missing", [IDX_FILES, [TEST_LABELS]], ids=["all", "one"])
+def test_missing_files_without_network_are_named_with_a_way_out(tmp_path, monkeypatch, missing):
     def download(self):
-        raise error
+        raise RuntimeError("Error downloading x:\nTried y\n")
 
     monkeypatch.setattr(datasets.MNIST, "download", download)
     tiny_idx(tmp_path)
@@ -77,7 +66,7 @@ def test_missing_files_without_network_are_named_with_a_way_out(
         load("mnist", tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
     folder = str(tmp_path / "MNIST" / "raw")
-    for part in (reason, folder, *IDX_FILES, "--data-dir", "--dataset mnist-5k"):
+    for part in ("(Error downloading x: Tried y)", folder, *IDX_FILES, "--data-dir", "--dataset mnist-5k"):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
     monkeypatch.setattr(datasets.MNIST, "download", lambda self: tiny_idx(self.root))
@@ -132,7 +121,9 @@ def test_files_are_compared_with_the_published_checksums(tmp_path, monkeypatch):
     assert len(load("mnist", tmp_path, verify=False)[0].labels) == 200
 
 
-def test_every_class_has_two_training_images_and_one_test_image(digits):
+def test_every_class_has_two_training_images_and_one_test_image_and_every_name_is_known(digits):
+    with pytest.raises(ValueError, match=r"cifar.*mnist, fashion-mnist, kmnist, mnist-5k"):
+        load("cifar", "anywhere")
     check_classes(digits, digits)
     lacking = digits._replace(labels=digits.labels.clone())
     lacking.labels[lacking.labels == 4] = 5
@@ -141,11 +132,6 @@ def test_every_class_has_two_training_images_and_one_test_image(digits):
     lacking.labels[0] = 4
     with pytest.raises(DataError, match="class 4 has 1 training images; each needs at least 2"):
         check_classes(lacking, digits)
-
-
-def test_unknown_name_lists_the_choices():
-    with pytest.raises(ValueError, match=r"cifar.*mnist, fashion-mnist, kmnist, mnist-5k"):
-        load("cifar", "anywhere")
 
 
 def test_mnist_5k_has_equal_classes_and_disjoint_parts_and_is_the_same_every_time():
