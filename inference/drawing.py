@@ -4,8 +4,6 @@ MNIST's digits were scaled to fit a box of 20 x 20 pixels, keeping their aspect 
 placed in 28 x 28 pixels with their centre of mass in the middle (LeCun et al., 1998).
 """
 
-import functools
-import itertools
 import math
 from typing import NamedTuple
 
@@ -49,9 +47,9 @@ def read_drawing(picture: Image.Image, single: bool = False) -> Drawing:
     if max(picture.size) > WORKING_SIDE:
         picture = picture.copy()
         picture.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
-    digits, notes = separate(find_ink(grey(picture)), single)
-    boxes = np.rint(np.array([piece[:4] for piece, _ in digits]) * (width / picture.width)).astype(int)
-    return Drawing(np.stack([to_mnist(ink) for _, ink in digits]), boxes, tuple(notes))
+    boxes, inks, notes = separate(find_ink(grey(picture)), single)
+    boxes = np.rint(boxes * (width / picture.width)).astype(int)
+    return Drawing(np.stack([to_mnist(ink) for ink in inks]), boxes, notes)
 
 
 def find_ink(values: np.ndarray) -> np.ndarray:
@@ -138,83 +136,67 @@ def thicken(ink: np.ndarray, scale: float) -> np.ndarray:
 # --- Several digits ---
 
 
-class Piece(NamedTuple):
-    """Ink that belongs together: its box in the picture and the labels of its components."""
+def separate(ink: np.ndarray, single: bool = False) -> tuple[np.ndarray, list[np.ndarray], tuple[str, ...]]:
+    """Split (H, W) ink into N digits, from left to right: boxes (N, 4), the ink of each, and notes.
 
-    left: int
-    top: int
-    right: int
-    bottom: int
-    components: tuple[int, ...]
-
-    @property
-    def height(self) -> int:
-        return self.bottom - self.top
-
-    @property
-    def width(self) -> int:
-        return self.right - self.left
-
-    def join(self, other: "Piece") -> "Piece":
-        left, top = map(min, self[:2], other[:2])
-        right, bottom = map(max, self[2:4], other[2:4])
-        return Piece(left, top, right, bottom, self.components + other.components)
-
-    def overlap(self, other: "Piece") -> int:
-        """Return how many columns both cover; negative: the columns between them."""
-        return min(self.right, other.right) - max(self.left, other.left)
-
-
-def separate(ink: np.ndarray, single: bool = False) -> tuple[list[tuple[Piece, np.ndarray]], list[str]]:
-    """Split (H, W) ink into digits, from left to right: [(its place, its ink)] and notes.
-
-    Connected components that lie above one another are one digit; a low one belongs to its neighbour.
     single: all ink is one digit.
     """
     from scipy import ndimage
 
     labels, count = ndimage.label(ink > 0, np.ones((3, 3)))
-    places = enumerate(ndimage.find_objects(labels), 1)
-    pieces = [Piece(x.start, y.start, x.stop, y.stop, (i,)) for i, (y, x) in places]
-    largest = max(max(piece.height, piece.width) for piece in pieces)
-    pieces = [piece for piece in pieces if max(piece.height, piece.width) >= SPECK * largest]
-    pieces.sort(key=lambda piece: piece.left)
-    parts = len(pieces)
-    pieces = [functools.reduce(Piece.join, pieces)] if single else join_low(join_above(pieces))
-    notes = []
-    if parts > len(pieces) and not single:
-        notes.append("strokes that lie apart were taken for one digit")
-    if any(-a.overlap(b) < CLOSE * max(a.height, b.height) for a, b in itertools.pairwise(pieces)):
-        notes.append("digits lie so close together that they may be strokes of one")
-    if any(piece.width > WIDEST * piece.height for piece in pieces):
-        notes.append("wider than a digit: digits may touch")
-    if count == 1:
-        return [(pieces[0], ink)], notes
-    digits = []
-    for piece in pieces:
-        window = np.s_[piece.top : piece.bottom, piece.left : piece.right]
-        digits.append((piece, np.where(np.isin(labels[window], piece.components), ink[window], 0)))
-    return digits, notes
+    parts = np.array([(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)])
+    sides = (parts[:, 2:] - parts[:, :2]).max(1)
+    kept = [int(i) for i in np.argsort(parts[:, 0], kind="stable") if sides[i] >= SPECK * sides.max()]
+    groups = [kept] if single else group_strokes(parts, kept)
+    boxes = np.array([cover(parts[group]) for group in groups])
+    widths, heights = (boxes[:, 2:] - boxes[:, :2]).T
+    gaps = np.maximum(boxes[1:, 0], boxes[:-1, 0]) - np.minimum(boxes[1:, 2], boxes[:-1, 2])
+    notes = {
+        "strokes that lie apart were taken for one digit": len(kept) > len(groups) and not single,
+        "digits lie so close together that they may be strokes of one": np.any(
+            gaps < CLOSE * np.maximum(heights[1:], heights[:-1])
+        ),
+        "wider than a digit: digits may touch": np.any(widths > WIDEST * heights),
+    }
+    inks = [ink]
+    if count > 1:
+        windows = [np.s_[top:bottom, left:right] for left, top, right, bottom in boxes]
+        own = [np.isin(labels[w], np.array(g) + 1) for w, g in zip(windows, groups, strict=True)]
+        inks = [np.where(mask, ink[window], 0) for mask, window in zip(own, windows, strict=True)]
+    return boxes, inks, tuple(note for note, holds in notes.items() if holds)
 
 
-def join_above(pieces: list[Piece]) -> list[Piece]:
-    """Join pieces, sorted from the left, that share at least half of the columns of the narrower one."""
-    joined: list[Piece] = []
-    for piece in pieces:
-        while joined and 2 * piece.overlap(joined[-1]) >= min(piece.width, joined[-1].width):
-            piece = joined.pop().join(piece)
-        joined.append(piece)
-    return joined
+def group_strokes(parts: np.ndarray, kept: list[int]) -> list[list[int]]:
+    """Group the boxes `parts` of components into digits; kept: their numbers, from left to right.
 
+    Components that share at least half of the columns of the narrower one lie above one another and are one
+    digit. One that is too low for a digit belongs to its nearest neighbour.
+    """
 
-def join_low(pieces: list[Piece]) -> list[Piece]:
-    """Join pieces that are too low for a digit with their nearest neighbour."""
-    while len(pieces) > 1:
-        lowest = min(range(len(pieces)), key=lambda i: pieces[i].height)
-        if pieces[lowest].height >= STROKE * max(piece.height for piece in pieces):
+    def shared(a, b):
+        """Return how many columns two groups share; negative: the columns between them."""
+        return min(parts[a, 2].max(), parts[b, 2].max()) - max(parts[a, 0].min(), parts[b, 0].min())
+
+    groups: list[list[int]] = []
+    for i in kept:
+        group = [i]
+        while groups and 2 * shared(group, last := groups[-1]) >= min(
+            shared(group, group), shared(last, last)
+        ):
+            group = groups.pop() + group
+        groups.append(group)
+    while len(groups) > 1:
+        heights = [bottom - top for _, top, _, bottom in (cover(parts[group]) for group in groups)]
+        lowest = int(np.argmin(heights))
+        if heights[lowest] >= STROKE * max(heights):
             break
-        neighbours = [i for i in (lowest - 1, lowest + 1) if 0 <= i < len(pieces)]
-        nearest = max(neighbours, key=lambda i: pieces[lowest].overlap(pieces[i]))
-        first, second = sorted((lowest, nearest))
-        pieces[first : second + 1] = [pieces[first].join(pieces[second])]
-    return pieces
+        neighbours = [i for i in (lowest - 1, lowest + 1) if 0 <= i < len(groups)]
+        nearest = max(neighbours, key=lambda i: shared(groups[lowest], groups[i]))
+        first = min(lowest, nearest)
+        groups[first : first + 2] = [groups[first] + groups[first + 1]]
+    return groups
+
+
+def cover(boxes: np.ndarray) -> np.ndarray:
+    """Return the box (4,) around boxes (N, 4)."""
+    return np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])

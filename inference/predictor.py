@@ -199,14 +199,12 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
     Raises UserError when weights of members are missing.
     """
     run = RunFolder(folder)
-    try:
-        arguments = run.read_json("config.json")["arguments"]
-        record = run.read_json("metrics.json")["runs"][0]
-        name, size, shifts = arguments["combine"], record["members"], arguments.get("shifts") or 0
-        weights = {name: np.array(record.get(f"{name}_weights", [1 / size] * size))}
-        temperature = record.get(f"{name}_temperature", 1.0)  # without validation images there is none
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: not a finished run of ensemble.py") from error
+    if not is_ensemble(run) or not run.path("metrics.json").is_file():
+        raise UserError(f"{folder}: not a finished run of ensemble.py")
+    arguments, record = run.read_json("config.json")["arguments"], run.records()[0]
+    name, size, shifts = arguments["combine"], record["members"], arguments.get("shifts") or 0
+    weights = {name: np.array(record.get(f"{name}_weights", [1 / size] * size))}
+    temperature = record.get(f"{name}_temperature", 1.0)  # without validation images there is none
     library = first_library(run, arguments, record)
     parts = [[part / "best.pt" for part in member.folders] for member in library.members]
     networks = [[read_network(file, device, Classifier) for file in folds] for folds in parts]
@@ -221,6 +219,10 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
         return Scores(scaled, np.zeros(len(scaled), bool))
 
     return Predictor(networks[0][0][1], score, least)
+
+
+def is_ensemble(run: RunFolder) -> bool:
+    return run.path("config.json").is_file() and run.read_json("config.json").get("script") == "ensemble"
 
 
 def first_library(run: RunFolder, arguments: dict, record: dict) -> Library:
@@ -248,12 +250,10 @@ def load_scorers(path: Path | str, labelled: ImageSet, trainings: int | None = N
     ensemble.py by its headline combination. Images are normalised as in the model's training. Raises
     CheckpointError for a path without a model, UserError for an ensemble without its members.
     """
-    path, device = Path(path), labelled.images.device
-    run = RunFolder(path)
-    if run.path("config.json").is_file() and run.read_json("config.json").get("script") == "ensemble":
-        predictor = ensemble_predictor(path, device)
-        return [normalised_by(predictor.images, lambda images: predictor.score(images).probabilities)]
-    return [file_scorer(file, labelled) for file in model_files(path)[:trainings]]
+    if is_ensemble(RunFolder(path)):
+        predictor = ensemble_predictor(path, labelled.images.device)
+        return [lambda images: predictor.score(renormalised(images, predictor.images)).probabilities]
+    return [file_scorer(file, labelled) for file in model_files(Path(path))[:trainings]]
 
 
 def file_scorer(path: Path, labelled: ImageSet) -> Score:
@@ -264,13 +264,11 @@ def file_scorer(path: Path, labelled: ImageSet) -> Score:
         raise CheckpointError(f"{path}: trained on the classes {names}, not on those of the data")
     if not isinstance(network, Classifier):
         encoder = getattr(network, "encoder", network)
-        outputs = normalised_by(trained_on, lambda images: forward_all(encoder, in_order(images)))
-        features, labels = outputs(labelled)
+        features, labels = forward_all(encoder, in_order(renormalised(labelled, trained_on)))
         probe = fit_probe(features, labels, statistics(features), DECAY, classes=len(labelled.classes))
         network = nn.Sequential(encoder, probe)
-    return normalised_by(trained_on, lambda images: predict(network, images)[0])
+    return lambda images: predict(network, renormalised(images, trained_on))[0]
 
 
-def normalised_by(trained_on: ImageSet, function: Callable) -> Callable:
-    """Return the function of an ImageSet whose pixels are normalised as those of `trained_on`."""
-    return lambda images: function(images._replace(mean=trained_on.mean, std=trained_on.std))
+def renormalised(images: ImageSet, trained_on: ImageSet) -> ImageSet:
+    return images._replace(mean=trained_on.mean, std=trained_on.std)
