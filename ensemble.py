@@ -12,7 +12,7 @@
 Every choice (the best member, weights, temperatures) is made on the validation images, which all members
 share and none is trained on; members that trained on all images can only be averaged or vote. Results go to
 results/ensemble/<name>/, one run per library: metrics.json has the metrics of every combination, those of
---combine under the plain names; member-*/ holds the
+--combine also under the plain names. Every member is a run of its own, in member-*/.
 """
 
 from argparse import Namespace
@@ -81,7 +81,7 @@ def parse(argv: list[str] | None = None) -> tuple:
         flag = given[0].removeprefix("member_").replace("_", "-")
         parser.error(f"--from trains nothing: leave out --{flag}")
     if args.sources and args.runs > 1 and not args.members:
-        parser.error("--runs of --from draws libraries: it needs --members")
+        parser.error("--runs with --from samples libraries: it needs --members")
     command = cli.command_line(parser, args)
     if args.member_folds and args.val_fraction:
         parser.error("--folds can't be combined with --val-fraction")
@@ -194,12 +194,12 @@ def find_run(args: Namespace, name: str) -> Path:
 
 
 def sample_members(args: Namespace, pool: Library, job: dict) -> Library:
-    """Return one library: drawn from the pool of --from by the job's seed, or the members trained for it."""
+    """Return one library: the members trained for it, or a sample of the pool of --from by the job's seed."""
     size, first = args.members or len(pool.members), (job["seed"] - args.seed) * (args.members or 0)
     if not args.sources:
         return pool.choose(np.arange(first, first + size))
-    drawn = np.random.default_rng(job["seed"]).choice(len(pool.members), size, replace=False)
-    return pool.choose(np.sort(drawn))
+    sampled = np.random.default_rng(job["seed"]).choice(len(pool.members), size, replace=False)
+    return pool.choose(np.sort(sampled))
 
 
 def read_pool(args: Namespace, folders: list[Path], test_labels: np.ndarray) -> Library:
@@ -215,7 +215,7 @@ def read_pool(args: Namespace, folders: list[Path], test_labels: np.ndarray) -> 
         fixed = ", ".join(selection.FIXED)
         raise UserError(f"the members have no validation images to choose on: --combine {fixed}")
     if args.members and args.sources and (args.members > count or args.runs > 1 and args.members == count):
-        raise UserError(f"cannot draw {args.runs} libraries of {args.members} from a pool of {count} members")
+        raise UserError(f"cannot sample {args.runs} libraries of {args.members} from {count} members")
     return pool
 
 

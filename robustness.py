@@ -38,9 +38,9 @@ def make_parser() -> cli.Parser:
     add("--models", type=named_path, nargs="+", required=True, metavar="NAME=FILE", help=files)
     baseline = "what the mean corruption error is relative to (default: the first)"
     add("--baseline", metavar="NAME", help=baseline)
-    images = "corrupted test images, drawn by class (default: all)"
+    images = "number of test images to corrupt, sampled by class (default: all)"
     add("--images", type=Number(int, 10, 10**6), metavar="N", help=images)
-    add("--trainings", type=Number(int, 1, 1000), metavar="N", help="of a run, the first N (default: all)")
+    add("--trainings", type=Number(int, 1, 1000), metavar="N", help="first N of a run (default: all)")
     return parser
 
 
@@ -62,8 +62,8 @@ def parse(argv: list[str] | None = None) -> tuple:
     return args, command
 
 
-def load_models(args: Namespace, train_set: ImageSet) -> dict[str, list[evaluation.Score]]:
-    """Load all models; a line for each, because a probe takes a while."""
+def load_models(args: Namespace, train_set: ImageSet) -> dict[str, list[evaluation.Scorer]]:
+    """Load all models; print a line for each, because fitting a probe takes a while."""
     models = {}
     for text in args.models:
         name, _, path = text.partition("=")
@@ -75,12 +75,12 @@ def load_models(args: Namespace, train_set: ImageSet) -> dict[str, list[evaluati
 
 
 def choose_images(args: Namespace, labels: torch.Tensor) -> np.ndarray:
-    """Return the positions of the test images to corrupt, drawn by class; UserError for too many or few."""
+    """Return the positions of the test images to corrupt, sampled by class; UserError for too many."""
     if args.images is None or args.images == len(labels):
         return np.arange(len(labels))
     if args.images > len(labels):
         raise UserError(f"--images {args.images}: there are {len(labels)} test images")
-    share = (args.images - 0.5) / len(labels)  # of which the split takes the ceiling
+    share = (args.images - 0.5) / len(labels)  # the split rounds up
     return split(labels, share, args.seed)[1].numpy()
 
 
@@ -122,19 +122,19 @@ def plot_figures(run: RunFolder, test_set: ImageSet, record: dict, names: list[s
 def label_parts(verdicts: evaluation.Verdicts, test_set: ImageSet) -> list[tuple[str, list[plots.Tile]]]:
     """Return the parts of the figure of labels: those that reviewers rejected, and all shared mistakes."""
     images, labels = test_set.images.cpu().squeeze(1).numpy(), test_set.labels.cpu().numpy()
-    shared, many = verdicts.shared[:SHOWN_MISTAKES], f"all {verdicts.models} models"
+    shared, good = verdicts.shared[:SHOWN_MISTAKES], f"all {verdicts.models} models"
 
     def tile(i, text, framed):
         answer = f"models {verdicts.answer[i]}, {verdicts.confidence[i]:.0%}"
         return images[i], f"{text}\n{answer}", bool(framed)
 
-    people = {i: "?" if review.verdict is None else review.verdict for i, review in LABEL_ERRORS.items()}
-    top = [tile(i, f"label {labels[i]}, people {said}", i in verdicts.shared) for i, said in people.items()]
+    votes = {i: "?" if review.verdict is None else review.verdict for i, review in LABEL_ERRORS.items()}
+    top = [tile(i, f"label {labels[i]}, people {vote}", i in verdicts.shared) for i, vote in votes.items()]
     bottom = [tile(i, f"{i}: label {labels[i]}", i in LABEL_ERRORS) for i in shared.tolist()]
-    few = f", the {len(shared)} most confident" if len(shared) < len(verdicts.shared) else ""
-    title = f"What {many} get wrong{few}; above: index, label, their answer; framed: not confirmed, either"
-    parts = [(f"Labels that reviewers did not confirm; framed: {many} get them wrong, too", top)]
-    return parts + [(title, bottom)] * bool(bottom)
+    cut = f", the {len(shared)} most confident" if len(shared) < len(verdicts.shared) else ""
+    title = f"What {good} get wrong{cut}; above: index, label, their answer; framed: not confirmed, either"
+    parts = [(f"Labels that reviewers did not confirm; framed: {good} get them wrong, too", top)]
+    return [*parts, (title, bottom)] if bottom else parts
 
 
 def report(record: dict, names: list[str], baseline: str, run: RunFolder) -> None:

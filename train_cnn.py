@@ -27,7 +27,6 @@ from utils.training.cnn import RECIPES, ClassifierConfig, fit_classifier, save_c
 from utils.training.fit import FitConfig
 
 VAL_FRACTION = 0.1
-FRACTION = Number(float, 0, 1, open_high=True)
 
 
 def make_parser() -> cli.Parser:
@@ -40,7 +39,7 @@ def make_parser() -> cli.Parser:
     add = parser.add_argument_group("model and labels").add_argument
     add("--model", choices=ENCODERS, default="cnn", metavar="NAME", help="network (default: cnn)")
     share = f"share of the training images that validates (default: {VAL_FRACTION}), 0 trains on all"
-    add("--val-fraction", type=FRACTION, metavar="X", help=share)
+    add("--val-fraction", type=cli.SHARE, metavar="X", help=share)
     add("--folds", type=Number(int, 2, 100), metavar="K", help="stratified K-fold cross-validation")
     return parser
 
@@ -53,7 +52,7 @@ def parse(argv: list[str] | None = None) -> tuple:
         parser.error("--folds can't be combined with --runs or --val-fraction")
     command = cli.command_line(parser, args)
     cli.fill(args, {"val_fraction": VAL_FRACTION, **RECIPES[args.model]})
-    if args.val_fraction == 0 and FitConfig.from_args(args).needs_validation:
+    if args.val_fraction == 0 and FitConfig.from_values(vars(args)).needs_validation:
         parser.error("--patience and --schedule plateau need --val-fraction above 0")
     cli.resolve_machine(args)
     return args, command
@@ -100,7 +99,7 @@ def plot_figures(run: RunFolder, args: Namespace, test_set: ImageSet) -> None:
     plots.plot_confusion(counts, run.path("confusion.png"), title, test_set.classes)
     images, mean = test_set.images.cpu().numpy(), np.mean(probabilities, 0)
     plots.plot_mistakes(images, labels, mean, run.path("mistakes.png"), test_set.classes)
-    if not args.shifts:  # they change predictions and no filter: this figure is that of the run without them
+    if not args.shifts:  # the run without --shifts has the same weights, and shows them
         plot_filters(run, folders[0], test_set)
 
 

@@ -1,4 +1,4 @@
-"""How far few labels go: methods x numbers of labels x draws of the labels, as one resumable sweep.
+"""Compare methods that learn from few labels: methods x numbers of labels x draws, one resumable sweep.
 
     python train_few_labels.py --encoders simclr=results/simclr/simclr/encoder.pt
     python train_few_labels.py --methods pixels-knn,cnn-augmented --labels 10,100
@@ -7,9 +7,9 @@
     python train_few_labels.py --tune --draws 5          for choices: scored on validation images
     torchrun --nproc-per-node=4 train_few_labels.py      shares the trainings out
 
-Labels are drawn by class from 90 % of the training images; the rest of them is unlabelled. Where a method
-chooses its epoch, a quarter of the labels validates, and nothing else does. --tune scores on the other 10 %
-of the training images, with other draws. Results go to results/few_labels/<name>/: sweep.json and figures.
+Labels are sampled by class from 90 % of the training images; the rest of those is unlabelled. A method
+that chooses its epoch validates on a quarter of the labels alone. --tune scores on the other 10 % of the
+training images, with other draws. Results go to results/few_labels/<name>/: sweep.json and figures.
 """
 
 from argparse import Namespace
@@ -27,9 +27,9 @@ from utils.plots import few_labels as plots
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import collect, read_records
 
-VAL_FRACTION = 0.1  # of the training images, which only --tune looks at
+VAL_FRACTION = 0.1  # of the training images, for --tune alone
 LABELS = [0, 10, 20, 50, 100, 1000]
-# The draws of --tune are numbered from here on, so that no choice is made on the draws that are reported.
+# The draws of --tune are numbered from here on: no choice is made on the draws that are reported.
 TUNING_DRAWS = 1000
 SHOWN_LABELS, SHOWN_WRONG = 100, 60  # in the strip plot and the picture of the worst draw
 
@@ -57,6 +57,18 @@ def make_parser() -> cli.Parser:
     )
     add("--tune", action="store_true", help="score on validation images instead of the test images")
     return parser
+
+
+def parse(argv: list[str] | None = None) -> tuple:
+    """Return the checked arguments and the command."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    command = cli.command_line(parser, args)
+    names = [text.partition("=")[0] for text in args.encoders]
+    if taken := [name for i, name in enumerate(names) if name in ("pixels", "supcon", *names[:i])]:
+        parser.error(f"--encoders: the name {taken[0]!r} is taken")
+    cli.resolve_machine(args)
+    return args, command
 
 
 def make_study(args: Namespace, data: Data) -> Study:
@@ -110,7 +122,7 @@ def sample_labels(args: Namespace, study: Study, job: dict) -> torch.Tensor:
     return few_labels(study.pool_labels, job["labels"] // classes, seed)
 
 
-def metric(args: Namespace) -> str:
+def metric_name(args: Namespace) -> str:
     return "val_accuracy" if args.tune else "test_accuracy"
 
 
@@ -122,7 +134,7 @@ def run_job(args: Namespace, method: Method, source: Source, job: dict) -> dict:
     answers = method.run(source, chosen, job["seed"]).argmax(1)
     return {
         **job,
-        metric(args): float((answers == labels).float().mean()),
+        metric_name(args): float((answers == labels).float().mean()),
         "train_images": len(source.train_idx) if method.sees_unlabelled else job["labels"],
         "seconds": round(clock() - start, 3),
         "shared_seconds": round(shared, 3),
@@ -131,8 +143,8 @@ def run_job(args: Namespace, method: Method, source: Source, job: dict) -> dict:
 
 
 def plot_figures(run: RunFolder, args: Namespace, study: Study, cells: list[dict]) -> None:
-    """Draw the curves, the single draws and, for the best method, what its worst draw got wrong."""
-    name = metric(args)
+    """Plot the curves, the single draws and, for the best method, what its worst draw got wrong."""
+    name = metric_name(args)
     if any(cell["labels"] for cell in cells):
         plots.plot_error_against_labels(cells, run.path("labels.png"), metric=name)
     cells = [cell for cell in cells if cell["labels"] == SHOWN_LABELS]
@@ -164,18 +176,6 @@ def report(content: dict, name: str, run: RunFolder) -> None:
     print(f"{content['seconds']:.0f} s in all; figures and metrics in {run.folder}/")
 
 
-def parse(argv: list[str] | None = None) -> tuple:
-    """Return the checked arguments and the command."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    command = cli.command_line(parser, args)
-    names = [text.partition("=")[0] for text in args.encoders]
-    if taken := [name for i, name in enumerate(names) if name in ("pixels", "supcon", *names[:i])]:
-        parser.error(f"--encoders: the name {taken[0]!r} is taken")
-    cli.resolve_machine(args)
-    return args, command
-
-
 @cli.command
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
@@ -199,7 +199,7 @@ def main(argv: list[str] | None = None) -> dict:
     content = collect(work, jobs, args, run, group=("method", "labels"))
     if distributed.rank() == 0:
         plot_figures(run, args, study, content["cells"])
-        report(content, metric(args), run)
+        report(content, metric_name(args), run)
     return content
 
 

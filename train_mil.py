@@ -56,9 +56,9 @@ RECIPE = {
     "clip_norm": 0.0,
     "augment": "affine",
 }
-# False-positive rates at which the ROC curves of several repeats are averaged; fine where it is decided.
+# False-positive rates at which the ROC curves of repeats are averaged: finer where the methods differ.
 RATES = np.concatenate([np.arange(0, 0.2, 0.01), np.arange(0.2, 1.001, 0.05)]).round(2)
-# The share of the training images that fills the validation bags, and nothing else.
+# The share of the training images that only validation bags are built of.
 VAL_FRACTION = 1 / 6
 # About one standard error of the AUC of 200 bags (Hanley and McNeil, 1982: 0.007 at 0.99, 0.012 at 0.97).
 # Among epochs that validation can't tell apart, the last one is a better choice than the luckiest one.
@@ -88,7 +88,7 @@ def make_parser() -> cli.Parser:
     add("--target", default=9, metavar="CLASS", help="name or number of the class to find")
     add("--mean-length", type=Number(float, 1, 500), default=10, metavar="X", help="of a bag")
     add("--std-length", type=Number(float, 0, 500), default=2, metavar="X", help="of the length")
-    add("--builder", choices=BUILDERS, default="balanced", metavar="NAME", help="how bags are drawn")
+    add("--builder", choices=BUILDERS, default="balanced", metavar="NAME", help="how bags are built")
     add("--shortcut", metavar="CLASS", help="class that only negative bags carry (default: the first other)")
     add("--train-bags", type=Number(int, 1, MOST_BAGS), default=200, metavar="N", help="to train on")
     add("--val-bags", type=count, default=200, metavar="N", help="to choose epoch and threshold; 0 for none")
@@ -127,7 +127,7 @@ def parse(argv: list[str] | None = None) -> tuple:
     command = cli.command_line(parser, args)
     args.methods = [args.method] if args.method else list(POOLINGS)  # of a sweep
     cli.fill(args, RECIPE)
-    if not args.val_bags and FitConfig.from_args(args).needs_validation:
+    if not args.val_bags and FitConfig.from_values(vars(args)).needs_validation:
         parser.error("--schedule plateau needs --val-bags above 0")
     if args.dry_run:
         args.val_bags, args.test_bags = min(args.val_bags, 20), 20
@@ -201,7 +201,7 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> tuple[MI
     batches = BagLoader(data[0], bags["train"], args.batch_size, **options)
     torch.manual_seed(args.seed)
     model = make_model(args).to(args.device).to(memory_format=torch.channels_last)
-    step, config = mil_step(model, args.method), FitConfig.from_args(args)
+    step, config = mil_step(model, args.method), FitConfig.from_values(vars(args))
     validate = evaluation.validate_bags(data[0], bags["val"], args.precision) if args.val_bags else None
     groups = model.parameter_groups(args.encoder_rate if args.encoder else 1.0)
     facts = fit(
@@ -225,8 +225,8 @@ def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
     bags = {name: first[f"test_{name}"] for name in ("lengths", "keys", "attention", "probabilities")}
     title = f"{args.method}: test bags; orange: the target {data[1].classes[args.target]}\n"
     title += "above each image: its weight in the bag"
-    shown = images[torch.from_numpy(first["test_indices"]).to(images.device)].cpu().numpy()
-    mil.plot_bags(shown, bags, run.path("bags.png"), title)
+    pixels = images[torch.from_numpy(first["test_indices"]).to(images.device)].cpu().numpy()
+    mil.plot_bags(pixels, bags, run.path("bags.png"), title)
 
 
 def roc_points(predictions: dict) -> list[float]:
@@ -236,9 +236,9 @@ def roc_points(predictions: dict) -> list[float]:
 def show_bags(args: Namespace, data: Data) -> None:
     """Plot the training bags of the first repeat and describe them."""
     bags, images = make_bags(args, data)["train"], data[0].images
-    shown = images[bags.indices.to(images.device)].cpu().numpy()
+    pixels = images[bags.indices.to(images.device)].cpu().numpy()
     arrays = {"lengths": bags.lengths.numpy(), "keys": bags.keys.numpy()}
-    mil.plot_bags(shown, arrays, args.show_bags)
+    mil.plot_bags(pixels, arrays, args.show_bags)
     positive, length = bags.labels.float().mean(), bags.lengths.float().mean()
     print(f"{len(bags)} bags of {length:.1f} digits, {positive:.0%} positive; the first: {args.show_bags}")
 

@@ -54,25 +54,40 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(
         prog="train_moco.py",
         description=__doc__,
-        parents=[cli.training_flags(), cli.optimizer_flags(), cli.view_flags()],
+        parents=[cli.training_flags(), cli.optimizer_flags(validated=False), cli.view_flags()],
         epilog=cli.recipe_table({"default": RECIPE}, "recipe"),
     )
     add = parser.add_argument_group("MoCo (defaults: the recipe's)").add_argument
     add("--head", choices=HEADS, metavar="NAME", help="projection head")
-    add("--queue", type=Number(int, 2, 1000000), metavar="K", help="keys to tell the right one from")
-    share = Number(float, 0, 1, open_high=True)
-    add("--momentum", type=share, metavar="M", help="share of the key encoder that a step keeps")
-    splits = "groups of a batch with own batch statistics, shuffled between queries and keys, 1 for none"
+    add("--queue", type=Number(int, 2, 1000000), metavar="K", help="keys in the queue, the negatives")
+    add("--momentum", type=cli.SHARE, metavar="M", help="share of the key encoder that a step keeps")
+    splits = "groups of a batch, each with its own batch statistics, shuffled for the keys; 1 for none"
     add("--splits", type=Number(int, 1, 1024), metavar="N", help=splits)
     return parser
+
+
+def parse(argv: list[str] | None = None) -> tuple:
+    """Return the checked arguments, filled in from the recipe, and the command."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    command = cli.command_line(parser, args)
+    cli.fill(args, RECIPE)
+    if args.queue < args.batch_size:
+        parser.error(f"--queue {args.queue} can't hold the keys of a batch of {args.batch_size} images")
+    if 2 * args.splits > args.batch_size:
+        parser.error(f"--splits {args.splits} needs a --batch-size of at least {2 * args.splits}")
+    if args.splits % distributed.world():
+        parser.error(f"--splits must be a multiple of the {distributed.world()} ranks, not {args.splits}")
+    cli.resolve_machine(args)
+    return args, command
 
 
 def moco_step(model: MoCo, splits: int, temperature: float) -> Step:
     """Return the step for `fit`: the loss over the queries of all ranks, and its metrics.
 
-    Every rank computes all of the loss, and every rank's queue gets the keys of all ranks. batch_accuracy is
-    the contrastive accuracy against the other keys of the batch: far below that against the queue, queries
-    know their keys by what a batch shares, its statistics or the state of encoder_k.
+    Every rank computes the whole loss and enqueues the keys of all ranks. batch_accuracy: the contrastive
+    accuracy against the other keys of the batch. Where it is far below that against the queue, queries
+    recognise their key by what a batch shares: its statistics, or the state of encoder_k.
     """
     network = distributed.data_parallel(model, synchronise=False)
 
@@ -85,7 +100,7 @@ def moco_step(model: MoCo, splits: int, temperature: float) -> Step:
         model.enqueue(k)
         q = q.detach()
         metrics = contrastive_metrics(torch.stack([q, k], 1)) | {"contrastive_accuracy": accuracy}
-        with torch.autocast(q.device.type, enabled=False):  # bf16 would make ties
+        with torch.autocast(q.device.type, enabled=False):  # bf16 would create ties
             nearest = (q @ k.T).argmax(1)
         metrics["batch_accuracy"] = (nearest == torch.arange(len(q), device=q.device)).float().mean()
         return loss, metrics
@@ -111,29 +126,11 @@ def build(args: Namespace) -> tuple[MoCo, Step]:
 
 
 def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
-    """Draw the curves of all trainings, pairs of views, and the features of the first training."""
+    """Plot the curves of all trainings, pairs of views, and the features of the first training."""
     plots.plot_contrastive_curves(run.history(), math.log(1 + args.queue), run.path("curves.png"))
     plots.plot_views(example_views(args, data[0]), run.path("views.png"))
     arrays = parts(run, args)[0].predictions()
     plots.plot_encoder(run, data, arrays, map_columns(arrays, data[1]), "features of MoCo")
-
-
-def parse(argv: list[str] | None = None) -> tuple:
-    """Return the checked arguments, filled in from the recipe, and the command."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    command = cli.command_line(parser, args)
-    cli.fill(args, RECIPE)
-    if args.queue < args.batch_size:
-        parser.error(f"--queue {args.queue} can't hold the keys of a batch of {args.batch_size} images")
-    if 2 * args.splits > args.batch_size:
-        parser.error(f"--splits {args.splits} needs a --batch-size of at least {2 * args.splits}")
-    if args.splits % distributed.world():
-        parser.error(f"--splits must be a multiple of the {distributed.world()} ranks, not {args.splits}")
-    if args.schedule == "plateau":
-        parser.error("--schedule plateau needs a validation loss, which pre-training doesn't have")
-    cli.resolve_machine(args)
-    return args, command
 
 
 @cli.command

@@ -26,7 +26,7 @@ from utils.runs.repeat import parts, repeat
 from utils.training.contrastive import VAL_FRACTION, example_views, pretrain, report_encoder
 from utils.training.fit import Step
 
-# Everything that is a method's default, chosen on validation images.
+# The defaults of each method, chosen on validation images.
 SIMCLR = {
     "encoder": "compact",
     "head": "mlp",
@@ -58,13 +58,23 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(
         prog="train_simclr.py",
         description=__doc__,
-        parents=[cli.training_flags(), cli.optimizer_flags(), cli.view_flags()],
+        parents=[cli.training_flags(), cli.optimizer_flags(validated=False), cli.view_flags()],
         epilog=cli.recipe_table(RECIPES, "recipes"),
     )
     add = parser.add_argument_group("SimCLR and SupCon").add_argument
     add("--method", choices=RECIPES, default="simclr", metavar="NAME", help="loss (default: simclr)")
     add("--head", choices=HEADS, metavar="NAME", help="projection head (default: the recipe's)")
     return parser
+
+
+def parse(argv: list[str] | None = None) -> tuple:
+    """Return the checked arguments, filled in from the recipe, and the command."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    command = cli.command_line(parser, args)
+    cli.fill(args, RECIPES[args.method])
+    cli.resolve_machine(args)
+    return args, command
 
 
 def contrastive_step(network: torch.nn.Module, method: str, temperature: float) -> Step:
@@ -90,23 +100,11 @@ def build(args: Namespace) -> tuple[ContrastiveModel, Step]:
 
 
 def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
-    """Draw the curves of all trainings, pairs of views, and the features of the first training."""
+    """Plot the curves of all trainings, pairs of views, and the features of the first training."""
     plots.plot_contrastive_curves(run.history(), math.log(2 * args.batch_size - 1), run.path("curves.png"))
     plots.plot_views(example_views(args, data[0]), run.path("views.png"))
     arrays = parts(run, args)[0].predictions()
     plots.plot_encoder(run, data, arrays, map_columns(arrays, data[1]), f"features of {args.method}")
-
-
-def parse(argv: list[str] | None = None) -> tuple:
-    """Return the checked arguments, filled in from the recipe, and the command."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    command = cli.command_line(parser, args)
-    cli.fill(args, RECIPES[args.method])
-    if args.schedule == "plateau":
-        parser.error("--schedule plateau needs a validation loss, which pre-training doesn't have")
-    cli.resolve_machine(args)
-    return args, command
 
 
 @cli.command

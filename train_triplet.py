@@ -34,7 +34,7 @@ from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import collect, parts, repeat
 from utils.training.fit import FitConfig, Step, fit
 
-# Everything that is a recipe's default. "few" was tuned by the accuracy on printed letters (data/triplet.py)
+# The defaults of the recipes. "few" was tuned by the accuracy on printed letters (data/triplet.py)
 # after training on 0, 1, 2; "all" by P@1 on validation images.
 RECIPE_NAMES = ("all", "few", "original")
 DEFAULTS = {
@@ -73,20 +73,29 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(
         prog="train_triplet.py",
         description=__doc__,
-        parents=[cli.training_flags(), cli.optimizer_flags(), cli.view_flags(metric.TRIPLET_ENCODERS)],
+        parents=[
+            cli.training_flags(least_batch=None),
+            cli.optimizer_flags(validated=False),
+            cli.view_flags(metric.TRIPLET_ENCODERS),
+        ],
         epilog=cli.recipe_table(RECIPES, "recipes"),
     )
     count = Number(int, 0, 1000)
     add = parser.add_argument_group("images to train on").add_argument
     add("--classes", type=number_list(0, 9999, least=2), metavar="A,B,...", help="digits (default: all)")
-    add("--images-per-class", type=Number(int, 3, 100000), metavar="N", help="drawn per run (default: all)")
+    add("--images-per-class", type=Number(int, 3, 100000), metavar="N", help="sampled per run (default: all)")
     add("--recipe", choices=RECIPES, metavar="NAME", help="defaults: few with --images-per-class, else all")
-    add("--class-augment", choices=CLASS_AUGMENTS, metavar="NAME", help="classes made from the given ones")
+    add(
+        "--class-augment",
+        choices=CLASS_AUGMENTS,
+        metavar="NAME",
+        help="synthetic classes made from the given ones",
+    )
     add("--glyphs", type=Number(int, 1, 1000), metavar="G", help="synthetic classes per batch, with glyphs")
     add("--batch-classes", type=count, metavar="P", help="classes per batch, 0: one per digit")
     add("--batch-images", type=Number(int, 2, 1000), metavar="K", help="images per class and batch")
     add("--steps", type=Number(int, 0, 1000000), metavar="N", help="per epoch, 0: one pass over the images")
-    add("--sweep", action="store_true", help="train on 2 to 10 digits, and on few to many images of three")
+    add("--sweep", action="store_true", help="train on 2 to 10 digits, and on 10 to 3,000 images of three")
     add = parser.add_argument_group("metric learning (defaults: the recipe's)").add_argument
     add("--loss", choices=metric.LOSSES, metavar="NAME", help="loss")
     add("--mining", choices=metric.MINERS, metavar="NAME", help="triplets of the triplet loss")
@@ -106,14 +115,10 @@ def parse(argv: list[str] | None = None) -> tuple:
     parser = make_parser()
     args = parser.parse_args(argv)
     command = cli.command_line(parser, args)
-    if args.batch_size:
-        parser.error("the batch size is P x K: use --batch-classes and --batch-images")
     if args.sweep and (args.classes or not args.images_per_class):
         parser.error("--sweep chooses the digits itself: give --images-per-class and no --classes")
     args.recipe = args.recipe or ("few" if args.images_per_class else "all")
     cli.fill(args, RECIPES[args.recipe])
-    if args.schedule == "plateau":
-        parser.error("--schedule plateau needs a validation loss, which metric learning doesn't have")
     cli.resolve_machine(args)
     return args, command
 
@@ -171,7 +176,7 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> dict:
     """Train and evaluate one embedding from --seed; return the record and leave the files in `run`."""
     train_set, test_set = data
     train_idx, val_idx = choose_images(args, train_set.labels)
-    batches, config = make_batches(args, train_set, train_idx), FitConfig.from_args(args)
+    batches, config = make_batches(args, train_set, train_idx), FitConfig.from_values(vars(args))
     torch.manual_seed(args.seed)
     model = ContrastiveModel(create(args.encoder, 0, metric.TRIPLET_ENCODERS), args.head)
     model = model.to(args.device).to(memory_format=torch.channels_last)
@@ -209,9 +214,9 @@ def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
         order = distances.argsort(kind="stable")
         near.append(order[:NEIGHBOURS])
         far.append(order[labels[order] == value][-NEIGHBOURS:][::-1])
-    shown = train_images[saved["shown_support"]], test_images[np.array(near)], test_images[np.array(far)]
+    panels = train_images[saved["shown_support"]], test_images[np.array(near)], test_images[np.array(far)]
     wrong = labels[np.array(near)] != np.arange(len(near))[:, None]
-    plots.plot_support(*shown, wrong, ~np.isin(np.arange(len(near)), seen), run.path("support.png"))
+    plots.plot_support(*panels, wrong, ~np.isin(np.arange(len(near)), seen), run.path("support.png"))
 
 
 def report(metrics: dict, run: RunFolder) -> None:

@@ -35,7 +35,7 @@ def simclr(data_dir, device, repeats, images=4096, loss_shape=LOSS_SHAPE):
     dataset = Subset(measure.standard_dataset(data_dir, True, TwoViews()), range(images))
     loader = measure.standard_loader(dataset, args.batch_size, device)
     model, step = train_simclr.build(args)
-    ours = measure.training_rate(model, step, FitConfig.from_args(args), batches, images, device)
+    ours = measure.training_rate(model, step, FitConfig.from_values(vars(args)), batches, images, device)
     standard = standard_step(args)
     sides = {
         "views, ours": ("images/s", lambda repeat: rate_of(batches.epoch(repeat), device)),

@@ -37,7 +37,7 @@ def mil(data_dir, device, repeats, bags=200, passes=5):
     chosen = train_mil.make_bags(args, data)["train"]
     batches = BagLoader(data[0], chosen, args.batch_size, bags_per_epoch=passes * bags)
     model = create_mil(ENCODER, METHOD)
-    step, config = train_mil.mil_step(model, METHOD), FitConfig.from_args(args)
+    step, config = train_mil.mil_step(model, METHOD), FitConfig.from_values(vars(args))
     parts = zip(chosen.indices.split(chosen.lengths.tolist()), chosen.labels.float(), strict=True)
     dataset = [(prepare(data[0], part.to(device)).cpu(), label) for part, label in parts]
     loader: DataLoader = DataLoader(dataset, shuffle=True, pin_memory=device.type == "cuda")  # type: ignore

@@ -72,8 +72,8 @@ def crop_matrix(
 
 def compose(outer: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
     """Return the affine maps outer(inner(x)) of two batches of maps (B, 2, 3)."""
-    turned = outer[:, :, :2] @ inner
-    return torch.cat([turned[:, :, :2], turned[:, :, 2:] + outer[:, :, 2:]], 2)
+    product = outer[:, :, :2] @ inner
+    return torch.cat([product[:, :, :2], product[:, :, 2:] + outer[:, :, 2:]], 2)
 
 
 def blur(images: torch.Tensor, sigma: torch.Tensor, radius: int = 3) -> torch.Tensor:

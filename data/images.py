@@ -89,9 +89,7 @@ class ImageSet(NamedTuple):
 Data = tuple[ImageSet, ImageSet]  # training and test images
 
 
-def load(
-    name: str | Path, root: Path | str, device: torch.device | str = "cpu", verify: bool = True
-) -> tuple[ImageSet, ImageSet]:
+def load(name: str | Path, root: Path | str, device: torch.device | str = "cpu", verify: bool = True) -> Data:
     """Load a data set by name, one of DATASETS, or by path; return (train, test) ImageSets on `device`.
 
     By name: IDX files, also with .gz, from `root`/<MNIST|FashionMNIST|KMNIST>/raw, where torchvision puts
@@ -116,12 +114,12 @@ def load(
 
 def check_classes(train: ImageSet, test: ImageSet) -> None:
     """Raise DataError unless every class has two training images, one to validate, and a test image."""
-    for part, least, what in ((train, 2, "training"), (test, 1, "test")):
+    for part, least, kind in ((train, 2, "training"), (test, 1, "test")):
         counts = torch.bincount(part.labels.cpu(), minlength=len(part.classes)).tolist()
         for name, count in zip(part.classes, counts, strict=True):
             if count < least:
                 raise DataError(
-                    f"{part.name}: class {name} has {count} {what} images; each needs at least {least}"
+                    f"{part.name}: class {name} has {count} {kind} images; each needs at least {least}"
                 )
 
 

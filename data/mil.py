@@ -74,13 +74,13 @@ def build(
     carriers: str = "negative",
     seed: tuple[int, ...] = (0,),
 ) -> Bags:
-    """Build `count` bags of images drawn with replacement from `pool`; equal seeds give equal bags.
+    """Build `count` bags of images sampled with replacement from `pool`; equal seeds give equal bags.
 
     labels: (N,) int64, of all images. pool: int64 positions. Lengths are normal with the given mean (at
     least 1) and standard deviation, rounded, at least 1. builder:
 
-    natural: every instance is drawn independently, as the simple loader of Ilse et al. (2018) does; long bags
-        are nearly always positive.
+    natural: every instance is sampled independently, as in the simple loader of Ilse et al. (2018); long
+        bags are nearly always positive.
     balanced: every other bag is positive, whatever its length. Positive bags are natural bags that contain
         the target, negative bags are natural bags that don't.
     shortcut: balanced bags without the class `shortcut`, then one image of it is added to the bags that
@@ -106,12 +106,12 @@ def build(
         return bags
     others = pool[labels[pool] != target]
     if len(others) == 0 or (count > 1 and len(others) == len(pool)):
-        raise DataError(f"balanced bags need images of class {target} and of others to draw from")
+        raise DataError(f"balanced bags need images of class {target} and of others")
     positive = torch.arange(count) % 2 == 1
     negative = ~positive[bags.owners]
     indices[negative] = sample(others, int(negative.sum()))
     while (lacking := positive & ~Bags(indices, lengths, labels[indices] == target).labels).any():
-        again = lacking[bags.owners]  # whole bags are drawn again: that keeps the distribution
+        again = lacking[bags.owners]  # whole bags: replacing single images would bias them
         indices[again] = sample(pool, int(again.sum()))
     bags = Bags(indices, lengths, labels[indices] == target)
     if builder == "balanced":

@@ -48,13 +48,13 @@ def folds(labels: torch.Tensor, k: int, seed: int) -> list[tuple[torch.Tensor, t
 
 
 def few_labels(labels: torch.Tensor, per_class: int, seed: int) -> torch.Tensor:
-    """Draw `per_class` examples of every class without replacement; return their indices.
+    """Sample `per_class` examples of every class without replacement; return their indices.
 
     Raises DataError when a class has fewer examples.
     """
     rng = np.random.default_rng(seed)
     classes = labels.cpu().numpy()
-    drawn = []
+    sampled = []
     for value in np.unique(classes):
         members = np.flatnonzero(classes == value)
         if per_class < 1 or per_class > len(members):
@@ -62,8 +62,8 @@ def few_labels(labels: torch.Tensor, per_class: int, seed: int) -> torch.Tensor:
                 f"labels per class must be from 1 to {len(members)} (class {value} has no more), "
                 f"not {per_class}"
             )
-        drawn.append(rng.choice(members, per_class, replace=False))
-    return _indices(np.concatenate(drawn))
+        sampled.append(rng.choice(members, per_class, replace=False))
+    return _indices(np.concatenate(sampled))
 
 
 def hold_out(labels: torch.Tensor, classes: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,9 +81,8 @@ def hold_out(labels: torch.Tensor, classes: Sequence[int]) -> tuple[torch.Tensor
 
 
 def bootstrap(indices: torch.Tensor, seed: int) -> torch.Tensor:
-    """Draw as many indices as there are, with replacement (Breiman, 1996): about 63 % appear."""
-    drawn = np.random.default_rng(seed).choice(indices.numpy(), len(indices))
-    return _indices(drawn)
+    """Sample as many indices as there are, with replacement (Breiman, 1996): about 63 % appear."""
+    return _indices(np.random.default_rng(seed).choice(indices.numpy(), len(indices)))
 
 
 def _indices(array: np.ndarray) -> torch.Tensor:

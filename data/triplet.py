@@ -39,13 +39,13 @@ HAND = Augment(rotate=12, translate=0.03, scale=0.1, shear=18, elastic=3)
 # --- Class augmentation: what teaches an embedding unseen classes is the number of classes, not of images ---
 
 
-def symmetric(images: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+def symmetric(images: torch.Tensor, symmetry: torch.Tensor) -> torch.Tensor:
     """Map each image by one of the eight symmetries of the square.
 
-    images: (B, C, S, S). which: (B,) from 0 to 7, a sum: 1 flips upside down, 2 flips left and right, 4
+    images: (B, C, S, S). symmetry: (B,) from 0 to 7, a sum: 1 flips upside down, 2 flips left and right, 4
     then swaps rows and columns. 0 is the identity, 3 a half turn, 5 and 6 are quarter turns.
     """
-    bits = which.view(-1, 1, 1, 1)
+    bits = symmetry.view(-1, 1, 1, 1)
     images = torch.where(bits & 1 > 0, images.flip(2), images)
     images = torch.where(bits & 2 > 0, images.flip(3), images)
     return torch.where(bits & 4 > 0, images.transpose(2, 3), images)
@@ -57,9 +57,9 @@ def symmetric_copies(images: ImageSet, indices: torch.Tensor) -> ImageSet:
     The label of digit y under symmetry s is 8 y + s, see `symmetric`; s = 0 comes first.
     """
     indices = indices.to(images.images.device)
-    which = torch.arange(SYMMETRIES, device=indices.device).repeat_interleave(len(indices))
-    pixels = symmetric(images.images[indices].repeat(SYMMETRIES, 1, 1, 1), which)
-    labels = SYMMETRIES * images.labels[indices].repeat(SYMMETRIES) + which
+    symmetry = torch.arange(SYMMETRIES, device=indices.device).repeat_interleave(len(indices))
+    pixels = symmetric(images.images[indices].repeat(SYMMETRIES, 1, 1, 1), symmetry)
+    labels = SYMMETRIES * images.labels[indices].repeat(SYMMETRIES) + symmetry
     classes = tuple(f"{name} ({s})" for name in images.classes for s in range(SYMMETRIES))
     return images._replace(images=pixels, labels=labels, classes=classes)
 
@@ -88,7 +88,7 @@ class GlyphBatches(ClassBatches):
     """P x K batches with G x K images of synthetic classes added to each.
 
     `epoch(e)` yields (x, y) like ClassBatches, with x ((P + G) * K, 1, 28, 28). A synthetic class joins two
-    or three classes of the batch, image by image, in ways drawn from JOINS, and turns the result by an angle;
+    or three classes of the batch, image by image, in ways sampled from JOINS, and rotates the result;
     all of that is the same for its K images. Synthetic classes have the labels from the number of classes on.
 
     glyphs: G, at least 1. Other arguments and errors as in ClassBatches.
@@ -147,7 +147,7 @@ def sample_episodes(
     Row n of an episode holds images of one class. support_labels: (S,), e.g. of the training images.
     query_labels: (Q,), e.g. of the test images; None samples the queries from the support images, none of
     which is then both in one episode. classes: those that may occur. ways: N, by default all of them; fewer
-    are drawn anew for every episode. shots, queries: k and q. count: E. Equal seeds give equal episodes.
+    are sampled for every episode. shots, queries: k and q. count: E. Equal seeds give equal episodes.
     Raises DataError when a class has too few images.
     """
     ways = ways or len(classes)
@@ -188,7 +188,7 @@ def letters(like: ImageSet, seed: int = 0) -> ImageSet:
     printed = np.stack([glyph(folder / f"{font}.ttf", letter) for font in FONTS for letter in LETTERS])
     pixels = torch.from_numpy(printed).unsqueeze(1).repeat(COPIES, 1, 1, 1)
     pixels = HAND.apply(pixels, HAND.sample(len(pixels), generator(seed), pixels.shape[-1]))
-    pixels = (1.3 * pixels).clamp(0, 255).byte()  # the deformation has made strokes paler
+    pixels = (1.3 * pixels).clamp(0, 255).byte()  # the deformation makes strokes paler
     labels = torch.arange(len(LETTERS)).repeat(COPIES * len(FONTS))
     device = like.images.device
     return ImageSet(pixels.to(device), labels.to(device), like.mean, like.std, "letters", tuple(LETTERS))

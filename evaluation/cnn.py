@@ -8,6 +8,7 @@ from data import Data, in_order
 from utils.training.forward import cross_entropy, forward_all, predict, surprise
 
 # scipy and scikit-learn are imported where they are used: loading them takes seconds that --help needn't.
+
 # A prediction is doubtful when its confidence or evidence is below that of all but this share of the
 # validation images.
 DOUBTFUL = 0.005
@@ -74,8 +75,8 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
     """
     confidence = probabilities.max(1).astype(np.float64)
     right = probabilities.argmax(1) == labels
-    which = np.ceil(confidence * bins).astype(int).clip(1, bins) - 1
-    gaps = np.bincount(which, confidence - right, minlength=bins)
+    bin_index = np.ceil(confidence * bins).astype(int).clip(1, bins) - 1
+    gaps = np.bincount(bin_index, confidence - right, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))
 
 

@@ -33,18 +33,18 @@ DISTIL = {"epochs": 4, "batch_size": 256, "lr": 5e-3, "weight_decay": 0.02, "ema
 CONSISTENCY = {"epochs": 4, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.998}
 CONSISTENCY_BATCHES, THRESHOLD = (64, 256), 0.95  # labelled and unlabelled images
 WEAK, STRONG = POLICIES["shift"], view_augment(["affine", "elastic", "blur", "erase", "stroke"])
-# From scratch: so few digits bear to be bent more than many. A class needs as many labels to spare one.
-BENT, SMALLEST_VALIDATED = view_augment(["affine", "elastic"]), 4
+# From scratch: few images need stronger deformation. A class validates from this many labels on.
+DEFORMED, SMALLEST_VALIDATED = view_augment(["affine", "elastic"]), 4
 # A quarter of the labelled images validates when labels are few.
 FEW_LABELS_VALIDATION = 0.25
 # The epochs of a recipe are counted over 54,000 images. With few labels an epoch is a handful of steps, so a
 # training makes at least this many steps, in small batches.
 FEW_LABELS_STEPS, FEW_LABELS_BATCH = 1500, 32
-ALL = slice(None)
 # SupCon on the labelled images alone; an epoch has SUPCON_IMAGES of them, with repeats.
 SUPCON_ENCODER, SUPCON_TEMPERATURE, SUPCON_STRENGTH = "fast", 0.1, 0.6
 SUPCON = {"epochs": 20, "lr": 3e-3, "weight_decay": 0.02, "schedule": "warm-up-cosine"}
 SUPCON_IMAGES, SUPCON_BATCH = 2048, 128
+ALL = slice(None)  # every image of a source
 
 
 def few_labels_recipe(recipe: dict, images: int) -> dict:
@@ -56,7 +56,7 @@ def few_labels_recipe(recipe: dict, images: int) -> dict:
 
 
 def clock() -> float:
-    """Return the seconds on a clock, when all work on a GPU so far is done."""
+    """Return the time in seconds, after waiting for all queued work of a GPU."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -227,7 +227,7 @@ class Source:
         return self.probe(chosen, self.labels(chosen))(self.features.test)
 
     def finetuned(self, chosen: Tensor, seed: int) -> Tensor:
-        """Encoder and probe, trained together on the labelled images."""
+        """Encoder and probe, fine-tuned together on the labelled images."""
         probe = self.probe(chosen, self.labels(chosen))
         torch.manual_seed(seed)
         model = self.classifier(probe)
@@ -245,7 +245,7 @@ class Source:
         return self.self_train(self.spread_from(chosen, labels), chosen, labels, seed)[1]
 
     def refined(self, chosen: Tensor, seed: int) -> Tensor:
-        """The same, but the labels of all images spread: with few, a style that none has can change sides."""
+        """The same, but in every round the labels of all images spread, not only the few given ones."""
         return self.refine(self.spread_from(chosen, self.labels(chosen)), seed)[1]
 
     def consistent(self, chosen: Tensor, seed: int) -> Tensor:
@@ -268,7 +268,7 @@ class Source:
         return frozen.vote(*self.neighbours, spread)[:, self.cluster_of_class(spread.argmax(1), ALL)]
 
     def self_labelled(self, chosen: Tensor, seed: int) -> Tensor:
-        """`refined` from clusters. The training labels name them; nothing else here looks at those."""
+        """`refined`, from clusters. All training labels name the clusters and serve nothing else."""
         train, test = self.refined_clusters(seed)
         return test[:, self.cluster_of_class(train.argmax(1), ALL)]
 
@@ -282,13 +282,13 @@ class Source:
 
 
 def from_scratch(model: str, augment: Augment, source: Source, chosen: Tensor, seed: int) -> Tensor:
-    """A classifier. A quarter of the labels, by class, chooses the epoch, unless a class has too few."""
+    """A classifier. A stratified quarter of the labels chooses the epoch, unless a class has too few."""
     study, images, labelled = source.study, source.study.data[0], source.train_idx[chosen]
     labels = images.labels.cpu()[labelled]
     spare = labels.bincount()[labels.unique()].min() >= SMALLEST_VALIDATED
     train, val = split(labels, FEW_LABELS_VALIDATION, seed) if spare else (ALL, slice(0))
     recipe = few_labels_recipe(RECIPES[model], len(labelled[train]))
-    if study.max_steps:  # a dry run, whose epochs are a step each
+    if study.max_steps:  # a dry run, which makes one step per epoch
         recipe["epochs"] = 1
     batches = BatchLoader(images, labelled[train], recipe["batch_size"], seed=seed, augment=augment)
     torch.manual_seed(seed)
@@ -299,7 +299,7 @@ def from_scratch(model: str, augment: Augment, source: Source, chosen: Tensor, s
 
 
 def on_supcon(method: "Run", source: Source, chosen: Tensor, seed: int) -> Tensor:
-    """A method on features of SupCon."""
+    """A method on the features of an encoder that SupCon trains on the labelled images."""
     study, labelled = source.study, source.train_idx[chosen]
     repeated = labelled.repeat(-(-SUPCON_IMAGES // len(labelled)))
     batches = view_batches(study.data[0], repeated, SUPCON_BATCH, ["affine"], SUPCON_STRENGTH, seed=seed)
@@ -324,8 +324,8 @@ class Method(NamedTuple):
     name: str
     run: Run
     shares: tuple[str, ...] = ("features",)
-    needs_labels: bool = True  # without any label a "draw" is a training with another seed
-    sees_unlabelled: bool = True  # if only for their statistics
+    needs_labels: bool = True  # without labels, only the seed differs between draws
+    sees_unlabelled: bool = True  # even if only for feature statistics
 
 
 GRAPH = ("features", "graph")
@@ -345,7 +345,7 @@ WITHOUT_ENCODER = (
     *(
         Method(f"{name}{suffix}", functools.partial(from_scratch, name, augment), (), sees_unlabelled=False)
         for name in ("mlp1", "mlp", "cnn")
-        for suffix, augment in (("", POLICIES["none"]), ("-augmented", BENT))
+        for suffix, augment in (("", POLICIES["none"]), ("-augmented", DEFORMED))
     ),
     Method("pixels-knn", Source.knn),
     Method("pixels-linear", Source.linear),

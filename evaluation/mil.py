@@ -84,7 +84,7 @@ def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
 def bag_scores(predictions: dict[str, np.ndarray], bags: Bags, prefix: str, threshold: float) -> dict:
     """Compute the metrics of `predict_bags`, named `<prefix>_<metric>`; without a key_auc that is undefined.
 
-    The accuracy is that at the threshold. key_auc, instance_auc: how well the attention, or the log-odds of
+    accuracy: at the threshold. key_auc, instance_auc: how well the attention, or the log-odds of
     the instances, find the target in positive bags. The bags must be of both kinds.
     """
     labels, probabilities = bags.labels.numpy(), predictions["probabilities"]
@@ -106,20 +106,20 @@ def bag_scores(predictions: dict[str, np.ndarray], bags: Bags, prefix: str, thre
 def evaluate_bags(
     model: MIL, data: Data, bags: dict[str, Bags], precision: str
 ) -> tuple[dict, dict[str, np.ndarray]]:
-    """Evaluate a trained model; return metrics, and predictions with their bags as test_probabilities, ...
+    """Evaluate a trained model; return the metrics, and predictions and bags as {"test_probabilities": ...}.
 
-    bags: "test", and maybe "val", on which the threshold of the accuracy is then chosen (else it is 0.5).
-    Of further test bags, "test_<name>", the AUC alone is computed.
+    bags: "test" and, optionally, "val", which chooses the threshold of the accuracy; without it that is 0.5.
+    For further test bags, "test_<name>", only the AUC is computed.
     """
     metrics: dict = {"threshold": 0.5}
     arrays = {}
     for part in ("val", "test") if "val" in bags else ("test",):
-        some = bags[part]
-        predictions = predict_bags(model, data[part == "test"], some, precision)
+        own = bags[part]
+        predictions = predict_bags(model, data[part == "test"], own, precision)
         if part == "val":
-            metrics["threshold"] = best_threshold(predictions["probabilities"], some.labels.numpy())
-        metrics |= bag_scores(predictions, some, part, metrics["threshold"])
-        for name, value in {**predictions, "labels": some.labels, **some._asdict()}.items():
+            metrics["threshold"] = best_threshold(predictions["probabilities"], own.labels.numpy())
+        metrics |= bag_scores(predictions, own, part, metrics["threshold"])
+        for name, value in {**predictions, "labels": own.labels, **own._asdict()}.items():
             arrays[f"{part}_{name}"] = np.asarray(value)
     for name in bags.keys() - {"train", "val", "test"}:
         probabilities = predict_bags(model, data[1], bags[name], precision)["probabilities"]

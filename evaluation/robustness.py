@@ -10,7 +10,7 @@ from data import ImageSet
 from data.robustness import CORRUPTIONS, LABEL_ERRORS, LEVELS, corrupt
 from evaluation.cnn import wilson_interval
 
-Score = Callable[[ImageSet], np.ndarray]
+Scorer = Callable[[ImageSet], np.ndarray]
 # Models with at least this accuracy have a say about labels.
 GOOD = 0.99
 
@@ -28,7 +28,7 @@ class Scored(NamedTuple):
 
 
 def score_models(
-    models: dict[str, list[Score]], images: ImageSet, subset: np.ndarray, seed: int, quiet: bool = False
+    models: dict[str, list[Scorer]], images: ImageSet, subset: np.ndarray, seed: int, quiet: bool = False
 ) -> dict[str, Scored]:
     """Score every training of every model on clean images, and on the corrupted images at `subset`.
 
@@ -36,13 +36,13 @@ def score_models(
     the same corrupted images.
     """
     labels = images.labels.cpu().numpy()
-    clean = {name: np.stack([score(images) for score in scores]) for name, scores in models.items()}
-    some = images._replace(images=images.images[subset], labels=images.labels[subset])
+    clean = {name: np.stack([score(images) for score in scorers]) for name, scorers in models.items()}
+    uncorrupted = images._replace(images=images.images[subset], labels=images.labels[subset])
     shape = (len(CORRUPTIONS), LEVELS)
-    errors = {name: np.zeros((len(scores), *shape)) for name, scores in models.items()}
-    for c, level, corrupted in tqdm(corruptions(some, seed), total=np.prod(shape), disable=quiet):
-        for name, scores in models.items():
-            wrong = [(score(corrupted).argmax(1) != labels[subset]).mean() for score in scores]
+    errors = {name: np.zeros((len(scorers), *shape)) for name, scorers in models.items()}
+    for c, level, corrupted in tqdm(corruptions(uncorrupted, seed), total=np.prod(shape), disable=quiet):
+        for name, scorers in models.items():
+            wrong = [(score(corrupted).argmax(1) != labels[subset]).mean() for score in scorers]
             errors[name][:, c, level - 1] = wrong
     return {
         name: Scored(p, errors[name], (p[:, subset].argmax(2) != labels[subset]).mean(1))
@@ -68,13 +68,13 @@ def robustness_record(scored: dict[str, Scored], labels: np.ndarray, baseline: s
     reference = scored[baseline].errors.mean(0)
     rise = reference - scored[baseline].clean_errors.mean()
     record: dict = {}
-    for name, one in scored.items():
-        accuracies = (one.clean.argmax(2) == labels).mean(1)
-        rises = one.errors - one.clean_errors[:, None, None]
+    for name, model in scored.items():
+        accuracies = (model.clean.argmax(2) == labels).mean(1)
+        rises = model.errors - model.clean_errors[:, None, None]
         lists: list[tuple[str, str, list]] = [
             ("accuracy", "accuracies", accuracies.tolist()),
-            ("corrupted_accuracy", "corrupted_accuracies", (1 - one.errors.mean((1, 2))).tolist()),
-            ("mce", "mces", [corruption_error(errors, reference) for errors in one.errors]),
+            ("corrupted_accuracy", "corrupted_accuracies", (1 - model.errors.mean((1, 2))).tolist()),
+            ("mce", "mces", [corruption_error(errors, reference) for errors in model.errors]),
             ("relative_mce", "relative_mces", [corruption_error(errors, rise) for errors in rises]),
         ]
         for key, plural, values in lists:
@@ -84,7 +84,7 @@ def robustness_record(scored: dict[str, Scored], labels: np.ndarray, baseline: s
         if len(accuracies) == 1:
             low, high = wilson_interval(round(accuracies[0] * len(labels)), len(labels))
             record |= {f"{name}_accuracy_low": low, f"{name}_accuracy_high": high}
-        record[f"{name}_errors"] = one.errors.mean(0).flatten().round(6).tolist()
+        record[f"{name}_errors"] = model.errors.mean(0).flatten().round(6).tolist()
     return record
 
 
@@ -105,7 +105,7 @@ def corruption_error(errors: np.ndarray, baseline: np.ndarray) -> float | None:
 class Verdicts(NamedTuple):
     """What all good models together say about the labels of N images.
 
-    models: how many they are. answer, confidence: (N,), the class of the largest mean probability, and that
+    models: their number. answer, confidence: (N,), the class of the largest mean probability, and that
     probability. shared: the images that every one of them gets wrong, the most confident first.
     """
 
@@ -134,7 +134,7 @@ def judge_labels(clean: dict[str, np.ndarray], labels: np.ndarray) -> Verdicts |
 def label_record(verdicts: Verdicts, labels: np.ndarray) -> dict[str, int]:
     """Count what models and reviewers agree on.
 
-    good_models: how many have a say. shared_mistakes: images that all of them get wrong. Of the reviewed
+    good_models: their number. shared_mistakes: images that all of them get wrong. Of the reviewed
     labels: shared_reviewed, those among the shared mistakes; kept_reviewed, those that the models together
     answer with the given label; agreed_reviewed, those that they answer with the reviewers' label.
     """

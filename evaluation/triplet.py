@@ -19,7 +19,7 @@ from utils.training.forward import forward_all
 # scikit-learn is imported where it is used: loading it takes seconds that --help needn't.
 
 SHOTS = (1, 5)
-# Support images are drawn from SUPPORT_POOL training images of each class; the accept rates of a class are
+# Support images are sampled from SUPPORT_POOL training images of each class; the accept rates of a class are
 # means over REFERENCES of them. Verification takes PAIRS pairs of each kind.
 SUPPORT_POOL, REFERENCES, PAIRS = 500, 100, 20_000
 # Queries ranked at a time, and episodes classified at a time.
@@ -71,7 +71,7 @@ def evaluate_retrieval(
     """Evaluate a frozen encoder (B, 1, 28, 28) -> (B, D); return its record, and the arrays to plot.
 
     val_idx: training images that were not trained on; they choose the threshold of the verification. Metrics
-    are named test_<what> for all classes, test_seen_<what> and test_unseen_<what> where there are both kinds.
+    are named test_<metric> for all classes, and test_seen_<metric>, test_unseen_<metric> if some are unseen.
     """
     train_set, test_set = data
     pool = support_pool(train_set, options.seed)
@@ -101,7 +101,7 @@ def evaluate_floors(
 ) -> dict[str, float]:
     """Evaluate what a trained encoder has to beat on the same episodes and rankings, by cosine.
 
-    Metrics are named test_<encoder>_<what>, and test_deformed_<what> for the nearest neighbour, on pixels,
+    Metrics are named test_<encoder>_<metric>, and test_deformed_<metric> for the nearest neighbour in pixels
     among DEFORMED_COPIES deformed copies of each support image (episodes only).
     """
     (train_set, test_set), options = data, replace(options, unit=True, copies=0)
@@ -137,7 +137,7 @@ def embed(
 
 
 def support_pool(train_set: ImageSet, seed: int) -> torch.Tensor:
-    """Return the indices of the training images that support images are drawn from."""
+    """Return the indices of the training images that support images are sampled from."""
     smallest = int(train_set.labels.bincount().min())
     return few_labels(train_set.labels, min(SUPPORT_POOL, smallest), seed)
 
@@ -301,7 +301,7 @@ def verification_roc(distances: np.ndarray, same: np.ndarray) -> tuple[np.ndarra
 
 
 def equal_error_rate(accepts: np.ndarray, false_accepts: np.ndarray) -> float:
-    """Return the error rate where as many genuine pairs are refused as false ones accepted, interpolated."""
+    """Return the error rate at which as many genuine pairs are refused as false ones accepted."""
     refused, accepted = 1 - np.append(0, accepts), np.append(0, false_accepts)
     at = int(np.argmax(accepted >= refused))
     (r0, r1), (a0, a1) = refused[at - 1 : at + 1], accepted[at - 1 : at + 1]

@@ -18,7 +18,7 @@ from evaluation.cnn import DOUBTFUL, evidence, fit_temperature, scale, softmax
 from evaluation.contrastive.features import DECAY, fit_probe, knn, neighbours, statistics
 from evaluation.ensemble.library import Library, part_folders, read_library
 from evaluation.ensemble.selection import combine
-from evaluation.robustness import Score
+from evaluation.robustness import Scorer
 from inference.drawing import Drawing, find_ink, read_drawing
 from models import CheckpointError, Classifier, SavedModel, create, load_encoder, read_model
 from models.mil import create_mil
@@ -242,7 +242,7 @@ def first_library(run: RunFolder, arguments: dict, record: dict) -> Library:
 # --- Scores of images, for studies ---
 
 
-def load_scorers(path: Path | str, labelled: ImageSet, trainings: int | None = None) -> list[Score]:
+def load_scorers(path: Path | str, labelled: ImageSet, trainings: int | None = None) -> list[Scorer]:
     """Return one function from images to class probabilities for each training of a run.
 
     path: a model file, or the folder of a run, of which the first `trainings` are taken, by default all. An
@@ -256,7 +256,7 @@ def load_scorers(path: Path | str, labelled: ImageSet, trainings: int | None = N
     return [file_scorer(file, labelled) for file in model_files(Path(path))[:trainings]]
 
 
-def file_scorer(path: Path, labelled: ImageSet) -> Score:
+def file_scorer(path: Path, labelled: ImageSet) -> Scorer:
     """Return the function of one model file, see `load_scorers`."""
     network, trained_on, _ = read_network(path, labelled.images.device)
     if trained_on.classes != labelled.classes:

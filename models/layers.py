@@ -11,8 +11,8 @@ from torch import nn
 class Dropout(nn.Module):
     """Dropout (Srivastava et al., 2014) whose mask costs an eighth of the usual random numbers on a CPU.
 
-    There each 64-bit draw serves eight activations, so `p` is rounded to a multiple of 1/256. Elsewhere it is
-    torch's own kernel. benchmarks/cnn.py measures the gain for a whole training step.
+    There each 64-bit random number serves eight activations, so `p` is rounded to a multiple of 1/256; other
+    devices use torch's kernel. benchmarks/cnn.py measures the gain for a whole training step.
     """
 
     def __init__(self, p: float):

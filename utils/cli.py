@@ -97,10 +97,10 @@ def precision_flag() -> argparse.ArgumentParser:
     return parser
 
 
-def training_flags(least_batch: int = 2) -> argparse.ArgumentParser:
+def training_flags(least_batch: int | None = 2) -> argparse.ArgumentParser:
     """Return the flags of every script that trains networks, `run_flags` included.
 
-    least_batch: of --batch-size. Batch normalisation can't be trained on a batch of one image.
+    least_batch: of --batch-size, None for no such flag. Batch normalisation can't train on a single image.
     """
     parser = argparse.ArgumentParser(add_help=False, parents=[run_flags(), precision_flag()])
     add = parser.add_argument_group("training").add_argument
@@ -113,7 +113,8 @@ def training_flags(least_batch: int = 2) -> argparse.ArgumentParser:
         help="trainings, of seeds seed, seed + 1, ...",
     )
     add("--epochs", type=EPOCHS, metavar="N", help=recipe)
-    add("--batch-size", type=Number(int, least_batch, 65536), metavar="N", help=recipe)
+    if least_batch:
+        add("--batch-size", type=Number(int, least_batch, 65536), metavar="N", help=recipe)
     add("--lr", type=rate, metavar="X", help=f"peak learning rate ({recipe})")
     add("--compile", action="store_true", help="compile the network with torch.compile")
     trackers = ("none", "tensorboard", "wandb")
@@ -121,14 +122,15 @@ def training_flags(least_batch: int = 2) -> argparse.ArgumentParser:
     return parser
 
 
-def optimizer_flags() -> argparse.ArgumentParser:
-    """Return the flags that tell `fit` how to optimise."""
+def optimizer_flags(validated: bool = True) -> argparse.ArgumentParser:
+    """Return the flags of the optimisation; "plateau" is a choice where there is a validation loss."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("optimisation (defaults: the recipe's, see below)").add_argument
     decay, norm = Number(float, 0, 100), Number(float, 0, 1_000_000)
     add("--optimizer", choices=OPTIMIZERS, metavar="NAME", help="optimiser")
     add("--weight-decay", type=decay, metavar="X", help="not applied to biases and normalisation")
-    add("--schedule", choices=SCHEDULES, metavar="NAME", help="learning-rate schedule")
+    schedules = [name for name in SCHEDULES if validated or name != "plateau"]
+    add("--schedule", choices=schedules, metavar="NAME", help="learning-rate schedule")
     add("--ema", type=SHARE, metavar="X", help="decay of the moving average of the weights, 0 for none")
     add("--clip-norm", type=norm, metavar="X", help="largest norm of the gradient, 0 for no limit")
     return parser

@@ -11,7 +11,7 @@ from models import create
 from utils.training.fit import Validate
 from utils.training.forward import forward_all
 
-WATCHED_REFERENCE = 10_000  # training images that the watched k-NN accuracy refers to
+WATCHED_REFERENCE = 10_000  # training images that `watch_knn` searches
 MAPPED, SHOWN_NEIGHBOURS = 2000, 10  # in figures: test images on the map, neighbours of a query
 Splits = tuple[Tensor, Tensor]  # training and validation indices
 

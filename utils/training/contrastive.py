@@ -44,7 +44,7 @@ def pretrain(
     torch.manual_seed(seed)
     model, step = build(args)
     validate = watch(images, splits, args.knn_every, args.epochs, args.precision)
-    facts = fit(model, step, batches, FitConfig.from_args(args), run, validate)
+    facts = fit(model, step, batches, FitConfig.from_values(vars(args)), run, validate)
     if not run.writes:
         return None
     head = None if args.head == "none" else model.head

@@ -1,4 +1,4 @@
-"""Consistency training (FixMatch): what a network is sure of in a weak view teaches it the strong view."""
+"""Consistency training (FixMatch): confident predictions on a weak view are labels for the strong view."""
 
 from collections.abc import Iterator
 
@@ -40,7 +40,7 @@ class ConsistencyBatches:
         strong: Augment,
         seed: int = 0,
     ):
-        # The order is drawn before the augmentation: the same seed gives both views the same order.
+        # A loader samples the order before the augmentation: with one seed both views have the same order.
         views = (BatchLoader(images, unlabelled, sizes[1], seed=seed, augment=a) for a in (weak, strong))
         self.weak, self.strong = views
         repeated = labelled.repeat(-(-len(self.weak) * sizes[0] // len(labelled)))
@@ -56,8 +56,8 @@ class ConsistencyBatches:
             yield *known, weak[0], strong[0]
 
 
-def consistency_step(model: nn.Module, threshold: float, weight: float = 1.0) -> Step:
-    """Return the step for `fit`: cross-entropy of the labelled images plus `weight` * consistency_loss."""
+def consistency_step(model: nn.Module, threshold: float) -> Step:
+    """Return the step for `fit`: cross-entropy of the labelled images plus `consistency_loss`."""
 
     def step(images, labels, weak, strong):
         with torch.no_grad():
@@ -65,6 +65,6 @@ def consistency_step(model: nn.Module, threshold: float, weight: float = 1.0) ->
         known, strong_logits = model(torch.cat([images, strong])).float().tensor_split([len(images)])
         loss, used = consistency_loss(weak_logits, strong_logits, threshold)
         accuracy = (known.argmax(1) == labels).float().mean()
-        return cross_entropy(known, labels) + weight * loss, {"accuracy": accuracy, "used": used}
+        return cross_entropy(known, labels) + loss, {"accuracy": accuracy, "used": used}
 
     return step

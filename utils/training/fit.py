@@ -172,7 +172,7 @@ class Training:
                 self.schedule.step()
             self.step += 1
             if self.averaged:
-                update_average(self.averaged, model, config.ema, self.step, config.ema_warm_up)
+                update_average(self.averaged, model, config.ema, self.step)
             rows.append(torch.stack([loss.detach().float(), *(v.detach() for v in metrics.values())]))
             sizes.append(len(batch[0]))
             if bar.update():  # true when the bar was redrawn, a few times a second
@@ -202,9 +202,9 @@ class Training:
                 self._fail(f"{key} is {value}")
         return values
 
-    def _fail(self, what: str) -> NoReturn:
+    def _fail(self, problem: str) -> NoReturn:
         kept = f"; the checkpoint of epoch {self.epoch - 1} is kept" if self.epoch > 1 else ""
-        raise UserError(f"{what} (epoch {self.epoch}){kept}; try a lower --lr or --precision fp32")
+        raise UserError(f"{problem} (epoch {self.epoch}){kept}; try a lower --lr or --precision fp32")
 
     def end_epoch(self, values: dict[str, float], seconds: float) -> dict[str, float]:
         """Choose the best weights, move a schedule that goes by epochs, decide on an early stop.

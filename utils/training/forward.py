@@ -73,9 +73,9 @@ def cross_entropy(probabilities: np.ndarray, labels: np.ndarray, label_smoothing
     return float((1 - label_smoothing) * hard + label_smoothing * losses.mean())
 
 
-def shifted(images: ImageSet, most: int) -> Iterator[ImageSet]:
-    """Yield the image set under each of its (2 * most + 1)^2 shifts by whole pixels; black moves in."""
+def shifted(images: ImageSet, shifts: int) -> Iterator[ImageSet]:
+    """Yield the image set under each of its (2 * shifts + 1)^2 shifts by whole pixels; black moves in."""
     height, width = images.images.shape[-2:]
-    padded = F.pad(images.images, [most] * 4)
-    for top, left in itertools.product(range(2 * most + 1), repeat=2):
+    padded = F.pad(images.images, [shifts] * 4)
+    for top, left in itertools.product(range(2 * shifts + 1), repeat=2):
         yield images._replace(images=padded[..., top : top + height, left : left + width])

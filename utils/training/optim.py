@@ -1,7 +1,6 @@
-"""What `fit` is asked for, and with it optimisers, learning-rate schedules and the average of the weights."""
+"""The settings of `fit`, and what they choose: optimiser, learning-rate schedule, average of the weights."""
 
 import math
-from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -21,9 +20,9 @@ class FitConfig:
     """Everything that `fit` reads.
 
     lr: peak learning rate. ema: decay of the exponential moving average of the weights, 0 for none.
-    ema_warm_up: use a smaller decay during the first steps. clip_norm: largest gradient norm, 0 for no
-    limit. patience: stop after this many epochs without a lower criterion, 0 for never. precision: "fp32" or
-    "bf16". max_steps: steps per epoch at most, None for all. track: "none", "tensorboard" or "wandb".
+    clip_norm: largest gradient norm, 0 for no limit. patience: stop after this many epochs without a lower
+    criterion, 0 for never. precision: "fp32" or "bf16". max_steps: steps per epoch at most, None for all.
+    track: "none", "tensorboard" or "wandb".
     """
 
     epochs: int
@@ -32,7 +31,6 @@ class FitConfig:
     weight_decay: float = 0.0
     schedule: str = "none"
     ema: float = 0.0
-    ema_warm_up: bool = True
     clip_norm: float = 0.0
     patience: int = 0
     precision: str = "fp32"
@@ -42,13 +40,8 @@ class FitConfig:
     quiet: bool = False
 
     @classmethod
-    def from_args(cls, args: Namespace) -> "FitConfig":
-        """Take the fields from a script's arguments, into which its recipe is filled."""
-        return cls.from_values(vars(args))
-
-    @classmethod
     def from_values(cls, values: dict) -> "FitConfig":
-        """Take the fields from a dict, which may hold more; a dry run makes one step per epoch."""
+        """Take the fields from a dict that may hold more; a dry run makes one step per epoch."""
         names = {field.name for field in fields(cls)}
         given = {key: value for key, value in values.items() if key in names and value is not None}
         return cls(**given | ({"max_steps": 1} if values.get("dry_run") else {}))
@@ -111,16 +104,13 @@ def anneal(step: int, total: int, warm_up: float) -> float:
 
 
 @torch.no_grad()
-def update_average(
-    averaged: nn.Module, model: nn.Module, decay: float, step: int, warm_up: bool = True
-) -> None:
+def update_average(averaged: nn.Module, model: nn.Module, decay: float, step: int) -> None:
     """Move the exponential moving average of weights and buffers one step towards `model`, in place.
 
-    averaged <- decay * averaged + (1 - decay) * model. warm_up: cap the decay at (1 + step) / (10 + step),
-    so that the random first weights are forgotten quickly.
+    averaged <- decay * averaged + (1 - decay) * model. The decay is at most (1 + step) / (10 + step), so that
+    the random first weights are forgotten quickly.
     """
-    if warm_up:
-        decay = min(decay, (1 + step) / (10 + step))
+    decay = min(decay, (1 + step) / (10 + step))
     pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
     floats = [(a, b) for a, b in pairs if a.is_floating_point()]
     torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - decay)

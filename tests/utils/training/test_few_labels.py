@@ -76,9 +76,9 @@ def test_a_step_adds_the_two_losses(digits):
     torch.manual_seed(0)
     model = create("fast").eval()
     batch = next(batches(digits, POLICIES["shift"], POLICIES["strong"]).epoch())
-    loss, metrics = consistency_step(model, 0.0, weight=0.5)(*batch)
+    loss, metrics = consistency_step(model, 0.0)(*batch)
     images, labels, weak, strong = batch
     expected = torch.nn.functional.cross_entropy(model(images), labels)
-    expected = expected + 0.5 * consistency_loss(model(weak), model(strong), 0.0)[0]
+    expected = expected + consistency_loss(model(weak), model(strong), 0.0)[0]
     torch.testing.assert_close(loss, expected)
     assert float(metrics["used"]) == 1

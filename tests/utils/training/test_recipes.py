@@ -30,7 +30,7 @@ def test_few_labels_get_enough_steps_in_small_batches():
 @pytest.mark.parametrize(("flags", "steps"), [([], None), (["--dry-run"], 1)])
 def test_a_dry_run_is_one_step_per_epoch(flags, steps):
     args, _ = train_cnn.parse(["--device", "cpu", *flags])
-    assert FitConfig.from_args(args).max_steps == steps
+    assert FitConfig.from_values(vars(args)).max_steps == steps
 
 
 @pytest.mark.parametrize(
