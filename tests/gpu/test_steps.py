@@ -23,7 +23,7 @@ from data.triplet import CLASS_AUGMENTS
 from models import ENCODERS, ContrastiveModel, Fusion, MoCo, create
 from models.contrastive import HEADS
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil
-from models.triplet import DISTANCES, LOSSES, MINERS, TRIPLET_ENCODERS
+from models.triplet import DISTANCES, LOSSES, MINERS, TRIPLET_ENCODERS, triplet_loss, triplet_metrics
 from utils.training.few_labels import ConsistencyBatches, consistency_step
 from utils.training.fit import FitConfig, classification_step, fit
 
@@ -128,6 +128,14 @@ def test_no_step_waits_for_the_host(gpu, training):
     assert all(non_blocking for _, non_blocking in gpu.to_device), gpu.to_device
     assert types
     assert {name: dtype for name, dtype in types.items() if dtype != torch.bfloat16} == {}
+
+
+@pytest.mark.parametrize("mining", MINERS)
+def test_triplet_losses_and_metrics_need_the_memory_of_all_pairs_not_of_all_triplets(gpu, mining):
+    rows, labels = torch.empty(64, 8, device="cuda"), torch.empty(64, dtype=torch.int64, device="cuda")
+    triplet_loss(rows, labels, 0.2, mining)
+    triplet_metrics(rows, labels, 0.2, "euclidean")
+    assert gpu.largest <= 8 * 64 * 64
 
 
 @pytest.fixture

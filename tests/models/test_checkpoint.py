@@ -4,16 +4,10 @@ import os
 
 import pytest
 import torch
-from helpers import FACTS
+from helpers import FACTS, noise
 
 from models import ENCODERS, CheckpointError, create, load_encoder, load_model, read_model, save_model
 from models.checkpoint import digest
-
-SMALL = [name for name in ENCODERS if not name.startswith("resnet")]
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def trained_state(name, num_classes=10):
@@ -24,7 +18,7 @@ def trained_state(name, num_classes=10):
     return model.eval()
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [name for name in ENCODERS if not name.startswith("resnet")])
 def test_save_and_load_give_equal_outputs_and_leave_nothing_else_behind(tmp_path, name):
     model, images = trained_state(name), noise(1, 1, 28, 28)
     save_model(tmp_path / "best.pt", model, name, FACTS)
@@ -34,19 +28,21 @@ def test_save_and_load_give_equal_outputs_and_leave_nothing_else_behind(tmp_path
 
 
 def test_file_is_a_plain_dict_that_opens_without_this_code(tmp_path):
-    model = trained_state("fast").to(memory_format=torch.channels_last)
-    save_model(tmp_path / "m.pt", model, "fast", FACTS)
+    model = trained_state("fast", 4).to(memory_format=torch.channels_last)
+    save_model(tmp_path / "m.pt", model, "fast", FACTS, num_classes=4)
     content = torch.load(tmp_path / "m.pt", weights_only=True)
-    assert type(content) is dict
-    assert (content["format"], content["name"], content["options"]) == (1, "fast", {})
+    facts = {"format": 1, "name": "fast", "options": {"num_classes": 4}, "data": FACTS}
+    assert {key: content[key] for key in facts} == facts
+    saved = read_model(tmp_path / "m.pt")
+    assert (saved.name, saved.options, saved.data) == ("fast", {"num_classes": 4}, FACTS)
     state = model.state_dict()
     assert content["weights"].keys() == state.keys()
     assert all(torch.equal(value, state[key]) for key, value in content["weights"].items())
     assert all(value.is_contiguous() for value in content["weights"].values())
 
 
-@pytest.mark.parametrize("num_classes", [0, 10], ids=["from an encoder", "from a classifier"])
-def test_load_encoder(tmp_path, num_classes):
+@pytest.mark.parametrize("num_classes", [0, 10])
+def test_an_encoder_is_loaded_from_its_own_file_and_from_a_classifier(tmp_path, num_classes):
     model, images = trained_state("fast", num_classes), noise(1, 1, 28, 28)
     save_model(tmp_path / "m.pt", model, "fast", FACTS, num_classes=num_classes)
     encoder = load_encoder(tmp_path / "m.pt").eval()
@@ -61,10 +57,7 @@ NAN = {"head.bias": torch.full((10,), torch.nan), "head.weight": torch.zeros(10,
     ("change", "reason"),
     [
         (lambda c: c["weights"].pop("head.bias"), "does not hold a 'linear': .*Missing key.*head.bias"),
-        (
-            lambda c: c["weights"].update(more=torch.ones(1)),
-            "does not hold a 'linear': .*Unexpected key.*more",
-        ),
+        (lambda c: c["weights"].update(more=torch.ones(1)), "'linear': .*Unexpected key.*more"),
         (lambda c: c.update(name="fast"), "does not hold a 'fast'"),
         (lambda c: c.update(name="vgg"), "unknown model 'vgg'"),
         (lambda c: c.update(options={"num_classes": 5}), "size mismatch"),
@@ -118,12 +111,3 @@ def test_a_flipped_bit_anywhere_in_the_weights_is_seen(tmp_path, suffix):
         path.write_bytes(flipped)
         with pytest.raises(CheckpointError, match="damaged"):
             read_model(path)
-
-
-def test_a_file_says_what_data_its_model_was_trained_on(tmp_path):
-    model = trained_state("fast", 4)
-    save_model(tmp_path / "m.pt", model, "fast", FACTS, num_classes=4)
-    saved = read_model(tmp_path / "m.pt")
-    assert (saved.name, saved.options, saved.data) == ("fast", {"num_classes": 4}, FACTS)
-    assert torch.equal(saved.model.head.weight, model.head.weight)
-    assert torch.load(tmp_path / "m.pt", weights_only=True)["data"] == FACTS

@@ -3,13 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import noise
 
 from models.layers import Dropout, GlobalPool
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
 
 # Activations whose number is no multiple of eight, in the layouts that the networks produce.
 LAYOUTS = {
@@ -24,11 +20,13 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("x", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("p", [0.2, 0.5])
-def test_dropout_zeroes_the_share_p_and_keeps_the_expectation(x, p):
+def test_dropout_zeroes_the_share_p_and_keeps_the_expectation_and_its_gradient_is_the_mask(x, p):
     torch.manual_seed(0)
     level = round(p * 256)
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
     y = Dropout(p)(x)
-    assert y.shape == x.shape
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())  # x is all ones, so that the output is the mask
     assert y.unique().tolist() == pytest.approx([0, 256 / (256 - level)])
     # Five standard deviations of a binomial of so many draws.
     tolerance = 5 * (p * (1 - p) / x.numel()) ** 0.5
@@ -39,20 +37,12 @@ def test_dropout_zeroes_the_share_p_and_keeps_the_expectation(x, p):
 def test_dropout_draws_its_mask_in_the_memory_order_of_its_argument():
     # Otherwise the product of mask and channels_last activation would walk through memory in jumps.
     x = LAYOUTS["channels last"]
-    drop, found = Dropout(0.5), []
+    outputs = []
     for layout in (x, x.permute(0, 2, 3, 1).contiguous()):
         torch.manual_seed(0)
-        found.append(drop(layout))
-    assert found[0].stride() == x.stride()
-    assert torch.equal(found[0].permute(0, 2, 3, 1), found[1])
-
-
-@pytest.mark.parametrize("x", LAYOUTS.values(), ids=LAYOUTS)
-def test_dropout_gradient_is_the_mask(x):
-    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
-    y = Dropout(0.5)(x)
-    y.sum().backward()
-    assert torch.equal(x.grad, y.detach())  # x is all ones, so that the output is the mask
+        outputs.append(Dropout(0.5)(layout))
+    assert outputs[0].stride() == x.stride()
+    assert torch.equal(outputs[0].permute(0, 2, 3, 1), outputs[1])
 
 
 @pytest.mark.parametrize(("p", "training"), [(0.0, True), (0.001, True), (0.5, False)])

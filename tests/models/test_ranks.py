@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 import torch.multiprocessing as mp
-from helpers import free_port
+from helpers import free_port, noise
 from torch import nn
 
 import train_moco
@@ -19,23 +19,22 @@ ROWS = (7, 4)
 
 def cases():
     """{name: (batch norm with weights of its own, whole batch)}."""
-    noise = torch.Generator().manual_seed(0)
-    maps = torch.randn(11, 3, 5, 6, generator=noise)
+    maps = noise(11, 3, 5, 6)
     batches = {
-        "features": torch.randn(11, 3, generator=noise),
+        "features": noise(11, 3, seed=1),
         "maps": maps,
         "channels last": maps.to(memory_format=torch.channels_last),
         "far from zero": maps + 1000,
         "constant": torch.full((11, 3, 5, 6), 1.7),
     }
-    found = {}
+    pairs = {}
     for name, x in batches.items():
         norm = nn.BatchNorm1d(3) if x.ndim == 2 else nn.BatchNorm2d(3)
         with torch.no_grad():
             norm.weight.copy_(torch.tensor([0.5, 1.0, 2.0]))
             norm.bias.copy_(torch.tensor([-1.0, 0.0, 1.0]))
-        found[name] = norm, x
-    return found
+        pairs[name] = norm, x
+    return pairs
 
 
 def outcome(norm, x):
