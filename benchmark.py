@@ -1,11 +1,11 @@
-"""Measure how fast this is, side by side with the standard way.
+"""Measure the speed of this code side by side with the standard way.
 
     python benchmark.py                           all of them; about half an hour on 2 CPU cores
     python benchmark.py --only augment mil        two minutes
-    python benchmark.py --list                    say what would be measured
+    python benchmark.py --list                    describe every benchmark
     python benchmark.py --device cuda --compile
 
-Ours and the standard way take turns, so that a slower hour of the machine meets both. Close other programs
+Ours and the standard way alternate, so that a slow phase of the machine affects both. Close other programs
 first. results/benchmarks/<name>.json gets every measured value, medians, and ratios of medians with the range
 of the ratios of each repeat.
 """
@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.cnn import augment, fast, layers
 from benchmarks.contrastive import simclr
-from benchmarks.measure import line
+from benchmarks.measure import ratio_text
 from benchmarks.mil import mil
 from benchmarks.triplet import triplet
 from utils.arguments import Number, any_path
@@ -36,7 +36,7 @@ def make_parser() -> Parser:
     count = Number(int, 1, 1000)
     add("--repeats", type=count, default=5, metavar="N", help="measurements of each side (default: 5)")
     add("--compile", action="store_true", help="torch.compile the network of `fast`")
-    add("--list", action="store_true", help="say what would be measured, measure nothing")
+    add("--list", action="store_true", help="describe the benchmarks, measure nothing")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", metavar="NAME", help="device")
     add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="MNIST (default: datasets)")
     add("--results-dir", type=any_path, default="results", metavar="DIR", help="default: results")
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
         content = BENCHMARKS[name](args.data_dir, device, args.repeats, **options)
         content = {"format": FORMAT, "benchmark": name, **machine, **head, **content}
         results.write_json(f"{name}.json", content)
-        print(*[f"{name}: {line(ratio)}" for ratio in content["ratios"]], sep="\n", flush=True)
+        print(*[f"{name}: {ratio_text(ratio)}" for ratio in content["ratios"]], sep="\n", flush=True)
         print(f"{name}: all values in {results.path(f'{name}.json')}", flush=True)
 
 

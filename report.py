@@ -1,11 +1,11 @@
-"""Rewrite what README.md and the pages in results/ take from the committed results: tables, numbers, figures.
+"""Write the tables, numbers and figures that README.md and the pages in results/ take from committed results.
 
     python report.py              rewrites README.md, results/*/README.md and the figures of several runs
     python report.py --check      writes nothing; exit code 1 and a line for everything that is stale
 
 Reads the runs and benchmarks in results/, and what is kept by hand: runs and tables in experiments.json and
-prior work in references.json. Needs no GPU, no weights and no data set. What is missing or damaged is named,
-the rest is rendered, exit code 1. What a reader should know besides is listed as notes.
+prior work in references.json. Needs no GPU, no weights and no data set. A missing or damaged file is named,
+the rest is rendered, and the exit code is 1. Notes name unclean commits, missing metrics and runs to do.
 """
 
 import sys

@@ -1,10 +1,10 @@
-"""Run the experiments behind the tables again, from nothing to the pages.
+"""Repeat the experiments behind the tables, from the training to the pages.
 
     python reproduce.py                    all of results/experiments.json
-    python reproduce.py cnn triplet/few    those of train_cnn.py and a single one
-    python reproduce.py --list             only show the commands, and what the committed runs took
+    python reproduce.py cnn triplet/few    all of train_cnn.py, and a single one
+    python reproduce.py --list             only print the commands, and the time that the committed runs took
 
-After a stop the same command resumes. Committed runs are replaced; `git checkout results` brings them back.
+After a stop the same command resumes. A committed run is renamed to <name>.old-<time>, not deleted.
 """
 
 import shlex
@@ -22,7 +22,7 @@ from utils.errors import UserError
 
 
 def choose(experiments: list[Experiment], names: list[str]) -> list[Experiment]:
-    """Return all experiments, or those that are named, each behind those whose runs its command names."""
+    """Return the named experiments, or all, each after those whose runs its command uses."""
     chosen = [e for e in experiments if not names or {e.folder, e.folder.split("/")[0]} & set(names)]
     if unknown := set(names) - {part for e in chosen for part in (e.folder, e.folder.split("/")[0])}:
         raise UserError(f"no experiment {unknown.pop()}; reproduce.py --list shows them")
@@ -30,12 +30,13 @@ def choose(experiments: list[Experiment], names: list[str]) -> list[Experiment]:
 
 
 def depth(experiment: Experiment, experiments: list[Experiment]) -> int:
+    """Return the length of the longest chain of experiments whose runs this one needs."""
     words = f"{experiment.command.replace(' ', '/')}/"
     return max((1 + depth(e, experiments) for e in experiments if f"/{e.folder}/" in words), default=0)
 
 
-def show(results: Results, experiments: list[Experiment]) -> None:
-    """Print every command with the time of its committed run; a selection of members trains nothing."""
+def print_commands(results: Results, experiments: list[Experiment]) -> None:
+    """Print every command with the time of its committed run; an ensemble of finished runs takes none."""
     total = 0.0
     for experiment in experiments:
         result = (results.runs | results.sweeps).get(experiment.folder)
@@ -48,7 +49,7 @@ def show(results: Results, experiments: list[Experiment]) -> None:
 
 
 def run(experiment: Experiment, args: Namespace) -> None:
-    """Run one command to its end; UserError when it fails. What stops this script stops it, too."""
+    """Run one command to its end; UserError when it fails. A signal that stops this script stops it, too."""
     _, script, *flags = shlex.split(experiment.command)
     words = [sys.executable, str(Path(__file__).parent / script), *flags, "--name", experiment.name]
     words += ["--results-dir", args.results_dir, "--data-dir", args.data_dir, "--resume"]
@@ -70,9 +71,9 @@ def make_parser() -> Parser:
     parser = Parser(prog="reproduce.py", description=__doc__)
     add = parser.add_argument
     add("experiments", nargs="*", metavar="EXPERIMENT", help="a folder of results/, or one run in it")
-    add("--list", action="store_true", help="run nothing")
+    add("--list", action="store_true", help="print the commands, run nothing")
     add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="default: datasets")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), help="default: the best that is there")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), help="default: the best available")
     add("--results-dir", type=any_path, default="results", metavar="DIR", help="default: results")
     add("--readme", type=any_path, default="README.md", metavar="FILE", help="default: README.md")
     return parser
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     results = read_results(Path(args.results_dir))
     experiments = choose(results.experiments, args.experiments)
-    show(results, experiments)
+    print_commands(results, experiments)
     for experiment in [] if args.list else experiments:
         if not experiment.retired:
             run(experiment, args)

@@ -27,21 +27,21 @@ STANDARD_FAST = (
 STANDARD_LOOP = "the same network with Adadelta, batches of 64 PIL images, float32"
 STANDARD_NETWORK = "the network of that program in the same loop"
 STANDARD_AUGMENT = f"torchvision.transforms.RandomAffine on one PIL image at a time {LOADER}"
-# The least gain of a whole training step for which a layer is written by hand.
+# A layer is written by hand only where a whole training step gains at least this factor.
 LAYER_GAIN = 1.1
 
 
 def fast(data_dir, device, repeats, compile=False, target=0.99, epochs=14, images=6400):
     """Seconds of training to 99.0 % test accuracy: the recipe `fast` against the usual PyTorch program.
 
-    A speed benchmark: the test set says on both sides when to stop, and its evaluation is not timed, nor is
-    loading. The standard way trains at most `epochs` epochs. Our schedule ends after a fixed number of them,
-    so the shortest whole recipe counts, of one epoch or else of two, that gets there. Then either network in
-    either loop, on `images` images, tells what the loop gains and what the network. The goal on a GPU: 0.5 s.
+    A speed benchmark: the test set says on both sides when to stop; neither its evaluation nor loading is
+    timed. The standard way trains at most `epochs` epochs. Our schedule has a fixed length, so ours is the
+    recipe of one epoch or, where that falls short, of two. Then each network in each loop, on `images`
+    images, separates what the loop gains from what the network gains. The goal on a GPU: 0.5 s.
     """
     data = load("mnist", data_dir, device)
     standard = measure.standard_dataset(data_dir, True), measure.standard_dataset(data_dir, False)
-    loops = compare("fast, images/s", repeats, *either_loop(data[0], standard[0], device, images))
+    loops = compare("fast, images/s", repeats, *loop_sides(data[0], standard[0], device, images))
     programs = {
         "ours": lambda seed: our_training(data, device, seed, target, *["--compile"] * compile),
         "standard way": lambda seed: standard_training(*standard, device, seed, target, epochs),
@@ -71,7 +71,7 @@ def fast(data_dir, device, repeats, compile=False, target=0.99, epochs=14, image
 
 
 def our_training(data, device, seed: int, target: float, *flags: str) -> dict:
-    """Train by the recipe of one epoch, then of two if need be; return the facts of the last training."""
+    """Train for one epoch and, if that falls short, for two; return epochs, seconds and test accuracy."""
     record: dict = {}
     everything = torch.arange(len(data[0].labels))
     for epochs in (1, 2):
@@ -88,7 +88,7 @@ def standard_training(train_set, test_set, device, seed: int, target: float, epo
     """Run the usual first PyTorch program; return epochs, seconds of training and the test accuracy."""
     torch.manual_seed(seed)
     network, loader = standard_network(), measure.standard_loader(test_set, 1000, device, shuffle=False)
-    train_epoch, seconds, epoch, accuracy = standard_program(network, train_set, device), 0.0, 0, -1.0
+    train_epoch, seconds, epoch, accuracy = standard_trainer(network, train_set, device), 0.0, 0, -1.0
     while epoch < epochs and accuracy < target:
         start, epoch = clock(device), epoch + 1
         train_epoch()
@@ -97,10 +97,10 @@ def standard_training(train_set, test_set, device, seed: int, target: float, epo
         with torch.no_grad():
             right = [network(images.to(device)).argmax(1).cpu() == labels for images, labels in loader]
         accuracy = torch.cat(right).double().mean().item()
-    return {"epochs": epoch, "train_seconds": measure.digits(seconds), "test_accuracy": accuracy}
+    return {"epochs": epoch, "train_seconds": measure.rounded(seconds), "test_accuracy": accuracy}
 
 
-def standard_program(network: nn.Module, train_set: Dataset, device: torch.device):
+def standard_trainer(network: nn.Module, train_set: Dataset, device: torch.device):
     """Return a function that trains an epoch and returns images per second. network: log-probabilities."""
     loader = measure.standard_loader(train_set, 64, device)
     optimizer = torch.optim.Adadelta(network.to(device).parameters(), lr=1.0)
@@ -128,8 +128,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def either_loop(images: ImageSet, standard: Dataset, device: torch.device, count: int) -> tuple[dict, list]:
-    """Return the sides that train either network in either loop on `count` images, and their ratios."""
+def loop_sides(images: ImageSet, standard: Dataset, device: torch.device, count: int) -> tuple[dict, list]:
+    """Return the sides that train each network in each loop on `count` images, and their ratios."""
     count, sides, ratios = min(count, len(images.labels)), {}, []
     config = measure.classifier_config("fast", device)
     batches = classifier_batches(config, images, torch.arange(count), seed=0)
@@ -138,7 +138,7 @@ def either_loop(images: ImageSet, standard: Dataset, device: torch.device, count
         network = create_network()
         step = classification_step(network, config.label_smoothing)  # softmax keeps log-probabilities
         sides[ours] = "images/s", training_rate(network, step, config.fit, batches, count, device)
-        sides[theirs] = "images/s", standard_program(create_network(), Subset(standard, range(count)), device)
+        sides[theirs] = "images/s", standard_trainer(create_network(), Subset(standard, range(count)), device)
         ratios.append((f"images/s of {name}, our loop / their loop", ours, theirs, STANDARD_LOOP, None))
     for loop in ("our loop", "their loop"):
         ours, theirs = f"our network, {loop}, training", f"their network, {loop}, training"
@@ -190,7 +190,7 @@ class PlainGlobalPool(nn.Module):
         return torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1)
 
 
-# Layer: how to make its obvious version, in one line what that is, and the models of RECIPES that use it.
+# {layer: (function that makes its obvious version, description, models of RECIPES that use the layer)}
 LAYERS = {
     Dropout: (lambda layer: nn.Dropout(layer.level / 256), "torch.nn.Dropout", ("mlp", "cnn", "wide")),
     GlobalPool: (lambda layer: PlainGlobalPool(), "torch.amax and torch.mean", ("compact", "wide")),
@@ -207,7 +207,7 @@ class OneBatch(list):
 def layers(data_dir, device, repeats, steps=20):
     """Seconds of a training step with a hand-written layer and with its obvious version, on one CPU thread.
 
-    A step is that of `fit` by the model's recipe, always on the same batch. The versions take turns step by
+    A step is that of `fit` by the model's recipe, always on the same batch. The versions alternate at every
     step, because the effect is small; a repeat is the median of `steps` steps. On a GPU Dropout is torch's.
     """
     train_set, _ = load("mnist", data_dir, device)

@@ -1,4 +1,4 @@
-"""Contrastive pre-training: two views an image, whole steps and the loss, against the usual way of each."""
+"""Contrastive pre-training: two views per image, training steps and the loss, against the usual way."""
 
 import torch
 from torch.nn.functional import cross_entropy, normalize
@@ -13,7 +13,7 @@ from models import ContrastiveModel, create, nt_xent
 from utils.training.contrastive import make_views
 from utils.training.fit import FitConfig
 
-# torchvision has no fast elastic deformation of PIL images: both sides go without.
+# Without elastic deformation on either side: torchvision has no fast one for PIL images.
 VIEWS = "affine,blur"
 LOSS_SHAPE = (2048, 2, 128)
 STANDARD_VIEWS = f"torchvision.transforms of PIL images, one view at a time, {measure.LOADER}"

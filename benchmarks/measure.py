@@ -1,4 +1,4 @@
-"""What the benchmarks share: sides that take turns, rows and ratios, and the training loop of either side."""
+"""What the benchmarks share: alternating measurements, rows, ratios, and the training loop of each side."""
 
 import itertools
 import os
@@ -20,7 +20,7 @@ from utils.training.fit import FitConfig, Training
 
 WORKERS = 2
 LOADER = f"in a DataLoader with {WORKERS} worker processes"
-# The time of a loss is the mean of so many passes.
+# Passes over which the time of a loss is averaged.
 LOSS_REPEATS = 3
 
 Side = Callable[[int], float]  # what is measured, given the number of the repeat
@@ -28,7 +28,7 @@ Values = Sequence[float | None]  # None: a training did not reach its goal
 
 
 def clock(device: torch.device) -> float:
-    """Return seconds, read when everything that was queued on the device is done."""
+    """Return the time in seconds, once all queued work of the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -41,7 +41,7 @@ def compare(name: str, repeats: int, sides: Mapping[str, tuple], ratios: Iterabl
     """Measure all sides in turn; return "rows" and "ratios" for the file; print a line per repeat.
 
     sides: {name of the row: (unit, side)}. ratios: (name, side, side, standard, target), see `ratio`. Every
-    other repeat goes backwards, so that a machine that becomes slower or faster meets all sides.
+    other repeat runs backwards, so that a drift of the machine affects all sides alike.
     """
     values: dict[str, list] = {side: [] for side in sides}
     for repeat in range(repeats):
@@ -49,7 +49,7 @@ def compare(name: str, repeats: int, sides: Mapping[str, tuple], ratios: Iterabl
         for side in list(sides)[:: -1 if repeat % 2 else 1]:
             unit, measure = sides[side]
             values[side].append(measure(repeat))
-            print(f"  {side} {number(values[side][-1])} {unit}", end="", flush=True)
+            print(f"  {side} {number_text(values[side][-1])} {unit}", end="", flush=True)
         print(flush=True)
     return {
         "rows": [row(side, unit, values[side]) for side, (unit, _) in sides.items()],
@@ -57,21 +57,21 @@ def compare(name: str, repeats: int, sides: Mapping[str, tuple], ratios: Iterabl
     }
 
 
-def digits(value: float) -> float:
-    """Round to as many significant digits as a measurement has."""
+def rounded(value: float) -> float:
+    """Round to five significant digits, as many as a measurement has."""
     return float(f"{value:.5g}")
 
 
 def median(values: Values) -> float | None:
     """Return the median, rounded; None when one of the values is None."""
     known = [value for value in values if value is not None]
-    return digits(statistics.median(known)) if len(known) == len(values) else None
+    return rounded(statistics.median(known)) if len(known) == len(values) else None
 
 
 def row(name: str, unit: str, values: Values) -> dict:
     """Return one measured quantity for the file: all its values and their median."""
-    rounded = [None if value is None else digits(value) for value in values]
-    return {"name": name, "unit": unit, "values": rounded, "median": median(values)}
+    recorded = [None if value is None else rounded(value) for value in values]
+    return {"name": name, "unit": unit, "values": recorded, "median": median(values)}
 
 
 def ratio(name: str, numerators: Values, denominators: Values, standard: str, target: float | None) -> dict:
@@ -83,8 +83,8 @@ def ratio(name: str, numerators: Values, denominators: Values, standard: str, ta
     value = low = high = verdict = None
     top, bottom = median(numerators), median(denominators)
     if top is not None and bottom is not None:
-        pairs = [digits(a / b) for a, b in zip(numerators, denominators, strict=True)]  # type: ignore
-        value, low, high = digits(top / bottom), min(pairs), max(pairs)
+        pairs = [rounded(a / b) for a, b in zip(numerators, denominators, strict=True)]  # type: ignore
+        value, low, high = rounded(top / bottom), min(pairs), max(pairs)
     if target is not None and (high or 0) < target:
         verdict = "not reached"
     elif target is not None:
@@ -93,13 +93,13 @@ def ratio(name: str, numerators: Values, denominators: Values, standard: str, ta
     return {**measured, "target": target, "standard": standard, "verdict": verdict}
 
 
-def number(value: float | None) -> str:
+def number_text(value: float | None) -> str:
     return "not reached" if value is None else f"{value:,.4g}"
 
 
-def line(ratio: dict) -> str:
+def ratio_text(ratio: dict) -> str:
     """Return a ratio in words: name, value, range and, where there is a goal, whether it is reached."""
-    value, low, high = (number(ratio[key]) for key in ("value", "low", "high"))
+    value, low, high = (number_text(ratio[key]) for key in ("value", "low", "high"))
     text = f"{ratio['name']} {value}" + (f" ({low} to {high})" if ratio["value"] else "")
     return text if ratio["target"] is None else f"{text}, goal of {ratio['target']:.3g}: {ratio['verdict']}"
 
@@ -110,7 +110,7 @@ def line(ratio: dict) -> str:
 def training_rate(model: nn.Module, step, config: FitConfig, batches, count: int, device) -> Side:
     """Return a side: images per second of an epoch of `count` images, trained as `fit` does.
 
-    A first step, which loads what every step needs, is not timed.
+    The first step, a warm-up, is not timed.
     """
     training = Training(model.to(device).to(memory_format=torch.channels_last), config, len(batches))
 
@@ -142,7 +142,7 @@ def standard_transform(*augmentation: Callable) -> Callable:
 
 
 def standard_dataset(data_dir: Path | str, train: bool, transform: Callable | None = None) -> Dataset:
-    """Return MNIST as tutorials load it: one PIL image at a time, transformed when it is asked for."""
+    """Return MNIST as tutorials load it: one PIL image at a time, transformed on access."""
     from torchvision import datasets
 
     return datasets.MNIST(data_dir, train=train, transform=transform or standard_transform())
@@ -155,7 +155,7 @@ def standard_loader(dataset: Dataset, batch_size: int, device: torch.device, shu
 
 
 def rate_of(batches: Iterable, device: torch.device, step: Callable | None = None) -> float:
-    """Return images per second over the batches from the second on: worker processes have started by then."""
+    """Return images per second from the second batch on, when the worker processes have started."""
     start, count = 0.0, 0
     for number, (images, labels) in enumerate(batches):
         images, labels = images.to(device), labels.to(device)
@@ -208,8 +208,8 @@ def mean_seconds(work: Callable, device: torch.device, repeat: int = 0) -> float
 
 
 def peak_megabytes(work: Callable, repeat: int = 0) -> float:
-    """Return the most memory that tensors hold at a time during work(), on all devices together, in MB."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would report on itself
+    """Return the peak memory of tensors during work(), in MB, summed over all devices."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silence the profiler
     with profile(profile_memory=True) as profiled:
         work()
     events = profiled.profiler.kineto_results.events()

@@ -1,4 +1,4 @@
-"""Bags trained per second, against the manner of the reference code for attention-based MIL."""
+"""Bags trained per second, against the reference code for attention-based MIL."""
 
 from itertools import chain
 
@@ -15,7 +15,7 @@ from models.mil import create_mil
 from utils.training.fit import FitConfig
 
 ENCODER, METHOD = "lenet-mil", "attention"
-# Bags a step. A GPU is hardly busy with sixteen.
+# Bags per step: sixteen hardly occupy a GPU.
 BATCH = {"cpu": 16, "cuda": 64}
 TARGET = {"cpu": 5, "cuda": 50}
 STANDARD = (
@@ -27,8 +27,8 @@ STANDARD = (
 def mil(data_dir, device, repeats, bags=200, passes=5):
     """Bags trained per second, against the reference code for attention-based MIL: one bag a step.
 
-    The same network and the same bags, `passes` times, no augmentation. Ours takes 16 bags a step, on a GPU
-    64, and is to train 5 times as many bags a second, on a GPU 50 times.
+    The same network and the same bags, `passes` times, without augmentation. Ours takes 16 bags a step, on a
+    GPU 64. The goal: 5 times as many bags a second, on a GPU 50 times.
     """
     flags = ["--model", ENCODER, "--method", METHOD, "--train-bags", str(bags), "--augment", "none"]
     flags += ["--batch-size", str(BATCH[device.type]), "--quiet", "--device", device.type]

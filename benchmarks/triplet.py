@@ -20,7 +20,7 @@ STANDARD = {
 def triplet(data_dir, device, repeats, shape=(32, 32, 128)):
     """Time and memory of the triplet loss with its miners and its gradient, against two usual ways.
 
-    They are one tensor of all triplets and pytorch-metric-learning, left out when it is not installed.
+    Those are one tensor of all triplets, and pytorch-metric-learning where it is installed.
     shape: classes, images of each, dimensions; by default 1,024 embeddings.
     """
     classes, each, width = shape
@@ -55,7 +55,7 @@ def our_loss(embeddings: torch.Tensor, labels: torch.Tensor, mining: str) -> tor
 def cube_loss(embeddings: torch.Tensor, labels: torch.Tensor, mining: str) -> torch.Tensor:
     """The losses of all triplets as a (B, B, B) tensor: the hardest per anchor, or per anchor and positive.
 
-    It is mined without a gradient and in place, the least memory that this way can do with.
+    Mining in place and without a gradient keeps its memory as low as it can be.
     """
     distances = pairwise_distances(embeddings, DISTANCE)
     positives, negatives = pair_masks(labels)
@@ -76,7 +76,7 @@ def cube_loss(embeddings: torch.Tensor, labels: torch.Tensor, mining: str) -> to
 
 
 def library_loss(embeddings: torch.Tensor, labels: torch.Tensor, mining: str) -> torch.Tensor:
-    """pytorch-metric-learning as its documentation puts it together: a miner, and the triplet margin loss."""
+    """pytorch-metric-learning as its documentation combines it: a miner and the triplet margin loss."""
     from pytorch_metric_learning.losses import TripletMarginLoss
     from pytorch_metric_learning.miners import BatchHardMiner, TripletMarginMiner
 

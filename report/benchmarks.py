@@ -4,7 +4,7 @@ from report import text
 from report.results import Results
 from report.sections import commit_text
 
-# The benchmarks in README.md: how the name of the ratio begins that stands there, and what it compares.
+# The rows of README.md: {benchmark: (prefix of the ratio's name, label of the row)}.
 SPEED = {
     "fast": ("", "training to 99 % test accuracy"),
     "augment": ("", "augmented images per second"),
@@ -14,13 +14,13 @@ SPEED = {
 
 
 def benchmarks_section(results: Results) -> str:
-    """Return a part for every benchmark: its ratios with their ranges, and the medians behind them."""
+    """Return the ratios of every benchmark with their ranges, and the medians behind them."""
     path, contents = results.folder / "benchmarks", results.benchmarks
-    parts = [results.attempt(path / f"{name}.json", part, name, contents[name]) for name in contents]
+    parts = [results.attempt(path / f"{name}.json", one_benchmark, name, contents[name]) for name in contents]
     return "\n\n".join(filter(None, parts)) or text.EMPTY
 
 
-def part(name: str, content: dict) -> str:
+def one_benchmark(name: str, content: dict) -> str:
     ratios, standard, medians = [], [], []
     for ratio in content["ratios"]:
         target = ratio["target"]
@@ -33,9 +33,9 @@ def part(name: str, content: dict) -> str:
         share = value is not None and unit.startswith("of the ")
         medians.append([row["name"], f"{100 * value:.1f} % {unit}" if share else median])
     head = ["comparison", "ratio", f"range of {content['repeats']} repeats", "goal"]
-    end = f"{text.devices([content['device']])}; {commit_text(content)}."
-    more = text.collapsed("Medians", text.table(["measured", "median"], medians))
-    parts = [f"### {name}", content["what"], "\n".join(standard), text.table(head, ratios), more, end]
+    origin = f"{text.devices([content['device']])}; {commit_text(content)}."
+    details = text.collapsed("Medians", text.table(["measured", "median"], medians))
+    parts = [f"### {name}", content["what"], "\n".join(standard), text.table(head, ratios), details, origin]
     return "\n\n".join(filter(None, parts))
 
 
@@ -50,10 +50,10 @@ def ratio_texts(ratio: dict) -> tuple[str, str]:
 def speed_section(results: Results) -> str:
     """Return how many times faster the main benchmarks are than the standard way, with the range."""
     lines, devices = [], []
-    for name, (begin, title) in SPEED.items():
+    for name, (prefix, label) in SPEED.items():
         content = results.benchmarks.get(name, {"ratios": []})
-        for ratio in [ratio for ratio in content["ratios"] if ratio["name"].startswith(begin)][:1]:
-            lines.append([title, *ratio_texts(ratio)])
+        for ratio in [ratio for ratio in content["ratios"] if ratio["name"].startswith(prefix)][:1]:
+            lines.append([label, *ratio_texts(ratio)])
             devices.append(content["device"])
     head = ["against the standard way", "times faster", "range"]
     return f"{text.table(head, lines)}\n\nOn {text.devices(devices)}." if lines else text.EMPTY

@@ -1,4 +1,4 @@
-"""Figures of several runs: the data that is drawn, from rows; the plots are in utils/plots."""
+"""The data of figures that show several runs; utils/plots plots them."""
 
 import hashlib
 import json
@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from report.rows import Row, value
+from report.rows import Row, value_text
 from report.sections import Page, distinct
 
 
-class Picture(NamedTuple):
-    """A figure: plot(data, path, description). data: plain lists, dicts, numbers and strings."""
+class Figure(NamedTuple):
+    """A figure: plot(data, path, description) writes it. data: plain lists, dicts, numbers and strings."""
 
     plot: Callable
     data: list | dict
@@ -39,14 +39,14 @@ def overview(rows: list[Row], ceiling: dict | None) -> dict:
         front, references = row.spec.front, []
         for rival in row.rivals[:1]:
             shares = {key: rival[key] for key in ("value", "low", "std") if key in rival}
-            references.append({**shares, "text": value(rival)})
+            references.append({**shares, "text": value_text(rival)})
         texts = {"task": front["task"], "label": front["method"].replace("`", ""), "text": row.number.short}
         data.append({**point(row), **texts, "references": references})
     return {"rows": data, "ceiling": ceiling and {key: ceiling[key] for key in ("value", "task")}}
 
 
 def error_against_time(page: Page) -> list[dict]:
-    """Return test error against training time with all labels: of each model the row with most trainings."""
+    """Return each model's row with the most trainings on all labels, with its training time."""
     most: dict[str, Row] = {}
     for row in page.section("results"):
         if not row.result.arguments.get("labels_per_class"):
@@ -55,7 +55,7 @@ def error_against_time(page: Page) -> list[dict]:
 
 
 def feature_maps(page: Page) -> list[dict]:
-    """Return maps of raw pixels and of the features of every method, of its first run."""
+    """Return maps of raw pixels and of the features of each method's first run."""
     first: dict[str, Path] = {}
     for row in page.section("results"):
         first.setdefault(row.method, row.result.path.with_name("map.csv"))
@@ -73,7 +73,7 @@ def feature_maps(page: Page) -> list[dict]:
 
 
 def study_cells(page: Page, labels: int | None = None) -> list[dict]:
-    """Return the cells of the few-label study, all or those with so many labels."""
+    """Return the cells of the few-label study: all, or those with this number of labels."""
     cells = []
     for row in distinct(page.section("study")):
         if labels in (None, row.result.arguments["labels"]):

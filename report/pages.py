@@ -3,9 +3,9 @@
     <!-- report:NAME begin -->   a section   <!-- report:NAME end -->
     <!-- value RUN METRIC -->99.77 %<!-- end -->                  a mean in a sentence
     <!-- value RUN METRIC spread -->99.76 ± 0.02 %<!-- end -->    with its spread, as the tables show it
-    <!-- value RUN METRIC all -->0.11 to 0.18<!-- end -->         the range over the runs or draws
-    <!-- value RUN METRIC worst -->99.74 %<!-- end -->           the smallest of them
-    <!-- value RUN METRIC count -->10 draws<!-- end -->           how many they are
+    <!-- value RUN METRIC all -->0.11 to 0.18<!-- end -->         the range over its runs or draws
+    <!-- value RUN METRIC worst -->99.74 %<!-- end -->           the smallest of their values
+    <!-- value RUN METRIC count -->10 draws<!-- end -->           their number
 
 RUN is FOLDER/NAME or, for a cell of a sweep, FOLDER/NAME/METHOD/NUMBER. RUN and METRIC may be several, with
 commas; the value is their range. No line may begin with a value: Markdown would take it for HTML.
@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 from report import figures, sections
 from report.benchmarks import benchmarks_section, speed_section
-from report.figures import Picture, overview
+from report.figures import Figure, overview
 from report.results import Results
-from report.rows import Row, has, link, make_rows, number, value
+from report.rows import Row, has, link, make_rows, number, value_text
 from report.sections import Page, table_section, time_legend
 from report.text import EMPTY, table, time, values
 from utils.errors import UserError
@@ -34,19 +34,19 @@ from utils.runs.files import write_atomically
 MARKER = "<!-- report:{} {} -->"
 VALUE = re.compile(r"(<!-- value (\S+) (\S+)( spread| all| worst| count)? -->).*?(<!-- end -->)", re.S)
 
-Outputs = dict[Path, bytes | Picture]
+Outputs = dict[Path, bytes | Figure]
 
 
 class Paradigm(NamedTuple):
     """What the report must know of a script.
 
-    metric: what a row shows by default. sections: what its page has between markers, besides or instead of
-    SECTIONS and the tables of experiments.json. pictures: by file name, the plot and what gives its data.
+    metric: of a row that names none. sections: what its page has between markers, besides or instead of
+    SECTIONS and the tables of experiments.json. figures: by file name, the plot and what gives its data.
     """
 
     metric: str = "test_accuracy"
     sections: dict[str, Callable[[Page], str]] = {}
-    pictures: dict[str, tuple[Callable, Callable[[Page], list]]] = {}
+    figures: dict[str, tuple[Callable, Callable[[Page], list]]] = {}
 
 
 SECTIONS = {
@@ -57,19 +57,19 @@ SECTIONS = {
 PARADIGMS = {
     "train_cnn": Paradigm(
         sections={"models": sections.models_section},
-        pictures={"comparison.png": (plots.plot_error_against_time, figures.error_against_time)},
+        figures={"comparison.png": (plots.plot_error_against_time, figures.error_against_time)},
     ),
     "ensemble": Paradigm(
         sections={"runs": partial(sections.runs_section, details=sections.combinations_table)}
     ),
     "train_simclr": Paradigm(
         "test_linear_accuracy",
-        pictures={"maps.png": (contrastive.plot_maps, figures.feature_maps)},
+        figures={"maps.png": (contrastive.plot_maps, figures.feature_maps)},
     ),
     "train_moco": Paradigm("test_linear_accuracy"),
     "train_few_labels": Paradigm(
         sections={"draws": sections.draws_section},
-        pictures={
+        figures={
             "labels.png": (few_labels.plot_error_against_labels, figures.study_cells),
             "draws.png": (few_labels.plot_draws, partial(figures.study_cells, labels=100)),
         },
@@ -81,7 +81,7 @@ PARADIGMS = {
 
 
 def render(results: Results, readme: Path) -> Outputs:
-    """Return {path: content} of all that the report keeps up to date; what fails is in results.faults."""
+    """Return {path: content} of all that the report writes; results.faults names what fails."""
     outputs: Outputs = {}
     front: list[Row] = []
     for script, paradigm in PARADIGMS.items():
@@ -96,22 +96,22 @@ def render(results: Results, readme: Path) -> Outputs:
 
 
 def render_page(page: Page, path: Path, paradigm: Paradigm) -> Outputs:
-    """Return the page of one script and its pictures; nothing for a script without results or page."""
+    """Return the page of a script and its figures; nothing where it has neither results nor a page."""
     if not (page.rows or path.exists()):
         return {}
-    results, pictures = page.results, {}
-    for name, (plot, make_data) in paradigm.pictures.items():
+    results, plotted = page.results, {}
+    for name, (plot, make_data) in paradigm.figures.items():
         if data := results.attempt(path, make_data, page):
-            pictures[path.with_name(name)] = Picture(plot, data)
+            plotted[path.with_name(name)] = Figure(plot, data)
     makers = {**SECTIONS, **paradigm.sections}
     for name in (name for name in results.tables if name.startswith(f"{path.parent.name}/")):
         makers[name.partition("/")[2]] = partial(table_section, name=name)
     contents = {name: results.attempt(path, make, page) or EMPTY for name, make in makers.items()}
-    return page_output(results, path, contents) | pictures
+    return page_output(results, path, contents) | plotted
 
 
 def page_output(results: Results, path: Path, contents: dict[str, str]) -> Outputs:
-    """Return {path: text} with sections and values renewed; where there is no page, one of markers alone."""
+    """Return {path: text} with sections and values renewed; a new page has nothing but markers."""
     blank = [f"{MARKER.format(name, 'begin')}\n{MARKER.format(name, 'end')}\n" for name in contents]
     new = "\n".join([f"# {path.parent.name}\n", *blank])
     if (text := results.attempt(path, path.read_text, "utf-8") if path.exists() else new) is None:
@@ -158,22 +158,22 @@ def render_front(results: Results, candidates: list[Row], readme: Path) -> Outpu
     for row in candidates:
         first.setdefault(row.spec.front["task"], row)
     rows, path = list(first.values()), results.folder / "overview.png"
-    picture = Path(os.path.relpath(path, readme.parent)).as_posix()
+    link_target = Path(os.path.relpath(path, readme.parent)).as_posix()
     contents = {
-        "overview": f"![Our best results beside prior work]({picture})" if rows else EMPTY,
+        "overview": f"![Our best results beside prior work]({link_target})" if rows else EMPTY,
         "results": results_table(rows) if rows else EMPTY,
         "speed": results.attempt(results.folder / "benchmarks", speed_section, results) or EMPTY,
     }
     output = page_output(results, readme, contents)
     data = results.attempt(path, overview, rows, results.references.get("ceiling"))
-    return output | ({path: Picture(plots.plot_overview, data)} if rows and data else {})
+    return output | ({path: Figure(plots.plot_overview, data)} if rows and data else {})
 
 
 def results_table(rows: list[Row]) -> str:
     """Return the table of README.md: the best of every task beside the best comparable prior work."""
     lines = []
     for row in rows:
-        rivals = [f"{value(rival)} {link(rival)}" for rival in row.rivals[:1]] or ["none with a source"]
+        rivals = [f"{value_text(rival)} {link(rival)}" for rival in row.rivals[:1]] or ["none with a source"]
         names = [row.spec.front[key] for key in ("task", "method")]
         text = f"{row.number.text}, n = {row.number.samples}"
         lines.append([*names, text, *rivals, row.data, time(row.seconds)])
@@ -181,15 +181,15 @@ def results_table(rows: list[Row]) -> str:
     return f"{table(head, lines)}\n\n{time_legend(rows)}"
 
 
-def is_fresh(path: Path, output: bytes | Picture) -> bool:
-    """Whether a file has this content; a picture is compared by the digest of what it shows."""
-    if isinstance(output, Picture):
+def is_fresh(path: Path, output: bytes | Figure) -> bool:
+    """Whether a file has this content; a figure is compared by the digest of what it shows."""
+    if isinstance(output, Figure):
         return description(path) == output.digest
     return path.exists() and path.read_bytes() == output
 
 
-def write(path: Path, output: bytes | Picture) -> None:
-    if isinstance(output, Picture):
+def write(path: Path, output: bytes | Figure) -> None:
+    if isinstance(output, Figure):
         output.plot(output.data, path, output.digest)
     else:
         write_atomically(path, lambda temporary: temporary.write_bytes(output))

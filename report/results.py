@@ -1,4 +1,4 @@
-"""Read what is committed in results/. A file that is missing or damaged is one line; the rest is read."""
+"""Read what is committed in results/. A missing or damaged file becomes one line; the rest is read."""
 
 import re
 from collections.abc import Callable
@@ -47,7 +47,7 @@ class Experiment(NamedTuple):
 class Result(NamedTuple):
     """A finished run, a sweep with its cells, or one cell.
 
-    path: of metrics.json or sweep.json. method: or, where a script has but one, the model; "" for none.
+    path: of metrics.json or sweep.json. method: the model where a script has one method; "" for neither.
     records, mean: of its trainings, empty for a sweep. trainings: of a sweep, those done and those wanted.
     """
 
@@ -67,7 +67,7 @@ class Result(NamedTuple):
 class Results:
     """All that is committed. runs, sweeps: by folder below results/, e.g. "cnn/wide".
 
-    faults: what is missing or damaged, one line each. notes: what a reader should know, no fault.
+    faults: what is missing or damaged, one line each. notes: what else a reader should know.
     """
 
     folder: Path
@@ -107,7 +107,7 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """Read everything below a folder but dry runs and demos; what can't be read is named in `faults`."""
+    """Read all results but dry runs, demos and replaced runs; `faults` names what can't be read."""
     results = Results(folder)
     experiments, references = folder / "experiments.json", folder / "references.json"
     results.attempt(experiments, read_experiments, experiments, results)
@@ -116,8 +116,8 @@ def read_results(folder: Path) -> Results:
         path = run / (SWEEP if (run / SWEEP).exists() else "metrics.json")
         hidden = run.name.startswith((".", "dry-run", "demo")) or ".old-" in run.name
         if result := None if hidden else results.attempt(path, read_result, path):
-            kind = results.sweeps if path.name == SWEEP else results.runs
-            kind["/".join(path.parts[-3:-1])] = result
+            group = results.sweeps if path.name == SWEEP else results.runs
+            group["/".join(path.parts[-3:-1])] = result
     for path in sorted((folder / "benchmarks").glob("*.json")):
         if content := results.attempt(path, read_json, path):
             results.benchmarks[path.stem] = content

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from report import text
 from report.results import Experiment, Result, Results, RowSpec
 
-# The share of the training images that train_simclr.py and its like hold out for validation.
+# The share of the training images that train_simclr.py and train_moco.py hold out for validation.
 ENCODER_VALIDATION = 0.1
-# Where another protocol differs, in the field "marks" of references.json.
+# What the field "marks" of references.json says about the protocol of prior work.
 MARKS = {
     "selected": ("†", "selected on the test set"),
     "transductive": ("‡", "transductive: it sees the test images"),
@@ -21,7 +21,7 @@ class Number(NamedTuple):
     """A metric of a run: the values behind it, and what their spread is.
 
     kind: "std", standard deviation of independent values; "range" of libraries that overlap; "interval" of
-    95 % of a single value; "none". low, high: its ends. samples: how many of what, e.g. "12 draws".
+    95 % of a single value; "none". low, high: its ends. samples: their number, e.g. "12 draws".
     """
 
     metric: str
@@ -42,7 +42,7 @@ class Number(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The same, for a single run with its interval: "99.76 % (99.64 to 99.84)"."""
+        """`short`, for a single run with its interval: "99.76 % (99.64 to 99.84)"."""
         write, _ = text.unit(self.metric)
         interval = f" ({write(self.low)} to {write(self.high)})" if self.kind == "interval" else ""
         return self.short + interval
@@ -66,8 +66,8 @@ def number(result: Result, metric: str) -> Number:
             metric, mean, min(values), max(values), "range", values, f"{count} overlapping libraries"
         )
     std = stdev(values)
-    what = "draws" if draws or arguments.get("labels") else "folds" if arguments.get("folds") else "runs"
-    return Number(metric, mean, mean - std, mean + std, "std", values, f"{count} {what}")
+    noun = "draws" if draws or arguments.get("labels") else "folds" if arguments.get("folds") else "runs"
+    return Number(metric, mean, mean - std, mean + std, "std", values, f"{count} {noun}")
 
 
 def has(result: Result, metric: str) -> bool:
@@ -100,7 +100,7 @@ class Row(NamedTuple):
 
     @property
     def method(self) -> str:
-        """What its colour in figures depends on."""
+        """The name that its colour in figures depends on."""
         return self.result.method or self.experiment.name.partition("-")[0]
 
 
@@ -121,7 +121,7 @@ def make_rows(results: Results, script: str, metric: str) -> list[Row]:
 def make_row(
     results: Results, experiment: Experiment, spec: RowSpec, result: Result, metric: str
 ) -> Row | None:
-    """Return a row; without its metric, which today's code may no longer compute, none but a note."""
+    """Return a row, or None and a note where the run lacks the metric, as older or newer code may."""
     if not has(result, metric):
         results.notes.append(f"{result.path}: lacks {metric}; its row is left out")
         return None
@@ -135,14 +135,14 @@ def make_row(
 
 
 def training_time(results: Results, result: Result) -> float:
-    """Return the seconds of one training (the median), of what a study shares, and of loaded encoders."""
+    """Return the seconds of one training (median), of a study's shared work, and of loaded encoders."""
     seconds = median(record["seconds"] for record in result.records)
     seconds += max(record.get("shared_seconds", 0) for record in result.records)
     files = (result.arguments.get("encoder") or "").split("+")
     return seconds + sum(training_time(results, run) for file in files if (run := results.run_of(file)))
 
 
-def value(reference: dict) -> str:
+def value_text(reference: dict) -> str:
     """ "99.748 ± 0.028 % §", with the digits of its source."""
     scale, unit = (1, "") if reference["metric"].endswith("auc") else (100, " %")
     low, middle, std = (f"{round(scale * reference.get(key, 0), 6):g}" for key in ("low", "value", "std"))
@@ -156,7 +156,7 @@ def link(reference: dict) -> str:
 
 
 def mark_legend(references: list[dict]) -> list[str]:
-    """Return the meaning of every mark that these references have."""
+    """Explain every mark that these references have."""
     used = {mark for reference in references for mark in reference.get("marks", ())}
     return [f"{sign} {meaning}" for mark, (sign, meaning) in MARKS.items() if mark in used]
 

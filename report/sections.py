@@ -1,4 +1,4 @@
-"""What stands between the markers of a page: tables, prior work, runs one by one."""
+"""The sections between the markers of a page: tables, prior work, runs one by one."""
 
 from collections.abc import Callable
 from statistics import fmean
@@ -8,7 +8,7 @@ from data.robustness import CORRUPTIONS, LEVELS
 from models import ENCODERS, create
 from report import text
 from report.results import Results, is_clean
-from report.rows import Row, link, mark_legend, short_text, value
+from report.rows import Row, link, mark_legend, short_text, value_text
 from utils.plots.ensemble import LABELS as COMBINATION_LABELS
 from utils.training.cnn import RECIPES
 
@@ -17,14 +17,14 @@ SPREADS = {
     "interval": "(a to b): 95 % interval of a single run (Wilson)",
     "range": "a to b: range over libraries that overlap, because they are drawn from one pool",
 }
-TIME = "Time: the training of one run (median) with that of an encoder it loads; ≤ on a shared machine"
+TIME = "Time: training of one run (median), including the encoder it loads; ≤: on a shared machine"
 METRIC_NAMES = {"auc": "AUC", "1": "P@1", "r": "MAP@R"}  # by the last word of a metric
 RECIPE_COLUMNS = {"epochs": "epochs", "batch_size": "batch", "lr": "peak rate", "augment": "augmentation"}
 LOSSES = {"loss": "loss", "ece": "ECE", "scaled_loss": "loss, scaled", "scaled_ece": "ECE, scaled"}
 
 
 class Page(NamedTuple):
-    """What the sections of one script's page are made of. rows: of experiments.json, in its order."""
+    """The input of the sections of one script's page. rows: in the order of experiments.json."""
 
     results: Results
     rows: list[Row]
@@ -41,7 +41,7 @@ def results_section(page: Page) -> str:
     names = [METRIC_NAMES.get(last := row.number.metric.rpartition("_")[2], last) for row in rows]
     lines = []
     for row in rows:
-        prior = "<br>".join(f"{value(rival)} {link(rival)}" for rival in row.rivals)
+        prior = "<br>".join(f"{value_text(rival)} {link(rival)}" for rival in row.rivals)
         lines.append(
             [row.label, row.data, row.number.text, row.number.samples, prior, text.time(row.seconds)]
         )
@@ -57,7 +57,7 @@ def time_legend(rows: list[Row]) -> str:
 
 
 def references_section(page: Page) -> str:
-    """Return every reference of a script's rows with its protocol, also those selected on the test set."""
+    """Return all prior work of a script's rows with its protocol, also what was selected on the test set."""
     keys: dict[str, None] = {}
     for row in page.rows:
         keys |= dict.fromkeys((*row.spec.references, *row.experiment.references))
@@ -69,7 +69,7 @@ def references_section(page: Page) -> str:
     lines = []
     for (source, note), group in groups.items():
         runs = [f" (n = {reference['runs']})" if "runs" in reference else "" for reference in group]
-        values = [f"{r['task']} {value(r)}{n}" for r, n in zip(group, runs, strict=True)]
+        values = [f"{r['task']} {value_text(r)}{n}" for r, n in zip(group, runs, strict=True)]
         notes = [group[0].get("citation"), note, None if group[0]["verified"] else "second-hand"]
         lines.append("; ".join(filter(None, [f"- {source}: {', '.join(values)}", *notes])) + ".")
     return "\n\n".join(filter(None, ["\n".join(lines), text.sentence(mark_legend(references))])) or text.EMPTY
@@ -126,7 +126,7 @@ def table_section(page: Page, name: str) -> str:
 
 
 def cells_table(page: Page, rows: list[Row], corner: str) -> str:
-    """Return the cells of sweeps by method and number, and prior work, whose task is "50 ..., method"."""
+    """Return cells by method and number, and prior work, whose task reads "50 training bags, method"."""
     entries = []
     for row in rows:
         method, _, column = row.spec.cell.partition("/")
@@ -136,13 +136,13 @@ def cells_table(page: Page, rows: list[Row], corner: str) -> str:
     references = [known for key in keys if (known := page.results.references.get(key))]
     for reference in references:
         task, _, method = reference["task"].partition(", ")
-        entries.append((f"{method}, {link(reference)}", int(task.split()[0]), value(reference)))
+        entries.append((f"{method}, {link(reference)}", int(task.split()[0]), value_text(reference)))
     legend = ["mean ± standard deviation (n)", *mark_legend(references)]
     return f"{text.grid(corner, entries)}\n\n{text.sentence(legend)}"
 
 
 def distinct(rows: list[Row]) -> list[Row]:
-    """Return one row for each cell and label: where sweeps overlap, the one with more draws."""
+    """Return one row for each cell and label: where sweeps overlap, the one with most trainings."""
     largest: dict[tuple, Row] = {}
     for row in rows:
         key = row.spec.cell, row.spec.label
@@ -151,7 +151,7 @@ def distinct(rows: list[Row]) -> list[Row]:
 
 
 def models_section(page: Page) -> str:
-    """Return what the classifiers with results are, their parameters and their recipes."""
+    """Return the architecture, parameters and recipe of every classifier with results."""
     names, lines = {row.result.method for row in page.rows}, []
     for name in (name for name in ENCODERS if name in names):
         parameters = sum(parameter.numel() for parameter in create(name).parameters())
@@ -162,7 +162,7 @@ def models_section(page: Page) -> str:
 
 
 def combinations_table(row: Row) -> str:
-    """Return every way to combine the members of an ensemble, with the paired test against the average."""
+    """Return the metrics of every combination of an ensemble, with its paired test against the average."""
     mean, lines = row.result.mean, []
     losses = {key: title for key, title in LOSSES.items() if f"average_test_{key}" in mean}
     for name in (name for name in COMBINATION_LABELS if f"{name}_test_accuracy" in mean):
@@ -190,7 +190,7 @@ def draws_section(page: Page) -> str:
 
 
 def accepts_section(page: Page) -> str:
-    """Return, digit by digit, which shares of its own and of all other test images a reference accepts."""
+    """Return for each digit the shares of its own and of all other test images that a reference accepts."""
     head, columns = ["digit"], []
     for row in page.section("accepts"):
         for key, title in (("test_class_accept_rates", "own"), ("test_class_false_accept_rates", "others")):
@@ -202,7 +202,7 @@ def accepts_section(page: Page) -> str:
 
 
 def robustness_section(page: Page) -> str:
-    """Return a line per model: clean and corrupted accuracy, and the mean error by corruption."""
+    """Return a row per model: clean and corrupted accuracy, and the mean error by corruption."""
     lines = []
     for record in page.rows[0].result.records if page.rows else ():
         for name in (key.removesuffix("_trainings") for key in record if key.endswith("_trainings")):

@@ -34,7 +34,7 @@ def percent(share: float) -> str:
 
 
 def deviation(share: float) -> str:
-    """A standard deviation in points: two decimals, three where two would show nothing."""
+    """A standard deviation in points: two decimals, or three where two would read 0.00."""
     return f"{100 * share:.{3 if 5e-6 <= share < 1e-4 else 2}f}"
 
 
@@ -72,7 +72,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def grid(corner: str, entries: Sequence[tuple[str, int, str]]) -> str:
-    """Return a table of entries (label of the row, number of the column, text), columns by size."""
+    """Return a table of entries (label of the row, number of the column, text) with sorted columns."""
     columns = sorted({column for _, column, _ in entries})
     rows: dict[str, dict[int, str]] = {}
     for label, column, text in entries:

@@ -1,5 +1,1 @@
-"""What runs the experiments.
-
-Imports run one way: report -> plots, evaluation -> training -> runs -> metrics. `cli` serves the scripts;
-`errors` and `distributed` serve everybody.
-"""
+"""What all scripts share: command line, training loop, run folders, figures, ranks of torchrun."""

@@ -1,4 +1,4 @@
-"""Argument types: what a flag may hold. Each returns the value, or says in one line what it expects."""
+"""Argument types of flags. Each returns the value, or an error that says in one line what it expects."""
 
 import os
 import re
@@ -45,7 +45,7 @@ class Number:
 
 
 def number_list(low: int, high: int, least: int = 1) -> Callable[[str], list[int]]:
-    """Return the type of `least` or more different whole numbers from low to high, with commas."""
+    """Return the type of a list with commas: `least` or more different whole numbers from low to high."""
 
     def parse(text):
         values = [Number(int, low, high)(word) for word in text.split(",")]
@@ -57,7 +57,7 @@ def number_list(low: int, high: int, least: int = 1) -> Callable[[str], list[int
 
 
 def name_list(known: Collection[str] = ()) -> Callable[[str], list[str]]:
-    """Return the type of one or more of the known names, or of any, with commas."""
+    """Return the type of a list with commas: names, each one of the known ones where there are any."""
 
     def parse(text):
         names = text.split(",")
@@ -74,7 +74,7 @@ def with_commas(value: Any) -> str:
 
 
 def any_path(text: str) -> str:
-    """A path that this system can hold, whether or not anything is there."""
+    """A path that is valid on this system, whether or not it exists."""
     try:
         text.encode()
         os.stat(text or "\0")
@@ -87,7 +87,7 @@ def any_path(text: str) -> str:
 
 
 def named_path(text: str) -> str:
-    """NAME=PATH, where the name is one that a table or a figure can show."""
+    """NAME=PATH, with a name that tables and figures can show."""
     name, _, where = text.partition("=")
     if not re.fullmatch(r"[a-z]\w{0,40}", name) or not where:
         example = "NAME=FILE as in simclr=encoder.pt, the name in small letters"
@@ -105,7 +105,7 @@ def run_name(text: str) -> str:
 
 
 def dataset(text: str) -> str:
-    """One of DATASETS, or the path of a data set of one's own."""
+    """One of DATASETS, or the path of the user's own data set."""
     if text not in DATASETS and not os.path.exists(any_path(text)):
         names = ", ".join(DATASETS)
         raise ArgumentTypeError(f"no data set and no path {text[:80]!r}: choose from {names}, or name a path")

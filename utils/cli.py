@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from data import DATASETS, POLICIES, VIEW_PARTS, DataError, ImageSet, check_classes, load
+from data import DATASETS, POLICIES, VIEW_PARTS, Data, DataError, check_classes, load
 from models import ENCODERS, CheckpointError
 from utils import distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, dataset, name_list, run_name, with_commas
@@ -31,13 +31,13 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action):
         choices = f": {', '.join(action.choices)}" if action.choices else ""
         bounds = f", in {action.type.bounds}" if isinstance(action.type, Number) else ""
-        unsaid = action.default not in (None, False, argparse.SUPPRESS) and "default" not in action.help
-        default = f" (default: {with_commas(action.default)})" if unsaid else ""
+        missing = action.default not in (None, False, argparse.SUPPRESS) and "default" not in action.help
+        default = f" (default: {with_commas(action.default)})" if missing else ""
         return f"{action.help}{default}{choices}{bounds}"
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors and a --help that starts with purpose and examples.
+    """An ArgumentParser with one-line errors and a --help that starts with purpose and examples.
 
     epilog: may hold a table of the recipe's defaults, see `recipe_table`.
     """
@@ -65,24 +65,24 @@ def recipe_table(recipes: dict[str, dict], title: str) -> str:
 
 
 def run_flags() -> argparse.ArgumentParser:
-    """Return the flags of every script that leaves a run folder."""
+    """Return the flags of every script that makes a run folder."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("data and run folder").add_argument
     own = "a folder with train/<class>/*.png or IDX files, or an .npz file with x_train, y_train"
     names = f"data set: {', '.join(DATASETS)}, or the path of your own: {own}"
     add("--dataset", type=dataset, default="mnist", metavar="NAME", help=names)
-    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="where its files are")
+    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="folder of its files")
     add(
         "--unverified",
         action="store_true",
         default=None,
         help="accept files of a known data set that differ from the published ones",
     )
-    add("--results-dir", type=any_path, default="results", metavar="DIR", help="where the run's folder is")
+    add("--results-dir", type=any_path, default="results", metavar="DIR", help="folder of all runs")
     add("--name", type=run_name, metavar="NAME", help="the run's folder (default: the next free name)")
     add("--resume", action="store_true", help="continue the run --name where it stopped")
     add("--overwrite", action="store_true", help="replace the run --name; the old one is renamed")
-    add("--seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N", help="of all that is random")
+    add("--seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N", help="seed of everything random")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", metavar="NAME", help="device")
     add("--dry-run", action="store_true", help="one batch through everything, in the folder dry-run")
     add("--quiet", action="store_true", help="print only the result")
@@ -110,7 +110,7 @@ def training_flags(least_batch: int | None = 2) -> argparse.ArgumentParser:
         type=Number(int, 1, 1000),
         default=1,
         metavar="N",
-        help="trainings, of seeds seed, seed + 1, ...",
+        help="trainings, with seeds seed, seed + 1, ...",
     )
     add("--epochs", type=EPOCHS, metavar="N", help=recipe)
     if least_batch:
@@ -143,7 +143,7 @@ def recipe_flags() -> argparse.ArgumentParser:
     epochs, shifts = Number(int, 0, EPOCHS.high), Number(int, 0, 4)
     add("--augment", choices=POLICIES, metavar="NAME", help="augmentation policy")
     add("--plain-epochs", type=epochs, metavar="N", help="last epochs without augmentation")
-    add("--label-smoothing", type=SHARE, metavar="X", help="share")
+    add("--label-smoothing", type=SHARE, metavar="X", help="share of the target spread over all classes")
     patience = "stop after N epochs without a lower validation loss, 0 for never"
     add("--patience", type=epochs, metavar="N", help=patience)
     average = "average predictions over all shifts of an image by up to N pixels"
@@ -157,7 +157,7 @@ def view_flags(encoders: Iterable[str] = ENCODERS) -> argparse.ArgumentParser:
     add = parser.add_argument_group("contrastive learning (defaults: the recipe's, see below)").add_argument
     parts = f"parts of the augmentation, with commas: {', '.join(VIEW_PARTS)}"
     add("--encoder", choices=encoders, metavar="NAME", help="network to train")
-    add("--temperature", type=Number(float, 0.001, 100), metavar="X", help="of the contrastive loss")
+    add("--temperature", type=Number(float, 0.001, 100), metavar="X", help="loss temperature")
     add("--views", type=name_list(VIEW_PARTS), metavar="A,B,...", help=parts)
     add("--strength", type=Number(float, 0, 10), metavar="X", help="factor on all ranges of the views")
     add(
@@ -190,7 +190,7 @@ def command_line(
         value = getattr(args, action.dest, default)
         if action.dest in seen or value == default:
             continue
-        seen.add(action.dest)  # two flags may mean the same
+        seen.add(action.dest)  # two flags may set the same argument
         words.append(action.option_strings[-1])
         if action.nargs != 0:
             values = value if action.nargs == "+" else [value]
@@ -218,13 +218,11 @@ def command(main: Callable) -> Callable:
             try:
                 return main(argv)
             finally:
-                _on_signals(signal.SIG_DFL)  # during what follows they end the process
+                _on_signals(signal.SIG_DFL)  # from here on a signal ends the process
         except KeyboardInterrupt as stop:
             if distributed.rank() == 0:
-                told = (
-                    "stopped; finished work is kept. To resume" if open_runs() else "stopped. To start again"
-                )
-                print(f"\n{told}:\n  {resume_command(script, argv, open_runs())}", file=sys.stderr)
+                way = "; finished work is kept. To resume" if open_runs() else ". To start again"
+                print(f"\nstopped{way}:\n  {resume_command(script, argv, open_runs())}", file=sys.stderr)
             sys.exit(stop.args[0] if stop.args else 130)
         except (UserError, DataError, CheckpointError) as error:
             fail(script, str(error))
@@ -248,12 +246,12 @@ def command(main: Callable) -> Callable:
 def _on_signals(handler: Any) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and a shell's background jobs have it
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup and background jobs ignore it
                 signal.signal(number, handler)
 
 
 def _stop(number: int, frame: object) -> NoReturn:
-    _on_signals(signal.SIG_DFL)  # a second one ends at once
+    _on_signals(signal.SIG_DFL)  # a second signal ends at once
     raise KeyboardInterrupt(128 + number)
 
 
@@ -266,7 +264,7 @@ def fail(script: str, message: str) -> NoReturn:
 
 
 def resume_command(script: str, argv: list[str] | None, runs: list[RunFolder]) -> str:
-    """Return the command that continues the run, or without one starts again."""
+    """Return the command that continues the run or, without a run, starts again."""
     words = sys.argv[1:] if argv is None else list(argv)
     if runs and "--dry-run" not in words:
         pairs = zip(words, ["", *words], strict=False)  # each word, and the one before it
@@ -296,7 +294,7 @@ def resolve_device(name: str) -> torch.device:
     """Return the torch.device for --device; UserError when the machine lacks it."""
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(kind for kind, there in present.items() if there)
+        name = next(kind for kind, usable in present.items() if usable)
     if not present[name]:
         raise UserError(f"--device {name}: this machine has none that PyTorch can use; try --device cpu")
     return torch.device(name)
@@ -311,10 +309,10 @@ def resolve_precision(name: str, device: torch.device) -> str:
     return "bf16" if gpu or cpu.get("amx_bf16") else "fp32"
 
 
-def load_data(args: argparse.Namespace) -> tuple[ImageSet, ImageSet]:
-    """Load the (train, test) ImageSets that the flags name; a dry run gets 1,000 images of each.
+def load_data(args: argparse.Namespace) -> Data:
+    """Load the (train, test) ImageSets of --dataset; a dry run gets 1,000 images of each.
 
-    Prints what was done to bring them to the form of MNIST.
+    Prints how the images were converted to MNIST's form.
     """
     train, test = distributed.first_then_all(
         lambda: load(args.dataset, args.data_dir, args.device, not args.unverified)
@@ -323,8 +321,7 @@ def load_data(args: argparse.Namespace) -> tuple[ImageSet, ImageSet]:
     if train.notes and not args.quiet:
         print(f"{args.dataset}: {'; '.join(train.notes)}", flush=True)
     if args.dry_run:
-        first = (
+        train, test = (
             part._replace(images=part.images[:1000], labels=part.labels[:1000]) for part in (train, test)
         )
-        train, test = first
     return train, test

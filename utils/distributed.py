@@ -15,8 +15,8 @@ from torch import nn
 
 from models.layers import CpuSyncBatchNorm
 
-# How long a rank waits for one that hangs; one that dies ends the wait at once. MEETING: where the ranks have
-# had different work before they meet, such as whole trainings.
+# How long a rank waits for one that hangs; one that dies ends the wait at once. MEETING: for barriers, which
+# ranks may reach far apart, after whole trainings.
 STEP, MEETING = datetime.timedelta(minutes=30), datetime.timedelta(days=2)
 # What gloo and NCCL report when another rank has ended.
 LOST = (
@@ -24,7 +24,7 @@ LOST = (
     "remote process exited or there was a network error",
 )
 
-_meeting: Any = None  # the group for barriers and for objects, on the CPU
+_meeting: Any = None  # the process group of barriers and objects, on the CPU
 
 
 def rank() -> int:
@@ -42,7 +42,7 @@ def start(device: torch.device) -> torch.device:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=STEP)
         _meeting = dist.new_group(backend="gloo", timeout=MEETING)
-        atexit.register(_leave)  # before Python ends the threads that the groups need
+        atexit.register(_leave)  # while the threads that the groups need still run
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
         torch.cuda.set_device(device)
@@ -56,7 +56,7 @@ def _leave() -> None:
 
 
 def barrier() -> None:
-    """Wait until every rank is here."""
+    """Wait for every rank."""
     if dist.is_initialized():
         dist.barrier(_meeting)
 

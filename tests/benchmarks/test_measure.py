@@ -41,7 +41,7 @@ def test_the_ratio_is_that_of_the_medians_with_the_range_of_the_pairs():
 def test_a_side_that_missed_its_goal_leaves_no_ratio():
     ratio = measure.ratio("a / b", [2, None, 3], [1, 1, 1], "b", 2)
     assert (ratio["value"], ratio["low"], ratio["high"]) == (None, None, None)
-    assert measure.line(ratio) == "a / b not reached, goal of 2: not reached"
+    assert measure.ratio_text(ratio) == "a / b not reached, goal of 2: not reached"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_side_that_missed_its_goal_leaves_no_ratio():
 def test_a_range_that_crosses_the_goal_is_said_so(target, verdict):
     ratio = measure.ratio("a / b", [2, 3, 4], [1, 1, 1], "b", target)
     assert ratio["verdict"] == verdict
-    assert measure.line(ratio) == f"a / b 3 (2 to 4), goal of {target}: {verdict}"
+    assert measure.ratio_text(ratio) == f"a / b 3 (2 to 4), goal of {target}: {verdict}"
 
 
 def test_a_median_with_a_missing_value_is_missing():

@@ -26,7 +26,7 @@ FREE = {*BOOKKEEPING, "device"}
 def rendered(tree, monkeypatch, capsys):
     """The tree with all pages written, and digests in place of figures, which take most of a test's time."""
     quick = property(lambda self: lambda data, path, text: path.write_text(text))
-    monkeypatch.setattr(figures.Picture, "plot", quick)
+    monkeypatch.setattr(figures.Figure, "plot", quick)
     monkeypatch.setattr(pages, "description", lambda path: path.exists() and path.read_text())
     assert render(tree) == 0
     capsys.readouterr()
@@ -209,10 +209,10 @@ def test_a_new_script_is_one_entry(tree, monkeypatch):
 
 
 def test_a_digest_covers_what_is_drawn_and_no_source():
-    picture = figures.Picture(plots.plot_overview, {"rows": []})
-    assert picture.digest == figures.Picture(plots.plot_overview, {"rows": []}).digest
-    assert picture.digest != figures.Picture(plots.plot_overview, {"rows": [1]}).digest
-    assert picture.digest != figures.Picture(plots.plot_error_against_time, {"rows": []}).digest
+    figure = figures.Figure(plots.plot_overview, {"rows": []})
+    assert figure.digest == figures.Figure(plots.plot_overview, {"rows": []}).digest
+    assert figure.digest != figures.Figure(plots.plot_overview, {"rows": [1]}).digest
+    assert figure.digest != figures.Figure(plots.plot_error_against_time, {"rows": []}).digest
 
 
 def test_figures_show_the_rows_of_their_pages(tree, results):
@@ -232,12 +232,12 @@ def test_figures_show_the_rows_of_their_pages(tree, results):
     draws = [(cell["method"], len(cell["runs"])) for cell in data["draws.png"]]
     assert draws == [("pixels-knn", 2), ("simclr-spread", 2)]
     path = tree / "results/few_labels/draws.png"
-    picture = outputs[path]
-    pages.write(path, picture)
-    assert description(path) == picture.digest
-    assert pages.is_fresh(path, picture)
+    figure = outputs[path]
+    pages.write(path, figure)
+    assert description(path) == figure.digest
+    assert pages.is_fresh(path, figure)
     path.write_bytes(path.read_bytes()[:40])
-    assert not pages.is_fresh(path, picture)
+    assert not pages.is_fresh(path, figure)
 
 
 def parsed(command):
