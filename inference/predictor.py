@@ -199,9 +199,10 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
     Raises UserError when weights of members are missing.
     """
     run = RunFolder(folder)
-    if not is_ensemble(run) or not run.path("metrics.json").is_file():
+    record = run.records()[0] if is_ensemble(run) and run.path("metrics.json").is_file() else {}
+    if "members" not in record:
         raise UserError(f"{folder}: not a finished run of ensemble.py")
-    arguments, record = run.read_json("config.json")["arguments"], run.records()[0]
+    arguments = run.read_json("config.json")["arguments"]
     name, size, shifts = arguments["combine"], record["members"], arguments.get("shifts") or 0
     weights = {name: np.array(record.get(f"{name}_weights", [1 / size] * size))}
     temperature = record.get(f"{name}_temperature", 1.0)  # without validation images there is none
