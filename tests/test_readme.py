@@ -30,23 +30,18 @@ def folder(tmp_path_factory):
     images, labels = digits.images[:60, 0].numpy(), digits.labels[:60].numpy()
     seven = images[int((labels == 7).argmax())]
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        for place in (
-            "scans",
-            f"photos/{'train' if i < 40 else 'test'}/{'even' if label % 2 == 0 else 'odd'}",
-        ):
+        part, parity = "train" if i < 40 else "test", "odd" if label % 2 else "even"
+        for place in ("scans", f"photos/{part}/{parity}"):
             (folder / place).mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).resize((60, 60)).save(folder / place / f"{i}.jpg")
     Image.fromarray(seven).save(folder / "seven.png")
-    named = {"x": digits.images[:, 0].numpy()[::10], "y": digits.labels.numpy()[::10]}
-    parts = {"train": slice(0, 300), "test": slice(300, None)}
-    arrays = {f"{x}_{part}": named[x][rows] for part, rows in parts.items() for x in "xy"}
-    np.savez(folder / "letters.npz", **arrays)
+    x, y = digits.images[::10, 0].numpy(), digits.labels[::10].numpy()
+    np.savez(folder / "letters.npz", x_train=x[:300], y_train=y[:300], x_test=x[300:], y_test=y[300:])
     return folder
 
 
 @pytest.fixture
-def files(folder, monkeypatch):
-    """Change to that folder."""
+def in_folder(folder, monkeypatch):
     monkeypatch.chdir(folder)
 
 
@@ -57,7 +52,7 @@ def parsers():
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_parses_with_its_scripts_parser(line, files, parsers):
+def test_every_command_parses_with_its_scripts_parser(line, in_folder, parsers):
     script, *words = shlex.split(line, comments=True)
     parsers[script.removesuffix(".py")].parse_args([word for word in words if word != "--help"])
 
@@ -70,7 +65,7 @@ def test_every_link_and_figure_leads_to_a_file(page):
 
 
 @pytest.mark.parametrize(("title", "count"), [("Use a trained model", 4), ("Your own data", 2)])
-def test_the_commands_run(title, count, files, capsys):
+def test_the_commands_run(title, count, in_folder, capsys):
     section = README.read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
     lines = COMMAND.findall(section)
     assert len(lines) == count
@@ -81,8 +76,8 @@ def test_the_commands_run(title, count, files, capsys):
         if "--export" in words:
             optional("onnx", "onnxscript", "onnxruntime")
         importlib.import_module(script.removesuffix(".py")).main(words)
-        shown = capsys.readouterr().out
-        assert "seven.png" not in words or re.search(r"seven\.png\S* +7 ", shown), shown
+        output = capsys.readouterr().out
+        assert "seven.png" not in words or re.search(r"seven\.png\S* +7 ", output), output
 
 
 def test_no_line_begins_with_a_value(page):

@@ -1,4 +1,4 @@
-"""Two ranks against one process: batch norm of the whole batch, and steps of MoCo."""
+"""Two ranks against one process: batch norm of the whole batch, contrastive losses, and steps of MoCo."""
 
 import os
 
@@ -9,7 +9,7 @@ from helpers import free_port, noise
 from torch import nn
 
 import train_moco
-from models import MoCo, create
+from models import ContrastiveModel, MoCo, create, nt_xent, supcon
 from models.layers import CpuSyncBatchNorm
 from utils import distributed
 
@@ -46,6 +46,25 @@ def outcome(norm, x):
     return [y.detach(), x.grad], [norm.weight.grad, norm.bias.grad], statistics, norm.eval()(x).detach()
 
 
+def contrastive_losses():
+    """Losses and gradients for 11 images, of which each rank has its ROWS, and the statistics afterwards."""
+    torch.manual_seed(1)
+    encoder = nn.Sequential(nn.Conv2d(1, 4, 3, 2, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    encoder.num_features = 4 * 13 * 13
+    model = ContrastiveModel(encoder, "mlp", dimensions=8)
+    network, values = distributed.data_parallel(model), []
+    images, labels = noise(11, 2, 1, 28, 28), torch.arange(11) % 4
+    if distributed.world() == 2:
+        images, labels = (x.split(ROWS)[distributed.rank()] for x in (images, labels))
+    for loss_of in (lambda z, y: nt_xent(z, 0.2), lambda z, y: supcon(z, y, 0.2)):
+        model.zero_grad()
+        features = distributed.gather(network(images.flatten(0, 1)).unflatten(0, images.shape[:2]))
+        loss = loss_of(features, distributed.gather(labels))
+        loss.backward()
+        values += [loss.detach(), *(p.grad.clone() for p in model.parameters())]
+    return [*values, *model.buffers()]
+
+
 def moco_steps(splits):
     """Two steps on a batch of 12, of which each rank has half: losses, gradients and what is left behind."""
     torch.manual_seed(1)
@@ -73,7 +92,9 @@ def run_rank(rank, port, path):
     }
     with pytest.raises(ValueError, match="more than one value per channel"):
         CpuSyncBatchNorm(nn.BatchNorm1d(3))(torch.ones(1 - rank, 3))
-    torch.save({**values, "moco": moco_steps(splits=2)}, f"{path}/{rank}.pt")
+    assert distributed.gather_objects({"rank": rank}) == [{"rank": 0}, {"rank": 1}]
+    values |= {"contrastive": contrastive_losses(), "moco": moco_steps(splits=2)}
+    torch.save(values, f"{path}/{rank}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +121,11 @@ def test_two_ranks_compute_what_torch_does_with_the_whole_batch(ranks, name):
     torch.testing.assert_close(first[2], second[2], rtol=0, atol=0)
     torch.testing.assert_close(torch.cat([first[3], second[3]]), evaluated, **close)
     assert all(value.isfinite().all() for value in [*joined, *summed])
+
+
+def test_two_ranks_give_the_losses_the_gradients_and_the_statistics_of_one_process(ranks):
+    for values in ranks:
+        torch.testing.assert_close(values["contrastive"], contrastive_losses(), rtol=1e-4, atol=1e-6)
 
 
 def test_two_ranks_give_moco_s_loss_gradients_and_queue_of_one_process(ranks):
