@@ -97,8 +97,9 @@ def export(args: Namespace) -> None:
     from inference.export import export_model  # here, because few need it
 
     source, path = model_files(Path(args.model or CLASSIFIER))[0], Path(args.export)
-    export_model(read_any(source), path)
-    print(f"{path}: {source}, {path.stat().st_size:,} bytes")
+    difference = export_model(read_any(source), path)
+    checked = "half precision" if difference is None else f"differs from PyTorch by at most {difference:.1e}"
+    print(f"{path}: {source}, {path.stat().st_size:,} bytes, {checked}")
 
 
 # --- Reading ---

@@ -8,7 +8,8 @@ import pytest
 import torch
 from helpers import FACTS, optional
 
-from inference.export import Deployed, export_model
+from inference import export
+from inference.export import Deployed, as_arrays, export_model, run_exported
 from models import SavedModel, create
 from models.mil import create_mil
 from utils.errors import UserError
@@ -25,25 +26,6 @@ def saved(name, method=None, classes=10):
 
 def images(*shape):
     return torch.randint(256, (*shape, 1, 28, 28), dtype=torch.uint8)
-
-
-def run_onnx(path, inputs):
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path)
-    facts = session.get_modelmeta().custom_metadata_map
-    assert len(json.loads(facts["classes"])) == (10 if len(inputs) == 1 else 2)
-    assert facts["input"].startswith("uint8 pixels 0..255")
-    names = [item.name for item in session.get_inputs()]
-    return session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
-
-
-def run_pt2(path, inputs):
-    return as_list(torch.export.load(path).module()(*inputs))
-
-
-def as_list(outputs):
-    return [value.detach() for value in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
 ONE_IMAGE = images(1, 1), torch.tensor([[True]])  # which .pt2 refuses
@@ -63,18 +45,18 @@ BAGS = images(3, 9), torch.arange(9) < torch.tensor([[1], [9], [4]])
 def test_an_export_answers_as_pytorch_for_any_number_of_images(tmp_path, network, batches, suffix):
     if suffix == ".onnx":
         optional("onnx", "onnxscript", "onnxruntime")
-    path, run = tmp_path / f"model{suffix}", run_onnx if suffix == ".onnx" else run_pt2
-    export_model(network, path)
+    path = tmp_path / f"model{suffix}"
+    assert export_model(network, path) < 1e-5
     for inputs in batches[suffix == ".pt2" :]:
-        expected = as_list(Deployed(network)(*inputs))
-        for ours, theirs in zip(expected, run(path, inputs), strict=True):
+        expected = as_arrays(Deployed(network)(*inputs))
+        for ours, theirs in zip(expected, run_exported(path, inputs), strict=True):
             assert theirs.shape == ours.shape
             np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
 def test_an_encoder_gives_features(tmp_path):
     export_model(saved("fast", classes=0), tmp_path / "model.pt2")
-    (features,) = run_pt2(tmp_path / "model.pt2", (images(2),))
+    (features,) = run_exported(tmp_path / "model.pt2", (images(2),))
     assert features.shape == (2, saved("fast", classes=0).model.num_features)
 
 
@@ -99,3 +81,19 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path, monke
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=r"pip install -r requirements-export\.txt"):
         export_model(saved("linear"), tmp_path / "model.onnx")
+
+
+def test_the_metadata_names_input_and_classes(tmp_path):
+    optional("onnx", "onnxscript", "onnxruntime")
+    import onnxruntime
+
+    export_model(saved("linear"), tmp_path / "model.onnx")
+    facts = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(facts["classes"]) == FACTS["classes"]
+    assert facts["input"].startswith("uint8 pixels 0..255")
+
+
+def test_a_difference_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "run_exported", lambda path, inputs: [np.zeros((100, 10))])
+    with pytest.raises(UserError, match="differs from PyTorch"):
+        export_model(saved("linear"), tmp_path / "model.pt2")
