@@ -10,10 +10,6 @@ from models import ENCODERS, create
 SMALL = [name for name in ENCODERS if not name.startswith("resnet")]
 
 
-def parameters(model):
-    return sum(p.numel() for p in model.parameters())
-
-
 @pytest.fixture(scope="module", params=list(ENCODERS))
 def built(request):
     """Every classifier in eval mode: its name, itself, images and its logits."""
@@ -43,12 +39,15 @@ def test_classifier_is_head_after_encoder_which_create_gives_without_classes(bui
 
 
 def test_parameter_counts_by_hand():
-    assert parameters(create("linear")) == 784 * 10 + 10
+    def parameters(name):
+        return sum(p.numel() for p in create(name).parameters())
+
+    assert parameters("linear") == 784 * 10 + 10
     dense = (300 * 120 + 120) + (120 * 60 + 60) + (60 * 10 + 10)
-    assert parameters(create("lenet")) == (6 * 25 + 6) + (12 * 6 * 25 + 12) + dense
+    assert parameters("lenet") == (6 * 25 + 6) + (12 * 6 * 25 + 12) + dense
     # A convolution with bias, then batch norm's scale and shift, three times; dense; head.
     blocks = sum(9 * i * o + 3 * o for i, o in ((1, 32), (32, 64), (64, 128)))
-    assert parameters(create("cnn")) == blocks + (4 * 4 * 128 * 625 + 625) + (625 * 10 + 10)
+    assert parameters("cnn") == blocks + (4 * 4 * 128 * 625 + 625) + (625 * 10 + 10)
 
 
 def test_unknown_name_lists_the_choices():
