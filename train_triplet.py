@@ -23,8 +23,7 @@ from data import ClassBatches, Data, ImageSet, few_labels, generator, hold_out, 
 from data.triplet import CLASS_AUGMENTS, GlyphBatches, symmetric_copies
 from evaluation import triplet as evaluation
 from evaluation.contrastive.clustering import tsne_map
-from models import ContrastiveModel, create, load_encoder, supcon
-from models import triplet as metric
+from models import ContrastiveModel, create, load_encoder, supcon, triplet
 from models.contrastive import HEADS
 from utils import cli, distributed
 from utils.arguments import Number, any_path, number_list
@@ -76,7 +75,7 @@ def make_parser() -> cli.Parser:
         parents=[
             cli.training_flags(least_batch=None),
             cli.optimizer_flags(validated=False),
-            cli.view_flags(metric.TRIPLET_ENCODERS),
+            cli.view_flags(triplet.TRIPLET_ENCODERS),
         ],
         epilog=cli.recipe_table(RECIPES, "recipes"),
     )
@@ -97,10 +96,10 @@ def make_parser() -> cli.Parser:
     add("--steps", type=Number(int, 0, 1000000), metavar="N", help="per epoch, 0: one pass over the images")
     add("--sweep", action="store_true", help="train on 2 to 10 digits, and on 10 to 3,000 images of three")
     add = parser.add_argument_group("metric learning (defaults: the recipe's)").add_argument
-    add("--loss", choices=metric.LOSSES, metavar="NAME", help="loss")
-    add("--mining", choices=metric.MINERS, metavar="NAME", help="triplets of the triplet loss")
+    add("--loss", choices=triplet.LOSSES, metavar="NAME", help="loss")
+    add("--mining", choices=triplet.MINERS, metavar="NAME", help="triplets of the triplet loss")
     add("--margin", type=Number(float, 0, 1000), metavar="X", help="of the triplet and the contrastive loss")
-    add("--distance", choices=metric.DISTANCES, metavar="NAME", help="of the triplet and contrastive loss")
+    add("--distance", choices=triplet.DISTANCES, metavar="NAME", help="of the triplet and contrastive loss")
     add("--head", choices=HEADS, metavar="NAME", help="projection head, for the training only")
     add = parser.add_argument_group("evaluation").add_argument
     add("--copies", type=count, metavar="N", help="deformed copies to average an embedding over")
@@ -153,10 +152,10 @@ def embedding_step(model: nn.Module, args: Namespace) -> Step:
         if args.loss == "supcon":
             loss = supcon(embeddings.unsqueeze(1), labels, args.temperature)
         elif args.loss == "triplet":
-            loss = metric.triplet_loss(embeddings, labels, args.margin, args.mining, args.distance)
+            loss = triplet.triplet_loss(embeddings, labels, args.margin, args.mining, args.distance)
         else:
-            loss = metric.contrastive_loss(embeddings, labels, args.margin, args.distance)
-        return loss, metric.triplet_metrics(embeddings, labels, args.margin, args.distance)
+            loss = triplet.contrastive_loss(embeddings, labels, args.margin, args.distance)
+        return loss, triplet.triplet_metrics(embeddings, labels, args.margin, args.distance)
 
     return step
 
@@ -166,7 +165,7 @@ def reference_encoders(args: Namespace) -> dict[str, nn.Module]:
     encoders: dict[str, nn.Module] = {}
     if args.floors:
         torch.manual_seed(args.seed)
-        encoders = {"pixels": nn.Flatten(), "untrained": create(args.encoder, 0, metric.TRIPLET_ENCODERS)}
+        encoders = {"pixels": nn.Flatten(), "untrained": create(args.encoder, 0, triplet.TRIPLET_ENCODERS)}
     if args.compare:
         encoders["other"] = load_encoder(args.compare)
     return {name: encoder.to(args.device) for name, encoder in encoders.items()}
@@ -178,7 +177,7 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> dict:
     train_idx, val_idx = choose_images(args, train_set.labels)
     batches, config = make_batches(args, train_set, train_idx), FitConfig.from_values(vars(args))
     torch.manual_seed(args.seed)
-    model = ContrastiveModel(create(args.encoder, 0, metric.TRIPLET_ENCODERS), args.head)
+    model = ContrastiveModel(create(args.encoder, 0, triplet.TRIPLET_ENCODERS), args.head)
     model = model.to(args.device).to(memory_format=torch.channels_last)
     validate = evaluation.watch_precision(train_set, val_idx, args.knn_every, args.epochs, args.precision)
     facts = fit(model, embedding_step(model, args), batches, config, run, validate)
@@ -232,10 +231,12 @@ def report(metrics: dict, run: RunFolder) -> None:
 # --- Sweeps ---
 
 
-def sweep_jobs(args: Namespace, classes: int) -> list[dict]:
-    """Return every training: on more and more digits, and on more and more images of three."""
-    cells = [(digits, args.images_per_class) for digits in SWEEP_DIGITS if digits <= classes]
-    cells += [(3, images) for images in SWEEP_IMAGES if images != args.images_per_class]
+def sweep_jobs(args: Namespace, labels: torch.Tensor) -> list[dict]:
+    """Return every training that the data suffice for: on more and more digits, and more images of three."""
+    sizes = labels.bincount()
+    cells = [(digits, args.images_per_class) for digits in SWEEP_DIGITS if digits <= len(sizes)]
+    most = int(sizes[:3].min())
+    cells += [(3, images) for images in SWEEP_IMAGES if images != args.images_per_class and images <= most]
     seeds = range(args.seed, args.seed + args.runs)
     return [{"digits": digits, "images": images, "seed": seed} for seed in seeds for digits, images in cells]
 
@@ -269,7 +270,7 @@ def main(argv: list[str] | None = None) -> dict:
     make_batches(args, data[0], choose_images(args, data[0].labels)[0])  # fail now, before a folder is made
     if args.compare:
         load_encoder(args.compare)
-    name, classes = "sweep" if args.sweep else args.recipe, len(data[0].classes)
+    name = "sweep" if args.sweep else args.recipe
     run = distributed.on_rank_zero(lambda: open_run("train_triplet", args, name, command))
     if args.sweep:
 
@@ -281,9 +282,9 @@ def main(argv: list[str] | None = None) -> dict:
             }
             return job | train(Namespace(**vars(args) | own | {"quiet": True, "track": "none"}), data)
 
-        content = collect(train_cell, sweep_jobs(args, classes), args, run, group=("digits", "images"))
+        content = collect(train_cell, sweep_jobs(args, data[0].labels), args, run, group=("digits", "images"))
         if distributed.rank() == 0:
-            plot_sweep(run, content, classes)
+            plot_sweep(run, content, len(data[0].classes))
         return content
     metrics = repeat(lambda job, part: train(Namespace(**vars(args) | job), data, part), args, run)
     if distributed.rank() == 0:

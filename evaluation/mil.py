@@ -121,7 +121,7 @@ def evaluate_bags(
         metrics |= bag_scores(predictions, own, part, metrics["threshold"])
         for name, value in {**predictions, "labels": own.labels, **own._asdict()}.items():
             arrays[f"{part}_{name}"] = np.asarray(value)
-    for name in bags.keys() - {"train", "val", "test"}:
+    for name in (name for name in bags if name.startswith("test_")):
         probabilities = predict_bags(model, data[1], bags[name], precision)["probabilities"]
         metrics[f"{name}_auc"] = auc(probabilities, bags[name].labels.numpy())
     return metrics, arrays

@@ -97,7 +97,7 @@ def test_a_single_unseen_class_has_no_pairs_of_two(tmp_path, tiny_dir):
 
 def test_a_sweep_is_one_file_and_resumes(tmp_path, tiny_dir, monkeypatch):
     monkeypatch.setattr(train_triplet, "SWEEP_DIGITS", (3,))
-    monkeypatch.setattr(train_triplet, "SWEEP_IMAGES", (10,))
+    monkeypatch.setattr(train_triplet, "SWEEP_IMAGES", (10, 10_000))  # of the latter no class has as many
     words = flags(tiny_dir, tmp_path, "--sweep", "--runs", "2", "--images-per-class", "15")
     content = train_triplet.main(words)
     assert content["trainings"] == [4, 4]
