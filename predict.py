@@ -195,6 +195,9 @@ def main(argv: list[str] | None = None) -> list[Result]:
         parser.error("choose one of --json and --csv")
     if not args.images and not args.export:
         parser.error("no image: name pictures, folders or globs")
+    for path in map(Path, filter(None, (args.show, args.export))):
+        if path.is_dir() or not path.parent.is_dir():
+            parser.error(f"cannot write {path}: not a file in a folder that exists")
     if args.export:
         export(args)
     if not args.images:

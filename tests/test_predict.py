@@ -169,6 +169,8 @@ def test_flags_that_contradict_are_refused(capsys):
     assert "no image" in error_line(capsys)
     assert "one of --model" in error_line(capsys, "x.png", "--model", "a", "--encoder")
     assert "one of --json" in error_line(capsys, "x.png", "--json", "--csv")
+    assert "cannot write /" in error_line(capsys, "x.png", "--show", "/")
+    assert "cannot write" in error_line(capsys, "--export", "no folder/x.pt2")
     assert "must end in .onnx, .pt2, .safetensors" in error_line(capsys, "--export", "x.zip")
 
 

@@ -86,7 +86,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("picture", VARIANTS.values(), ids=VARIANTS)
 def test_every_kind_of_picture_gives_the_same_digit(picture):
-    assert difference(only(seven()), only(picture)) < 0.15
+    assert difference(only(seven()), only(picture)) < (0.15 if picture is VARIANTS["grain"] else 0.08)
 
 
 def test_a_thin_pen_gives_strokes_as_dark_as_a_thick_one():
