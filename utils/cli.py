@@ -72,12 +72,8 @@ def run_flags() -> argparse.ArgumentParser:
     names = f"data set: {', '.join(DATASETS)}, or the path of your own: {own}"
     add("--dataset", type=dataset, default="mnist", metavar="NAME", help=names)
     add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="folder of its files")
-    add(
-        "--unverified",
-        action="store_true",
-        default=None,
-        help="accept files of a known data set that differ from the published ones",
-    )
+    differ = "accept files of a known data set that differ from the published ones"
+    add("--unverified", action="store_true", default=None, help=differ)
     add("--results-dir", type=any_path, default="results", metavar="DIR", help="folder of all runs")
     add("--name", type=run_name, metavar="NAME", help="the run's folder (default: the next free name)")
     add("--resume", action="store_true", help="continue the run --name where it stopped")
@@ -105,13 +101,8 @@ def training_flags(least_batch: int | None = 2) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, parents=[run_flags(), precision_flag()])
     add = parser.add_argument_group("training").add_argument
     rate, recipe = Number(float, 0, 100, open_low=True), "default: the recipe's"
-    add(
-        "--runs",
-        type=Number(int, 1, 1000),
-        default=1,
-        metavar="N",
-        help="trainings, with seeds seed, seed + 1, ...",
-    )
+    runs = "trainings, with seeds seed, seed + 1, ..."
+    add("--runs", type=Number(int, 1, 1000), default=1, metavar="N", help=runs)
     add("--epochs", type=EPOCHS, metavar="N", help=recipe)
     if least_batch:
         add("--batch-size", type=Number(int, least_batch, 65536), metavar="N", help=recipe)

@@ -187,14 +187,14 @@ def open_run(script: str, args: Namespace, default_name: str, command: str) -> R
         raise UserError("--resume and --overwrite need --name")
     name = "dry-run" if args.dry_run else args.name  # a dry run never touches a run, whatever --name says
     arguments = {key: value for key, value in vars(args).items() if key not in BOOKKEEPING}
-    config = {"format": FORMAT, "script": script, "name": name, "command": command, "arguments": arguments}
+    config = {"format": FORMAT, "script": script, "command": command, "arguments": arguments}
     config |= provenance(args.device)
     for number in itertools.count(1):
-        config["name"] = name or (f"{default_name}-{number}" if number > 1 else default_name)
-        run = RunFolder(Path(args.results_dir) / script.removeprefix("train_") / config["name"])
+        own = name or (f"{default_name}-{number}" if number > 1 else default_name)
+        run = RunFolder(Path(args.results_dir) / script.removeprefix("train_") / own)
         if name or _is_free(run.folder):
             try:
-                if _claim(run, config, args):
+                if _claim(run, {**config, "name": own}, args):
                     break
             except UserError:
                 _unlock(run.folder)
@@ -295,15 +295,15 @@ def _record_resumption(run: RunFolder, old: dict, config: dict, quiet: bool) -> 
     """Record in config.json what an unfinished run goes on with, if it was trained with something else."""
     before = [old, *old.get("resumed", [])]
     now = {key: config[key] for key in ("commit", "device", "versions")}
-    changed = [
-        f"{key} was {before[-1].get(key)}, now {now[key]}" for key in now if before[-1].get(key) != now[key]
-    ]
-    sweep = run.read_json("sweep.json").get("trainings") if run.path("sweep.json").exists() else [0, 1]
-    if changed and sweep[0] < sweep[1] and not run.path("metrics.json").exists():
+    pairs = {key: (before[-1].get(key), now[key]) for key in now}
+    changed = "; ".join(f"{key} was {x}, now {y}" for key, (x, y) in pairs.items() if x != y)
+    sweep = run.read_json("sweep.json") if run.path("sweep.json").exists() else {}
+    done, wanted = sweep.get("trainings", (0, 1))
+    if changed and done < wanted and not run.path("metrics.json").exists():
         run.write_json("config.json", {**old, "resumed": [*before[1:], now]})
         if not quiet:
-            text = f"note: the result of {run.folder} may differ from a run in one go: {'; '.join(changed)}"
-            print(text, file=sys.stderr)
+            text = f"the result of {run.folder} may differ from a run in one go: {changed}"
+            print(f"note: {text}", file=sys.stderr)
 
 
 # --- What may change a result besides the arguments ---
