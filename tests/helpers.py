@@ -50,8 +50,8 @@ def stripes(count, seed):
     y, x = np.mgrid[:28, :28] - 13.5
     centre = rng.uniform(-1, 1, (2, count, 1, 1))
     y, x = y - centre[0], x - centre[1]
-    across = x * np.cos(direction)[:, None, None] + y * np.sin(direction)[:, None, None]
-    wave = 0.5 + 0.5 * np.cos(2 * np.pi * across / period[:, None, None])
+    offset = x * np.cos(direction)[:, None, None] + y * np.sin(direction)[:, None, None]
+    wave = 0.5 + 0.5 * np.cos(2 * np.pi * offset / period[:, None, None])
     window = 1 / (1 + np.exp(np.hypot(x, y) - 9))
     images = 230 * rng.uniform(0.8, 1, (count, 1, 1)) * wave * window + rng.normal(0, 12, (count, 28, 28))
     return images.clip(0, 255).astype(np.uint8), labels.astype(np.uint8)

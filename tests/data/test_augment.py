@@ -13,9 +13,6 @@ from data import POLICIES, Augment
 from data.augment import affine_matrix, blur, crop, crop_matrix, erase, smooth_displacement, warp
 
 BILINEAR = InterpolationMode.BILINEAR
-EVERYTHING = Augment(
-    crop=2, rotate=10, translate=0.1, scale=0.1, shear=7, elastic=1.5, resize=0.5, blur=1, erase=0.5
-)
 
 
 def smooth_images(count=1, size=28, seed=0):
@@ -105,11 +102,14 @@ def test_same_seed_same_images_and_different_seed_different_images(policy):
 
 def test_a_batch_with_every_part_equals_the_images_one_by_one():
     images = smooth_images(8)
-    params = EVERYTHING.sample(8, gen())
-    batch = EVERYTHING.apply(images, params)
+    everything = Augment(
+        crop=2, rotate=10, translate=0.1, scale=0.1, shear=7, elastic=1.5, resize=0.5, blur=1, erase=0.5
+    )
+    params = everything.sample(8, gen())
+    batch = everything.apply(images, params)
     assert set(params) == {"corner", "matrix", "noise", "sigma", "box"}
     for i in range(8):
-        alone = EVERYTHING.apply(images[i : i + 1], {k: v[i : i + 1] for k, v in params.items()})
+        alone = everything.apply(images[i : i + 1], {k: v[i : i + 1] for k, v in params.items()})
         torch.testing.assert_close(batch[i : i + 1], alone, rtol=0, atol=1e-6)
 
 
