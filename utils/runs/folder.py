@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -271,6 +272,12 @@ def _reopen(run: RunFolder, config: dict, args: Namespace) -> bool:
     if not (run.resumable or run.path("metrics.json").exists() or run.path("sweep.json").exists()):
         run.write_json("config.json", config)  # nothing was trained here
         return True
+    words = [
+        word for value in vars(args).values() for word in (value if isinstance(value, list) else [value])
+    ]
+    for path in (path for word in words if isinstance(word, str) for path in re.split("[=+]", word)):
+        if path and os.path.exists(path) and Path(path).resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{folder} can't be replaced by a run that reads {path}: choose another --name")
     aside = folder.with_name(f"{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S-%f}")
     folder.rename(aside)
     _locks.pop(folder, None)  # not closed: another process may have opened the old folder to lock it

@@ -67,6 +67,17 @@ def test_a_taken_name_is_refused_and_an_overwritten_run_is_renamed(tmp_path, cap
     assert told == [f"the old run is kept in {tmp_path / 'cnn' / name}" for name in old]
 
 
+@pytest.mark.parametrize("flag", ["{}", "simclr={}", "both=other.pt+{}"])
+def test_a_run_does_not_replace_what_it_reads(tmp_path, flag):
+    run = finish(start(tmp_path, name="mine"))
+    encoder = run.path("encoder.pt")
+    encoder.touch()
+    close_runs()
+    with pytest.raises(UserError, match="can't be replaced by a run that reads"):
+        start(tmp_path, name="mine", overwrite=True, encoders=[flag.format(encoder)])
+    assert encoder.exists()
+
+
 @pytest.mark.parametrize("flag", ["resume", "overwrite"])
 def test_a_run_in_which_nothing_was_trained_is_begun_again_in_its_place(tmp_path, flag):
     start(tmp_path, name="mine")
