@@ -6,6 +6,7 @@ in the environment variable MNIST_DIR, else ../shared/data beside the repository
 """
 
 import functools
+import sys
 
 import pytest
 import torch
@@ -38,6 +39,26 @@ def mnist_dir():
     if folder is None:
         pytest.skip("no MNIST files: set MNIST_DIR")
     return folder
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Runs without figures, which take most of the time of a small one."""
+    for path in ROOT.glob("*.py"):
+        for function in ("plot_figures", "plot_sweep"):
+            if hasattr(sys.modules.get(path.stem), function):
+                monkeypatch.setattr(f"{path.stem}.{function}", lambda *args: None)
+
+
+@pytest.fixture
+def permuted_test_labels(monkeypatch):
+    """Scripts load their data with the test labels in another order."""
+
+    def load_permuted(*args):
+        train_set, test_set = load(*args)
+        return train_set, test_set._replace(labels=test_set.labels.roll(1))
+
+    monkeypatch.setattr("utils.cli.load", load_permuted)
 
 
 @pytest.fixture(scope="session", name="tiny_idx")

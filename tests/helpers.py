@@ -1,11 +1,11 @@
 """What several test files need: where things are, small digit-like IDX files, one-line helpers."""
 
+import contextlib
 import importlib.util
+import multiprocessing
 import os
 import socket
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +80,27 @@ def without_seconds(metrics):
     return [{k: v for k, v in run.items() if "seconds" not in k} for run in metrics["runs"]]
 
 
+def base_flags(data, results, *more):
+    """Flags of all scripts: a quiet run on the CPU in float32."""
+    where = ["--data-dir", str(data), "--results-dir", str(results)]
+    return [*where, "--device", "cpu", "--precision", "fp32", "--quiet", *more]
+
+
+def refusal(main, argv, capsys):
+    """The one line on stderr with which a script refuses its arguments, with exit code 2."""
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+def equal_weights(*files):
+    """Whether two saved models have the same weights, bit for bit."""
+    a, b = (torch.load(file, weights_only=True)["weights"] for file in files)
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
 def no_network(*args, **kwargs):
     """Stand in for urllib.request.urlopen."""
     raise OSError("no network in tests")
@@ -93,6 +114,14 @@ def blobs(count, classes=3, spread=0.3, seed=0):
     return centres + spread * torch.randn(count, 8, generator=generator), labels
 
 
+def probabilities(labels, strength, seed, classes=10):
+    """(N, C) float32 of a model that is right the more often the stronger it is, by seeded noise."""
+    logits = np.random.default_rng(seed).normal(size=(len(labels), classes))
+    logits[np.arange(len(labels)), labels] += strength
+    powers = np.exp(logits)
+    return (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+
+
 def free_port():
     """A port of this machine at which processes can meet, as text."""
     with socket.socket() as s:
@@ -100,19 +129,32 @@ def free_port():
         return str(s.getsockname()[1])
 
 
-def start_script(script, argv, *launcher, **environment):
-    """Start a script in a process of its own with as many threads as this one: sums depend on them."""
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, *launcher, script, *argv, "--unverified"]
-    environment = {**os.environ, **threads, **environment}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+def _run_script(name, argv, threads, environment):
+    os.environ.update(environment)
+    torch.set_num_threads(threads)  # sums depend on it
+    script = importlib.import_module(name)
+    script.plot_figures = lambda *args: None
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        script.main([*argv, "--unverified"])
 
 
-def run_two_ranks(script, argv):
-    """Run a script in two processes, which torchrun would tell the same; its own start takes seconds."""
+def start_script(name, argv, **environment):
+    """Start a script in a process of its own: a fork of one that has done the slow imports."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["train_cnn", "train_mil", "train_simclr"])
+    arguments = (name, argv, torch.get_num_threads(), environment)
+    process = context.Process(target=_run_script, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def run_two_ranks(name, argv):
+    """Run a script in two processes, which torchrun would tell the same."""
     meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": free_port()}
-    ranks = [start_script(script, argv, RANK=str(rank), LOCAL_RANK=str(rank), **meeting) for rank in range(2)]
-    assert [process.wait(timeout=240) for process in ranks] == [0, 0]
+    ranks = [start_script(name, argv, RANK=str(rank), LOCAL_RANK=str(rank), **meeting) for rank in range(2)]
+    for process in ranks:
+        process.join(240)
+    assert [process.exitcode for process in ranks] == [0, 0]
 
 
 def load_script(name):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from helpers import base_flags, refusal
 
 import train_moco
 from data import load
@@ -14,10 +15,8 @@ from utils.training.contrastive import pretrain
 
 def flags(data, results, *more):
     """Pre-train the smallest convolutional encoder on 180 images: 100 keys, batches of 45."""
-    return [
-        *("--data-dir", str(data), "--results-dir", str(results), "--device", "cpu", "--precision", "fp32"),
-        *("--encoder", "fast", "--epochs", "2", "--batch-size", "45", "--queue", "100", "--quiet", *more),
-    ]
+    small = ("--encoder", "fast", "--epochs", "2", "--batch-size", "45", "--queue", "100")
+    return base_flags(data, results, *small, *more)
 
 
 def trained(data_dir, folder, *more):
@@ -86,16 +85,11 @@ def test_a_stopped_run_resumes_in_the_middle_of_the_queue(tmp_path, tiny_dir, mo
     ],
 )
 def test_bad_input_ends_with_one_line_and_code_2(tmp_path, tiny_dir, wrong, said, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        train_moco.main(flags(tiny_dir, tmp_path, *wrong))
-    assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert said in line
+    assert said in refusal(train_moco.main, flags(tiny_dir, tmp_path, *wrong), capsys)
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.slow
-def test_accuracy_of_frozen_features_on_the_real_mnist(tmp_path, mnist_dir, monkeypatch):
-    monkeypatch.setattr(train_moco, "plot_figures", lambda *args: None)
+def test_accuracy_of_frozen_features_on_the_real_mnist(tmp_path, mnist_dir, no_figures):
     argv = ["--data-dir", str(mnist_dir), "--results-dir", str(tmp_path), "--encoder", "fast"]
     assert train_moco.main([*argv, "--epochs", "1"])["mean"]["test_knn_accuracy"] >= 0.96

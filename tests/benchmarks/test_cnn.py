@@ -30,14 +30,6 @@ def test_the_first_training_that_reaches_the_target_counts(tiny_dir, check):
     ]
 
 
-def test_fast_says_when_the_target_was_not_reached(tiny_dir, capsys):
-    content = cnn.fast(tiny_dir, CPU, repeats=1, target=1.01, epochs=2)
-    assert [[run["epochs"] for run in runs] for runs in content["trainings"].values()] == [[2], [2]]
-    assert [row["median"] for row in content["rows"][:2]] == [None, None]
-    assert content["ratios"][0]["value"] is None
-    assert "standard way not reached" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("network", cnn.NETWORKS)
 def test_both_networks_give_log_probabilities_to_the_standard_loop(network):
     outputs = cnn.NETWORKS[network]().eval()(torch.randn(3, 1, 28, 28))

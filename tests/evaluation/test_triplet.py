@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from data import load
 from evaluation import triplet as retrieval
 from evaluation.triplet import Embedded, RetrievalOptions, pair_distances, verification_scores
 from models import create
@@ -20,11 +19,6 @@ OPTIONS = RetrievalOptions(5, (0, 1), episodes=8, queries=4)
 def few(monkeypatch):
     for name, value in {"PAIRS": 200, "REFERENCES": 5, "CHUNK": 30, "DEFORMED_COPIES": 2}.items():
         monkeypatch.setattr(retrieval, name, value)
-
-
-@pytest.fixture
-def data(tiny_dir):
-    return load("mnist", tiny_dir)
 
 
 def apart(count, classes=5, spread=0.0):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from data import in_order, split
+from data import in_order
 from evaluation.contrastive.encoder import evaluate_encoder, map_columns, watch_knn, with_prefix
 from evaluation.contrastive.features import accuracy, encode, frozen_scores, knn
-from models import ContrastiveModel, create
+from models import ContrastiveModel
 from utils.training.forward import forward_all
 
 CLUSTERS = ("train_{}kmeans_accuracy", "test_{}kmeans_accuracy", "test_{}kmeans_nmi")
@@ -17,13 +17,8 @@ METRICS |= {name.format(prefix) for name in CLUSTERS for prefix in ("", "head_")
 
 
 @pytest.fixture(scope="module")
-def case(digits):
-    """An encoder whose batch statistics are those of no batch, the data and a split."""
-    torch.manual_seed(0)
-    encoder = create("fast", 0)
-    encoder(digits.normalise(digits.images[:64] / 255))
-    data = (digits, digits._replace(images=digits.images[:50], labels=digits.labels[:50]))
-    return encoder, data, split(digits.labels, 0.2, 0)
+def case(encoder, data, splits):
+    return encoder, data, splits
 
 
 @pytest.fixture(scope="module")
@@ -61,18 +56,18 @@ def test_the_arrays_are_predictions_of_the_probe_and_what_the_figures_show(case,
     assert arrays["val_indices"].tolist() == splits[1].tolist()
     assert test.labels[arrays["queries"]].tolist() == list(range(10))  # a query of each class
     assert np.isin(arrays["nearest"], splits[0].numpy()).all()
-    assert sorted(arrays["mapped"]) == list(range(50))
+    assert sorted(arrays["mapped"]) == list(range(100))
     columns = map_columns(arrays, test)
     assert list(columns) == ["digit", "x", "y", "pixels_x", "pixels_y"]
     assert columns["digit"].tolist() == test.labels[arrays["mapped"]].tolist()
-    assert {values.shape for values in columns.values()} == {(50,)}
+    assert {values.shape for values in columns.values()} == {(100,)}
 
 
 def test_the_watched_accuracy_is_that_of_the_encoder_on_validation_images_every_few_epochs(case):
-    encoder, (digits, _), splits = case
-    validate = watch_knn(digits, splits, 3, 7, "fp32")
+    encoder, (images, _), splits = case
+    validate = watch_knn(images, splits, 3, 7, "fp32")
     metrics = [validate(ContrastiveModel(encoder, "mlp"), epoch) for epoch in range(1, 8)]
     assert [bool(each) for each in metrics] == [False, False, True, False, False, True, True]
-    known = forward_all(encoder, in_order(digits, splits[0]))
-    queries, labels = forward_all(encoder, in_order(digits, splits[1]))
+    known = forward_all(encoder, in_order(images, splits[0]))
+    queries, labels = forward_all(encoder, in_order(images, splits[1]))
     assert metrics[2] == {"val_knn_accuracy": accuracy(knn(*known, queries), labels)}

@@ -1,13 +1,11 @@
 """k-NN and probes on features: against slow versions, scikit-learn and features whose answer is known."""
 
 import numpy as np
-import pytest
 import torch
 from helpers import blobs
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import cross_entropy
 
-from data import split
 from evaluation.contrastive.features import (
     KNN_TEMPERATURE,
     common_scale,
@@ -17,7 +15,6 @@ from evaluation.contrastive.features import (
     knn,
     statistics,
 )
-from models import create
 
 
 def slow_knn(reference, labels, query, k):
@@ -72,38 +69,20 @@ def test_a_common_scale_is_the_root_of_the_mean_variance():
     torch.testing.assert_close(std, torch.tensor(((12 + 64 / 3) / 2) ** 0.5).expand(2))
 
 
-@pytest.fixture(scope="module")
-def case(digits):
-    """An encoder whose batch statistics are those of no batch; the data and a split."""
-    torch.manual_seed(0)
-    encoder = create("fast", 0)
-    encoder(digits.normalise(digits.images[:64] / 255))
-    data = (digits, digits._replace(images=digits.images[:50], labels=digits.labels[:50]))
-    return encoder, data, split(digits.labels, 0.2, 0)
-
-
-def test_features_are_the_encoder_s_of_the_named_images(case):
-    encoder, (train_set, test_set), (train_idx, val_idx) = case
-    f = encode(encoder, (train_set, test_set), train_idx, val_idx, "fp32")
+def test_features_are_the_encoder_s_of_the_named_images_and_leave_it_as_it_was(encoder, data, splits):
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    f = encode(encoder.train(), data, *splits, "fp32")
+    frozen_scores(f)
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+    assert encoder.training
     with torch.no_grad():
-        expected = encoder.eval()(train_set.normalise(train_set.images[val_idx] / 255))
+        expected = encoder.eval()(data[0].normalise(data[0].images[splits[1]] / 255))
     torch.testing.assert_close(f.val, expected, rtol=1e-4, atol=1e-5)
-    assert torch.equal(f.train_labels, train_set.labels[train_idx])
-    assert f.test.shape == (50, 64)
+    assert torch.equal(f.train_labels, data[0].labels[splits[0]])
+    assert f.test.shape == (100, 64)
     doubled = f.map(lambda rows: 2 * rows)
     torch.testing.assert_close(doubled.test, 2 * f.test)
     assert torch.equal(doubled.test_labels, f.test_labels)
-
-
-def test_a_probe_changes_no_parameter_and_no_statistic_of_the_encoder(case):
-    encoder, data, (train_idx, val_idx) = case
-    before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    f = encode(encoder.train(), data, train_idx, val_idx, "fp32")
-    scores, _ = frozen_scores(f)
-    assert set(scores) == {f"{s}_{w}_accuracy" for s in ("val", "test") for w in ("knn", "linear")}
-    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
-    assert encoder.training
-    assert all(p.grad is None for p in encoder.parameters())
 
 
 def test_the_probe_of_random_features_converges():

@@ -5,6 +5,7 @@ What is refused in sentences is in test_ensemble.py.
 
 import numpy as np
 import pytest
+from helpers import probabilities
 
 from evaluation.cnn import calibration_error, mcnemar, scale
 from evaluation.ensemble.library import (
@@ -21,19 +22,12 @@ from utils.errors import UserError
 from utils.training.forward import cross_entropy
 
 
-def probabilities(labels, strength, seed):
-    logits = np.random.default_rng(seed).normal(size=(len(labels), 3))
-    logits[np.arange(len(labels)), labels] += strength
-    powers = np.exp(logits)
-    return (powers / powers.sum(1, keepdims=True)).astype(np.float32)
-
-
 def fold(k, indices, labels, test_labels):
     arrays = {
-        "val_probabilities": probabilities(labels[indices], 1, k),
+        "val_probabilities": probabilities(labels[indices], 1, k, 3),
         "val_labels": labels[indices],
         "val_indices": indices,
-        "test_probabilities": probabilities(test_labels, 1, 10 + k),
+        "test_probabilities": probabilities(test_labels, 1, 10 + k, 3),
         "test_labels": test_labels,
     }
     record = {"seed": 4, "fold": k, "seconds": 1.5, "train_images": 100 + k}
@@ -94,8 +88,9 @@ def first(value):
 )
 def test_predictions_of_another_kind_are_refused(name, change):
     y = np.arange(12) % 3
-    arrays = {"val_probabilities": probabilities(y, 1, 0), "val_labels": y, "val_indices": np.arange(12) * 2}
-    arrays |= {"test_probabilities": probabilities(y, 1, 1), "test_labels": y.copy()}
+    val_p, test_p = (probabilities(y, 1, seed, 3) for seed in (0, 1))
+    arrays = {"val_probabilities": val_p, "val_labels": y, "val_indices": np.arange(12) * 2}
+    arrays |= {"test_probabilities": test_p, "test_labels": y.copy()}
     check_predictions(arrays, "run")
     arrays[name] = change(arrays[name])
     with pytest.raises(UserError, match=f"^run: predictions.npz .* impossible {name};"):
@@ -106,7 +101,7 @@ def test_predictions_of_another_kind_are_refused(name, change):
 def library():
     val_y, test_y = np.arange(90) % 3, np.arange(60) % 3
     val_p, test_p = (
-        np.stack([probabilities(y, strength, (seed, len(y))) for seed, strength in enumerate((1, 2, 1.5))])
+        np.stack([probabilities(y, strength, (seed, len(y)), 3) for seed, strength in enumerate((1, 2, 1.5))])
         for y in (val_y, test_y)
     )
     members = [Member([], f"m {i}", {"seconds": 2.0 + i, "train_images": 100.4}, {}) for i in range(3)]

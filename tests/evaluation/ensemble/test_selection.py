@@ -126,20 +126,3 @@ def test_the_oracle_is_right_where_any_member_is():
     p, y = library(members=3, strength=1)
     expected = [any(p[m, i].argmax() == y[i] for m in range(3)) for i in range(len(y))]
     assert oracle(p, y).tolist() == expected
-
-
-@pytest.mark.parametrize(
-    ("call", "said"),
-    [
-        (lambda p, y: greedy(p[0], y), "expected probabilities"),
-        (lambda p, y: greedy(p, y[:-1]), "expected probabilities"),
-        (lambda p, y: greedy(p, y, "auc"), "unknown metric"),
-        (lambda p, y: average(p, [1.0]), "expected 5 weights"),
-        (lambda p, y: average(p, [1, 1, 1, -1, -1]), "expected 5 weights"),
-        (lambda p, y: bagged(p, y, bags=0), "at least 1 bag"),
-        (lambda p, y: bagged(p, y, share=1.5), "a share in"),
-    ],
-)
-def test_bad_arguments_are_errors(call, said):
-    with pytest.raises(ValueError, match=said):
-        call(*library())
