@@ -12,7 +12,7 @@ import ensemble
 import train_cnn
 from data import load, split
 from evaluation.ensemble.library import VALIDATION
-from evaluation.ensemble.selection import COMBINATIONS, average, log_average
+from evaluation.ensemble.selection import COMBINATIONS, average
 from models import load_model
 from utils.runs.folder import RunFolder, summarise
 
@@ -75,13 +75,6 @@ def test_members_that_are_trained_together_are_one_unit(mode):
     args = arguments("--members", "3", "--runs", "2", "--model", "lenet", "--mode", mode)
     units = ensemble.training_units(args)
     assert [[job["seed"] for job in unit] for unit in units] == [[0, 1, 2], [3, 4, 5]]
-
-
-def test_a_flag_overrides_the_recipe_of_every_member():
-    args = arguments("--models", "linear,lenet", "--epochs", "3")
-    configs = [ensemble.member_config(args, model) for model in ("linear", "lenet")]
-    assert [config.fit.epochs for config in configs] == [3, 3]
-    assert [config.fit.lr for config in configs] == [3e-3, 6e-3]
 
 
 def test_a_snapshot_run_shares_the_recipes_epochs_out_over_its_cycles():
@@ -172,8 +165,6 @@ def test_fusion_trains_the_mean_of_logits_and_reports_it(tmp_path, tiny_dir, no_
         x = test_set.normalise(test_set.images / 255)
         expected = (sum(member(x) for member in members) / 2).softmax(1).numpy()
     assert saved(folder)["test_probabilities"] == pytest.approx(expected, abs=1e-5)
-    parts = np.stack([saved(folder / f"member-{s}")["test_probabilities"] for s in range(2)])
-    assert log_average(parts) == pytest.approx(expected, abs=1e-5)
 
 
 def test_runs_are_libraries_of_members_of_their_own_and_resume_member_by_member(

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import os
 import sys
 import time
@@ -176,14 +175,6 @@ def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(
     monkeypatch.setattr("urllib.request.urlopen", no_network)
     assert said in refusal(train_cnn.main, flags(tiny_dir, tmp_path, *wrong), capsys)
     assert not any(tmp_path.iterdir())
-
-
-def test_a_finished_run_is_kept_and_resumes_to_itself(lenet, tiny_dir, capsys):
-    metrics, run, _ = lenet
-    given = flags(tiny_dir, run.folder.parent.parent, *LENET, "--name", "lenet")
-    assert "--overwrite" in refusal(train_cnn.main, given, capsys)
-    assert json.loads(run.path("metrics.json").read_text()) == metrics
-    assert train_cnn.main([*given, "--resume"]) == metrics
 
 
 @pytest.mark.slow

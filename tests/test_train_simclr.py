@@ -85,16 +85,12 @@ def test_two_ranks_train_one_encoder_together(tmp_path, tiny_dir, no_figures):
 
 
 def test_the_method_alone_gives_its_recipe():
-    """The flags that the SupCon of the report was trained with are its defaults."""
-
     def parsed(*flags):
         return vars(train_simclr.parse(["--device", "cpu", "--precision", "fp32", *flags])[0])
 
-    explicit = "--encoder cnn --epochs 12 --temperature 0.1 --views affine --strength 0.6 --ema 0.998"
-    supcon, simclr = parsed("--method", "supcon"), parsed()
-    assert supcon == parsed("--method", "supcon", *explicit.split())
-    assert {key: supcon[key] for key in train_simclr.SUPCON} == train_simclr.SUPCON
-    assert {key: simclr[key] for key in train_simclr.SIMCLR} == train_simclr.SIMCLR
+    supcon = parsed("--method", "supcon")
+    assert supcon.items() >= train_simclr.SUPCON.items()
+    assert parsed().items() >= train_simclr.SIMCLR.items()
     mixed = parsed("--method", "supcon", "--encoder", "fast", "--ema", "0")
     assert mixed == {**supcon, "encoder": "fast", "ema": 0}
 

@@ -92,13 +92,10 @@ def test_calibration_error_equals_the_definition(bins):
 TRUE, PREDICTED = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2])
 
 
-def test_precision_and_recall_by_hand():
+def test_precision_recall_and_confusion_by_hand():
     found = score(one_hot(PREDICTED, 0.8, classes=4), TRUE, "test")
     assert found["test_precision"] == [1.0, 0.5, 0.5, 0.0]  # nothing is called 3, and no warning is given
     assert found["test_recall"] == [0.66667, 0.5, 1.0, 0.0]
-
-
-def test_confusion_has_the_true_class_in_rows():
     expected = [[2, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     assert confusion(one_hot(PREDICTED, classes=4), TRUE).tolist() == expected
 

@@ -108,14 +108,6 @@ def library():
     return Library(members, val_p, val_y, np.arange(90), test_p, test_y)
 
 
-def test_a_library_of_some_members(library):
-    some = library.choose(np.array([2, 0]))
-    assert some.names == ["m 2", "m 0"]
-    assert np.array_equal(some.val_p, library.val_p[[2, 0]])
-    assert np.array_equal(some.test_p, library.test_p[[2, 0]])
-    assert some.mean("seconds") == 3.0
-
-
 def test_calibration_lowers_every_loss_on_validation_images_and_keeps_the_decisions(library):
     scaled = library.calibrated()
     for plain, member in zip(library.val_p, scaled, strict=True):
