@@ -74,13 +74,6 @@ def test_our_side_trains_on_every_batch_after_a_first_step():
     assert not torch.equal(model.weight, before)
 
 
-def test_a_rate_counts_the_batches_after_the_first():
-    seen = []
-    batches = [(torch.zeros(n, 1), torch.zeros(n)) for n in (100, 3, 4)]
-    assert measure.rate_of(batches, CPU, lambda x, y: seen.append(len(x))) > 0
-    assert seen == [100, 3, 4]
-
-
 def test_memory_is_the_most_that_is_held_at_a_time():
     def work():
         for _ in range(3):
