@@ -16,6 +16,11 @@ from data.images import IDX_FILES
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Processes of tests are forks of one that has done these slow imports.
+SCRIPTS = ("train_cnn", "train_mil", "train_simclr")
+ON_FIRST_USE = ("torch._dynamo", "scipy.stats", "sklearn.manifold", "sklearn.model_selection")
+multiprocessing.set_forkserver_preload([*SCRIPTS, *ON_FIRST_USE])
+
 # The facts about its data that a saved model holds, see models.save_model.
 FACTS = {"dataset": "mnist", "classes": list("0123456789"), "image_size": [28, 28], "mean": 0.1, "std": 0.3}
 
@@ -139,10 +144,9 @@ def _run_script(name, argv, threads, environment):
 
 
 def start_script(name, argv, **environment):
-    """Start a script in a process of its own: a fork of one that has done the slow imports."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["train_cnn", "train_mil", "train_simclr"])
+    """Start a script in a process of its own."""
     arguments = (name, argv, torch.get_num_threads(), environment)
+    context = multiprocessing.get_context("forkserver")
     process = context.Process(target=_run_script, args=arguments, daemon=True)
     process.start()
     return process

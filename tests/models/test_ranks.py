@@ -101,7 +101,7 @@ def run_rank(rank, port, path):
 def ranks(tmp_path_factory):
     """What each of two processes computed."""
     path = tmp_path_factory.mktemp("ranks")
-    mp.spawn(run_rank, (free_port(), str(path)), nprocs=2)
+    mp.start_processes(run_rank, (free_port(), str(path)), nprocs=2, start_method="forkserver")
     return [torch.load(path / f"{rank}.pt") for rank in (0, 1)]
 
 
