@@ -88,7 +88,7 @@ def run_flags() -> argparse.ArgumentParser:
 def precision_flag() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("arithmetic").add_argument
-    auto = "default: auto, which is bf16 on CUDA and on CPUs with AMX, else fp32"
+    auto = "of the training; auto is bf16 on CUDA and on CPUs with AMX, else fp32"
     add("--precision", choices=("auto", "fp32", "bf16"), default="auto", metavar="NAME", help=auto)
     return parser
 
