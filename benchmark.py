@@ -20,12 +20,13 @@ from benchmarks.cnn import augment, fast, layers
 from benchmarks.contrastive import simclr
 from benchmarks.measure import ratio_text
 from benchmarks.mil import mil
+from benchmarks.moco import moco
 from benchmarks.triplet import triplet
 from utils.arguments import Number, any_path
 from utils.cli import Parser, command, command_line, resolve_device
 from utils.runs.folder import FORMAT, RunFolder, device_name, git_commit
 
-BENCHMARKS = {f.__name__: f for f in (fast, augment, layers, simclr, triplet, mil)}
+BENCHMARKS = {f.__name__: f for f in (fast, augment, layers, simclr, moco, triplet, mil)}
 
 
 def make_parser() -> Parser:
