@@ -1,14 +1,14 @@
 """The style of all figures, what several of them share, and PNG files that depend on their input only."""
 
 import itertools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+os.environ["MPLBACKEND"] = "agg"  # figures are files; a notebook exports a backend that a script may lack
+
 import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler

@@ -1,7 +1,12 @@
 """The style: files that depend on their input only, and what several figures share."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from helpers import ROOT
 from PIL import Image
 
 from utils.plots import style
@@ -119,3 +124,9 @@ def test_images_are_one_picture_with_names_texts_and_frames(drawn, texts):
     names = texts(first.texts), texts(first.get_yticklabels()), texts(first.get_xticklabels())
     assert names == (part.texts, part.rows, part.heads)
     assert (first.get_title(), fig.get_suptitle(), fig.get_figwidth()) == ("part", "all", style.WIDTH)
+
+
+def test_figures_are_files_whatever_backend_a_notebook_exports():
+    code = "import utils.plots.style, matplotlib; assert matplotlib.get_backend() == 'agg'"
+    notebook = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=notebook, check=True)
