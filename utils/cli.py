@@ -31,7 +31,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action):
         choices = f": {', '.join(action.choices)}" if action.choices else ""
         bounds = f", in {action.type.bounds}" if isinstance(action.type, Number) else ""
-        missing = action.default not in (None, False, argparse.SUPPRESS) and "default" not in action.help
+        missing = action.default not in (None, False, [], argparse.SUPPRESS) and "default" not in action.help
         default = f" (default: {with_commas(action.default)})" if missing else ""
         return f"{action.help}{default}{choices}{bounds}"
 
