@@ -28,12 +28,8 @@ def simclr(data_dir, device, repeats, images=4096, loss_shape=LOSS_SHAPE):
     same ranges. The loss is timed, and its memory measured, with its gradient.
     """
     args = train_simclr.parse(["--device", device.type, "--views", VIEWS, "--quiet"])[0]
-    train_set, _ = load("mnist", data_dir, device)
-    images = min(images, len(train_set.labels))
-    args.batch_size = min(args.batch_size, images // 2)
-    batches = make_views(args, train_set, torch.arange(images), seed=0)
-    dataset = Subset(measure.standard_dataset(data_dir, True, TwoViews()), range(images))
-    loader = measure.standard_loader(dataset, args.batch_size, device)
+    batches, loader = both_loaders(args, data_dir, device, images)
+    images = len(batches.indices)
     model, step = train_simclr.build(args)
     ours = measure.training_rate(model, step, FitConfig.from_values(vars(args)), batches, images, device)
     standard = standard_step(args)
@@ -63,6 +59,16 @@ def simclr(data_dir, device, repeats, images=4096, loss_shape=LOSS_SHAPE):
         "views": VIEWS,
         "precision": {"ours": args.precision, "standard": "fp32"},
     }
+
+
+def both_loaders(args, data_dir, device, images):
+    """Return our batches of two views of the first images, and the standard loader of the same."""
+    train_set, _ = load("mnist", data_dir, device)
+    images = min(images, len(train_set.labels))
+    args.batch_size = min(args.batch_size, images // 2)
+    dataset = Subset(measure.standard_dataset(data_dir, True, TwoViews()), range(images))
+    loader = measure.standard_loader(dataset, args.batch_size, device)
+    return make_views(args, train_set, torch.arange(images), seed=0), loader
 
 
 class TwoViews:

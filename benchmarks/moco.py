@@ -5,14 +5,11 @@ from argparse import Namespace
 
 import torch
 from torch.nn.functional import cross_entropy, normalize
-from torch.utils.data import Subset
 
 import train_moco
 from benchmarks import measure
-from benchmarks.contrastive import STANDARD_VIEWS, VIEWS, TwoViews
-from data import load
+from benchmarks.contrastive import STANDARD_VIEWS, VIEWS, both_loaders
 from models import ContrastiveModel, create
-from utils.training.contrastive import make_views
 from utils.training.fit import FitConfig
 
 STANDARD = (
@@ -28,12 +25,8 @@ def moco(data_dir, device, repeats, images=4096):
     augmented by the same ranges.
     """
     args = train_moco.parse(["--device", device.type, "--views", VIEWS, "--quiet"])[0]
-    train_set, _ = load("mnist", data_dir, device)
-    images = min(images, len(train_set.labels))
-    args.batch_size = min(args.batch_size, images // 2)
-    batches = make_views(args, train_set, torch.arange(images), seed=0)
-    dataset = Subset(measure.standard_dataset(data_dir, True, TwoViews()), range(images))
-    loader = measure.standard_loader(dataset, args.batch_size, device)
+    batches, loader = both_loaders(args, data_dir, device, images)
+    images = len(batches.indices)
     model, step = train_moco.build(args)
     ours = measure.training_rate(model, step, FitConfig.from_values(vars(args)), batches, images, device)
     standard = standard_step(args)
