@@ -43,7 +43,10 @@ SHORTEST_CYCLE = 2
 MEMBERS, VAL_FRACTION = 10, 0.1
 MOST_TRAININGS = 10_000
 # What --from, which trains nothing, can't be combined with.
-TRAINING = ("models", "mode", "member_folds", "val_fraction", "shifts", "dry_run", *COLUMNS)
+TRAINING = (
+    *("models", "mode", "member_folds", "val_fraction", "shifts", "compile", "track", "dry_run"),
+    *COLUMNS,
+)
 
 
 def make_parser() -> cli.Parser:

@@ -251,6 +251,7 @@ def test_members_that_trained_on_all_images_are_averaged_and_nothing_is_chosen(t
         (["--members", "1000", "--folds", "100"], "too many"),
         (["--folds", "50"], "cannot split"),
         (["--from", "{pool}", "--ema", "0"], "leave out --ema"),
+        (["--from", "{pool}", "--compile"], "leave out --compile"),
         (["--mode", "fusion", "--models", "linear,mlp"], "one model"),
         (["--folds", "3", "--val-fraction", "0.2"], "can't be combined"),
         (["--from", "nowhere"], "no such run"),
