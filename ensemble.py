@@ -201,8 +201,7 @@ def sample_members(args: Namespace, pool: Library, job: dict) -> Library:
     size, first = args.members or len(pool.members), (job["seed"] - args.seed) * (args.members or 0)
     if not args.sources:
         return pool.choose(np.arange(first, first + size))
-    sampled = np.random.default_rng(job["seed"]).choice(len(pool.members), size, replace=False)
-    return pool.choose(np.sort(sampled))
+    return pool.sample(size, job["seed"])
 
 
 def read_pool(args: Namespace, folders: list[Path], test_labels: np.ndarray) -> Library:

@@ -227,14 +227,12 @@ def is_ensemble(run: RunFolder) -> bool:
 
 
 def first_library(run: RunFolder, arguments: dict, record: dict) -> Library:
-    """Read the members of a run's first library, which its seed drew from the runs of --from, if any."""
+    """Read the members of a run's first library, a sample of the runs of --from, if any."""
     sources, size = arguments.get("sources"), record["members"]
     places = [Path(source) for source in sources or [run.folder]]
     folders = [place if place.is_dir() else run.folder.parents[1] / place for place in places]
-    pool, chosen = read_library(folders, arguments["dataset"]), np.arange(size)
-    if sources:
-        chosen = np.sort(np.random.default_rng(record["seed"]).choice(len(pool.members), size, replace=False))
-    library = pool.choose(chosen)
+    pool = read_library(folders, arguments["dataset"])
+    library = pool.sample(size, record["seed"]) if sources else pool.choose(np.arange(size))
     if library.names != record["library"]:
         raise UserError(f"{run.folder}: its members have changed since: run ensemble.py again")
     return library

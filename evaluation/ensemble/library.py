@@ -47,6 +47,12 @@ class Library(NamedTuple):
         members = [self.members[i] for i in indices]
         return self._replace(members=members, val_p=self.val_p[indices], test_p=self.test_p[indices])
 
+    def sample(self, size: int, seed: int) -> "Library":
+        """Return a random library of `size` members, in their order."""
+        return self.choose(
+            np.sort(np.random.default_rng(seed).choice(len(self.members), size, replace=False))
+        )
+
     def calibrated(self) -> np.ndarray:
         """Return the validation probabilities, those of every member scaled by its own temperature.
 
