@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from data import Data, few_labels, split
-from evaluation.few_labels import JoinedEncoders, Method, Source, Study, clock, method_table
+from evaluation.few_labels import JoinedEncoders, Method, Source, Study, method_table
 from models import load_encoder
 from utils import cli, distributed
 from utils.arguments import Number, name_list, named_path, number_list, with_commas
@@ -26,6 +26,7 @@ from utils.errors import UserError
 from utils.plots import few_labels as plots
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import collect, read_records
+from utils.training.forward import clock
 
 VAL_FRACTION = 0.1  # of the training images, for --tune alone
 LABELS = [0, 10, 20, 50, 100, 1000]

@@ -12,13 +12,14 @@ from torch.utils.data import Dataset, Subset
 
 import train_cnn
 from benchmarks import measure
-from benchmarks.measure import LOADER, clock, compare, rate_of, ratio, row, training_rate
+from benchmarks.measure import LOADER, compare, rate_of, ratio, row, training_rate
 from data import POLICIES, Augment, BatchLoader, ImageSet, load
 from models import create
 from models.layers import Dropout, GlobalPool
 from utils.runs.folder import RunFolder
 from utils.training.cnn import classifier_batches
 from utils.training.fit import classification_step
+from utils.training.forward import clock
 
 STANDARD_FAST = (
     f"conv 32, conv 64, fc 128 with Adadelta, batches of 64 PIL images {LOADER}, float32, tested after "
@@ -90,9 +91,9 @@ def standard_training(train_set, test_set, device, seed: int, target: float, epo
     network, loader = standard_network(), measure.standard_loader(test_set, 1000, device, shuffle=False)
     train_epoch, seconds, epoch, accuracy = standard_trainer(network, train_set, device), 0.0, 0, -1.0
     while epoch < epochs and accuracy < target:
-        start, epoch = clock(device), epoch + 1
+        start, epoch = clock(), epoch + 1
         train_epoch()
-        seconds += clock(device) - start
+        seconds += clock() - start
         network.eval()
         with torch.no_grad():
             right = [network(images.to(device)).argmax(1).cpu() == labels for images, labels in loader]

@@ -43,7 +43,7 @@ def simclr(data_dir, device, repeats, images=4096, loss_shape=LOSS_SHAPE):
     def sample():
         return torch.randn(loss_shape, device=device, requires_grad=True), 0.2
 
-    sides |= measure.loss_sides("loss", {"ours": nt_xent, "with masks": masked_nt_xent}, sample, device)
+    sides |= measure.loss_sides("loss", {"ours": nt_xent, "with masks": masked_nt_xent}, sample)
     goals = {"training": 3, "views": 8} if device.type == "cpu" else {}
     ratios = [
         (f"{what}, ours / standard way", f"{what}, ours", f"{what}, standard way", text, goals.get(what))

@@ -3,7 +3,6 @@
 import itertools
 import os
 import statistics
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from tqdm import tqdm
 import train_cnn
 from utils.training.cnn import ClassifierConfig
 from utils.training.fit import FitConfig, Training
+from utils.training.forward import clock
 
 WORKERS = 2
 LOADER = f"in a DataLoader with {WORKERS} worker processes"
@@ -25,13 +25,6 @@ LOSS_REPEATS = 3
 
 Side = Callable[[int], float]  # what is measured, given the number of the repeat
 Values = Sequence[float | None]  # None: a training did not reach its goal
-
-
-def clock(device: torch.device) -> float:
-    """Return the time in seconds, once all queued work of the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 # --- Results ---
@@ -116,9 +109,9 @@ def training_rate(model: nn.Module, step, config: FitConfig, batches, count: int
 
     def rate(steps):
         training.epoch = 1
-        start = clock(device)
+        start = clock()
         training.train_epoch(step, batches, steps, tqdm(disable=True))
-        return count / (clock(device) - start)
+        return count / (clock() - start)
 
     rate(1)
     return lambda repeat: rate(len(batches))
@@ -162,10 +155,10 @@ def rate_of(batches: Iterable, device: torch.device, step: Callable | None = Non
         if step:
             step(images, labels)
         if number == 0:
-            start = clock(device)
+            start = clock()
         else:
             count += len(images)
-    return count / (clock(device) - start)
+    return count / (clock() - start)
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
@@ -178,12 +171,12 @@ def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
 # --- A loss alone, forward and backward ---
 
 
-def loss_sides(name: str, losses: Mapping, sample: Callable, device: torch.device) -> dict[str, tuple]:
+def loss_sides(name: str, losses: Mapping, sample: Callable) -> dict[str, tuple]:
     """Return sides for `compare`, "NAME time, LOSS" and "NAME memory, LOSS", of loss(*sample())."""
     sides: dict[str, tuple] = {}
     for key, loss in losses.items():
         work = partial(lambda loss: loss(*sample()).backward(), loss)
-        sides[f"{name} time, {key}"] = "s", partial(mean_seconds, work, device)
+        sides[f"{name} time, {key}"] = "s", partial(mean_seconds, work)
         sides[f"{name} memory, {key}"] = "MB", partial(peak_megabytes, work)
     return sides
 
@@ -198,13 +191,13 @@ def loss_ratios(names: Iterable[str], standard: Mapping[str, str], time_target: 
     ]
 
 
-def mean_seconds(work: Callable, device: torch.device, repeat: int = 0) -> float:
+def mean_seconds(work: Callable, repeat: int = 0) -> float:
     """Return the mean time of LOSS_REPEATS calls, after one that is not timed."""
     work()
-    start = clock(device)
+    start = clock()
     for _ in range(LOSS_REPEATS):
         work()
-    return (clock(device) - start) / LOSS_REPEATS
+    return (clock() - start) / LOSS_REPEATS
 
 
 def peak_megabytes(work: Callable, repeat: int = 0) -> float:

@@ -40,7 +40,7 @@ def triplet(data_dir, device, repeats, shape=(32, 32, 128)):
     sides: dict = {}
     for mining in MINERS:
         mined = {name: partial(loss, mining=mining) for name, loss in losses.items()}
-        sides |= measure.loss_sides(mining, mined, sample, device)
+        sides |= measure.loss_sides(mining, mined, sample)
     standard = {name: text for name, text in STANDARD.items() if name in losses}
     return {
         "what": f"The triplet loss of {classes * each:,} x {width} embeddings, forward and backward.",

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +18,7 @@ from utils.errors import UserError
 from utils.training.cnn import RECIPES, validate_classifier
 from utils.training.few_labels import ConsistencyBatches, consistency_step
 from utils.training.fit import Batches, FitConfig, Step, Validate, classification_step, fit
-from utils.training.forward import forward_all
+from utils.training.forward import clock, forward_all
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -53,13 +52,6 @@ def few_labels_recipe(recipe: dict, images: int) -> dict:
     steps = -(-images // batch)
     epochs = max(recipe["epochs"], -(-FEW_LABELS_STEPS // steps))
     return {**recipe, "batch_size": batch, "epochs": epochs, "augment": "strong", "plain_epochs": 0}
-
-
-def clock() -> float:
-    """Return the time in seconds, after waiting for all queued work of a GPU."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 @dataclass(frozen=True)

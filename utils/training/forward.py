@@ -1,7 +1,8 @@
-"""Forward passes of a trained network over a whole image set."""
+"""Forward passes of a trained network over a whole image set, and a clock that waits for them."""
 
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,13 @@ from utils.errors import UserError
 # A probability that underflowed to 0 counts as this much: one image must not make a mean loss infinite. It is
 # the smallest float32, so that no loss and no temperature of a very sure network depends on it.
 SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+def clock() -> float:
+    """Return the time in seconds, after waiting for all queued work of a GPU."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 @contextlib.contextmanager
