@@ -161,9 +161,9 @@ def error_lines(
         std = np.array([np.std(values, ddof=1) if len(values) > 1 else 0 for values in shares])
         every = [min(values) for values in shares], [max(values) for values in shares]
         low, high = map(error_percent, every if band == "range" else (mean - std, mean + std))
-        look = {"marker": curve.get("marker", "o"), "ms": 5, "label": curve["label"]}
+        line = {"marker": curve.get("marker", "o"), "ms": 5, "label": curve["label"]}
         axes.fill_between(x, low, high, color=curve["color"], alpha=0.1, linewidth=0)
-        axes.plot(x, error_percent(mean), ls=curve.get("style", "-"), color=curve["color"], **look)
+        axes.plot(x, error_percent(mean), ls=curve.get("style", "-"), color=curve["color"], **line)
         ticks |= set(x)
     axes.set(xscale=xscale, yscale="log", xlabel=xlabel)
     axes.set_xticks(sorted(ticks), [f"{tick:,}" for tick in sorted(ticks)])
@@ -260,17 +260,17 @@ def plot_history(history: Sequence[dict], panels: Sequence[Panel], path: Path | 
     save(fig, path)
 
 
-def _plot_runs(axes: Axes, curves: list[tuple[list[float], np.ndarray]], label: str, **look) -> None:
+def _plot_runs(axes: Axes, curves: list[tuple[list[float], np.ndarray]], label: str, **line) -> None:
     """Plot the curves of several runs thinly about their mean, which ends where the first of them ends."""
     if len(curves) > 1:
         for x, y in curves:
-            axes.plot(x, y, alpha=0.3, linewidth=0.8, **look)
+            axes.plot(x, y, alpha=0.3, linewidth=0.8, **line)
         label += f" (mean of {len(curves)})"
     if curves:
         shared = min(len(y) for _, y in curves)
         mean = np.mean([y[:shared] for _, y in curves], 0)
-        look |= {"marker": "o", "ms": 3.5} if shared < 15 else {}
-        axes.plot(curves[0][0][:shared], mean, label=label, **look)
+        line |= {"marker": "o", "ms": 3.5} if shared < 15 else {}
+        axes.plot(curves[0][0][:shared], mean, label=label, **line)
 
 
 class Images(NamedTuple):
