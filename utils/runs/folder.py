@@ -219,30 +219,35 @@ def _claim(run: RunFolder, config: dict, args: Namespace) -> bool:
     """Create or continue a run under its lock; return False where the old one was moved aside."""
     if _is_free(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
-    elif not run.path("config.json").exists():
+    _lock(run.folder)  # all below is true as long as the lock is held
+    if _is_free(run.folder):
+        run.write_json("config.json", config)
+        return True
+    if not run.path("config.json").exists():
         raise UserError(f"{run.folder} exists and is not the folder of a run: choose another --name")
-    _lock(run.folder)
-    if not _is_free(run.folder):
-        return _reopen(run, config, args)
-    run.write_json("config.json", config)
-    return True
+    return _reopen(run, config, args)
 
 
 def _is_free(folder: Path) -> bool:
     """Whether nothing is here, or what a process left that died before the run was born."""
-    if folder.is_dir():
+    try:
         return all(path.suffix == ".tmp" for path in folder.iterdir())
-    return not os.path.lexists(folder)
+    except FileNotFoundError:
+        return not folder.is_symlink()
+    except NotADirectoryError:  # a file stands here, or above
+        return not os.path.lexists(folder)
 
 
 def _lock(folder: Path) -> None:
     """Lock a run for this process; UserError when another one works on it."""
     if sys.platform == "win32" or folder in _locks:
         return
-    _locks[folder] = os.open(folder, os.O_RDONLY)
     try:
+        _locks[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(_locks[folder], fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except NotADirectoryError:
+        raise UserError(f"{folder} exists and is not the folder of a run: choose another --name") from None
+    except (BlockingIOError, FileNotFoundError):  # locked, or moved aside a moment ago
         raise UserError(f"{folder} is in use by another process: choose another --name") from None
     except OSError:
         pass  # a file system without locks
