@@ -1,7 +1,7 @@
 """Train a library of classifiers, or take finished runs, combine them, and evaluate every combination.
 
     python ensemble.py --members 10 --model lenet          ten seeds of one model
-    python ensemble.py --members 8 --models linear,mlp,lenet,cnn
+    python ensemble.py --members 8 --model linear,mlp,lenet,cnn
     python ensemble.py --model lenet --mode bagging        or snapshot, fusion
     python ensemble.py --model lenet --folds 5             selection sees all training labels
     python ensemble.py --from results/ensemble/lenet results/cnn/cnn
@@ -60,7 +60,7 @@ def make_parser() -> cli.Parser:
     count = f"members of a library (default: {MEMBERS}, or all of --from)"
     add("--members", type=Number(int, 2, 1000), metavar="N", help=count)
     names = f"models of the members, in turn (default: cnn): {', '.join(ENCODERS)}"
-    add("--model", "--models", dest="models", type=name_list(ENCODERS), metavar="A[,B,...]", help=names)
+    add("--model", dest="models", type=name_list(ENCODERS), metavar="A[,B,...]", help=names)
     runs = "combine finished runs, train nothing"
     add("--from", dest="sources", type=any_path, nargs="+", metavar="RUN", help=runs)
     add("--mode", choices=MODES, metavar="NAME", help="how members are trained (default: voting)")
@@ -81,7 +81,7 @@ def parse(argv: list[str] | None = None) -> tuple:
     args = parser.parse_args(argv)
     given = [key for key in TRAINING if getattr(args, key) != parser.get_default(key)]
     if args.sources and given:
-        flag = given[0].removeprefix("member_").replace("_", "-")
+        flag = given[0].removeprefix("member_").replace("models", "model").replace("_", "-")
         parser.error(f"--from trains nothing: leave out --{flag}")
     if args.sources and args.runs > 1 and not args.members:
         parser.error("--runs with --from samples libraries: it needs --members")
@@ -95,7 +95,7 @@ def parse(argv: list[str] | None = None) -> tuple:
     if not args.sources:
         cli.fill(args, {"members": MEMBERS})
         if len(args.models) > args.members:
-            parser.error(f"--members {args.members} is fewer than the {len(args.models)} models of --models")
+            parser.error(f"--members {args.members} is fewer than the {len(args.models)} names of --model")
         if (count := args.runs * args.members * (args.member_folds or 1)) > MOST_TRAININGS:
             parser.error(f"--runs, --members and --folds ask for {count:,} trainings: too many")
     cli.resolve_machine(args)

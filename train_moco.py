@@ -3,7 +3,7 @@
     python train_moco.py                                 compare with train_simclr.py: the same encoder
     python train_moco.py --queue 1024 --momentum 0.996 --temperature 0.1
     python train_moco.py --splits 1                      without shuffled batch normalisation
-    python train_moco.py --encoder resnet50 --batch-size 128
+    python train_moco.py --model resnet50 --batch-size 128
     torchrun --nproc-per-node=4 train_moco.py --batch-size 1024
 
 Results go to results/moco/<name>/: metrics.json, history.jsonl, figures, and encoder.pt, which
@@ -31,7 +31,7 @@ from utils.training.fit import Step
 # MoCo v2's head, stronger views and cosine schedule, with a warm-up; momentum, temperature and schedule were
 # compared on validation images, with the encoder `fast`.
 RECIPE = {
-    "encoder": "compact",
+    "model": "compact",
     "head": "mlp-plain",
     "queue": 4096,
     "momentum": 0.99,
@@ -120,7 +120,7 @@ def shuffled_keys(model: MoCo, images: torch.Tensor, splits: int) -> torch.Tenso
 def build(args: Namespace) -> tuple[MoCo, Step]:
     """Create the model and its step."""
     splits = args.splits // distributed.world()
-    model = MoCo(create(args.encoder, 0), args.head, args.queue, args.momentum, splits)
+    model = MoCo(create(args.model, 0), args.head, args.queue, args.momentum, splits)
     model = model.to(args.device).to(memory_format=torch.channels_last)
     return model, moco_step(model, args.splits, args.temperature)
 

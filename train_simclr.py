@@ -28,7 +28,7 @@ from utils.training.fit import Step
 
 # The defaults of each method, chosen on validation images.
 SIMCLR = {
-    "encoder": "compact",
+    "model": "compact",
     "head": "mlp",
     "temperature": 0.5,
     "views": ["affine", "elastic", "blur"],
@@ -44,7 +44,7 @@ SIMCLR = {
 }
 SUPCON = {
     **SIMCLR,
-    "encoder": "cnn",
+    "model": "cnn",
     "temperature": 0.1,
     "views": ["affine"],
     "strength": 0.6,
@@ -94,7 +94,7 @@ def contrastive_step(network: torch.nn.Module, method: str, temperature: float) 
 
 def build(args: Namespace) -> tuple[ContrastiveModel, Step]:
     """Create the model and its step."""
-    model = ContrastiveModel(create(args.encoder, 0), args.head)
+    model = ContrastiveModel(create(args.model, 0), args.head)
     model = model.to(args.device).to(memory_format=torch.channels_last)
     return model, contrastive_step(distributed.data_parallel(model), args.method, args.temperature)
 

@@ -37,7 +37,7 @@ from utils.training.fit import FitConfig, Step, fit
 # after training on 0, 1, 2; "all" by P@1 on validation images.
 RECIPE_NAMES = ("all", "few", "original")
 DEFAULTS = {
-    "encoder": ("cnn", "compact", "siamese"),
+    "model": ("cnn", "compact", "siamese"),
     "head": ("none", "none", "none"),
     "loss": ("supcon", "supcon", "triplet"),
     "temperature": (0.1, 0.05, 0.1),
@@ -165,7 +165,7 @@ def reference_encoders(args: Namespace) -> dict[str, nn.Module]:
     encoders: dict[str, nn.Module] = {}
     if args.floors:
         torch.manual_seed(args.seed)
-        encoders = {"pixels": nn.Flatten(), "untrained": create(args.encoder, 0, triplet.TRIPLET_ENCODERS)}
+        encoders = {"pixels": nn.Flatten(), "untrained": create(args.model, 0, triplet.TRIPLET_ENCODERS)}
     if args.compare:
         encoders["other"] = load_encoder(args.compare)
     return {name: encoder.to(args.device) for name, encoder in encoders.items()}
@@ -177,7 +177,7 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> dict:
     train_idx, val_idx = choose_images(args, train_set.labels)
     batches, config = make_batches(args, train_set, train_idx), FitConfig.from_values(vars(args))
     torch.manual_seed(args.seed)
-    model = ContrastiveModel(create(args.encoder, 0, triplet.TRIPLET_ENCODERS), args.head)
+    model = ContrastiveModel(create(args.model, 0, triplet.TRIPLET_ENCODERS), args.head)
     model = model.to(args.device).to(memory_format=torch.channels_last)
     validate = evaluation.watch_precision(train_set, val_idx, args.knn_every, args.epochs, args.precision)
     facts = fit(model, embedding_step(model, args), batches, config, run, validate)
@@ -190,7 +190,7 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> dict:
     if args.floors or args.compare:
         scores |= evaluation.evaluate_floors(reference_encoders(args), args.floors, data, options)
     if run:
-        run.save_model("encoder.pt", model.encoder, args.encoder, train_set.description, num_classes=0)
+        run.save_model("encoder.pt", model.encoder, args.model, train_set.description, num_classes=0)
         run.save_predictions(**arrays)
     counts = {"train_images": len(train_idx), "val_images": len(val_idx)}
     return {"seed": args.seed, **facts, **counts, **scores, "seconds": facts["train_seconds"]}

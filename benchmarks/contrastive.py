@@ -87,7 +87,7 @@ class TwoViews:
 
 def standard_step(args):
     """Return a step on the same network, in float32 with the loss that builds masks."""
-    model = ContrastiveModel(create(args.encoder, 0), args.head).to(args.device)
+    model = ContrastiveModel(create(args.model, 0), args.head).to(args.device)
     optimizer = torch.optim.AdamW(model.parameters(), args.lr)
 
     def step(images, labels):

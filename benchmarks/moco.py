@@ -49,7 +49,7 @@ def moco(data_dir, device, repeats, images=4096):
 
 def standard_step(args: Namespace):
     """Return the usual step: query, momentum update in a loop, key, logits of one positive and the queue."""
-    encoder_q = ContrastiveModel(create(args.encoder, 0), args.head).to(args.device)
+    encoder_q = ContrastiveModel(create(args.model, 0), args.head).to(args.device)
     encoder_k = copy.deepcopy(encoder_q).requires_grad_(False)
     queue = normalize(torch.randn(args.queue, 128, device=args.device), dim=1)
     optimizer = torch.optim.AdamW(encoder_q.parameters(), args.lr)

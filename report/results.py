@@ -173,7 +173,7 @@ def read_result(path: Path) -> Result | None:
     if config["arguments"].get("dry_run"):
         return None
     content, arguments = read_json(path), config["arguments"]
-    method = arguments.get("method") or arguments.get("model") or ""
+    method = arguments.get("model" if path.parts[-3] == "cnn" else "method") or ""
     head = (path, config, arguments, method, content["device"], content["seconds"])
     if path.name != SWEEP:
         return Result(*head, content["runs"], content["mean"])

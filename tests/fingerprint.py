@@ -35,8 +35,8 @@ TABLE = ROOT / "tests" / "fingerprint.json"
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 LENET = "--model lenet --epochs 2 --batch-size 32"
-PRETRAIN = "--encoder fast --epochs 2 --batch-size 45"
-TRIPLET = "--encoder fast --episodes 20 --copies 1 --steps 2 --epochs 2 --batch-images 3"
+PRETRAIN = "--model fast --epochs 2 --batch-size 45"
+TRIPLET = "--model fast --episodes 20 --copies 1 --steps 2 --epochs 2 --batch-images 3"
 BAGS = "--mean-length 4 --std-length 1 --train-bags 12 --val-bags 8 --test-bags 12 --epochs 2 --batch-size 4 "
 BAGS += "--bags-per-epoch 0"
 ENCODER = "{results}/simclr/simclr/encoder.pt"
@@ -46,7 +46,7 @@ MODES = {
     "cnn-folds": "train_cnn --model linear --epochs 2 --folds 2 --schedule plateau --patience 1",
     "cnn-runs": f"train_cnn {LENET} --runs 2 --optimizer sgd --schedule step --augment strong",
     "cnn-all": "train_cnn --model fast --val-fraction 0 --shifts 1 --ema 0.9 --clip-norm 1",
-    "ensemble": "ensemble --members 3 --models linear,lenet --epochs 1 --combine greedy_loss",
+    "ensemble": "ensemble --members 3 --model linear,lenet --epochs 1 --combine greedy_loss",
     "ensemble-folds": "ensemble --members 2 --model linear --epochs 1 --folds 2",
     "ensemble-bagging": "ensemble --members 2 --model linear --epochs 1 --mode bagging",
     "ensemble-snapshot": "ensemble --members 2 --model linear --mode snapshot",

@@ -64,7 +64,7 @@ def arguments(*flags):
 
 
 def test_models_take_turns_and_every_member_has_its_own_seed():
-    args = arguments("--members", "3", "--runs", "2", "--seed", "5", "--models", "linear,mlp")
+    args = arguments("--members", "3", "--runs", "2", "--seed", "5", "--model", "linear,mlp")
     models = ["linear", "mlp", "linear", "linear", "mlp", "linear"]
     expected = [[{"seed": 5 + i, "model": model}] for i, model in enumerate(models)]
     assert ensemble.training_units(args) == expected
@@ -102,7 +102,7 @@ def test_all_members_share_the_validation_images_and_bagging_samples_again():
 def library(tmp_path_factory, tiny_dir):
     """The metrics and the folder of a library of three members, with its figures."""
     results = tmp_path_factory.mktemp("library")
-    more = ("--label-smoothing", "0.3", "--models", "linear,fast", "--members", "3")
+    more = ("--label-smoothing", "0.3", "--model", "linear,fast", "--members", "3")
     return train(tiny_dir, results, *more), results / "ensemble" / "run"
 
 
@@ -247,15 +247,15 @@ def test_members_that_trained_on_all_images_are_averaged_and_nothing_is_chosen(t
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["--models", "linear,mlp,lenet", "--members", "2"], "fewer than the 3 models"),
+        (["--model", "linear,mlp,lenet", "--members", "2"], "fewer than the 3 names"),
         (["--members", "1000", "--folds", "100"], "too many"),
         (["--folds", "50"], "cannot split"),
         (["--from", "{pool}", "--ema", "0"], "leave out --ema"),
         (["--from", "{pool}", "--compile"], "leave out --compile"),
-        (["--mode", "fusion", "--models", "linear,mlp"], "one model"),
+        (["--mode", "fusion", "--model", "linear,mlp"], "one model"),
         (["--folds", "3", "--val-fraction", "0.2"], "can't be combined"),
         (["--from", "nowhere"], "no such run"),
-        (["--from", "{pool}", "--model", "cnn"], "leave out --models"),
+        (["--from", "{pool}", "--model", "cnn"], "leave out --model"),
         (["--from", "{pool}", "--folds", "2"], "leave out --folds"),
         (["--from", "{pool}", "--runs", "2"], "needs --members"),
         (["--from", "{pool}", "--members", "9"], "from 3 members"),
@@ -302,7 +302,7 @@ def pools(tmp_path_factory, tiny_dir):
 
 @pytest.mark.slow
 def test_accuracy_on_the_real_mnist(tmp_path, mnist_dir):
-    argv = ["--data-dir", str(mnist_dir), "--results-dir", str(tmp_path), "--models", "fast,lenet"]
+    argv = ["--data-dir", str(mnist_dir), "--results-dir", str(tmp_path), "--model", "fast,lenet"]
     mean = ensemble.main([*argv, "--members", "2", "--epochs", "1"])["mean"]
     assert mean["average_test_accuracy"] >= 0.98
     assert mean["oracle_test_accuracy"] > mean["average_test_accuracy"]

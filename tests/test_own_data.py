@@ -222,7 +222,7 @@ def test_train_mil_with_a_class_by_name(tmp_path, letters):
 
 
 def test_train_moco_and_few_labels_on_its_encoder(tmp_path, letters):
-    train(train_moco, letters, tmp_path, "--encoder fast --epochs 1 --batch-size 16 --queue 32 --quiet")
+    train(train_moco, letters, tmp_path, "--model fast --epochs 1 --batch-size 16 --queue 32 --quiet")
     words = f"--encoders moco={tmp_path}/moco/own/encoder.pt --methods pixels-knn,moco-linear"
     content = train(train_few_labels, letters, tmp_path, f"{words} --labels 26,104 --draws 2 --quiet")
     cells = {(c["method"], c["labels"]): c["mean"]["test_accuracy"] for c in content["cells"]}
@@ -231,7 +231,7 @@ def test_train_moco_and_few_labels_on_its_encoder(tmp_path, letters):
 
 
 def test_train_triplet(tmp_path, letters, capsys):
-    words = "--encoder fast --epochs 2 --batch-images 4 --episodes 5 --quiet"
+    words = "--model fast --epochs 2 --batch-images 4 --episodes 5 --quiet"
     metrics = train(train_triplet, letters, tmp_path, words)
     assert "26way 1shot" in capsys.readouterr().out
     assert 0 <= metrics["mean"]["test_26way_1shot_accuracy"] <= 1

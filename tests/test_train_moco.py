@@ -15,7 +15,7 @@ from utils.training.contrastive import pretrain
 
 def flags(data, results, *more):
     """Pre-train the smallest convolutional encoder on 180 images: 100 keys, batches of 45."""
-    small = ("--encoder", "fast", "--epochs", "2", "--batch-size", "45", "--queue", "100")
+    small = ("--model", "fast", "--epochs", "2", "--batch-size", "45", "--queue", "100")
     return base_flags(data, results, *small, *more)
 
 
@@ -91,5 +91,5 @@ def test_bad_input_ends_with_one_line_and_code_2(tmp_path, tiny_dir, wrong, said
 
 @pytest.mark.slow
 def test_accuracy_of_frozen_features_on_the_real_mnist(tmp_path, mnist_dir, no_figures):
-    argv = ["--data-dir", str(mnist_dir), "--results-dir", str(tmp_path), "--encoder", "fast"]
+    argv = ["--data-dir", str(mnist_dir), "--results-dir", str(tmp_path), "--model", "fast"]
     assert train_moco.main([*argv, "--epochs", "1"])["mean"]["test_knn_accuracy"] >= 0.96

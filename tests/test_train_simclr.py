@@ -18,7 +18,7 @@ FILES = {
 
 def flags(data, results, *more):
     """Pre-train the smallest convolutional encoder on 180 images."""
-    return base_flags(data, results, "--encoder", "fast", "--epochs", "2", "--batch-size", "45", *more)
+    return base_flags(data, results, "--model", "fast", "--epochs", "2", "--batch-size", "45", *more)
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +91,8 @@ def test_the_method_alone_gives_its_recipe():
     supcon = parsed("--method", "supcon")
     assert supcon.items() >= train_simclr.SUPCON.items()
     assert parsed().items() >= train_simclr.SIMCLR.items()
-    mixed = parsed("--method", "supcon", "--encoder", "fast", "--ema", "0")
-    assert mixed == {**supcon, "encoder": "fast", "ema": 0}
+    mixed = parsed("--method", "supcon", "--model", "fast", "--ema", "0")
+    assert mixed == {**supcon, "model": "fast", "ema": 0}
 
 
 def test_bad_input_ends_with_one_line_and_code_2(tmp_path, tiny_dir, capsys):
@@ -103,7 +103,7 @@ def test_bad_input_ends_with_one_line_and_code_2(tmp_path, tiny_dir, capsys):
 
 @pytest.mark.slow
 def test_accuracy_of_frozen_features_on_the_real_mnist(tmp_path, mnist_dir, no_figures):
-    argv = ["--data-dir", str(mnist_dir), "--results-dir", str(tmp_path), "--encoder", "fast"]
+    argv = ["--data-dir", str(mnist_dir), "--results-dir", str(tmp_path), "--model", "fast"]
     mean = train_simclr.main([*argv, "--epochs", "1"])["mean"]
     # Below what an epoch gives with any seed; a random encoder is worse.
     assert mean["test_knn_accuracy"] >= 0.965

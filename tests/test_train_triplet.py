@@ -16,7 +16,7 @@ THREE = ("--classes", "0,1,2", "--images-per-class", "15")
 
 def flags(data, results, *more):
     """The smallest training of the smallest encoder."""
-    small = ("--encoder", "fast", "--epochs", "2", "--steps", "2", "--episodes", "5", "--copies", "0")
+    small = ("--model", "fast", "--epochs", "2", "--steps", "2", "--episodes", "5", "--copies", "0")
     batch = ("--batch-images", "4", "--batch-classes", "3")
     return base_flags(data, results, *small, *batch, *more)
 

@@ -147,7 +147,7 @@ def view_flags(encoders: Iterable[str] = ENCODERS) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("contrastive learning (defaults: the recipe's, see below)").add_argument
     parts = f"parts of the augmentation, with commas: {', '.join(VIEW_PARTS)}"
-    add("--encoder", choices=encoders, metavar="NAME", help="network to train")
+    add("--model", choices=encoders, metavar="NAME", help="network to train")
     add("--temperature", type=Number(float, 0.001, 100), metavar="X", help="loss temperature")
     add("--views", type=name_list(VIEW_PARTS), metavar="A,B,...", help=parts)
     add("--strength", type=Number(float, 0, 10), metavar="X", help="factor on all ranges of the views")

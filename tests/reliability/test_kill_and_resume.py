@@ -17,10 +17,10 @@ pytestmark = pytest.mark.reliability
 
 CLASSIFIER = "--model linear --epochs 3 --batch-size 64 --lr 0.01"
 MEMBERS = f"{CLASSIFIER} --members 2"
-ENCODER = "--encoder fast --epochs 2 --batch-size 90 --knn-every 5"
+ENCODER = "--model fast --epochs 2 --batch-size 90 --knn-every 5"
 BAGS = "--model linear --mean-length 3 --std-length 1 --train-bags 8 --val-bags 4 --test-bags 8"
 BAGS += " --bags-per-epoch 0"
-TRIPLET = "--classes 0,1,2 --images-per-class 15 --encoder fast --epochs 2 --steps 2 --batch-classes 3"
+TRIPLET = "--classes 0,1,2 --images-per-class 15 --model fast --epochs 2 --steps 2 --batch-classes 3"
 MODES = {
     "folds": (train_cnn, f"{CLASSIFIER} --folds 2"),
     "average of weights": (train_cnn, f"{CLASSIFIER} --ema 0.9 --schedule plateau"),

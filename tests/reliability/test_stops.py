@@ -111,7 +111,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", ["killed", "fault"])
 def test_a_dead_rank_ends_the_others_and_its_line_is_the_last(tmp_path, how):
     data = tiny_idx(tmp_path / "data")
-    small = ("--encoder", "fast", "--epochs", "3", "--batch-size", "90", "--unverified")
+    small = ("--model", "fast", "--epochs", "3", "--batch-size", "90", "--unverified")
     driver = tmp_path / "driver.py"
     driver.write_text(DRIVER.format(root=str(ROOT), mark=str(tmp_path / "mark"), how=how))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]

@@ -297,6 +297,7 @@ def _check_same_arguments(folder: Path, before: dict, now: dict) -> None:
     def text(value):
         return ",".join(map(str, value)) if isinstance(value, list) else value
 
+    before = {"model": before.get("encoder"), **before}  # "encoder" named an architecture once
     younger = {key for key in now if key not in before and not now[key]}  # flags added since, left out
     pairs = {key: (text(before.get(key)), text(now[key])) for key in now if key not in younger}
     if changed := [f"--{k.replace('_', '-')} was {x}, now {y}" for k, (x, y) in pairs.items() if x != y]:

@@ -99,6 +99,13 @@ def test_resume_needs_the_same_arguments(tmp_path):
         start(tmp_path, resume=True)
 
 
+def test_a_run_whose_architecture_was_recorded_as_encoder_is_resumed(tmp_path):
+    finish(start(tmp_path, name="old", encoder="fast"))
+    assert start(tmp_path, name="old", model="fast", resume=True).folder.name == "old"
+    with pytest.raises(UserError, match="--model was fast, now cnn"):
+        start(tmp_path, name="old", model="cnn", resume=True)
+
+
 def test_resume_starts_a_run_that_is_not_there_or_has_metrics_only(tmp_path):
     run = finish(start(tmp_path, name="new", resume=True))
     run.path("predictions.npz").unlink()  # not committed, so absent in a fresh clone
