@@ -8,8 +8,8 @@
     python predict.py seven.png --encoder                k-NN on the SimCLR features of labelled images
     python predict.py --export model.onnx                or .pt2 (torch.export), .safetensors (half precision)
 
-Pictures are PNG, JPEG, BMP or TIFF, of any size, grey, in colour or transparent, with dark ink on light paper
-or light ink on dark; the border shows which. The first column is the answer, then come its calibrated
+Pictures are PNG, JPEG, BMP, TIFF, WebP, GIF or AVIF, grey, in colour or transparent, with dark ink on light
+paper or light ink on dark; the border shows which. The first column is the answer, then come its calibrated
 probability and the runner-up. "?" marks answers that deserve doubt: the largest logit or the probability is
 lower than those of 99.5 % of the validation images. The exit code is 2 when a picture could not be read.
 """

@@ -20,6 +20,18 @@ IDX_FILES = (
 )
 
 
+# Bytes of the arrays of one file: more than any data set of small images needs, less than a computer has.
+MOST_BYTES = 2**32
+
+
+def check_bytes(count: int, path: Path) -> None:
+    """Raise DataError for a file with more than MOST_BYTES of uncompressed content."""
+    if count > MOST_BYTES:
+        raise DataError(
+            f"{path}: {count:,} bytes of arrays; at most {MOST_BYTES:,} can be read: use fewer images"
+        )
+
+
 def find_idx(folder: Path, names: Sequence[str] = IDX_FILES) -> list[Path] | None:
     """Return the files `names` in a folder, each as it is or with .gz; None when one is missing."""
     pairs = [(folder / name, folder / f"{name}.gz") for name in names]
@@ -35,22 +47,28 @@ def read_idx(
     size: the only (H, W) allowed. checksum: the MD5 that the uncompressed file must have. Raises DataError
     for a file that is damaged or whose size contradicts its header; the message ends with the remedy.
     """
-    try:
-        content = bytearray(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file ({error}); {remedy}") from error
     dims = 3 if "images" in path.name else 1
     head = 4 + 4 * dims
-    if len(content) < head:
-        raise DataError(f"{path}: expected an IDX header, found {len(content)} bytes; {remedy}")
-    magic, count, *shape = struct.unpack_from(f">{1 + dims}I", content)
-    if magic != 0x0800 + dims:
-        raise DataError(f"{path}: expected IDX magic {0x0800 + dims}, found {magic}; {remedy}")
-    if dims == 3 and size and tuple(shape) != size:
-        raise DataError(f"{path}: expected images of {size}, found {tuple(shape)}; {remedy}")
-    expected = head + count * math.prod(shape)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = bytearray(file.read(head))
+            if len(content) < head:
+                raise DataError(f"{path}: expected an IDX header, found {len(content)} bytes; {remedy}")
+            magic, count, *shape = struct.unpack_from(f">{1 + dims}I", content)
+            if magic != 0x0800 + dims:
+                raise DataError(f"{path}: expected IDX magic {0x0800 + dims}, found {magic}; {remedy}")
+            if dims == 3 and size and tuple(shape) != size:
+                raise DataError(f"{path}: expected images of {size}, found {tuple(shape)}; {remedy}")
+            expected = head + count * math.prod(shape)
+            check_bytes(expected, path)
+            content += file.read(expected - head + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged gzip file ({error}); {remedy}") from error
+    except MemoryError as error:
+        raise DataError(f"{path}: {expected:,} bytes do not fit into memory; {remedy}") from error
     if len(content) != expected:
-        raise DataError(f"{path}: expected {expected:,} bytes, found {len(content):,}; {remedy}")
+        found = "more" if len(content) > expected else f"{len(content):,}"
+        raise DataError(f"{path}: expected {expected:,} bytes, found {found}; {remedy}")
     if count == 0:
         raise DataError(f"{path}: expected at least one item, found none; {remedy}")
     if checksum and (md5 := hashlib.md5(content, usedforsecurity=False).hexdigest()) != checksum:

@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 
 from data.errors import DataError
-from data.idx import IDX_FILES, find_idx, read_idx_pair
-from data.pictures import PICTURES, SIDE, border, grey, open_picture
+from data.idx import IDX_FILES, check_bytes, find_idx, read_idx_pair
+from data.pictures import PICTURES, SIDE, border, check_size, grey, open_picture, shrunk
 from data.splits import split
 
+ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 TEST_FRACTION = 1 / 6
 SEED = 0  # of the held-out share and of the order
 
@@ -84,7 +85,7 @@ def read_own(path: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict]
 
 def _read(path):
     """Return the training Part and, where there is one, the test Part, and the classes or None."""
-    if path.suffix == ".npz":
+    if path.suffix == ".npz" and path.is_file():
         return _read_npz(path)
     if (path / "train").is_dir():
         folders = [_class_folders(path / part) for part in ("train", "test") if (path / part).is_dir()]
@@ -148,7 +149,7 @@ def _read_pictures(classes):
             picture = open_picture(file)
             coloured += "RGB" in picture.mode or picture.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB")
             resized += picture.size != (SIDE, SIDE)
-            images.append(to_square(grey(picture)))
+            images.append(to_square(grey(shrunk(picture))))
             labels.append(name)
     return Part(np.stack(images), np.array(labels), resized, coloured)
 
@@ -159,7 +160,11 @@ def _read_pictures(classes):
 def _read_npz(path):
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+            known = [name for name in file.files if name in ARRAYS]
+            check_bytes(sum(file.zip.getinfo(f"{name}.npy").file_size for name in known), path)
+            arrays = {name: file[name] for name in known}
+    except DataError:
+        raise
     except Exception as error:  # NumPy and zipfile raise half a dozen types for a damaged file
         raise DataError(f"{path}: not a NumPy archive, damaged, or with Python objects in it") from error
     names = ["train", *(["test"] if {"x_test", "y_test"} & set(arrays) else [])]
@@ -186,6 +191,7 @@ def _array_part(pixels: np.ndarray, labels: np.ndarray, where: Path | str) -> Pa
             f"{where}: expected images (N, height, width) or (N, height, width, channels), "
             f"found an array of shape {shape}"
         )
+    check_size(where, shape[2], shape[1])
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.shape != shape[:1] or labels.dtype.kind not in "iuUS":
@@ -204,5 +210,5 @@ def _array_part(pixels: np.ndarray, labels: np.ndarray, where: Path | str) -> Pa
     pixels = pixels[..., 0] if shape[3:] == (1,) else pixels
     resized, coloured = shape[1:3] != (SIDE, SIDE), pixels.ndim == 4
     if resized or coloured:
-        pixels = np.stack([to_square(grey(Image.fromarray(image))) for image in pixels])
+        pixels = np.stack([to_square(grey(shrunk(Image.fromarray(image)))) for image in pixels])
     return Part(pixels, labels, len(pixels) * resized, len(pixels) * coloured)

@@ -1,7 +1,10 @@
 """Pictures in files, as grey values: what own data sets and predictions read alike."""
 
+import logging
 import os
+import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -9,25 +12,64 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from data.errors import DataError
 
 SIDE = 28  # pixels, of MNIST's images
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "PPM")
+# Bounds of what is decoded: cameras make up to 108 million pixels of one value or three.
+MOST_PIXELS, LONGEST_SIDE = 120_000_000, 30_000
+# Larger pictures are shrunk to this side before anything else is computed.
+WORKING_SIDE = 1200
+
+# About damaged files, which are refused or read: nothing of Pillow's own goes to stderr.
+warnings.filterwarnings("ignore", module="PIL")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-def open_picture(path: Path | str) -> Image.Image:
-    """Open a picture file and read all of it. Raises DataError for a missing, foreign or damaged file."""
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
-        raise DataError(f"{path}: {'a folder without pictures' if os.path.isdir(path) else 'not a file'}")
+def check_size(name: object, width: int, height: int) -> None:
+    """Raise DataError for a picture that is too large to decode, or empty."""
+    if not (0 < width <= LONGEST_SIDE and 0 < height <= LONGEST_SIDE and width * height <= MOST_PIXELS):
+        raise DataError(
+            f"{name}: a picture of {width:,} x {height:,} pixels; at most {LONGEST_SIDE:,} on a side and "
+            f"{MOST_PIXELS // 10**6} million in all can be read: make it smaller"
+        )
+
+
+def open_picture(file: Path | str | BinaryIO, name: Path | str | None = None) -> Image.Image:
+    """Open a picture and read all of it.
+
+    file: a path, or an open file, which errors call `name`. Raises DataError, with the name, for a missing,
+    foreign, damaged or too large file, and for values that are not finite.
+    """
+    name = name or str(file)
+    if isinstance(file, (Path, str)) and os.path.exists(file) and not os.path.isfile(file):
+        # a pipe would be waited for
+        raise DataError(f"{name}: {'a folder without pictures' if os.path.isdir(file) else 'not a file'}")
     try:
-        with Image.open(path) as picture:
+        with Image.open(file, formats=FORMATS) as picture:
+            check_size(name, *picture.size)
             picture.load()
+            if picture.mode == "F" and not np.isfinite(np.asarray(picture)).all():
+                raise DataError(f"{name}: a picture with values that are not finite numbers")
             return ImageOps.exif_transpose(picture)
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{name}: a picture of more than {MOST_PIXELS // 10**6} million pixels") from error
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
+        raise DataError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not a picture, or of an unknown format") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: too large a picture ({error})") from error
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
-        raise DataError(f"{path}: damaged picture ({error})") from error
+        raise DataError(f"{name}: not a picture, or not of {', '.join(FORMATS)}") from error
+    except Exception as error:  # Pillow's decoders raise a dozen types for damaged files
+        raise DataError(f"{name}: damaged picture ({error or type(error).__name__})") from error
+
+
+def shrunk(picture: Image.Image) -> Image.Image:
+    """Return the picture, scaled down when its longer side has more than WORKING_SIDE pixels."""
+    if max(picture.size) <= WORKING_SIDE:
+        return picture
+    averaged = {"1": "L", "P": "RGBA", "PA": "RGBA"}  # Pillow averages no bits and no palettes
+    whole = picture.convert(averaged.get(picture.mode, picture.mode))
+    whole.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
+    return whole
 
 
 def grey(picture: Image.Image) -> np.ndarray:
@@ -37,7 +79,7 @@ def grey(picture: Image.Image) -> np.ndarray:
     Pictures with more than 8 bits per pixel are scaled from their least to their greatest value.
     """
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        values = np.asarray(picture, np.float32)
+        values = np.asarray(picture, np.float32) / 2  # so that no difference is infinite
         least, greatest = float(values.min()), float(values.max())
         return (values - least) / max(greatest - least, 1e-9)
     if picture.mode == "P" or "transparency" in picture.info:

@@ -11,10 +11,9 @@ import numpy as np
 from PIL import Image
 
 from data import DataError
-from data.pictures import SIDE, border, grey
+from data.pictures import SIDE, border, grey, shrunk
 
 BOX = 20  # pixels, which a digit fills
-WORKING_SIDE = 1200  # pixels of the longer side; larger pictures are shrunk to it first
 LEAST_CONTRAST = 0.08  # of ink to paper, as a share of the range from black to white
 EDGE = 0.1  # share of the darkest ink that still is the grey edge of a stroke
 SOLID = 0.25  # share at which a blurred stroke ends
@@ -43,10 +42,7 @@ def read_drawing(picture: Image.Image, single: bool = False) -> Drawing:
     picture: of any size and mode; dark on light or light on dark, as the border shows. single: the picture
     holds one digit, even when its strokes lie apart. Raises DataError for a blank picture.
     """
-    width = picture.width
-    if max(picture.size) > WORKING_SIDE:
-        picture = picture.copy()
-        picture.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
+    width, picture = picture.width, shrunk(picture)
     boxes, inks, notes = separate(find_ink(grey(picture)), single)
     boxes = np.rint(boxes * (width / picture.width)).astype(int)
     return Drawing(np.stack([to_mnist(ink) for ink in inks]), boxes, notes)

@@ -1,0 +1,125 @@
+"""Hostile pictures: an answer, or one line that names the file; memory stays bounded."""
+
+import io
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from helpers import ROOT
+from PIL import Image, ImageDraw
+
+from data import DataError, load
+
+pytestmark = pytest.mark.reliability
+
+Image.init()
+NOT_WRITTEN = ("BUFR", "GRIB", "HDF5", "WMF", "PDF", "EPS")  # stubs and documents
+MODES = ("L", "RGB", "RGBA", "P", "1", "I;16", "F")
+
+
+def whole_pictures():
+    """(name, content) of a drawn stroke in every format and mode that Pillow writes."""
+    for mode in MODES:
+        picture = Image.new("RGB", (48, 40), "white")
+        ImageDraw.Draw(picture).line([(20, 8), (28, 30)], "black", 4)
+        picture = picture.convert("L").convert(mode) if mode in ("I;16", "F") else picture.convert(mode)
+        for format in sorted(set(Image.SAVE) - set(NOT_WRITTEN)):
+            content = io.BytesIO()
+            try:
+                picture.save(content, format)
+            except (OSError, ValueError, KeyError, AttributeError, TypeError):
+                continue  # not of this mode
+            yield f"{format}-{mode.replace(';', '')}", content.getvalue()
+
+
+def damaged(content, rng):
+    """Cut the file, or flip bits, mostly near its start."""
+    if rng.random() < 0.3:
+        return content[: rng.randrange(len(content))]
+    changed = bytearray(content)
+    for _ in range(rng.choice((1, 2, 20))):
+        place = rng.randrange(min(rng.choice((32, 128, len(content))), len(content)))
+        changed[place] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def claiming_png(width, height):
+    """A PNG of a few bytes that claims to be large."""
+    head, parts = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0), b"\x89PNG\r\n\x1a\n"
+    for kind, content in ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(9))), (b"IEND", b"")):
+        parts += struct.pack(">I", len(content)) + kind + content
+        parts += struct.pack(">I", zlib.crc32(kind + content))
+    return parts
+
+
+def float_tiff(value):
+    values, content = np.ones((28, 28), np.float32), io.BytesIO()
+    values[10:20, 14] = value
+    Image.fromarray(values).save(content, "TIFF")
+    return content.getvalue()
+
+
+LARGE = {"60,000": (60_000, 60_000), "13,000": (13_000, 13_000), "long": (1, 100_000), "wide": (100_000, 1)}
+REFUSED = {name: claiming_png(*size) for name, size in LARGE.items()}
+REFUSED |= {f"{value} tiff": float_tiff(value) for value in (np.nan, np.inf, -np.inf)}
+
+
+def predict(folder, *flags):
+    """Exit code, stdout, stderr and the peak memory in MB of predict.py on a folder."""
+    command = [sys.executable, str(ROOT / "predict.py"), str(folder), *flags]
+    with open(folder.parent / "out", "w+") as out, open(folder.parent / "err", "w+") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, cwd=folder.parent)
+        _, status, usage = os.wait4(process.pid, 0)
+        out.seek(0), err.seek(0)
+        return os.waitstatus_to_exitcode(status), out.read(), err.read(), usage.ru_maxrss / 1024
+
+
+def test_every_damaged_picture_is_an_answer_or_a_line(tmp_path):
+    rng, folder = random.Random(0), tmp_path / "pictures"
+    folder.mkdir()
+    for name, content in whole_pictures():
+        for i in range(20):
+            (folder / f"{name}-{i}.png").write_bytes(damaged(content, rng))
+    for name, content in REFUSED.items():
+        (folder / f"{name}.png").write_bytes(content)
+    code, out, err, megabytes = predict(folder, "--json")
+    answers = [json.loads(line) for line in out.splitlines()]
+    refused = {answer["file"] for answer in answers if "error" in answer}
+    assert (code, len(answers)) == (2, len(list(folder.iterdir())))
+    lines = err.splitlines()
+    assert len(lines) == len(refused)
+    assert all(line.startswith(f"predict.py: {folder}/") for line in lines)
+    assert {str(folder / f"{name}.png") for name in REFUSED} <= refused
+    assert megabytes < 1500
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_own_data_refuse_the_same_pictures(tmp_path, name):
+    for i in range(4):
+        path = tmp_path / "train" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(REFUSED[name])
+    with pytest.raises(DataError, match=f"{tmp_path}/train/a/0.png: a picture (of|with)"):
+        load(tmp_path, "")
+
+
+def test_arrays_are_bounded_before_they_are_read(tmp_path):
+    path, labels = tmp_path / "a.npz", np.arange(4) % 2
+    np.savez(path, x_train=np.zeros((4, 1, 100_000), np.uint8), y_train=labels)
+    with pytest.raises(DataError, match="a picture of 100,000 x 1 pixels"):
+        load(path, "")
+    np.savez(path, x_train=np.zeros((4, 1, 20_000), np.uint8), y_train=labels)
+    with pytest.raises(DataError, match="a share is held out"):  # too few, but not too large
+        load(path, "")
+    with open(tmp_path / "train-images-idx3-ubyte", "wb") as file:
+        file.write(struct.pack(">4I", 0x0803, 2**31, 28, 28))
+        file.truncate(2**40)
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x0801, 3) + bytes(3))
+    with pytest.raises(DataError, match="1,683,627,180,048 bytes of arrays; at most"):
+        load(tmp_path, "")
