@@ -17,6 +17,7 @@ from utils import distributed
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.runs.tracking import Tracker
+from utils.training import optim
 from utils.training.optim import FitConfig, make_optimizer, make_schedule, update_average
 
 Step = Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]
@@ -25,6 +26,7 @@ Validate = Callable[[nn.Module, int], dict[str, float]]
 # One or two epochs make no curve: a training of fewer than SHORT epochs also logs about POINTS points of its
 # steps, all epochs together.
 SHORT, POINTS = 3, 50
+LIKE = (0, 0, 0.0, True, 0, 0.0)  # the types of a checkpoint's counters, best epoch and best loss
 
 
 class Batches(Protocol):
@@ -255,20 +257,33 @@ class Training:
             run.write_history([])
             return
         try:
-            for name, part in self._parts().items():
-                if part:
-                    part.load_state_dict(state[name])
-            self.best = state["best"]
-            self.epoch, self.step, self.seconds, self.stopped = state["counters"]
-            random = state["rng"]
-            own = random[distributed.rank() if self.shared and len(random) == distributed.world() else 0]
-            torch.set_rng_state(own["cpu"])
-            if "cuda" in own and self.device.type == "cuda":
-                torch.cuda.set_rng_state(own["cuda"], self.device)
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            self._take(state)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             path = run.path("last.pt")
             raise CheckpointError(f"{path}: the checkpoint of another model: {error}") from error
         run.write_history([line for line in run.history() if line.get("epoch", 0) <= self.epoch])
+
+    def _take(self, state: dict) -> None:
+        """Take over what `state` returned; an error for what this training can't have left."""
+        self.epoch, self.step, self.seconds, self.stopped = counters = state["counters"]
+        best, (loss, epoch, weights) = state["best"], (state["best"][key] for key in self.best)
+        whole = all(type(n) is type(o) for n, o in zip((*counters, epoch, loss), LIKE, strict=True))
+        if not (whole and 0 <= epoch <= self.epoch <= self.config.epochs and self.step >= 0 and loss == loss):
+            raise ValueError(f"impossible counters {counters}, best loss {loss} of epoch {epoch}")
+        self.best = best
+        for name, module in (("model", self.model), ("averaged", self.averaged)):
+            if module:
+                optim.check_tensors(state[name], module.state_dict())
+                module.load_state_dict(state[name])
+        if weights is not None:
+            optim.check_tensors(weights, self.last_weights())
+        optim.load_moments(self.optimizer, state["optimizer"], self.config)
+        optim.set_schedule(self.schedule, state["schedule"], self.step if self.per_step else self.epoch)
+        random = state["rng"]
+        own = random[distributed.rank() if self.shared and len(random) == distributed.world() else 0]
+        torch.set_rng_state(own["cpu"])
+        if "cuda" in own and self.device.type == "cuda":
+            torch.cuda.set_rng_state(own["cuda"], self.device)
 
 
 def _line(values, epochs):

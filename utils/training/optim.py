@@ -10,6 +10,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
+# What they keep of every parameter, besides "step" tensors like the parameter.
+MOMENTS = {"sgd": ("momentum_buffer",)} | dict.fromkeys(("adam", "adamw"), ("step", "exp_avg", "exp_avg_sq"))
 SCHEDULES = ("none", "step", "cosine", "warm-up-cosine", "one-cycle", "plateau")
 # The share of the steps in which the learning rate rises.
 WARM_UP = {"cosine": 0.0, "warm-up-cosine": 0.1, "one-cycle": 0.25}
@@ -81,7 +83,7 @@ def make_schedule(
     after two epochs without a lower validation loss.
     """
     if config.schedule == "step":
-        return lr_scheduler.StepLR(optimizer, 5, 0.9), False
+        return lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.9 ** (epoch // 5)), False
     if config.schedule == "plateau":
         return lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=2), False
     if config.schedule in WARM_UP:
@@ -101,6 +103,52 @@ def anneal(step: int, total: int, warm_up: float) -> float:
     if done < warm_up:
         return 0.04 + 0.96 * done / warm_up
     return 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
+
+
+# --- Resuming: numbers come from the checkpoint; sizes, rates and kernels from the configuration ---
+
+
+def check_tensors(saved: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> None:
+    """Raise ValueError unless `saved` has finite tensors of the names, shapes and types of `own`."""
+    if saved.keys() != own.keys():
+        raise ValueError(f"it has {', '.join(map(str, saved))}, not {', '.join(own)}")
+    for name, value in own.items():
+        if saved[name].shape != value.shape or saved[name].dtype != value.dtype:
+            facts = f"{tuple(saved[name].shape)} {saved[name].dtype}", f"{tuple(value.shape)} {value.dtype}"
+            raise ValueError(f"{name} is {facts[0]}, not {facts[1]}")
+        if not saved[name].isfinite().all():
+            raise ValueError(f"{name} is not finite")
+
+
+def load_moments(optimizer: torch.optim.Optimizer, saved: dict, config: FitConfig) -> None:
+    """Take the moments of every parameter from a checkpoint, after a check.
+
+    Fused kernels trust sizes, strides and storage, hence each moment is copied into one like its parameter.
+    """
+    own, moments = optimizer.state_dict()["param_groups"], {}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, values in saved["state"].items():
+        like = dict.fromkeys(MOMENTS[config.optimizer], parameters[number])
+        like |= {"step": torch.zeros(())} if "step" in like else {}
+        check_tensors(values, like)
+        moments[number] = {key: torch.empty_like(like[key]).copy_(value) for key, value in values.items()}
+    if config.schedule == "plateau":  # all others compute the rate, see `set_schedule`
+        for group, other in zip(own, saved["param_groups"], strict=True):
+            if not 0 <= other["lr"] <= group["lr"]:
+                raise ValueError(f"a learning rate of {other['lr']}")
+            group["lr"] = float(other["lr"])
+    optimizer.load_state_dict({"state": moments, "param_groups": own})
+
+
+def set_schedule(schedule: Any, saved: dict, done: int) -> None:
+    """Move a schedule to where it stands after `done` steps or epochs."""
+    if isinstance(schedule, lr_scheduler.ReduceLROnPlateau):
+        best, bad = float(saved["best"]), int(saved["num_bad_epochs"])
+        schedule.load_state_dict({**schedule.state_dict(), "best": best, "num_bad_epochs": bad})
+    elif schedule and done:
+        start = {"last_epoch": done - 1, "_step_count": done + 1}
+        schedule.load_state_dict({**schedule.state_dict(), **start})
+        schedule.step()
 
 
 @torch.no_grad()

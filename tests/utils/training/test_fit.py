@@ -166,7 +166,7 @@ def test_a_metric_that_is_not_finite_is_a_fault(tmp_path, digits):
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-@pytest.mark.parametrize("schedule", ["one-cycle", "step"])
+@pytest.mark.parametrize("schedule", ["one-cycle", "step", "plateau"])
 def test_four_epochs_are_two_epochs_and_resume_two_bit_for_bit(tmp_path, digits, ema, schedule):
     def validator(stop_at):
         def validate(model, epoch):
