@@ -155,7 +155,7 @@ def test_bad_models_are_one_line(tmp_path, pictures, pair, capsys):
     (tmp_path / "run").mkdir()
     bad = {
         tmp_path / "damaged.pt": "not a model file",
-        tmp_path / "bare.pt": "lacks classes, mean, std",
+        tmp_path / "bare.pt": "data.dataset is missing",
         tmp_path / "run": "no best.pt",
         tmp_path / "missing.pt": "no such file",
         ENCODER: "named with --encoder",

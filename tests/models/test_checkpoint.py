@@ -29,12 +29,13 @@ def test_save_and_load_give_equal_outputs_and_leave_nothing_else_behind(tmp_path
 
 def test_file_is_a_plain_dict_that_opens_without_this_code(tmp_path):
     model = trained_state("fast", 4).to(memory_format=torch.channels_last)
-    save_model(tmp_path / "m.pt", model, "fast", FACTS, num_classes=4)
+    facts = {**FACTS, "classes": list("abcd")}
+    save_model(tmp_path / "m.pt", model, "fast", facts, num_classes=4)
     content = torch.load(tmp_path / "m.pt", weights_only=True)
-    facts = {"format": 1, "name": "fast", "options": {"num_classes": 4}, "data": FACTS}
-    assert {key: content[key] for key in facts} == facts
+    said = {"format": 1, "name": "fast", "options": {"num_classes": 4}, "data": facts}
+    assert {key: content[key] for key in said} == said
     saved = read_model(tmp_path / "m.pt")
-    assert (saved.name, saved.options, saved.data) == ("fast", {"num_classes": 4}, FACTS)
+    assert (saved.name, saved.options, saved.data) == ("fast", {"num_classes": 4}, facts)
     state = model.state_dict()
     assert content["weights"].keys() == state.keys()
     assert all(torch.equal(value, state[key]) for key, value in content["weights"].items())
@@ -63,10 +64,16 @@ NAN = {"head.bias": torch.full((10,), torch.nan), "head.weight": torch.zeros(10,
         (lambda c: c.update(options={"num_classes": 5}), "size mismatch"),
         (lambda c: c.update(options={"depth": 5}), "depth"),
         (lambda c: c.pop("weights"), "not a model file"),
-        (lambda c: c.update(weights=3), "does not hold a 'linear'"),
-        (lambda c: c.update(format=2), "format 2, but this code reads format 1"),
+        (lambda c: c.update(weights=3), "weights is not a dict of names"),
+        (lambda c: c.update(format=2), "format is not 1, the one that this code reads"),
         (lambda c: c.pop("format"), "not a model file"),
         (lambda c: c.pop("digest"), "not a model file"),
+        (lambda c: c["data"].update(mean="dark"), r"data\.mean is not a number from 0 to 1"),
+        (lambda c: c["data"]["classes"].pop(), "9 classes, but a head of 10 outputs"),
+        (
+            lambda c: c["weights"].update({"head.bias": torch.zeros(10).cdouble()}),
+            "head.bias is a .*complex128",
+        ),
         (lambda c: c.update(weights=NAN, digest=digest(NAN)), "not finite"),
     ],
 )

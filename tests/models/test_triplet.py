@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import gen, noise
+from helpers import FACTS, gen, noise
 
 from models import create, load_encoder, save_model, triplet
 from models.triplet import (
@@ -128,7 +128,7 @@ def test_the_network_of_the_original_is_an_encoder_by_name(tmp_path):
     shapes = [tuple(p.shape[:2]) for p in network.parameters() if p.ndim == 4]
     assert shapes == [(64, 1), (64, 64), (64, 64), (128, 64), (256, 128), (256, 256)]
     assert [p.shape[0] for p in network.parameters() if p.ndim == 2] == [2048, 512, 128]
-    save_model(tmp_path / "encoder.pt", network, "siamese", {}, num_classes=0)
+    save_model(tmp_path / "encoder.pt", network, "siamese", FACTS, num_classes=0)
     opened = load_encoder(tmp_path / "encoder.pt")
     x = torch.rand(2, 1, 28, 28)
     torch.testing.assert_close(opened(x), network(x))

@@ -52,14 +52,14 @@ def test_what_is_saved_comes_back(tmp_path):
     assert run.load_checkpoint() is None
     run.save_predictions(test_probabilities=np.eye(3, dtype=np.float32), test_labels=np.arange(3))
     run.save_checkpoint({"epoch": 3})
-    run.save_model("best.pt", create("linear", 4), "linear", FACTS, num_classes=4)
+    run.save_model("best.pt", create("linear"), "linear", FACTS, num_classes=10)
     run.log(epoch=1)
     run.log(epoch=2)
     arrays, saved = run.predictions(), read_model(tmp_path / "best.pt")
     assert np.array_equal(arrays["test_probabilities"], np.eye(3))
     assert arrays["test_labels"].tolist() == [0, 1, 2]
     assert run.load_checkpoint() == {"format": 1, "epoch": 3}
-    assert (saved.name, saved.options, saved.data) == ("linear", {"num_classes": 4}, FACTS)
+    assert (saved.name, saved.options, saved.data) == ("linear", {"num_classes": 10}, FACTS)
     assert run.history() == [{"epoch": 1}, {"epoch": 2}]
     assert sorted(os.listdir(tmp_path)) == ["best.pt", "history.jsonl", "last.pt", "predictions.npz"]
 
