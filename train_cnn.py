@@ -17,7 +17,7 @@ import torch
 
 from data import Data, ImageSet, folds, split
 from evaluation.cnn import confusion, evaluate_classifier
-from models import ENCODERS, create, read_model
+from models import ENCODERS, create
 from utils import cli, distributed
 from utils.arguments import Number
 from utils.plots import cnn as plots
@@ -86,7 +86,7 @@ def train(
 
 
 def plot_figures(run: RunFolder, args: Namespace, test_set: ImageSet) -> None:
-    """Plot the figures of a run from its saved predictions, history and weights."""
+    """Plot the figures of a run from its saved predictions and history."""
     folders = parts(run, args)
     probabilities = [folder.predictions()["test_probabilities"] for folder in folders]
     labels = test_set.labels.cpu().numpy()
@@ -99,21 +99,6 @@ def plot_figures(run: RunFolder, args: Namespace, test_set: ImageSet) -> None:
     plots.plot_confusion(counts, run.path("confusion.png"), title, test_set.classes)
     images, mean = test_set.images.cpu().numpy(), np.mean(probabilities, 0)
     plots.plot_mistakes(images, labels, mean, run.path("mistakes.png"), test_set.classes)
-    if not args.shifts:  # the run without --shifts has the same weights, and shows them
-        plot_filters(run, folders[0], test_set)
-
-
-def plot_filters(run: RunFolder, first: RunFolder, test_set: ImageSet) -> None:
-    """Plot the first layer of the model in folder `first`; filters too small to show anything are skipped."""
-    saved = read_model(first.path("best.pt"))
-    layers = [p.detach().numpy() for p in saved.model.parameters() if p.ndim > 1]
-    weights = layers[0]
-    if weights.ndim == 2:  # a dense layer looks at the whole image
-        weights = weights.reshape(-1, *test_set.images.shape[-2:])
-        classes = test_set.classes if len(layers) == 1 else None
-        plots.plot_filters(weights, run.path("filters.png"), classes, count=None if classes else 20)
-    elif weights.shape[-1] >= plots.SMALLEST_FILTER:
-        plots.plot_filters(weights.squeeze(1), run.path("filters.png"), count=60)
 
 
 def report(metrics: dict, run: RunFolder) -> None:

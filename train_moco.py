@@ -17,7 +17,7 @@ from argparse import Namespace
 import torch
 
 from data import Data, split
-from evaluation.contrastive.encoder import evaluate_encoder, map_columns, watch_knn
+from evaluation.contrastive.encoder import evaluate_encoder, map_table, watch_knn
 from models import MoCo, contrastive_metrics, create, info_nce, shuffled_order
 from models.contrastive import HEADS
 from utils import cli, distributed
@@ -126,11 +126,10 @@ def build(args: Namespace) -> tuple[MoCo, Step]:
 
 
 def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
-    """Plot the curves of all trainings, pairs of views, and the features of the first training."""
+    """Plot the curves of all trainings and pairs of views; write the map of the first training's features."""
     plots.plot_contrastive_curves(run.history(), math.log(1 + args.queue), run.path("curves.png"))
     plots.plot_views(example_views(args, data[0]), run.path("views.png"))
-    arrays = parts(run, args)[0].predictions()
-    plots.plot_encoder(run, data, arrays, map_columns(arrays, data[1]), "features of MoCo")
+    run.write_text("map.csv", map_table(parts(run, args)[0].predictions(), data[1]))
 
 
 @cli.command

@@ -16,7 +16,7 @@ from argparse import Namespace
 import torch
 
 from data import Data, split
-from evaluation.contrastive.encoder import evaluate_encoder, map_columns, watch_knn
+from evaluation.contrastive.encoder import evaluate_encoder, map_table, watch_knn
 from models import ContrastiveModel, contrastive_metrics, create, nt_xent, supcon
 from models.contrastive import HEADS
 from utils import cli, distributed
@@ -100,11 +100,10 @@ def build(args: Namespace) -> tuple[ContrastiveModel, Step]:
 
 
 def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
-    """Plot the curves of all trainings, pairs of views, and the features of the first training."""
+    """Plot the curves of all trainings and pairs of views; write the map of the first training's features."""
     plots.plot_contrastive_curves(run.history(), math.log(2 * args.batch_size - 1), run.path("curves.png"))
     plots.plot_views(example_views(args, data[0]), run.path("views.png"))
-    arrays = parts(run, args)[0].predictions()
-    plots.plot_encoder(run, data, arrays, map_columns(arrays, data[1]), f"features of {args.method}")
+    run.write_text("map.csv", map_table(parts(run, args)[0].predictions(), data[1]))
 
 
 @cli.command

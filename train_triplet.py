@@ -15,7 +15,6 @@ set, queries from the test set), by retrieval and by verification, on seen and o
 import re
 from argparse import Namespace
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -65,7 +64,7 @@ VAL_FRACTION = 0.1
 # A sweep trains on the first so many digits, and on so many images of each of the digits 0, 1, 2.
 SWEEP_DIGITS, SWEEP_IMAGES = range(2, 11), (10, 30, 100, 300, 1000, 3000)
 # What the figures show: test images on the map, test images beside a support image.
-MAPPED, NEIGHBOURS = 2000, 6
+MAPPED = 2000
 
 
 def make_parser() -> cli.Parser:
@@ -207,15 +206,6 @@ def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
     points, title = tsne_map(rows[mapped]), f"t-SNE of the embeddings of {len(mapped):,} test digits"
     part = {"title": title, "points": points, "labels": labels[mapped], "seen": seen}
     contrastive.plot_maps([part], run.path("map.png"), classes=classes)
-    train_images, test_images = (part.images.squeeze(1).cpu().numpy() for part in data)
-    near, far = [], []
-    for value, distances in enumerate(saved["shown_distances"].astype(np.float32)):
-        order = distances.argsort(kind="stable")
-        near.append(order[:NEIGHBOURS])
-        far.append(order[labels[order] == value][-NEIGHBOURS:][::-1])
-    panels = train_images[saved["shown_support"]], test_images[np.array(near)], test_images[np.array(far)]
-    wrong = labels[np.array(near)] != np.arange(len(near))[:, None]
-    plots.plot_support(*panels, wrong, ~np.isin(np.arange(len(near)), seen), run.path("support.png"))
 
 
 def report(metrics: dict, run: RunFolder) -> None:

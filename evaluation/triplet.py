@@ -85,13 +85,10 @@ def evaluate_retrieval(
         **verification,
         **class_rates(support, test, verification["val_threshold"], options),
     }
-    first = torch.stack([(support.labels == value).nonzero()[0, 0] for value in options.groups[""]])
     arrays = {
         "seen": torch.tensor(options.seen),
         "test_labels": test.labels,
         "embeddings": test.rows.half(),
-        "shown_support": pool[first.cpu()],
-        "shown_distances": torch.cdist(support.rows[first], test.rows).half(),
     }
     return record, pairs | {key: value.cpu().numpy() for key, value in arrays.items()}
 

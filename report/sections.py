@@ -76,7 +76,7 @@ def references_section(page: Page) -> str:
 
 
 def runs_section(page: Page, details: Callable[[Row], str] = lambda row: "") -> str:
-    """Return a collapsed part for every run: command, origin, values and figures; sweeps are last."""
+    """Return a collapsed part for every run: command, origin and values; sweeps are last."""
     rows: dict[str, Row] = {}
     for row in page.rows:
         rows.setdefault(row.experiment.folder, row)
@@ -88,8 +88,6 @@ def runs_section(page: Page, details: Callable[[Row], str] = lambda row: "") -> 
             title, metric = f"{row.label}, {row.number.text}", row.number.metric
             values = ", ".join(text.values(metric, [share]) for share in row.number.values)
             content = [f"{metric.replace('_', ' ')}: {values}.", page.results.attempt(path, details, row)]
-            figures = sorted(file.stem for file in path.parent.glob("*.png"))
-            content += [f"![{name}: {figure}]({name}/{figure}.png)" for figure in figures]
         command = f"```\n{row.experiment.command} --name {name}\n```"
         if row.experiment.retired:
             command = f"From commit {row.experiment.retired}; today's scripts can't repeat it."

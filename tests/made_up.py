@@ -87,7 +87,6 @@ def make_run(folder, records, script="train_cnn", commit=COMMIT, **arguments):
     write_config(folder, script, commit, arguments)
     head = {"device": DEVICE, "seconds": sum(record["seconds"] for record in records)}
     write_json(folder / "metrics.json", **head, **runs_and_mean(records))
-    (folder / "curves.png").write_bytes(b"stands for a figure")
 
 
 def make_sweep(folder, cells, keys=("method", "train_bags"), script="train_mil", wanted=None, **arguments):

@@ -25,7 +25,7 @@ from models import load_encoder, read_model
 from utils.runs.folder import RunFolder
 
 FILES = {"config.json", "history.jsonl", "metrics.json", "predictions.npz", "best.pt", "last.pt"}
-FILES |= {"curves.png", "confusion.png", "mistakes.png", "filters.png"}
+FILES |= {"curves.png", "confusion.png", "mistakes.png"}
 
 
 def flags(data, results, *more):
@@ -129,7 +129,7 @@ def test_a_dry_run_of_the_offline_digits_needs_no_files_and_writes_all_of_its_ow
     more = ("--dataset", "mnist-5k", "--dry-run", "--model", "cnn", "--epochs", "9")
     train_cnn.main(flags("nowhere", tmp_path, *more))
     run = RunFolder(tmp_path / "cnn" / "dry-run")
-    assert set(os.listdir(run.folder)) == FILES - {"filters.png"}  # filters of 3 x 3 pixels show nothing
+    assert set(os.listdir(run.folder)) == FILES
     assert run.read_json("config.json")["arguments"]["epochs"] == 1
 
 

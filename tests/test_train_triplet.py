@@ -10,7 +10,7 @@ from models import load_encoder
 from utils.runs.folder import RunFolder
 
 FILES = {"config.json", "history.jsonl", "metrics.json", "predictions.npz", "encoder.pt", "last.pt"}
-FILES |= {"curves.png", "map.png", "support.png"}
+FILES |= {"curves.png", "map.png"}
 THREE = ("--classes", "0,1,2", "--images-per-class", "15")
 
 
@@ -70,7 +70,7 @@ def test_a_single_unseen_class_has_no_pairs_of_two(tmp_path, tiny_dir):
     record = train_triplet.main(flags(tiny_dir, tmp_path, *more))["runs"][0]
     assert "test_unseen_precision_at_1" in record
     assert not {"test_unseen_1way_1shot_accuracy", "test_unseen_equal_error_rate"} & record.keys()
-    assert (tmp_path / "triplet" / "original" / "support.png").exists()
+    assert (tmp_path / "triplet" / "original" / "map.png").exists()
 
 
 def test_a_sweep_is_one_file_and_resumes(tmp_path, tiny_dir, monkeypatch):

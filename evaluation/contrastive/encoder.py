@@ -1,4 +1,4 @@
-"""What a frozen encoder is worth: k-NN, linear probe and clustering, and what its figures show."""
+"""What a frozen encoder is worth: k-NN, linear probe and clustering, and a map of its features."""
 
 import numpy as np
 import torch
@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 from data import Data, ImageSet, generator, in_order
 from evaluation.contrastive import clustering
-from evaluation.contrastive.features import Features, Probe, accuracy, encode, frozen_scores, knn, neighbours
+from evaluation.contrastive.features import Features, Probe, accuracy, encode, frozen_scores, knn
 from models import create
 from utils.training.fit import Validate
 from utils.training.forward import forward_all
 
 WATCHED_REFERENCE = 10_000  # training images that `watch_knn` searches
-MAPPED, SHOWN_NEIGHBOURS = 2000, 10  # in figures: test images on the map, neighbours of a query
+MAPPED = 2000  # test images on the map
 Splits = tuple[Tensor, Tensor]  # training and validation indices
 
 
@@ -48,34 +48,29 @@ def evaluate_encoder(
 
 
 def figure_arrays(f: Features, probe: Probe, splits: Splits) -> dict[str, np.ndarray]:
-    """Return the probabilities of the probe, as a classifier's, and what the figures show.
-
-    queries: a test image of each class; nearest: the training images next to it. mapped: those on the map.
-    """
+    """Return the probabilities of the probe, as a classifier's, and what the map shows."""
     mapped = torch.randperm(len(f.test), generator=generator(0))[:MAPPED]
-    queries = torch.stack([(f.test_labels == label).nonzero()[0, 0] for label in f.test_labels.unique()])
-    nearest = neighbours(f.test[queries], f.train, SHOWN_NEIGHBOURS)[1]
     arrays = {
         "test_probabilities": probe(f.test).softmax(1),
         "test_labels": f.test_labels,
         "val_probabilities": probe(f.val).softmax(1),
         "val_labels": f.val_labels,
         "val_indices": splits[1],
-        "queries": queries,
-        "nearest": splits[0][nearest.cpu()],
         "mapped": mapped,
         "map_features": f.test[mapped],
     }
     return {key: value.cpu().numpy() for key, value in arrays.items()}
 
 
-def map_columns(arrays: dict[str, np.ndarray], images: ImageSet) -> dict[str, np.ndarray]:
-    """Map the test images arrays["mapped"] by t-SNE of their features (x, y) and of their pixels."""
+def map_table(arrays: dict[str, np.ndarray], images: ImageSet) -> str:
+    """Return map.csv: the test images arrays["mapped"] by t-SNE of their features, and of their pixels."""
     mapped = torch.from_numpy(arrays["mapped"])
     pixels = clustering.tsne_map(images.images.cpu()[mapped].flatten(1).float())
     features = clustering.tsne_map(torch.from_numpy(arrays["map_features"]))
-    columns = (images.labels.cpu()[mapped].numpy(), *features.T, *pixels.T)
-    return dict(zip(("digit", "x", "y", "pixels_x", "pixels_y"), columns, strict=True))
+    points = np.concatenate([features, pixels], 1)
+    rows = zip(images.labels.cpu()[mapped].tolist(), points.tolist(), strict=True)
+    lines = [",".join([str(digit), *(f"{value:.1f}" for value in point)]) for digit, point in rows]
+    return "\n".join(["digit,x,y,pixels_x,pixels_y", *lines]) + "\n"
 
 
 def with_prefix(prefix: str, scores: dict) -> dict:

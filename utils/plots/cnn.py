@@ -1,4 +1,4 @@
-"""Figures of a classifier: learning curves, confusion matrix, mistakes, filters."""
+"""Figures of a classifier: learning curves, confusion matrix, mistakes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,6 @@ import numpy as np
 from utils.plots import style
 from utils.plots.style import TRAINING, VALIDATION, Images, Panel, plot_images
 
-# A filter of 3 x 3 pixels shows nothing: smaller ones than this are not worth a figure.
-SMALLEST_FILTER = 5
 MISTAKES = "Most confidently wrong test images: true → predicted class, index, confidence"
 
 
@@ -78,21 +76,3 @@ def plot_mistakes(
     texts = [f"{name}\n#{i}  {confidence[i]:.0%}" for name, i in zip(names, wrong, strict=True)]
     tiles = images[wrong].reshape(-1, *images.shape[-2:])
     plot_images([Images(tiles, texts)], 8, path, title if texts else "no mistakes")
-
-
-def plot_filters(
-    weights: np.ndarray, path: Path | str, classes: Sequence[str] | None = None, count: int | None = None
-) -> None:
-    """Plot filters (n, h, w) of the first layer: red where a bright pixel adds to the output, blue where not.
-
-    classes: names of the outputs of a linear model, whose filters are templates: they are labelled and share
-    one scale, so that they can be compared. Other filters have a scale each. count: plot the first ones only.
-    """
-    templates = "The template of each class, all on one scale: red pixels speak for it, blue ones against it"
-    filters = "Filters of the first layer, each on its own scale (red positive, blue negative)"
-    weights = weights[:count]
-    limits = np.abs(weights).max(None if classes else (1, 2), keepdims=True)
-    tiles = weights / np.where(limits > 0, limits, 1)
-    columns = 8 if classes or weights.shape[1] > 15 else 12  # images, or patches
-    title = templates if classes else filters
-    plot_images([Images(tiles, classes or ())], columns, path, title, cmap="RdBu_r", vmin=-1, vmax=1)

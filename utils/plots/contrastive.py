@@ -5,10 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data import Data
 from utils.plots import style
 from utils.plots.style import PALETTE, TRAINING, VALIDATION, Images, Panel, plot_images
-from utils.runs.folder import RunFolder
 
 
 def plot_contrastive_curves(history: Sequence[dict], chance: float, path: Path | str) -> None:
@@ -64,30 +62,3 @@ def plot_maps(
         ax.set(title=part["title"], xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
     style.save(fig, path, description)
-
-
-def plot_encoder(
-    run: RunFolder, data: Data, arrays: dict[str, np.ndarray], columns: dict[str, np.ndarray], title: str
-) -> None:
-    """Plot neighbours.png and map.png of a run and write the points of the map, map.csv.
-
-    arrays: of predictions.npz. columns: digit, x and y of the features, and of the pixels, (N,) each.
-    """
-    train, test = ((part.images.squeeze(1).cpu().numpy(), part.labels.cpu().numpy()) for part in data)
-    queries, nearest = arrays["queries"], arrays["nearest"]
-    tiles = np.concatenate([test[0][queries][:, None], train[0][nearest]], 1)
-    frames = dict.fromkeys(range(0, tiles[..., 0, 0].size, tiles.shape[1]), "black")
-    for row, column in np.argwhere(train[1][nearest] != test[1][queries][:, None]):
-        frames[row * tiles.shape[1] + 1 + column] = PALETTE[1]
-    text = "Test images (black frame) and their nearest training images; orange frame: another class"
-    plot_images([Images(tiles, frames=frames)], tiles.shape[1], run.path("neighbours.png"), text)
-
-    digit, x, y, pixels_x, pixels_y = columns.values()
-    rows = zip(*columns.values(), strict=True)
-    lines = "".join(f"{d},{a:.1f},{b:.1f},{c:.1f},{e:.1f}\n" for d, a, b, c, e in rows)
-    run.write_text("map.csv", ",".join(columns) + "\n" + lines)
-    maps = [
-        {"title": "t-SNE of raw pixels", "points": np.stack([pixels_x, pixels_y], 1), "labels": digit},
-        {"title": f"t-SNE of {title}", "points": np.stack([x, y], 1), "labels": digit},
-    ]
-    plot_maps(maps, run.path("map.png"), classes=data[1].classes)

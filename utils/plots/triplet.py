@@ -1,15 +1,10 @@
-"""Figures of metric learning: training, one support image per class, error against the data."""
+"""Figures of metric learning: training, error against the data."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy import ndarray
-
 from utils.plots import style
-from utils.plots.style import PALETTE, TRAINING, VALIDATION, Images, Panel, plot_images
-
-SEEN, UNSEEN = PALETTE[0], PALETTE[1]
+from utils.plots.style import PALETTE, TRAINING, VALIDATION, Panel
 
 
 def plot_embedding_curves(history: Sequence[dict], path: Path | str) -> None:
@@ -25,24 +20,6 @@ def plot_embedding_curves(history: Sequence[dict], path: Path | str) -> None:
         Panel("mean norm of an embedding", [("train_embedding_norm", "training", TRAINING)]),
     )
     style.plot_history(history, panels, path)
-
-
-def plot_support(
-    support: ndarray, nearest: ndarray, farthest: ndarray, wrong: ndarray, unseen: ndarray, path: Path
-) -> None:
-    """Plot each class's support image, its nearest test images, and the farthest test images of its class.
-
-    support: (N, H, W). nearest: (N, M, H, W), wrong: (N, M) bool, of another class. farthest: (N, M, H, W).
-    unseen: (N,) bool, classes that were not trained on.
-    """
-    tiles = np.concatenate([support[:, None], nearest, farthest], 1)
-    count, columns = nearest.shape[1], tiles.shape[1]
-    frames = {row * columns: UNSEEN if new else SEEN for row, new in enumerate(unseen)}
-    frames |= {row * columns + 1 + column: "black" for row, column in np.argwhere(wrong)}
-    heads = ["support", *[""] * (columns - 1)]
-    heads[1 + count // 2], heads[1 + count + count // 2] = "nearest", "farthest of its class"
-    title = "Frames: orange, a digit that was never trained on; blue, trained on; black, another digit"
-    plot_images([Images(tiles, frames=frames, heads=heads)], columns, path, title)
 
 
 def plot_accuracy(panels: Sequence[dict], path: Path | str) -> None:

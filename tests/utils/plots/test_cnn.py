@@ -47,12 +47,3 @@ def test_mistakes_are_in_the_order_of_their_confidence(images, classes, among, f
     (part,), _, title = images(plots.plot_mistakes, pixels, labels, p, None, classes, among)
     assert (part.texts, title) == (found, plots.MISTAKES if found else "no mistakes")
     assert part.tiles[:, 0, 0].tolist() == [int(text.partition("#")[2][0]) for text in found]
-
-
-def test_templates_share_one_scale_and_filters_have_one_each(images):
-    weights = np.random.default_rng(0).normal(size=(30, 5, 5)) * np.arange(30)[:, None, None]
-    (part,), *_ = images(plots.plot_filters, weights[:3], None, FASHION)
-    assert part.texts == FASHION
-    assert np.allclose(part.tiles, weights[:3] / np.abs(weights[:3]).max())
-    (part,), *_ = images(plots.plot_filters, weights, None, count=20)
-    assert np.abs(part.tiles).max((1, 2)).tolist() == [0] + [1] * 19

@@ -17,16 +17,6 @@ def test_curves_show_what_collapses(drawn, texts):
     assert texts(fig.legends[0].get_texts())[1:3] == ["training: active triplets", "validation: P@1"]
 
 
-def test_support_rows_frame_unseen_classes_and_wrong_neighbours(images):
-    support, others = np.zeros((2, 5, 5)), np.ones((2, 3, 5, 5))
-    wrong = np.array([[False, False, True], [False, False, False]])
-    arguments = (support, others, others, wrong, np.array([False, True]), None)
-    (part,), columns, _ = images(plots.plot_support, *arguments)
-    assert (columns, part.tiles.shape) == (7, (2, 7, 5, 5))
-    assert part.frames == {0: plots.SEEN, 7: plots.UNSEEN, 3: "black"}
-    assert part.heads == ["support", "", "nearest", "", "", "farthest of its class", ""]
-
-
 def test_error_against_data_has_a_panel_for_each_series(drawn):
     curves = [{"label": "1-shot", "points": [[10, [0.5, 0.7]], [100, [0.8]]]}]
     panels = [{"title": "t", "xlabel": "images", "log": log, "curves": curves} for log in (True, False)]
