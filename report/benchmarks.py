@@ -26,7 +26,7 @@ def one_benchmark(name: str, content: dict) -> str:
         target = ratio["target"]
         goal = f"at least {text.significant(target)}: {ratio['verdict']}" if target else ""
         ratios.append([ratio["name"], *ratio_texts(ratio), goal])
-        standard += [f"- {ratio['name']}: {ratio['standard']}"] if ratio["standard"] else []
+        standard += [text.escape(f"- {ratio['name']}: {ratio['standard']}")] if ratio["standard"] else []
     for row in content["rows"]:
         value, unit = row["median"], row["unit"]
         median = "not reached" if value is None else f"{text.significant(value)} {unit}"
@@ -35,7 +35,14 @@ def one_benchmark(name: str, content: dict) -> str:
     head = ["comparison", "ratio", f"range of {content['repeats']} repeats", "goal"]
     origin = f"{text.devices([content['device']])}; {commit_text(content)}."
     details = text.collapsed("Medians", text.table(["measured", "median"], medians))
-    parts = [f"### {name}", content["what"], "\n".join(standard), text.table(head, ratios), details, origin]
+    parts = [
+        f"### {name}",
+        text.escape(content["what"]),
+        "\n".join(standard),
+        text.table(head, ratios),
+        details,
+        origin,
+    ]
     return "\n\n".join(filter(None, parts))
 
 

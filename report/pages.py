@@ -24,7 +24,7 @@ from report.figures import Figure, overview
 from report.results import Results
 from report.rows import Row, has, link, make_rows, number, value_text
 from report.sections import Page, table_section, time_legend
-from report.text import EMPTY, table, time, values
+from report.text import EMPTY, Markdown, table, time, values
 from utils.errors import UserError
 from utils.plots import contrastive, few_labels
 from utils.plots import report as plots
@@ -173,10 +173,10 @@ def results_table(rows: list[Row]) -> str:
     """Return the table of README.md: the best of every task beside the best comparable prior work."""
     lines = []
     for row in rows:
-        rivals = [f"{value_text(rival)} {link(rival)}" for rival in row.rivals[:1]] or ["none with a source"]
+        rivals = [f"{value_text(x)} {link(x)}" for x in row.rivals[:1]] or ["none with a source"]
         names = [row.spec.front[key] for key in ("task", "method")]
         text = f"{row.number.text}, n = {row.number.samples}"
-        lines.append([*names, text, *rivals, row.data, time(row.seconds)])
+        lines.append([*names, text, Markdown(*rivals), row.data, time(row.seconds)])
     head = ["task", "method", "test accuracy or AUC", "best prior work", "data", "time"]
     return f"{table(head, lines)}\n\n{time_legend(rows)}"
 

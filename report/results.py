@@ -11,6 +11,7 @@ from utils.runs.files import read_object
 from utils.runs.folder import FORMAT
 from utils.runs.repeat import RESULT as SWEEP
 
+NAME, COMMAND = re.compile(r"\w[\w.+-]*"), re.compile(r"python \w+\.py( [^`\x00-\x1f\x7f-\x9f]*)?")
 DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what wrong contents raise
 
 
@@ -156,7 +157,7 @@ def read_experiments(path: Path, results: Results) -> None:
     for entry in content["experiments"]:
         rows = tuple(RowSpec(**row) for row in entry.get("rows", [{}]))
         experiment = Experiment(**{**entry, "rows": rows})
-        if not re.match(r"python \w+\.py( |$)", experiment.command) or not re.match(r"\w", experiment.name):
+        if not (COMMAND.fullmatch(experiment.command) and NAME.fullmatch(experiment.name)):
             raise UserError(f"{path}: {experiment.name!r} must be a name and run a script of this repository")
         results.experiments.append(experiment)
     results.tables = content["tables"]

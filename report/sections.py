@@ -41,7 +41,7 @@ def results_section(page: Page) -> str:
     names = [METRIC_NAMES.get(last := row.number.metric.rpartition("_")[2], last) for row in rows]
     lines = []
     for row in rows:
-        prior = "<br>".join(f"{value_text(rival)} {link(rival)}" for rival in row.rivals)
+        prior = text.Markdown("<br>".join(f"{value_text(rival)} {link(rival)}" for rival in row.rivals))
         lines.append(
             [row.label, row.data, row.number.text, row.number.samples, prior, text.time(row.seconds)]
         )
@@ -92,10 +92,11 @@ def runs_section(page: Page, details: Callable[[Row], str] = lambda row: "") -> 
         if row.experiment.retired:
             command = f"From commit {row.experiment.retired}; today's scripts can't repeat it."
         versions = ", ".join(" ".join(pair) for pair in row.result.config.get("versions", {}).items())
-        origin = f"{text.devices([row.result.device])}; {commit_text(row.result.config)}; {versions}."
+        origin = f"{text.devices([row.result.device])}; {commit_text(row.result.config)}"
+        origin += f"; {text.escape(versions)}."
         numbers = f"All numbers: [{name}/{path.name}]({name}/{path.name})."
         lines = "\n\n".join(filter(None, [command, f"{origin} {numbers}", *content]))
-        parts.append(text.collapsed(f"<b>{name}</b>: {title}", lines))
+        parts.append(text.collapsed(f"<b>{name}</b>: {text.escape(title)}", lines))
     return "\n\n".join(parts) or text.EMPTY
 
 
@@ -103,7 +104,7 @@ def commit_text(content: dict) -> str:
     """ "commit 0123456789ab and 456789abcdef-dirty (not clean)" of a run that was resumed."""
     commits = [part.get("commit") for part in (content, *content.get("resumed", []))]
     texts = [commit if is_clean(commit) else f"{commit} (not clean)" for commit in commits]
-    return f"commit {' and '.join(texts)}"
+    return text.escape(f"commit {' and '.join(texts)}")
 
 
 def table_section(page: Page, name: str) -> str:
@@ -134,7 +135,8 @@ def cells_table(page: Page, rows: list[Row], corner: str) -> str:
     references = [known for key in keys if (known := page.results.references.get(key))]
     for reference in references:
         task, _, method = reference["task"].partition(", ")
-        entries.append((f"{method}, {link(reference)}", int(task.split()[0]), value_text(reference)))
+        label = text.Markdown(f"{text.escape(method)}, {link(reference)}")
+        entries.append((label, int(task.split()[0]), value_text(reference)))
     legend = ["mean ± standard deviation (n)", *mark_legend(references)]
     return f"{text.grid(corner, entries)}\n\n{text.sentence(legend)}"
 

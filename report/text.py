@@ -54,9 +54,19 @@ def significant(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+class Markdown(str):
+    """Text with links or HTML of our own, which a table shows as it is."""
+
+
+def escape(words: str) -> str:
+    """Return one printable line in which Markdown finds no HTML, no link and no end of a cell."""
+    line = "".join(letter if letter.isprintable() else " " for letter in words)
+    return re.sub(r"[<>\[\]|\\]|:(?=//)|(?<=www)\.", r"\\\g<0>", line)
+
+
 def devices(names: Iterable[str]) -> str:
     """ "AMD EPYC, 1 thread; Intel Xeon Processor, 2 threads"."""
-    return "; ".join(sorted({re.sub(r"\((R|TM)\)|(?<= 1 thread)s", "", name) for name in names}))
+    return escape("; ".join(sorted({re.sub(r"\((R|TM)\)|(?<= 1 thread)s", "", name) for name in names})))
 
 
 def sentence(parts: Iterable[str]) -> str:
@@ -66,9 +76,10 @@ def sentence(parts: Iterable[str]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; cells are strings."""
+    """Return a Markdown table; cells are strings, escaped unless they are Markdown."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+    texts = ([cell if isinstance(cell, Markdown) else escape(cell) for cell in line] for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in texts)
 
 
 def grid(corner: str, entries: Sequence[tuple[str, int, str]]) -> str:
