@@ -281,7 +281,7 @@ def main(argv: list[str] | None = None) -> dict:
     metrics = repeat(evaluate, args, run)
     if distributed.rank() == 0:
         run.write_history([] if args.sources else member_history(pool))
-        plot_figures(run, args, pool, metrics, data[1])
+        cli.draw(plot_figures, run, args, pool, metrics, data[1])
         report(metrics, run)
     return metrics
 

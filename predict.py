@@ -34,6 +34,7 @@ from inference.drawing import Drawing
 from inference.predictor import CLASSIFIER, ENCODER, model_files, read_any
 from utils.arguments import any_path, dataset
 from utils.cli import Parser, command, resolve_device
+from utils.errors import printable
 
 SHOWN = 16  # pictures in the figure of --show
 
@@ -163,13 +164,15 @@ def write(results: Sequence[Result], args: Namespace) -> None:
         table.writerow(("file", "position", *Answer._fields))
     for result in results:
         if result.error:
-            print(f"predict.py: {' '.join(result.error.split())}", file=sys.stderr)
+            print(f"predict.py: {printable(' '.join(result.error.split()))}", file=sys.stderr)
         if args.json:
             print(as_json(result))
         elif args.csv:
-            table.writerows([result.path, i, *answer] for i, answer in enumerate(result.answers))
+            for i, answer in enumerate(result.answers):
+                cells = result.path, i, *answer
+                table.writerow(printable(cell) if isinstance(cell, str) else cell for cell in cells)
         elif not result.error:
-            print(f"{result.path:{width}}  {as_line(result)}")
+            print(printable(f"{result.path:{width}}  {as_line(result)}"))
 
 
 def plot_figures(results: Sequence[Result], path: str) -> None:

@@ -156,7 +156,7 @@ def main(argv: list[str] | None = None) -> dict:
     metrics = repeat(lambda job, part: evaluate(args, test_set, models, part), args, run)
     if distributed.rank() == 0:
         run.write_history([])  # nothing is trained
-        plot_figures(run, test_set, metrics["runs"][0], list(models))
+        cli.draw(plot_figures, run, test_set, metrics["runs"][0], list(models))
         report(metrics["runs"][0], list(models), args.baseline, run)
     return metrics
 

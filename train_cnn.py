@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> dict:
 
     metrics = repeat(work, args, run)
     if distributed.rank() == 0:
-        plot_figures(run, args, data[1])
+        cli.draw(plot_figures, run, args, data[1])
         report(metrics, run)
     return metrics
 

@@ -199,7 +199,7 @@ def main(argv: list[str] | None = None) -> dict:
 
     content = collect(work, jobs, args, run, group=("method", "labels"))
     if distributed.rank() == 0:
-        plot_figures(run, args, study, content["cells"])
+        cli.draw(plot_figures, run, args, study, content["cells"])
         report(content, metric_name(args), run)
     return content
 

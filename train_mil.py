@@ -301,7 +301,7 @@ def main(argv: list[str] | None = None) -> dict | None:
         return content
     metrics = repeat(lambda job, part: train(Namespace(**vars(args) | job), data, part)[1], args, run)
     if distributed.rank() == 0:
-        plot_figures(run, args, data)
+        cli.draw(plot_figures, run, args, data)
         report(metrics, run)
     return metrics
 

@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> dict:
 
     metrics = repeat(train, args, run, together=True)
     if distributed.rank() == 0:
-        plot_figures(run, args, data)
+        cli.draw(plot_figures, run, args, data)
         report_encoder(metrics, run)
     return metrics
 

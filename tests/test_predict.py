@@ -93,6 +93,15 @@ def test_globs_formats_and_a_number_that_is_read_digit_by_digit_unless_it_is_sai
     assert len(run(tmp_path / "number.png", "--single")[0].answers) == 1
 
 
+@pytest.mark.parametrize("flags", [[], ["--csv"]])
+def test_names_that_do_not_print_are_escaped(tmp_path, flags, capsys):
+    picture(0).save(tmp_path / "a\x1b[31m\udce9.png")
+    assert run(tmp_path, *flags)[0].text == label(0)
+    assert f"{tmp_path}/a\\x1b[31m\\udce9.png" in capsys.readouterr().out
+    (tmp_path / "a\x1b[31m\udce9.png").write_bytes(b"")
+    assert f"{tmp_path}/a\\x1b[31m\\udce9.png: not a picture" in error_line(capsys, tmp_path)
+
+
 def test_json_has_one_object_a_line_and_csv_one_line_a_digit(tmp_path, capsys):
     picture(0, 1).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"")

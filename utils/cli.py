@@ -16,7 +16,7 @@ from data import DATASETS, POLICIES, VIEW_PARTS, Data, DataError, check_classes,
 from models import ENCODERS, CheckpointError
 from utils import distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, dataset, name_list, run_name, with_commas
-from utils.errors import UserError
+from utils.errors import UserError, printable
 from utils.runs import tracking
 from utils.runs.folder import BOOKKEEPING, RunFolder, close_runs, open_runs
 from utils.training.optim import OPTIMIZERS, SCHEDULES
@@ -248,10 +248,21 @@ def _stop(number: int, frame: object) -> NoReturn:
 
 def fail(script: str, message: str) -> NoReturn:
     """End the script with one line and exit code 2."""
-    line = f"{script}: error: {' '.join(message.split())}"
+    line = f"{script}: error: {printable(' '.join(message.split()))}"
     distributed.report_failure(line)
     print(line, file=sys.stderr)
     sys.exit(2)
+
+
+def draw(plot: Callable, run: RunFolder, *arguments: Any) -> None:
+    """Plot the figures of a finished run; UserError, so that one line says which run lacks a figure."""
+    try:
+        plot(run, *arguments)
+    except (OSError, UserError):
+        raise
+    except Exception as error:
+        problem = f"a figure cannot be drawn ({type(error).__name__}: {error})"
+        raise UserError(f"{run.folder}: {problem}; metrics and models are complete") from error
 
 
 def resume_command(script: str, argv: list[str] | None, runs: list[RunFolder]) -> str:

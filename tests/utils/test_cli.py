@@ -83,6 +83,15 @@ def test_an_error_or_a_signal_is_one_line(error, code, said, capsys):
     assert capsys.readouterr().err == said
 
 
+def test_a_figure_that_cannot_be_drawn_is_one_line_about_a_finished_run(tmp_path):
+    run, problem = (
+        RunFolder(tmp_path / "r"),
+        "r: a figure cannot be drawn .ZeroDivisionError: division by zero.",
+    )
+    with pytest.raises(UserError, match=problem):
+        cli.draw(lambda run, number: 1 / number, run, 0)
+
+
 def test_an_unforeseen_error_keeps_its_traceback():
     @cli.command
     def main(argv):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.errors import printable
 from utils.plots import style
 from utils.plots.style import TRAINING, VALIDATION, Images, Panel, plot_images
 
@@ -38,6 +39,7 @@ def plot_confusion(counts: np.ndarray, path: Path | str, title: str, classes: Se
     import seaborn as sns  # here, because it loads pandas, which --help needn't
 
     fig, ax = style.figure(size=(6.8, 5.9))
+    classes = style.labels(classes)
     diagonal, few = np.eye(len(counts), dtype=bool), len(counts) <= 20
     texts = {"annot": np.where(counts, counts, "") if few else None, "fmt": ""}
     colors = {"cmap": "Oranges", "vmin": 0, "vmax": max(1, counts[~diagonal].max())}
@@ -49,7 +51,7 @@ def plot_confusion(counts: np.ndarray, path: Path | str, title: str, classes: Se
     places, long = np.arange(0, len(classes), step) + 0.5, max(map(len, classes)) > 3
     ax.set_xticks(places, classes[::step], rotation=45 if long else 0, ha="right" if long else "center")
     ax.set_yticks(places, classes[::step], rotation=0)
-    ax.set(xlabel="predicted", ylabel="true", title=title)
+    ax.set(xlabel="predicted", ylabel="true", title=printable(title))
     ax.grid(False)
     style.save(fig, path)
 
@@ -68,6 +70,7 @@ def plot_mistakes(
     images: (N, 1, H, W) or (N, H, W) uint8. labels: (N,). probabilities: (N, classes). among: (N,) bool, the
     images that may be shown.
     """
+    classes = style.labels(classes)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero((predicted != labels) & among)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]

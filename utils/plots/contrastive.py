@@ -43,7 +43,8 @@ def plot_maps(
     maps: {"title", "points": (N, 2), "labels": (N,) indices into `classes`, maybe "seen": the classes without
     crosses}. classes: names, by default the indices. description: kept inside the PNG.
     """
-    classes = classes or [str(i) for i in range(1 + max(max(part["labels"]) for part in maps))]
+    count = 1 + max(max(part["labels"]) for part in maps)
+    classes = style.labels(classes or map(str, range(count)))
     colors = style.class_colors(len(classes))
     side = min(7, style.WIDTH / len(maps))
     fig, axes = style.figure(1, len(maps), size=(side * len(maps), side + 0.3), squeeze=False)

@@ -31,11 +31,11 @@ def plot_pictures(pictures: Sequence[Picture], path: Path | str) -> None:
     for row, picture in zip(axes, pictures, strict=True):
         height, width = picture.values.shape
         row[0].imshow(picture.values, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
-        row[0].set_title(picture.name, size=9)
+        row[0].set_title(*style.labels([picture.name]), size=9)
         for left, top, right, bottom in picture.boxes:
             frame = Rectangle((left, top), right - left, bottom - top, fill=False, color=style.PALETTE[1])
             row[0].add_patch(frame)
         for ax, digit, answer in zip(row[1:], picture.digits, picture.answers, strict=False):
             ax.imshow(digit, cmap="gray", vmin=0, vmax=255)
-            ax.set_title(answer, size=10)
+            ax.set_title(*style.labels([answer]), size=10)
     style.save(fig, path)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from utils.errors import printable
 from utils.runs.files import write_atomically
 
 # Okabe and Ito's colour-blind-safe palette, dark enough for white paper.
@@ -43,8 +45,11 @@ STYLE: dict[Any, Any] = {
     "axes.prop_cycle": cycler(color=PALETTE),
     "legend.frameon": False,
     "legend.fontsize": 9,
+    "text.parse_math": False,  # a name is a name, also with dollars in it
 }
 plt.rcParams.update(STYLE)
+warnings.filterwarnings("ignore", "Glyph", module="utils.plots.style")  # a box stands for it
+LONGEST_NAME = 40  # letters of a name from data, as it is drawn
 # The classes of MNIST and of every set of up to ten; more get the colours of a rainbow, and always a name.
 CLASS_COLORS = (*PALETTE, "#8B4513", "#B2DF00")
 # One colour per method, everywhere; all others share REFERENCE.
@@ -76,6 +81,12 @@ def class_colors(count: int) -> np.ndarray:
     return np.array(
         [matplotlib.colors.to_hex(c) for c in matplotlib.colormaps["turbo"](np.linspace(0, 1, count))]
     )
+
+
+def labels(names: Iterable[str]) -> list[str]:
+    """Return names that come from data as they are drawn: what prints of them, shortened."""
+    shown = (printable(name[: LONGEST_NAME + 1]) for name in names)
+    return [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in shown]
 
 
 def error_percent(share: ArrayLike) -> np.ndarray:

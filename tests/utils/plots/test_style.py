@@ -37,6 +37,13 @@ def test_a_file_is_as_wide_as_a_page_and_depends_on_the_figure_and_its_descripti
     assert not style.plt.get_fignums()
 
 
+def test_names_from_data_are_drawn_as_they_are_without_what_does_not_print_and_shortened(tmp_path):
+    names = "$x$", "\\frac{", "$^$", "a\x1b[31m", "caf\udce9", "x" * 10**6
+    shown = ["$x$", "\\frac{", "$^$", "a\\x1b[31m", "caf\\udce9", "x" * 39 + "…"]
+    assert style.labels(names) == shown
+    style.plot_images([Images(np.zeros((6, 9, 9)), style.labels(names))], 3, tmp_path / "names.png", names[1])
+
+
 @pytest.mark.parametrize(("limits", "expected"), [((0.1, 60), "0.1 0.2 1 20 50"), ((2, 9), "2 3 4 5 6 8")])
 def test_a_log_axis_has_plain_numbers_the_more_the_shorter_it_is(axes, texts, limits, expected):
     axes.set(yscale="log", ylim=limits)
