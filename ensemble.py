@@ -26,14 +26,14 @@ from data import Data, ImageSet, bootstrap, folds, split
 from evaluation.cnn import evaluate_classifier
 from evaluation.ensemble import selection
 from evaluation.ensemble.library import Library, evaluate_library, member_history, read_library
-from models import ENCODERS, Fusion, create, load_model
+from models import ENCODERS, RECIPES, Fusion, create, load_model
 from utils import cli, distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, name_list
 from utils.errors import UserError
 from utils.plots import cnn, ensemble
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import repeat, share_out, train_part
-from utils.training.cnn import COLUMNS, RECIPES, ClassifierConfig, fit_classifier, save_classifier
+from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
 
 MODES = ("voting", "bagging", "snapshot", "fusion")
 # The modes whose members are trained together or build on each other, by one process.
@@ -45,7 +45,7 @@ MOST_TRAININGS = 10_000
 # What --from, which trains nothing, can't be combined with.
 TRAINING = (
     *("models", "mode", "member_folds", "val_fraction", "shifts", "compile", "track", "dry_run"),
-    *COLUMNS,
+    *RECIPES["cnn"],
 )
 
 

@@ -17,13 +17,13 @@ import torch
 
 from data import Data, ImageSet, folds, split
 from evaluation.cnn import confusion, evaluate_classifier
-from models import ENCODERS, create
+from models import ENCODERS, RECIPES, create
 from utils import cli, distributed
 from utils.arguments import Number
 from utils.plots import cnn as plots
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import jobs, parts, repeat
-from utils.training.cnn import RECIPES, ClassifierConfig, fit_classifier, save_classifier
+from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
 from utils.training.fit import FitConfig
 
 VAL_FRACTION = 0.1

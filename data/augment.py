@@ -6,10 +6,13 @@ from a CPU generator, so that a seed gives the same images on every device.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+
+from data.errors import DataError
 
 
 def affine_matrix(
@@ -141,7 +144,9 @@ class Augment:
     resize: random resized crop with an area in [1 - resize, 1] and an aspect ratio in [3/4, 4/3], less where
     the box would not fit into the image. blur: Gaussian with a standard deviation in [0, blur] pixels. erase:
     probability of blackening a box of 2 % to 20 % of the image (Zhong et al., 2020). stroke: probability of
-    one short stroke of ink near the middle, before everything else, see `_sample_strokes`.
+    one short stroke of ink near the middle, before everything else, see `_sample_strokes`. own: a function
+    that is called after everything else with the images and `draws` random numbers in [0, 1) for each,
+    (B, draws), and returns new images.
     """
 
     crop: int = 0
@@ -154,13 +159,15 @@ class Augment:
     blur: float = 0.0
     erase: float = 0.0
     stroke: float = 0.0
+    own: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    draws: int = 0
 
     def scaled(self, strength: float) -> "Augment":
         """Return this augmentation with every range times `strength`, within what is possible."""
-        values = {key: strength * value for key, value in vars(self).items()}
+        values = {key: strength * value for key, value in vars(self).items() if key not in ("own", "draws")}
         values["crop"] = round(values["crop"])
         limits = {"scale": 0.9, "resize": 0.95, "erase": 1.0, "stroke": 1.0, "rotate": 180.0, "shear": 60.0}
-        return Augment(**values | {key: min(values[key], limit) for key, limit in limits.items()})
+        return replace(self, **values | {key: min(values[key], limit) for key, limit in limits.items()})
 
     def sample(self, count: int, generator: torch.Generator, size: int = 28) -> dict[str, torch.Tensor]:
         """Sample parameters for `count` images of size x size: a dict of CPU tensors, one row per image."""
@@ -190,6 +197,8 @@ class Augment:
             params["box"] = _sample_boxes(count, self.erase, size, generator)
         if self.stroke:  # the last: the other parameters of a batch are the same with and without strokes
             params["ends"], params["width"] = _sample_strokes(count, self.stroke, size, generator)
+        if self.own:
+            params["draws"] = torch.rand(count, self.draws, generator=generator)
         return params
 
     def apply(self, images: torch.Tensor, params: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -207,7 +216,18 @@ class Augment:
             images = blur(images, params["sigma"])
         if "box" in params:
             images = erase(images, *params["box"].unbind(1))
-        return images
+        return _call(self.own, images, params["draws"]) if self.own else images
+
+
+def _call(function, images, draws):
+    """Call an own augmentation; DataError when it returns anything but images of the same form."""
+    changed = function(images, draws)
+    found, wanted = (
+        f"{tuple(getattr(x, 'shape', ()))} {getattr(x, 'dtype', type(x))}" for x in (changed, images)
+    )
+    if found != wanted:
+        raise DataError(f"the augmentation {function.__name__!r} must return images {wanted}, not {found}")
+    return changed
 
 
 def _sample_crops(count, share, generator):

@@ -13,9 +13,9 @@ from torch.nn.functional import normalize
 from data import POLICIES, Augment, BatchLoader, Data, ImageSet, in_order, split, view_augment, view_batches
 from evaluation.contrastive import features as frozen
 from evaluation.contrastive.clustering import cluster_head, match_clusters, neighbour_graph, spread_labels
-from models import Classifier, ContrastiveModel, create, supcon
+from models import RECIPES, Classifier, ContrastiveModel, create, supcon
 from utils.errors import UserError
-from utils.training.cnn import RECIPES, validate_classifier
+from utils.training.cnn import validate_classifier
 from utils.training.few_labels import ConsistencyBatches, consistency_step
 from utils.training.fit import Batches, FitConfig, Step, Validate, classification_step, fit
 from utils.training.forward import clock, forward_all

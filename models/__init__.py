@@ -1,12 +1,13 @@
 """What is learned: networks, heads, losses and their files. Knows no device, no flag and no script."""
 
 from models.checkpoint import CheckpointError, SavedModel, load_encoder, load_model, read_model, save_model
-from models.cnn import ENCODERS, Classifier, Fusion, create
+from models.cnn import ENCODERS, RECIPES, Classifier, Fusion, create
 from models.contrastive import ContrastiveModel, contrastive_metrics, nt_xent, supcon
 from models.moco import MoCo, info_nce, shuffled_order
 
 __all__ = [
     "ENCODERS",
+    "RECIPES",
     "CheckpointError",
     "Classifier",
     "ContrastiveModel",

@@ -1,6 +1,7 @@
 """Image classifiers by name. Each is an encoder, (B, 1, 28, 28) -> (B, features), and a linear head."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -8,6 +9,41 @@ from torch import nn
 from models.layers import Dropout, GlobalMax, GlobalPool, Residual, conv, pooled_relu
 
 EncoderParts = tuple[nn.Module, int]  # an encoder (B, 1, 28, 28) -> (B, features), and its features
+Build = TypeVar("Build", bound=Callable[[], EncoderParts])
+
+
+class Recipe(NamedTuple):
+    """How a classifier is trained; the defaults are those of `cnn`. Flags of the scripts override them."""
+
+    epochs: int = 10
+    batch_size: int = 256
+    optimizer: str = "adamw"
+    lr: float = 5e-3
+    weight_decay: float = 0.02
+    schedule: str = "one-cycle"
+    augment: str = "affine"
+    plain_epochs: int = 1
+    label_smoothing: float = 0.05
+    ema: float = 0.998
+    clip_norm: float = 0.0
+    patience: int = 0
+
+
+ENCODERS: dict[str, Callable[[], EncoderParts]] = {}
+RECIPES: dict[str, dict] = {}
+
+
+def classifier(**recipe) -> Callable[[Build], Build]:
+    """Decorate a function that builds an encoder: it becomes a classifier, named after the function.
+
+    recipe: what its training has other than the defaults of `Recipe`, chosen on validation images.
+    """
+
+    def register(build: Build) -> Build:
+        ENCODERS[build.__name__], RECIPES[build.__name__] = build, Recipe(**recipe)._asdict()
+        return build
+
+    return register
 
 
 class Classifier(nn.Module):
@@ -33,16 +69,20 @@ class Fusion(nn.Module):
         return torch.stack([network(images) for network in self.networks]).mean(0)
 
 
+@classifier(epochs=15, batch_size=128, lr=3e-3, weight_decay=0.05, augment="none", plain_epochs=0,
+            label_smoothing=0.0, ema=0.0)  # fmt: skip
 def linear() -> EncoderParts:
     """A single layer: the encoder only flattens."""
     return nn.Flatten(), 784
 
 
+@classifier(epochs=12, lr=3e-3, ema=0.0)
 def mlp1() -> EncoderParts:
     """The smallest network that isn't linear: one hidden layer of 100 units, and the head."""
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 100), nn.ReLU(inplace=True)), 100
 
 
+@classifier(epochs=12, lr=3e-3, ema=0.0)
 def mlp(width: int = 512) -> EncoderParts:
     """A multilayer perceptron: three hidden layers and the head."""
     layers: list[nn.Module] = [nn.Flatten()]
@@ -51,6 +91,7 @@ def mlp(width: int = 512) -> EncoderParts:
     return nn.Sequential(*layers), width
 
 
+@classifier(batch_size=128, lr=6e-3, weight_decay=0.01, label_smoothing=0.02)
 def lenet() -> EncoderParts:
     """LeNet-5's shape (LeCun et al., 1998) with max pooling and ReLU: conv 6, conv 12, fc 120, fc 60."""
     convolutions = [nn.Conv2d(1, 6, 5, padding=2), *pooled_relu(), nn.Conv2d(6, 12, 5), *pooled_relu()]
@@ -58,6 +99,7 @@ def lenet() -> EncoderParts:
     return nn.Sequential(*convolutions, nn.Flatten(), *dense), 60
 
 
+@classifier()
 def cnn() -> EncoderParts:
     """The network that shows every CNN layer: convolution, batch norm, pooling, ReLU, dropout, dense.
 
@@ -71,6 +113,7 @@ def cnn() -> EncoderParts:
     return nn.Sequential(*layers), 625
 
 
+@classifier(epochs=1, lr=2e-2, augment="shift", plain_epochs=0, ema=0.0)
 def fast() -> EncoderParts:
     """The smallest: it strides and pools early, because memory traffic bounds small networks."""
     encoder = nn.Sequential(
@@ -85,6 +128,21 @@ def fast() -> EncoderParts:
     return encoder, 64
 
 
+@classifier()
+def compact() -> EncoderParts:
+    """A wider `fast` with one pooling less: the default encoder of contrastive pre-training."""
+    encoder = nn.Sequential(
+        conv(1, 32, kernel=5, stride=2),
+        conv(32, 64, relu=False),
+        pooled_relu(),
+        conv(64, 128),
+        conv(128, 256),
+        GlobalPool(),
+    )
+    return encoder, 512
+
+
+@classifier(epochs=14, batch_size=128, lr=4e-3, augment="strong")
 def wide() -> EncoderParts:
     """A small residual network on a 14x14 grid with global max and mean pooling."""
     encoder = nn.Sequential(
@@ -101,23 +159,12 @@ def wide() -> EncoderParts:
     return encoder, 384
 
 
-def compact() -> EncoderParts:
-    """A wider `fast` with one pooling less: the default encoder of contrastive pre-training."""
-    encoder = nn.Sequential(
-        conv(1, 32, kernel=5, stride=2),
-        conv(32, 64, relu=False),
-        pooled_relu(),
-        conv(64, 128),
-        conv(128, 256),
-        GlobalPool(),
-    )
-    return encoder, 512
-
-
+@classifier(epochs=12, lr=3e-3, augment="strong", clip_norm=1.0)
 def resnet18() -> EncoderParts:
     return _small_stem("resnet18"), 512
 
 
+@classifier(epochs=12, lr=3e-3, augment="strong", clip_norm=1.0)
 def resnet50() -> EncoderParts:
     return _small_stem("resnet50"), 2048
 
@@ -131,9 +178,6 @@ def _small_stem(name):
     network.maxpool = nn.Identity()
     network.fc = nn.Identity()
     return network
-
-
-ENCODERS = {f.__name__: f for f in (linear, mlp1, mlp, lenet, cnn, fast, compact, wide, resnet18, resnet50)}
 
 
 def create(

@@ -11,6 +11,8 @@ compute the logit z of the bag:
 Bags of different lengths come as a mask (B, N) and the instances without padding.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -20,7 +22,7 @@ from torch import nn
 from models.cnn import ENCODERS, EncoderParts, create
 from models.layers import Dropout
 
-POOLINGS = ("attention", "gated-attention", "loss-attention", "mean", "max", "instance-mean", "instance-max")
+BagOutputs = tuple[torch.Tensor, torch.Tensor]  # logits (B, classes), attention (B, N)
 
 
 class Pooled(NamedTuple):
@@ -48,7 +50,7 @@ class MIL(nn.Module):
         features = cast(int, encoder.num_features)
         self.scale = nn.BatchNorm1d(features, affine=False) if standardise else nn.Identity()
         self.dropout = Dropout(dropout)
-        self.pooling = Pooling(method, features)
+        self.pooling = POOLINGS[method](features)
         self.head = nn.Linear(features, 2 if method == "loss-attention" else 1)
         self.frozen = False
 
@@ -119,7 +121,7 @@ class Pooling(nn.Module):
         if method == "gated-attention":
             self.gate = nn.Linear(num_features, hidden)
 
-    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> Any:
+    def forward(self, features: torch.Tensor, mask: torch.Tensor, head: nn.Module) -> BagOutputs:
         if self.method == "max":
             maxima, where = features.masked_fill(~mask.unsqueeze(2), -torch.inf).max(1)
             held = torch.zeros_like(mask, dtype=features.dtype)
@@ -146,6 +148,11 @@ class Pooling(nn.Module):
                 hidden = hidden * torch.sigmoid(self.gate(features))
             scores = self.score(hidden).squeeze(2)
         return scores.masked_fill(~mask, -torch.inf).softmax(1)
+
+
+METHODS = ("attention", "gated-attention", "loss-attention", "mean", "max", "instance-mean", "instance-max")
+# The names that --method takes, each with what makes the pooling for D features.
+POOLINGS: dict[str, Callable[[int], Any]] = {name: functools.partial(Pooling, name) for name in METHODS}
 
 
 def lenet_mil() -> EncoderParts:

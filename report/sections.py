@@ -5,12 +5,11 @@ from statistics import fmean
 from typing import NamedTuple
 
 from data.robustness import CORRUPTIONS, LEVELS
-from models import ENCODERS, create
+from models import ENCODERS, RECIPES, create
 from report import text
 from report.results import Results, is_clean
 from report.rows import Row, link, mark_legend, short_text, value_text
 from utils.plots.ensemble import LABELS as COMBINATION_LABELS
-from utils.training.cnn import RECIPES
 
 SPREADS = {
     "std": "±: standard deviation over n trainings or, with few labels, over n draws of the labels",

@@ -51,6 +51,9 @@ def slow(model, images):
         return max(scores), [float(score == max(scores)) for score in scores]
     if model.method == "loss-attention":
         weights = torch.stack([head(row).exp().sum() for row in h])
+    elif not model.method.endswith("attention"):  # another one: what it gives a bag alone
+        pooled = model(images, torch.ones(1, len(h), dtype=torch.bool))
+        return pooled.logits[0], pooled.attention[0]
     else:
         pooling = model.pooling
         hidden = [torch.tanh(pooling.hidden(row)) for row in h]

@@ -13,11 +13,11 @@ import train_cnn
 import train_mil
 import train_simclr
 from data import DATASETS, ImageSet
+from models import RECIPES
 from utils import cli
 from utils.arguments import Number, number_list
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
-from utils.training.cnn import RECIPES
 
 
 @pytest.mark.parametrize(

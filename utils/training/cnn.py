@@ -1,4 +1,4 @@
-"""The supervised training that single classifiers and members of an ensemble share, and its recipes."""
+"""The supervised training that single classifiers and members of an ensemble share."""
 
 from dataclasses import dataclass
 
@@ -10,30 +10,6 @@ from data import POLICIES, BatchLoader, ImageSet
 from utils.runs.folder import RunFolder
 from utils.training.fit import FitConfig, Validate, classification_step, fit
 from utils.training.forward import cross_entropy, predict
-
-COLUMNS = (
-    *("epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule"),
-    *("augment", "plain_epochs", "label_smoothing", "ema", "clip_norm", "patience"),
-)
-
-# Tuned defaults of every classifier, chosen on validation images. Flags override them.
-# fmt: off
-TABLE = {
-    #            epochs batch optimizer    lr  decay  schedule   augment   plain smooth  ema  clip patience
-    "linear":   (    15,  128,  "adamw", 3e-3,  0.05, "one-cycle", "none",     0,  0.0, 0.0,   0.0, 0),
-    "mlp1":     (    12,  256,  "adamw", 3e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.0,   0.0, 0),
-    "mlp":      (    12,  256,  "adamw", 3e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.0,   0.0, 0),
-    "lenet":    (    10,  128,  "adamw", 6e-3,  0.01, "one-cycle", "affine",   1,  0.02, 0.998, 0.0, 0),
-    "cnn":      (    10,  256,  "adamw", 5e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.998, 0.0, 0),
-    "fast":     (     1,  256,  "adamw", 2e-2,  0.02, "one-cycle", "shift",    0,  0.05, 0.0,   0.0, 0),
-    "compact":  (    10,  256,  "adamw", 5e-3,  0.02, "one-cycle", "affine",   1,  0.05, 0.998, 0.0, 0),
-    "wide":     (    14,  128,  "adamw", 4e-3,  0.02, "one-cycle", "strong",   1,  0.05, 0.998, 0.0, 0),
-    "resnet18": (    12,  256,  "adamw", 3e-3,  0.02, "one-cycle", "strong",   1,  0.05, 0.998, 1.0, 0),
-    "resnet50": (    12,  256,  "adamw", 3e-3,  0.02, "one-cycle", "strong",   1,  0.05, 0.998, 1.0, 0),
-}
-# fmt: on
-
-RECIPES = {name: dict(zip(COLUMNS, row, strict=True)) for name, row in TABLE.items()}
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import torch
 
 import train_cnn
 from data import POLICIES, BatchLoader
-from models import create
-from utils.training.cnn import RECIPES, ClassifierConfig, classifier_batches, validate_classifier
+from models import RECIPES, create
+from utils.training.cnn import ClassifierConfig, classifier_batches, validate_classifier
 from utils.training.forward import cross_entropy, predict
 
 

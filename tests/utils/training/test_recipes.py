@@ -4,16 +4,13 @@ import pytest
 
 import train_cnn
 from evaluation.few_labels import few_labels_recipe
-from models import ENCODERS
-from utils.training.cnn import COLUMNS, RECIPES
+from models import RECIPES
 from utils.training.fit import FitConfig
 
 
-def test_every_model_has_a_complete_recipe_that_parses_as_flags():
+def test_every_model_has_a_recipe_that_parses_as_flags():
     """A recipe with a misspelt schedule or policy must not wait for its model to be trained."""
-    assert set(RECIPES) == set(ENCODERS)
     for model, recipe in RECIPES.items():
-        assert tuple(recipe) == COLUMNS
         flags = [x for k, v in recipe.items() for x in (f"--{k.replace('_', '-')}", str(v))]
         args = train_cnn.make_parser().parse_args(["--model", model, *flags])
         assert all(getattr(args, key) == value for key, value in recipe.items())
