@@ -1,5 +1,6 @@
 """Batches as slices of a device-resident tensor: no worker process, no copy from host memory."""
 
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,12 +12,22 @@ from data.images import ImageSet
 
 # Images per batch where nothing is trained.
 IN_ORDER_BATCH = 1000
+# Random draws that are shared out among images by their pixels, see `draw_of`.
+POOL = 4096
 
 
 def generator(*key: int) -> torch.Generator:
     """Return a CPU generator seeded by integers, e.g. (seed, epoch); keys of one length are independent."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def draw_of(images: torch.Tensor) -> torch.Tensor:
+    """Return which of POOL random draws each image (N, ...) uint8 gets, by its pixels alone: (N,) int64.
+
+    So an image is deformed or corrupted alone as it is among others.
+    """
+    return torch.tensor([zlib.crc32(image) % POOL for image in images.contiguous().cpu().numpy()])
 
 
 def prepare(
@@ -34,7 +45,8 @@ class BatchLoader:
     """Shuffled, augmented, normalised batches of the images at `indices`.
 
     `epoch(e)` yields (x, y) on the device of the images: x (B, 1, 28, 28) float32, normalised, y (B,) int64.
-    Order and augmentation depend only on (seed, e), on every device, so any epoch can be replayed. The last,
+    Order and augmentation depend only on (seed, e), on every device, so any epoch can be replayed; without
+    shuffling the augmentation of an image depends on (seed, e) and its pixels, not on its place. The last,
     shorter batch is kept, but a shuffled epoch, which is for training, drops a last batch of a single image:
     batch normalisation has no statistics of one.
 
@@ -82,9 +94,14 @@ class BatchLoader:
             order = order[torch.randperm(len(order), generator=gen)]
         augment = self.augment if self.plain_from is None or number < self.plain_from else None
         images, labels = self.set.images, self.set.labels
+        pool = augment.sample(POOL, gen, images.shape[-1]) if augment and not self.shuffle else {}
         for chosen in order.to(images.device, non_blocking=True).split(self.batch_size)[: len(self)]:
             chosen = chosen.repeat_interleave(self.views)
-            params = augment.sample(len(chosen), gen, images.shape[-1]) if augment else {}
+            if pool:
+                rows = (draw_of(images[chosen]) + torch.arange(len(chosen)) % self.views) % POOL
+                params = {key: draws[rows] for key, draws in pool.items()}
+            else:
+                params = augment.sample(len(chosen), gen, images.shape[-1]) if augment else {}
             if self.world > 1:
                 chosen, params = self._piece(chosen), {k: self._piece(v) for k, v in params.items()}
             pixels, y = prepare(self.set, chosen, augment, params), labels[chosen[:: self.views]]

@@ -12,15 +12,27 @@ from typing import NamedTuple
 import torch
 
 from data.augment import affine_matrix, blur, warp
-from data.batches import generator
+from data.batches import POOL, draw_of, generator
 
 LEVELS = 5
 # The part of the image's side in the middle that holds the digit: 20 of MNIST's 28 pixels.
 MIDDLE = 5 / 7
 
 
-def _signs(count, gen):
-    return 2.0 * torch.randint(2, (count,), generator=gen) - 1
+class Draws(NamedTuple):
+    """Random numbers for N images. rows: (N,), which of POOL draws each image gets, see `draw_of`."""
+
+    rows: torch.Tensor
+    gen: torch.Generator
+
+    def uniform(self, *shape: int) -> torch.Tensor:
+        return torch.rand(POOL, *shape, generator=self.gen)[self.rows]
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        return torch.randn(POOL, *shape, generator=self.gen)[self.rows]
+
+    def signs(self) -> torch.Tensor:
+        return 2.0 * (self.uniform() < 0.5) - 1
 
 
 def _affine(images, angle=0.0, translate=None, scale=1.0, shear=0.0):
@@ -36,66 +48,66 @@ def _affine(images, angle=0.0, translate=None, scale=1.0, shear=0.0):
     return warp(images, matrix.to(images.device))
 
 
-def rotate(images: torch.Tensor, strength: float, gen: torch.Generator) -> torch.Tensor:
+def rotate(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
     """Rotate by `strength` degrees about the centre, to either side."""
-    return _affine(images, angle=strength * _signs(len(images), gen))
+    return _affine(images, angle=strength * draws.signs())
 
 
-def shift(images: torch.Tensor, strength: float, gen: torch.Generator) -> torch.Tensor:
+def shift(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
     """Move by `strength` pixels in a random direction; black moves in."""
-    angle = 2 * math.pi * torch.rand(len(images), generator=gen)
+    angle = 2 * math.pi * draws.uniform()
     return _affine(images, translate=strength * torch.stack([torch.cos(angle), torch.sin(angle)], 1))
 
 
-def rescale(images: torch.Tensor, strength: float, gen: torch.Generator) -> torch.Tensor:
+def rescale(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
     """Enlarge or shrink by the factor 1 + strength about the centre."""
-    return _affine(images, scale=(1 + strength) ** _signs(len(images), gen))
+    return _affine(images, scale=(1 + strength) ** draws.signs())
 
 
-def shear(images: torch.Tensor, strength: float, gen: torch.Generator) -> torch.Tensor:
+def shear(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
     """Slant by `strength` degrees to either side."""
-    return _affine(images, shear=strength * _signs(len(images), gen))
+    return _affine(images, shear=strength * draws.signs())
 
 
-def noise(images: torch.Tensor, strength: float, gen: torch.Generator) -> torch.Tensor:
+def noise(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
     """Add Gaussian noise with this standard deviation, independent for every pixel."""
-    return images + strength * torch.randn(images.shape, generator=gen).to(images.device)
+    return images + strength * draws.normal(*images.shape[1:]).to(images.device)
 
 
-def smooth(images: torch.Tensor, strength: float, gen: torch.Generator) -> torch.Tensor:
+def smooth(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
     """Blur by a Gaussian with a standard deviation of `strength` pixels."""
     sigma = torch.full((len(images),), strength, device=images.device)
     return blur(images, sigma, radius=math.ceil(3 * strength))
 
 
-def occlude(images: torch.Tensor, strength: float, gen: torch.Generator) -> torch.Tensor:
+def occlude(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
     """Blacken a square with a side of `strength` pixels at a random place within the middle of the image."""
     size = images.shape[-1]
     side, room = int(strength), round(MIDDLE * size)
-    corner = (size - room) // 2 + (torch.rand(len(images), 2, generator=gen) * (room - side + 1)).long()
+    corner = (size - room) // 2 + (draws.uniform(2) * (room - side + 1)).long()
     places = torch.arange(size)
     rows, columns = ((places >= c) & (places < c + side) for c in corner.unsqueeze(2).unbind(1))
     box = rows.unsqueeze(2) & columns.unsqueeze(1)
     return images.masked_fill(box.unsqueeze(1).to(images.device), 0)
 
 
-def invert(images: torch.Tensor, strength: float, gen: torch.Generator) -> torch.Tensor:
+def invert(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
     """Mix the image with its negative, which has the share `strength`; 1 is the negative."""
     return (1 - strength) * images + strength * (1 - images)
 
 
-def brighten(images: torch.Tensor, strength: float, gen: torch.Generator) -> torch.Tensor:
+def brighten(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
     """Add `strength` to every pixel: grey paper; ink stays white."""
     return images + strength
 
 
 class Corruption(NamedTuple):
-    """apply(images, strength, generator): images (N, 1, S, S) float in [0, 1]. strengths: of the five levels.
+    """apply(images, strength, draws): images (N, 1, S, S) float in [0, 1]. strengths: of the five levels.
 
     unit: of the strengths, for figures.
     """
 
-    apply: Callable[[torch.Tensor, float, torch.Generator], torch.Tensor]
+    apply: Callable[[torch.Tensor, float, Draws], torch.Tensor]
     strengths: tuple[float, float, float, float, float]
     unit: str
 
@@ -117,15 +129,16 @@ def corrupt(images: torch.Tensor, name: str, level: int, seed: int = 0) -> torch
     """Corrupt images (N, 1, S, S) uint8; return uint8 of the same shape.
 
     name: a key of CORRUPTIONS. level: 1 (weak) to 5. Equal seeds give equal images; the random directions,
-    places and noise of an image are the same at every level. Raises ValueError for another name or level.
+    places and noise of an image depend on its pixels, and are the same at every level and among any other
+    images. Raises ValueError for another name or level.
     """
     if name not in CORRUPTIONS:
         raise ValueError(f"unknown corruption {name!r}: choose from {', '.join(CORRUPTIONS)}")
     if level not in range(1, LEVELS + 1):
         raise ValueError(f"the level of a corruption is from 1 to {LEVELS}, not {level}")
     corruption = CORRUPTIONS[name]
-    gen = generator(seed, list(CORRUPTIONS).index(name))
-    changed = corruption.apply(images.float() / 255, corruption.strengths[level - 1], gen)
+    draws = Draws(draw_of(images), generator(seed, list(CORRUPTIONS).index(name)))
+    changed = corruption.apply(images.float() / 255, corruption.strengths[level - 1], draws)
     return (255 * changed.clamp(0, 1)).round().to(torch.uint8)
 
 

@@ -114,6 +114,8 @@ def test_views_are_differently_augmented_and_an_image_s_own_stand_together(digit
     assert torch.equal(order(loader), digits.labels[:20])
     x = batches[0][0]
     assert not torch.equal(x[:, 0], x[:, 1])
+    alone = BatchLoader(digits, torch.tensor([4]), 6, augment=POLICIES["affine"], views=3, shuffle=False)
+    assert torch.equal(next(alone.epoch())[0][0], x[4])
     x, _ = next(BatchLoader(digits, torch.arange(20), 6, views=2, shuffle=False).epoch())
     expected = digits.normalise(digits.images[:6] / 255)
     assert torch.equal(x, torch.stack([expected, expected], 1))

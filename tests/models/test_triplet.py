@@ -97,6 +97,20 @@ def test_equal_embeddings_have_a_finite_gradient(mining, distance):
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
+def test_distances_and_gradients_of_close_and_of_equal_embeddings_are_those_of_float64(distance):
+    rows, labels = torch.nn.functional.normalize(noise(16, 32), dim=1), torch.arange(16) // 4
+    rows[:8] = rows[0]
+    rows[8:] = rows[8] + 1e-3 * torch.nn.functional.normalize(noise(8, 32, seed=1), dim=1)
+    found = []
+    for given in (rows.clone(), rows.double()):
+        given.requires_grad_()
+        loss = triplet_loss(given, labels, 0.5, "semi-hard", distance)
+        found.append((pairwise_distances(given, distance), torch.autograd.grad(loss, given)[0]))
+    for ours, exact in zip(*found, strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-2, atol=1e-12)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
 def test_contrastive_loss_is_the_slow_loop_over_pairs(distance):
     rows, labels = batch(1)
     d, count = slow_distances(list(rows), distance), range(len(labels))
