@@ -251,17 +251,23 @@ def _tied_groups(ordered):
 
 
 def ranking_scores(test: Embedded, options: RetrievalOptions) -> dict[str, float]:
-    """Rank all other test images by their distance to each; average the metrics over each group's queries."""
+    """Rank all other test images by their distance to each; average the metrics over each group's queries.
+
+    An image that is the only one of its class is no query: there is nothing to find.
+    """
     labels, values = test.labels.cpu().numpy(), []
     for queries in np.split(np.arange(len(labels)), range(CHUNK, len(labels), CHUNK)):
         distances = torch.cdist(test.rows[queries], test.rows).cpu().numpy()
         others, relevant = queries[:, None] != np.arange(len(labels)), labels[queries, None] == labels
         values.append(ranking_metrics(*(x[others].reshape(len(queries), -1) for x in (distances, relevant))))
     columns = {name: np.concatenate([value[name] for value in values]) for name in values[0]}
+    partners = np.bincount(labels)[labels] > 1
+    chosen = {group: np.isin(labels, classes) & partners for group, classes in options.groups.items()}
     return {
-        f"test_{group}{name}": float(column[np.isin(labels, classes)].mean())
-        for group, classes in options.groups.items()
+        f"test_{group}{name}": float(column[queries].mean())
+        for group, queries in chosen.items()
         for name, column in columns.items()
+        if queries.any()
     }
 
 
@@ -315,6 +321,9 @@ def pair_distances(images: Embedded, classes: Sequence[int], seed: int) -> tuple
     first = torch.randint(len(classes), (2 * PAIRS,), generator=gen)
     step = torch.randint(1, len(classes), (2 * PAIRS,), generator=gen)
     same = torch.arange(2 * PAIRS) < PAIRS
+    several = (sizes > 1).nonzero().squeeze(1)  # a single image makes no pair of its class
+    if len(several):  # else the image itself is its pair
+        first = torch.where(same, several[first % len(several)], first)
     second = torch.where(same, first, (first + step) % len(classes))
     place = (torch.rand(2 * PAIRS, generator=gen) * sizes[first]).long()
     # Two images of one class must differ: the second is some steps further round the class.
@@ -329,14 +338,16 @@ def verification_scores(
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Return equal error rate, and accuracy and false-accept rate at the best threshold of validation pairs.
 
-    Also returns the distances of the test pairs, by group; a group of one class has none.
+    Also returns the distances of the test pairs, by group; a group of one class, or with one test image of
+    each, has none.
     """
     seen = sorted(set(val.labels.tolist()))
     thresholds, accepts, false_accepts = verification_roc(*pair_distances(val, seen, options.seed))
     threshold = float(thresholds[np.argmax(accepts - false_accepts)])
     record, arrays = {"val_threshold": threshold}, {}
+    counts = test.labels.cpu().bincount(minlength=options.classes)
     for group, classes in options.groups.items():
-        if len(classes) < 2:
+        if len(classes) < 2 or counts[classes].max() < 2:
             continue
         distances, same = pair_distances(test, classes, options.seed)
         genuine, falsely = (float((distances[kind] <= threshold).mean()) for kind in (same, ~same))

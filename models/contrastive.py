@@ -70,7 +70,10 @@ def supcon(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
 
 
 def _unit(features):
-    return F.normalize(features if features.dtype == torch.float64 else features.float(), dim=-1)
+    rows = features if features.dtype == torch.float64 else features.float()
+    # A power of two brings every length near 1: squares neither overflow nor vanish, and no digit changes.
+    largest = rows.detach().abs().amax(-1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
+    return F.normalize(rows * torch.exp2(-largest.log2().floor()), dim=-1)
 
 
 def _mean_loss(features, class_sums, positives, temperature):

@@ -93,9 +93,8 @@ def neighbour_loss(first: Tensor, second: Tensor, entropy_weight: float) -> Tens
     first, second: logits (B, clusters) of images and of a neighbour of each. -log <p, q> is small where both
     are sure of the same cluster; the entropy of the mean p, subtracted, keeps all clusters in use.
     """
-    p, q = first.softmax(1), second.softmax(1)
-    agreement = (p * q).sum(1).clamp(min=1e-12).log().mean()
-    mean = p.mean(0)
+    agreement = (first.log_softmax(1) + second.log_softmax(1)).logsumexp(1).mean()
+    mean = first.softmax(1).mean(0)
     entropy = -(mean * mean.clamp(min=1e-12).log()).sum()
     return -agreement - entropy_weight * entropy
 

@@ -75,6 +75,9 @@ def test_rankings_leave_the_query_out_and_average_by_its_group():
     assert record["test_map_at_r"] == pytest.approx(values.mean(), abs=1e-6)
     assert record["test_seen_map_at_r"] == pytest.approx(values[labels < 2].mean(), abs=1e-6)
     assert record["test_unseen_map_at_r"] == pytest.approx(values[labels >= 2].mean(), abs=1e-6)
+    single = Embedded(torch.cat([rows.rows, rows.rows[:1] + 9]), torch.cat([rows.labels, torch.tensor([4])]))
+    more = retrieval.ranking_scores(single, RetrievalOptions(classes=5, seen=[0, 1]))
+    assert more["test_map_at_r"] == pytest.approx(record["test_map_at_r"], abs=0.01)  # no query
 
 
 def test_watched_precision_leaves_the_image_itself_out(data):
@@ -112,6 +115,9 @@ def test_pairs_are_what_they_say_and_half_are_of_one_class():
     assert same.sum() == len(same) / 2 == 200
     assert distances.min() > 0  # never an image and itself
     assert distances[same].max() < 10
+    single = Embedded(torch.arange(12.0).unsqueeze(1), torch.tensor([0] * 10 + [1, 2]))
+    distances, same = pair_distances(single, [0, 1, 2], seed=0)
+    assert distances.min() > 0
 
 
 def test_verification_of_separated_and_of_constant_embeddings():

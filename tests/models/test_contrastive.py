@@ -81,6 +81,16 @@ def test_neither_the_order_of_images_nor_of_views_nor_the_length_matters():
     torch.testing.assert_close(supcon(changed, labels[order], 0.3), supcon(features, labels, 0.3))
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-13, 1e19, 1e37])
+def test_any_length_gives_the_same_loss_and_gradient(scale):
+    features = random_features(6).requires_grad_()
+    scaled = (scale * features.detach()).requires_grad_()
+    losses = nt_xent(features, 0.3), nt_xent(scaled, 0.3)
+    torch.testing.assert_close(*losses)
+    first, second = (torch.autograd.grad(x, y)[0] for x, y in zip(losses, (features, scaled), strict=True))
+    torch.testing.assert_close(second.double() * scale, first.double(), rtol=1e-4, atol=1e-7)
+
+
 def test_a_batch_without_any_positive_costs_nothing():
     features = random_features(4, views=1).requires_grad_()
     loss = supcon(features, torch.arange(4), 0.2)

@@ -110,6 +110,13 @@ def test_the_loss_equals_a_loop_over_pairs(weight):
     assert float(neighbour_loss(first, second, weight)) == pytest.approx(expected, abs=1e-10)
 
 
+def test_a_pair_that_surely_disagrees_has_a_gradient():
+    first = torch.tensor([[80.0, 0, 0]], requires_grad=True)
+    loss = neighbour_loss(first, torch.tensor([[0, 80.0, 0]]), 0.0)
+    assert float(loss) == pytest.approx(80 - math.log(2), rel=1e-5)
+    assert torch.autograd.grad(loss, first)[0][0].tolist() == pytest.approx([0.5, -0.5, 0], abs=1e-5)
+
+
 def test_heads_find_clusters_and_the_seed_decides(monkeypatch):
     for name, value in {"HEADS": 3, "HEAD_STEPS": 100, "HEAD_BATCH": 128, "HEAD_RATE": 0.05}.items():
         monkeypatch.setattr(clustering, name, value)
