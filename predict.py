@@ -35,6 +35,7 @@ from inference.predictor import CLASSIFIER, ENCODER, model_files, read_any
 from utils.arguments import any_path, dataset
 from utils.cli import Parser, command, resolve_device
 from utils.errors import printable
+from utils.runs.files import check_output
 
 SHOWN = 16  # pictures in the figure of --show
 
@@ -69,8 +70,9 @@ def make_parser() -> Parser:
     add("--ensemble", type=any_path, metavar="RUN", help="a run of ensemble.py, with its weights")
     encoder = "k-NN on an encoder (default: SimCLR's)"
     add("--encoder", nargs="?", type=any_path, const=str(ENCODER), metavar="FILE", help=encoder)
-    add("--dataset", type=dataset, default="mnist-5k", metavar="NAME", help="labelled images of --encoder")
-    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="where its files are")
+    labelled = "labelled images of --encoder (default: mnist-5k)"
+    add("--dataset", type=dataset, metavar="NAME", help=labelled)
+    add("--data-dir", type=any_path, metavar="DIR", help="where its files are (default: datasets)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="cpu", metavar="NAME", help="device")
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", help="one JSON object per picture and line")
@@ -78,6 +80,7 @@ def make_parser() -> Parser:
     add("--show", type=any_path, metavar="FILE", help="plot what the network sees of the pictures, as PNG")
     formats = "write --model for other programs: .onnx, .pt2 or .safetensors"
     add("--export", type=any_path, metavar="FILE", help=formats)
+    add("--overwrite", action="store_true", help="replace the files of --show and --export")
     return parser
 
 
@@ -89,15 +92,17 @@ def choose_predictor(args: Namespace) -> Predictor:
     if args.ensemble:
         return ensemble_predictor(args.ensemble, device)
     if args.encoder:
-        return knn_predictor(args.encoder, load(args.dataset, args.data_dir, device)[0], device)
+        images = load(args.dataset or "mnist-5k", args.data_dir or "datasets", device)[0]
+        return knn_predictor(args.encoder, images, device)
     return load_predictor(args.model, device)
 
 
-def export(args: Namespace) -> None:
-    """Write a classifier, an encoder or a MIL network for other programs."""
-    from inference.export import export_model  # here, because few need it
+def export(args: Namespace, source: Path) -> None:
+    """Write the classifier, encoder or MIL network in a file for other programs."""
+    from inference.export import FORMATS, export_model  # here, because few need it
 
-    source, path = model_files(Path(args.model or CLASSIFIER))[0], Path(args.export)
+    path = Path(args.export)
+    check_output(path, FORMATS, args.overwrite, [source, *args.images])
     difference = export_model(read_any(source), path)
     checked = "half precision" if difference is None else f"differs from PyTorch by at most {difference:.1e}"
     print(f"{path}: {source}, {path.stat().st_size:,} bytes, {checked}")
@@ -144,6 +149,7 @@ def as_line(result: Result) -> str:
         f"{a.label} {a.probability:.1%} (or {a.runner_up} {a.runner_up_probability:.1%})"
         for a in result.answers
     )
+    each = each.removeprefix(f"{result.text} ")  # of a single digit
     mark = "?" if any(answer.warning for answer in result.answers) else " "
     return f"{result.text}{mark} {each}" + f"  [{'; '.join(result.warnings)}]" * bool(result.warnings)
 
@@ -188,24 +194,40 @@ def plot_figures(results: Sequence[Result], path: str) -> None:
         plot_pictures(pictures, path)
 
 
+def check_flags(parser: Parser, args: Namespace) -> None:
+    """End with one line when flags contradict each other, or when one would be ignored."""
+    pairs = [("model", "ensemble"), ("model", "encoder"), ("ensemble", "encoder"), ("json", "csv")]
+    pairs += [("export", "ensemble"), ("export", "encoder")]
+    for one, other in pairs:
+        if getattr(args, one) and getattr(args, other):
+            hint = "; an encoder's file is a --model, too" * (one == "export")
+            parser.error(f"choose one of --{one} and --{other}{hint}")
+    needs = [(flag, "an image", args.images) for flag in ("single", "json", "csv", "show")]
+    needs += [(flag, "--encoder", args.encoder) for flag in ("dataset", "data_dir")]
+    for flag, needed, given in [*needs, ("overwrite", "--show or --export", args.show or args.export)]:
+        if getattr(args, flag) and not given:
+            parser.error(f"--{flag.replace('_', '-')} needs {needed}")
+    if not args.images and not args.export:
+        parser.error("no image: name pictures, folders or globs")
+    if sys.stdout is None:
+        parser.error("the standard output is closed")
+
+
 @command
 def main(argv: list[str] | None = None) -> list[Result]:
     parser = make_parser()
     args = parser.parse_args(argv)
-    if sum(value is not None for value in (args.model, args.ensemble, args.encoder)) > 1:
-        parser.error("choose one of --model, --ensemble and --encoder")
-    if args.json and args.csv:
-        parser.error("choose one of --json and --csv")
-    if not args.images and not args.export:
-        parser.error("no image: name pictures, folders or globs")
-    for path in map(Path, filter(None, (args.show, args.export))):
-        if path.is_dir() or not path.parent.is_dir():
-            parser.error(f"cannot write {path}: not a file in a folder that exists")
+    check_flags(parser, args)
+    source = model_files(Path(args.model or CLASSIFIER))[0]
+    args.images = find_pictures(args.images)
+    if args.show:
+        read = filter(None, (source, args.encoder, *args.images))
+        check_output(Path(args.show), [".png"], args.overwrite, read)
     if args.export:
-        export(args)
+        export(args, source)
     if not args.images:
         return []
-    results = read_pictures(find_pictures(args.images), choose_predictor(args), args.single)
+    results = read_pictures(args.images, choose_predictor(args), args.single)
     write(results, args)
     if args.show:
         plot_figures(results, args.show)

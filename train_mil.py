@@ -24,6 +24,7 @@ Those of a sweep go to one file, sweep.json, and its figures.
 
 import contextlib
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ from utils import cli, distributed
 from utils.arguments import Number, any_path, number_list, with_commas
 from utils.errors import UserError
 from utils.plots import cnn, mil
+from utils.runs.files import check_output
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import collect, jobs, parts, repeat
 from utils.training.fit import FitConfig, Step, fit
@@ -247,6 +249,7 @@ def roc_points(predictions: dict) -> list[float]:
 
 def show_bags(args: Namespace, data: Data) -> None:
     """Plot the training bags of the first repeat and describe them."""
+    check_output(Path(args.show_bags), [".png"], args.overwrite)
     bags, images = make_bags(args, data)["train"], data[0].images
     pixels = images[bags.indices.to(images.device)].cpu().numpy()
     arrays = {"lengths": bags.lengths.numpy(), "keys": bags.keys.numpy()}

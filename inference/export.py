@@ -7,11 +7,12 @@ The graph takes pixels as they are in a file, uint8 in 0..255; normalisation and
     MIL network  images (B, N, 1, 28, 28), mask (B, N) bool, true where a bag has an instance
                  -> probabilities (B,) of a positive bag, attention (B, N)
 
-B and N may be any number from 1, but a bag for .pt2 holds at least 2. The metadata of the file holds the
-input, the classes, the architecture, the data set and the temperature.
+B and N, "batch" and "length", may be any number from 1, but a bag for .pt2 holds at least 2. The metadata of
+the file say how a picture becomes an input, and name the classes, see `describe`.
 """
 
 import importlib
+import io
 import json
 import logging
 from pathlib import Path
@@ -21,9 +22,13 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from models import Classifier, SavedModel, save_model
+from data.images import CENTRED
+from inference.predictor import calibrated
+from models import Classifier, SavedModel
+from models.checkpoint import model_bytes
 from models.mil import MIL
 from utils.errors import UserError
+from utils.runs.files import write_atomically
 
 FORMATS = (".onnx", ".pt2", ".safetensors")
 CHECKED, LENGTH, TOLERANCE = 100, 6, 1e-4  # images or bags that are compared, of so many images; on outputs
@@ -37,7 +42,7 @@ class Deployed(nn.Module):
         super().__init__()
         self.model = saved.model.eval().requires_grad_(False)
         self.mean, self.std = saved.data["mean"], saved.data["std"]
-        self.temperature = saved.data.get("calibration", {}).get("temperature", 1.0)
+        self.temperature = calibrated(saved.data)["temperature"]
 
     def forward(
         self, images: torch.Tensor, mask: torch.Tensor | None = None
@@ -54,60 +59,84 @@ class Deployed(nn.Module):
 
 
 def export_model(saved: SavedModel, path: Path) -> float | None:
-    """Write a saved model in the format that the path's suffix names.
+    """Write a saved model in the format that the path's suffix names, one of FORMATS.
 
     Returns the largest difference from PyTorch's answers on 100 random images or bags, or None for
-    .safetensors, whose weights are rounded to half precision. Raises UserError when the format is unknown,
-    when a package is missing, or when the difference is above 1e-4.
+    .safetensors, whose weights are rounded to half precision. Raises UserError, and writes nothing, when a
+    package is missing, or when the difference is above 1e-4.
     """
-    if path.suffix not in FORMATS:
-        raise UserError(f"{path}: the name must end in {', '.join(FORMATS)}")
+    difference = None
     if path.suffix == ".safetensors":
-        save_model(path, saved.model, saved.name, saved.data, **saved.options)
-        return None
+        content = model_bytes(saved, half=True)
+    else:
+        content, difference = serialise(saved, path.suffix)
+        if difference > TOLERANCE:
+            raise UserError(f"{path}: would differ from PyTorch by {difference:.1e}: not written")
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    return difference
+
+
+def serialise(saved: SavedModel, suffix: str) -> tuple[bytes, float]:
+    """Return the content of an .onnx or .pt2 file, and the largest difference from PyTorch's answers."""
     mil, batch, length = isinstance(saved.model, MIL), Dim("batch", min=1), Dim("length", min=1)
-    shape = "(B, N, 1, 28, 28), and a bool mask (B, N)" if mil else "(B, 1, 28, 28)"
     model, sizes = Deployed(saved), {0: batch, 1: length} if mil else {0: batch}
-    facts = {
-        "input": f"uint8 pixels 0..255, light ink on black, {shape}",
-        "classes": json.dumps(["negative", "positive"] if mil else saved.data["classes"]),
-        "architecture": saved.name,
-        "dataset": saved.data["dataset"],
-        "temperature": str(model.temperature),
-    }
     gen = torch.Generator().manual_seed(0)
     images = torch.randint(256, (CHECKED, *([LENGTH] * mil), 1, 28, 28), generator=gen, dtype=torch.uint8)
     mask = torch.arange(LENGTH) < torch.randint(1, LENGTH + 1, (CHECKED, 1), generator=gen)
     inputs = (images, mask) if mil else (images,)
     with torch.no_grad():
         program = torch.export.export(model, inputs, dynamic_shapes=(sizes,) * len(inputs))
-    if path.suffix == ".pt2":
-        torch.export.save(program, path, extra_files={"metadata.json": json.dumps(facts)})
+    if suffix == ".pt2":
+        file = io.BytesIO()
+        torch.export.save(program, file, extra_files={"metadata.json": json.dumps(describe(saved))})
+        content = file.getvalue()
     else:
-        write_onnx(program, OUTPUTS.get(type(saved.model), ["features"]), facts, path)
-    pairs = zip(as_arrays(model(*inputs)), run_exported(path, inputs), strict=True)
-    difference = max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
-    if difference > TOLERANCE:
-        raise UserError(f"{path}: differs from PyTorch by {difference:.1e}: don't use it")
-    return difference
+        content = onnx_bytes(program, OUTPUTS.get(type(saved.model), ["features"]), describe(saved))
+    pairs = zip(as_arrays(model(*inputs)), run_exported(content, suffix, inputs), strict=True)
+    return content, max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
+
+
+def describe(saved: SavedModel) -> dict[str, str]:
+    """Return the metadata: how a picture becomes an input, what the graph does with it, what comes out."""
+    data, mil = saved.data, isinstance(saved.model, MIL)
+    shape = "(batch, length, 1, 28, 28), and a bool mask (batch, length)" if mil else "(batch, 1, 28, 28)"
+    if data["dataset"] in CENTRED:
+        invert, padding = "dark ink on light paper", "4 pixels around 20 x 20, which the digit fills"
+        centring, grey = "centre of mass at (14, 14)", "paper 0, strongest ink 255"
+    else:
+        invert, padding = "always" if data.get("inverted") else "never", "to a square, with the border's grey"
+        centring, grey = "none: the whole picture is scaled to 28 x 28", "as in the picture"
+    return {
+        "input": f"uint8 pixels 0..255, light ink on black, {shape}",
+        "invert": invert,
+        "padding": padding,
+        "centring": centring,
+        "grey_range": grey,
+        "mean": str(data["mean"]),
+        "std": str(data["std"]),  # of pixels / 255; applied in the graph
+        "temperature": str(calibrated(data)["temperature"]),  # also in the graph
+        "classes": json.dumps(["negative", "positive"] if mil else data["classes"]),
+        "architecture": saved.name,
+        "dataset": data["dataset"],
+    }
 
 
 def as_arrays(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> list[np.ndarray]:
     return [value.detach().numpy() for value in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
-def run_exported(path: Path, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
+def run_exported(content: bytes, suffix: str, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
     """Return the outputs of an exported model for images and, for a MIL network, their mask."""
-    if path.suffix == ".pt2":
-        return as_arrays(torch.export.load(path).module()(*inputs))
+    if suffix == ".pt2":
+        return as_arrays(torch.export.load(io.BytesIO(content)).module()(*inputs))
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = [item.name for item in session.get_inputs()]
     return session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
 
 
-def write_onnx(program: ExportedProgram, outputs: list[str], facts: dict[str, str], path: Path) -> None:
+def onnx_bytes(program: ExportedProgram, outputs: list[str], facts: dict[str, str]) -> bytes:
     try:
         onnx, *_ = map(importlib.import_module, ("onnx", "onnxscript", "onnxruntime"))
     except ImportError as error:
@@ -118,4 +147,10 @@ def write_onnx(program: ExportedProgram, outputs: list[str], facts: dict[str, st
     assert exported is not None  # it is for dynamo=True
     proto = exported.model_proto  # made anew at each access
     onnx.helper.set_model_props(proto, facts)
-    onnx.save(proto, path)
+    del proto.graph.value_info[:]  # shapes within the graph, by PyTorch's names of the sizes
+    values = [*proto.graph.input, *proto.graph.output]
+    sizes = [size for value in values for size in value.type.tensor_type.shape.dim if size.dim_param]
+    names = dict(zip(dict.fromkeys(size.dim_param for size in sizes), ("batch", "length"), strict=False))
+    for size in sizes:
+        size.dim_param = names[size.dim_param]
+    return proto.SerializeToString()

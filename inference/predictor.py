@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 from data import ImageSet, in_order, split
 from data.images import CENTRED
 from data.own import to_square
-from data.pictures import grey
+from data.pictures import grey, open_picture
 from evaluation.cnn import DOUBTFUL, evidence, fit_temperature, scale, softmax
 from evaluation.contrastive.features import DECAY, fit_probe, knn, neighbours, statistics
 from evaluation.ensemble.library import Library, part_folders, read_library
@@ -65,9 +65,12 @@ class Predictor:
     score: Callable[[ImageSet], Scores]
     least_confidence: float = 0.0
 
-    def predict(self, picture: Image.Image, single: bool = False) -> list[Answer]:
-        """Return the answer for each digit of a picture, from left to right."""
-        return self.judge(self.scores(self.read(picture, single).digits))
+    def predict(self, picture: Path | str | np.ndarray | Image.Image, single: bool = False) -> list[Answer]:
+        """Return the answer for each digit of a picture, from left to right.
+
+        picture: a path, a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4); TypeError for others.
+        """
+        return self.judge(self.scores(self.read(as_picture(picture), single).digits))
 
     def read(self, picture: Image.Image, single: bool = False) -> Drawing:
         """Bring a picture to the form of the training images; DataError for a blank one.
@@ -95,6 +98,20 @@ class Predictor:
             names = self.images.classes[first], self.images.classes[second]
             answers.append(Answer(names[0], float(row[first]), names[1], float(row[second]), warning))
         return answers
+
+
+def as_picture(picture: Any) -> Image.Image:
+    """Return what `Predictor.predict` takes as a PIL image."""
+    if isinstance(picture, Path | str):
+        return open_picture(picture)
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.size:
+        if picture.ndim > 1 and picture.shape[2:] in ((), (3,), (4,)):
+            return Image.fromarray(picture)
+    elif isinstance(picture, Image.Image):
+        return picture
+    form = getattr(picture, "dtype", type(picture).__name__), getattr(picture, "shape", "")
+    wanted = "a path, a PIL image or an array of uint8 (H, W), (H, W, 3) or (H, W, 4)"
+    raise TypeError(f"expected {wanted}, not {form[0]} {form[1]}")
 
 
 def with_images(images: ImageSet, digits: np.ndarray) -> ImageSet:
@@ -139,7 +156,12 @@ def read_network(
     images = torch.empty(0, 1, *data["image_size"], dtype=torch.uint8, device=device)
     facts = (data["mean"], data["std"], data["dataset"], tuple(data["classes"]), data.get("inverted", False))
     empty = ImageSet(images, images.flatten().long(), *facts)
-    return saved.model.to(device).eval(), empty, data.get("calibration") or UNCALIBRATED
+    return saved.model.to(device).eval(), empty, calibrated(data)
+
+
+def calibrated(data: dict) -> dict[str, float]:
+    """Return the calibration of a saved model's data, see evaluation/cnn.py."""
+    return UNCALIBRATED | data.get("calibration", {})
 
 
 # --- The kinds of predictors ---

@@ -82,19 +82,25 @@ def save_model(path: Path | str, model: nn.Module, name: str, data: dict, **opti
 
     `create(name, **options)` makes it again. data: as in SavedModel, e.g. `ImageSet.description`.
     """
-    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    half = str(path).endswith(".safetensors")
+    saved = SavedModel(model, name, options, data)
+    # From memory: to a file, torch.save hides why it can't be written.
+    Path(path).write_bytes(model_bytes(saved, str(path).endswith(".safetensors")))
+
+
+def model_bytes(saved: SavedModel, half: bool) -> bytes:
+    """Return the content of a model file; half: of a .safetensors file, in half precision."""
+    weights = {k: v.detach().cpu().contiguous() for k, v in saved.model.state_dict().items()}
     if half:
         weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
-    facts = {"format": FORMAT, "name": name, "options": options, "data": data, "digest": digest(weights)}
+    facts = {"format": FORMAT, **saved._asdict(), "digest": digest(weights)}
+    del facts["model"]
     if half:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        save_file(weights, path, {key: json.dumps(value) for key, value in facts.items()})
-    else:
-        content = io.BytesIO()  # to a file, torch.save hides why it can't be written
-        torch.save({**facts, "weights": weights}, content)
-        Path(path).write_bytes(content.getbuffer())
+        return save(weights, {key: json.dumps(value) for key, value in facts.items()})
+    content = io.BytesIO()
+    torch.save({**facts, "weights": weights}, content)
+    return content.getvalue()
 
 
 def read_model(path: Path | str, create: Callable[..., nn.Module] = create) -> SavedModel:

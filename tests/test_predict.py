@@ -81,7 +81,8 @@ def test_a_folder_is_read_by_the_bundled_classifier_and_shown(pictures, tmp_path
     for line, result in zip(lines, results, strict=True):
         answer = result.answers[0]
         assert result.path in line
-        assert f"{answer.label} {answer.probability:.1%} (or {answer.runner_up} " in line
+        mark = "?" if answer.warning else " "
+        assert line.endswith(f"  {answer.label}{mark} {answer.probability:.1%}" + line.partition("%")[2])
     with Image.open(tmp_path / "seen.png") as figure:
         assert figure.width > 300
 
@@ -131,7 +132,7 @@ def test_doubt_is_shown(pictures, capsys, monkeypatch):
     warnings = [result.answers[0].warning for result in run(pictures)]
     assert warnings == ["unlike the training images", *["low confidence"] * 9]
     lines = capsys.readouterr().out.splitlines()
-    assert "a? a 70.0% (or b 20.0%)  [unlike the training images]" in lines[0]
+    assert "a? 70.0% (or b 20.0%)  [unlike the training images]" in lines[0]
 
 
 # --- Bad input ---
@@ -174,13 +175,55 @@ def test_bad_models_are_one_line(tmp_path, pictures, pair, capsys):
     assert "not a finished run" in error_line(capsys, pictures, "--ensemble", pair / "member-0")
 
 
-def test_flags_that_contradict_are_refused(capsys):
-    assert "no image" in error_line(capsys)
-    assert "one of --model" in error_line(capsys, "x.png", "--model", "a", "--encoder")
-    assert "one of --json" in error_line(capsys, "x.png", "--json", "--csv")
-    assert "cannot write /" in error_line(capsys, "x.png", "--show", "/")
-    assert "cannot write" in error_line(capsys, "--export", "no folder/x.pt2")
-    assert "must end in .onnx, .pt2, .safetensors" in error_line(capsys, "--export", "x.zip")
+def test_flags_that_contradict_or_would_be_ignored_are_refused(capsys, monkeypatch):
+    refused = {
+        "": "no image",
+        "x.png --model a --encoder": "one of --model",
+        "x.png --json --csv": "one of --json",
+        "--export x.onnx --ensemble a": "one of --export and --ensemble",
+        "--export x.onnx --encoder": "encoder's file is a --model",
+        "--export x.onnx --show x.png": "--show needs an image",
+        "x.png --dataset mnist": "--dataset needs --encoder",
+        "x.png --overwrite": "--overwrite needs --show or --export",
+    }
+    for words, said in refused.items():
+        assert said in error_line(capsys, *words.split())
+    monkeypatch.setattr("sys.stdout", None)  # as python does for `>&-`
+    assert "standard output is closed" in error_line(capsys, "x.png", "--csv")
+
+
+def test_a_file_is_written_only_where_nothing_or_a_file_to_overwrite_is(tmp_path, pictures, capsys):
+    model = shutil.copy(BUNDLED / "classifier.safetensors", tmp_path / "m.safetensors")
+    seven, old = shutil.copy(pictures / "0.png", tmp_path / "7.png"), tmp_path / "old.png"
+    old.write_text("old")
+    (tmp_path / "device.png").symlink_to("/dev/null")
+    refused = {
+        ("--show", "/"): "must end in .png",
+        ("--show", tmp_path / "x.unknown"): "must end in .png",
+        ("--show", tmp_path / "device.png", "--overwrite"): "not a regular file",
+        ("--show", tmp_path / "nowhere" / "x.png"): "in a folder that exists",
+        ("--show", old): "replace it with --overwrite",
+        ("--show", seven, "--overwrite"): "it is read",
+        ("--export", model, "--overwrite"): "it is read",
+        ("--export", tmp_path / "x.zip"): "must end in .onnx, .pt2, .safetensors",
+        ("--export", "/proc/x.pt2"): "/proc/x.pt2: ",
+    }
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for words, said in refused.items():
+        assert said in error_line(capsys, seven, "--model", model, *words)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    run(seven, "--show", old, "--overwrite")
+    with Image.open(old) as figure:
+        assert figure.format == "PNG"
+
+
+def test_predict_takes_a_path_an_array_or_a_picture_and_nothing_else(pictures):
+    with Image.open(pictures / "0.png") as opened:
+        kinds = [pictures / "0.png", str(pictures / "0.png"), opened, np.asarray(opened.convert("RGB"))]
+        assert [BUNDLED_CLASSIFIER.predict(kind)[0].label for kind in kinds] == [label(0)] * 4
+    for wrong in (7, b"", np.zeros((28, 28)), np.zeros((2, 2, 2), np.uint8), torch.zeros(28, 28)):
+        with pytest.raises(TypeError, match="expected a path, a PIL image or an array of uint8"):
+            BUNDLED_CLASSIFIER.predict(wrong)
 
 
 # --- Models ---

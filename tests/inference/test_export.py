@@ -1,6 +1,7 @@
 """Exports give PyTorch's answers for every kind of network, and for any number of images."""
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from helpers import FACTS, optional
 
 from inference import export
-from inference.export import Deployed, as_arrays, export_model, run_exported
+from inference.export import Deployed, as_arrays, describe, export_model, run_exported
 from models import SavedModel, create
 from models.mil import create_mil
 from utils.errors import UserError
@@ -49,14 +50,14 @@ def test_an_export_answers_as_pytorch_for_any_number_of_images(tmp_path, network
     assert export_model(network, path) < 1e-5
     for inputs in batches[suffix == ".pt2" :]:
         expected = as_arrays(Deployed(network)(*inputs))
-        for ours, theirs in zip(expected, run_exported(path, inputs), strict=True):
+        for ours, theirs in zip(expected, run_exported(path.read_bytes(), suffix, inputs), strict=True):
             assert theirs.shape == ours.shape
             np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
 def test_an_encoder_gives_features(tmp_path):
     export_model(saved("fast", classes=0), tmp_path / "model.pt2")
-    (features,) = run_exported(tmp_path / "model.pt2", (images(2),))
+    (features,) = run_exported((tmp_path / "model.pt2").read_bytes(), ".pt2", (images(2),))
     assert features.shape == (2, saved("fast", classes=0).model.num_features)
 
 
@@ -83,17 +84,24 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path, monke
         export_model(saved("linear"), tmp_path / "model.onnx")
 
 
-def test_the_metadata_names_input_and_classes(tmp_path):
+def test_the_metadata_say_how_a_picture_becomes_an_input_and_name_the_classes(tmp_path):
     optional("onnx", "onnxscript", "onnxruntime")
     import onnxruntime
 
     export_model(saved("linear"), tmp_path / "model.onnx")
-    facts = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert [value.shape[0] for value in (*session.get_inputs(), *session.get_outputs())] == ["batch"] * 2
+    facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["classes"]) == FACTS["classes"]
     assert facts["input"].startswith("uint8 pixels 0..255")
+    assert [facts[key] for key in ("mean", "std", "temperature")] == ["0.1", "0.3", "1.5"]
+    assert facts["invert"] == "dark ink on light paper"
+    letters = saved("linear")._replace(data=FACTS | {"dataset": "letters", "inverted": True})
+    assert describe(letters)["invert"] == "always"
 
 
 def test_a_difference_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "run_exported", lambda path, inputs: [np.zeros((100, 10))])
-    with pytest.raises(UserError, match="differs from PyTorch"):
+    monkeypatch.setattr(export, "run_exported", lambda *_: [np.zeros((100, 10))])
+    with pytest.raises(UserError, match="would differ from PyTorch"):
         export_model(saved("linear"), tmp_path / "model.pt2")
+    assert not os.listdir(tmp_path)

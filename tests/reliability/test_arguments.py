@@ -64,7 +64,7 @@ def assert_refused(script, words, results, capsys):
     """Call the script in the old run's place."""
     known = [flag for flag, _ in flags(script)]
     usual = ["--results-dir", str(results)] if "--results-dir" in known else []
-    usual += ["--name", "old", "--overwrite"] if "--overwrite" in known else []
+    usual += ["--name", "old", "--overwrite"] if "--name" in known else []
     before = snapshot(results)
     with pytest.raises(SystemExit) as stop:
         SCRIPTS[script].main([*usual, *words])

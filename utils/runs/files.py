@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from utils.errors import UserError
@@ -21,6 +21,24 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)  # on a full disk it would be in the way
             raise
+
+
+def check_output(
+    path: Path, suffixes: Sequence[str], overwrite: bool = False, inputs: Iterable[Path | str] = ()
+) -> None:
+    """Raise UserError unless a file may be written at `path`.
+
+    It must have one of the suffixes, in a folder that exists; nothing may stand there or, with `overwrite`, a
+    regular file that is none of the inputs.
+    """
+    if path.suffix not in suffixes:
+        raise UserError(f"{path}: the name must end in {', '.join(suffixes)}")
+    if not path.parent.is_dir() or (os.path.lexists(path) and not path.is_file()):
+        raise UserError(f"cannot write {path}: not a regular file in a folder that exists")
+    if path.exists() and any(os.path.exists(other) and path.samefile(other) for other in inputs):
+        raise UserError(f"cannot write {path}: it is read")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists: choose another name, or replace it with --overwrite")
 
 
 def append_line(path: Path, record: dict) -> None:
