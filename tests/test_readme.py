@@ -1,8 +1,13 @@
 """The pages promise only what works: their commands parse, their links and make targets exist."""
 
+import functools
 import importlib
+import os
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 
 import numpy as np
 import pytest
@@ -81,6 +86,27 @@ def test_the_commands_run(title, count, in_folder, capsys):
         assert "seven.png" not in words or re.search(r"seven\.png\S* +7 ", output), output
 
 
+def test_the_onnx_file_is_read_by_the_program_in_the_readme(folder):
+    optional("onnx", "onnxscript", "onnxruntime")
+    importlib.import_module("predict").main(["--export", str(folder / "model.onnx"), "--overwrite"])
+    (program,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("7\n", "")
+
+
+def test_a_notebook_elsewhere_loads_a_predictor_and_what_is_in_its_way_is_named(folder):
+    """A notebook exports a backend that loads as matplotlib does, which plots as the notebook likes."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "module://no_backend"}
+    program = "import sys\nfrom inference import load_predictor\n"
+    program += "print(load_predictor().predict('seven.png')[0].label, 'matplotlib' in sys.modules)"
+    start = functools.partial(subprocess.run, cwd=folder, env=environment, capture_output=True, text=True)
+    assert start([sys.executable, "-c", program]).stdout == "7 False\n"
+    (folder / "data.py").touch()
+    told = start([sys.executable, "-c", program]).stderr.splitlines()[-1]
+    (folder / "data.py").unlink()
+    assert told.startswith(f"ImportError: {folder / 'data.py'} is in the way of this project's package data")
+
+
 def test_no_line_begins_with_a_value(page):
     """Markdown would take the line for a block of HTML."""
     assert not re.findall(r"^\s*<!-- value", page.read_text(), re.M)
@@ -94,6 +120,17 @@ def test_every_make_target_exists(page):
 
 def test_the_readme_is_short():
     assert len(README.read_bytes()) <= 10_240
+
+
+def test_an_installation_has_every_package_and_ranges_of_what_is_pinned():
+    setuptools = pytest.importorskip("setuptools")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    found = setuptools.find_packages(ROOT, **settings["tool"]["setuptools"]["packages"]["find"])
+    files = [path.parent.relative_to(ROOT) for path in ROOT.glob("*/**/__init__.py")]
+    packages = {".".join(path.parts) for path in files if path.parts[0] not in ("benchmarks", ".venv")}
+    assert set(found) == packages
+    pinned = re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), re.M)
+    assert [re.sub(">=.*", "", line) for line in settings["project"]["dependencies"]] == pinned
 
 
 def test_requirements_are_pinned():
