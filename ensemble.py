@@ -29,6 +29,7 @@ from evaluation.ensemble.library import Library, evaluate_library, member_histor
 from models import ENCODERS, RECIPES, Fusion, create, load_model
 from utils import cli, distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, name_list
+from utils.console import score
 from utils.errors import UserError
 from utils.plots import cnn, ensemble
 from utils.runs.folder import RunFolder, open_run
@@ -242,16 +243,14 @@ def plot_figures(run: RunFolder, args: Namespace, pool: Library, metrics: dict, 
 
 def report(metrics: dict, run: RunFolder) -> None:
     """Print the combinations side by side."""
-    mean, std, runs = metrics["mean"], metrics["std"], metrics["runs"]
+    mean, runs = metrics["mean"], metrics["runs"]
     print("combination          test accuracy       loss     ECE   gain of accuracy over average")
     for name in selection.scored_combinations(metrics):
-        accuracy, loss, ece, gain = (
-            mean[f"{name}_test_{key}"] for key in ("accuracy", "loss", "ece", "gain")
-        )
-        spread = f" +- {std[f'{name}_test_accuracy']:.2%}" if len(runs) > 1 else ""
-        print(f"{name:19}  {f'{accuracy:.2%}{spread}':17}  {loss:.4f}  {ece:.4f}  {100 * gain:+.3f} points")
-    print(f"mean single member   {mean['mean_single_test_accuracy']:.2%}")
-    print(f"any member right     {mean['oracle_test_accuracy']:.2%}")
+        loss, ece, gain = (mean[f"{name}_test_{key}"] for key in ("loss", "ece", "gain"))
+        accuracy = score(metrics, f"{name}_test_accuracy")
+        print(f"{name:19}  {accuracy:17}  {loss:.4f}  {ece:.4f}  {100 * gain:+.3f} points")
+    print(f"mean single member   {score(metrics, 'mean_single_test_accuracy')}")
+    print(f"any member right     {score(metrics, 'oracle_test_accuracy')}")
     libraries = f"{len(runs)} libraries" if len(runs) > 1 else "library"
     print(f"{libraries} of {runs[0]['members']} members; figures and metrics in {run.folder}/")
 

@@ -22,6 +22,7 @@ from evaluation import robustness as evaluation
 from inference.predictor import load_scorers
 from utils import cli, distributed
 from utils.arguments import Number, named_path
+from utils.console import aligned, percent
 from utils.errors import UserError
 from utils.plots import robustness as plots
 from utils.runs.folder import RunFolder, open_run
@@ -138,11 +139,12 @@ def label_parts(verdicts: evaluation.Verdicts, test_set: ImageSet) -> list[tuple
 
 
 def report(record: dict, names: list[str], baseline: str, run: RunFolder) -> None:
-    print(f"{'':16} clean    corrupted   mCE      relative, against {baseline}")
+    rows = [["model", "clean", "corrupted", "mCE", f"relative, against {baseline}"]]
     for name in names:
         keys = ("accuracy", "corrupted_accuracy", "mce", "relative_mce")
         values = [record.get(f"{name}_{key}") for key in keys]
-        print(f"{name:16} " + "  ".join("  none " if value is None else f"{value:7.2%}" for value in values))
+        rows.append([name, *("none" if value is None else percent(value) for value in values)])
+    print(*aligned(rows), sep="\n")
     print(f"{record['corrupted_images']:,} corrupted images; figures and metrics in {run.folder}/")
 
 

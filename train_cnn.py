@@ -20,6 +20,7 @@ from evaluation.cnn import confusion, evaluate_classifier
 from models import ENCODERS, RECIPES, create
 from utils import cli, distributed
 from utils.arguments import Number
+from utils.console import percent, score
 from utils.plots import cnn as plots
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import jobs, parts, repeat
@@ -92,7 +93,7 @@ def plot_figures(run: RunFolder, args: Namespace, test_set: ImageSet) -> None:
     labels = test_set.labels.cpu().numpy()
     counts = np.sum([confusion(p, labels) for p in probabilities], axis=0)
     accuracy = np.trace(counts) / counts.sum()
-    title = f"{args.model} on {test_set.name}: test accuracy {accuracy:.2%}"
+    title = f"{args.model} on {test_set.name}: test accuracy {percent(accuracy)}"
     if len(folders) > 1:
         title += f"\n(counts summed over {len(folders)} runs)"
     plots.plot_learning_curves(run.history(), run.path("curves.png"), records=run.records())
@@ -102,13 +103,12 @@ def plot_figures(run: RunFolder, args: Namespace, test_set: ImageSet) -> None:
 
 
 def report(metrics: dict, run: RunFolder) -> None:
-    mean, std, runs = metrics["mean"], metrics["std"], metrics["runs"]
-    text = f"test accuracy {mean['test_accuracy']:.2%}"
+    runs, text = metrics["runs"], f"test accuracy {score(metrics, 'test_accuracy')}"
     if len(runs) > 1:
-        text += f" +- {std['test_accuracy']:.2%} over {len(runs)} runs"
+        text += f" over {len(runs)} runs"
     else:
         low, high = runs[0]["test_accuracy_low"], runs[0]["test_accuracy_high"]
-        text += f" (95 % interval {low:.2%} to {high:.2%})"
+        text += f" (95 % interval {percent(low)} to {percent(high)})"
     print(f"{text}, {metrics['seconds']:.0f} s of training; figures and metrics in {run.folder}/")
 
 

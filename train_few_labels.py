@@ -22,10 +22,11 @@ from evaluation.few_labels import JoinedEncoders, Method, Source, Study, method_
 from models import load_encoder
 from utils import cli, distributed
 from utils.arguments import Number, name_list, named_path, number_list, with_commas
+from utils.console import percent
 from utils.errors import UserError
 from utils.plots import few_labels as plots
 from utils.runs.folder import RunFolder, open_run
-from utils.runs.repeat import collect, read_records
+from utils.runs.repeat import collect, read_records, report_sweep
 from utils.training.forward import clock
 
 VAL_FRACTION = 0.1  # of the training images, for --tune alone
@@ -163,18 +164,9 @@ def plot_figures(run: RunFolder, args: Namespace, study: Study, cells: list[dict
         scored.images.cpu()[wrong[:, 0].long()].squeeze(1).numpy(),
         scored.labels.cpu()[wrong[:, 0].long()].numpy(),
         wrong[:, 1].long().numpy(),
-        f"{best}, worst of {len(rows)} draws: {worst[name]:.2%}",
+        f"{best}, worst of {len(rows)} draws: {percent(worst[name])}",
         run.path("worst.png"),
     )
-
-
-def report(content: dict, name: str, run: RunFolder) -> None:
-    print(f"{'method':24} labels  {name.replace('_', ' ')}, mean ± SD over draws, worst")
-    for cell in content["cells"]:
-        values, mean, std = [row[name] for row in cell["runs"]], cell["mean"][name], cell["std"][name]
-        spread = "" if std is None else f" ± {100 * std:.2f}"
-        print(f"{cell['method']:24} {cell['labels']:6,}  {100 * mean:.2f}{spread} %, {min(values):.2%}")
-    print(f"{content['seconds']:.0f} s in all; figures and metrics in {run.folder}/")
 
 
 @cli.command
@@ -200,7 +192,7 @@ def main(argv: list[str] | None = None) -> dict:
     content = collect(work, jobs, args, run, group=("method", "labels"))
     if distributed.rank() == 0:
         cli.draw(plot_figures, run, args, study, content["cells"])
-        report(content, metric_name(args), run)
+        report_sweep(content, [metric_name(args)], run)
     return content
 
 

@@ -37,11 +37,12 @@ from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil, mil_loss
 from report.results import published_bags
 from utils import cli, distributed
 from utils.arguments import Number, any_path, number_list, with_commas
+from utils.console import percent, score
 from utils.errors import UserError
 from utils.plots import cnn, mil
 from utils.runs.files import check_output
 from utils.runs.folder import RunFolder, open_run
-from utils.runs.repeat import collect, jobs, parts, repeat
+from utils.runs.repeat import collect, jobs, parts, repeat, report_sweep
 from utils.training.fit import FitConfig, Step, fit
 
 # One recipe for every method and number of training bags, chosen on validation bags.
@@ -255,14 +256,14 @@ def show_bags(args: Namespace, data: Data) -> None:
     arrays = {"lengths": bags.lengths.numpy(), "keys": bags.keys.numpy()}
     mil.plot_bags(pixels, arrays, args.show_bags)
     positive, length = bags.labels.float().mean(), bags.lengths.float().mean()
-    print(f"{len(bags)} bags of {length:.1f} digits, {positive:.0%} positive; the first: {args.show_bags}")
+    shown = f"{percent(float(positive))} positive; the first: {args.show_bags}"
+    print(f"{len(bags)} bags of {length:.1f} digits, {shown}")
 
 
 def report(metrics: dict, run: RunFolder) -> None:
-    mean, std, runs = metrics["mean"], metrics["std"], metrics["runs"]
-    text = f"test AUC {mean['test_auc']:.4f}, accuracy {mean['test_accuracy']:.2%}"
-    if len(runs) > 1:
-        text += f" (+- {std['test_auc']:.4f}, {std['test_accuracy']:.2%}) over {len(runs)} repeats"
+    text = f"test AUC {score(metrics, 'test_auc')}, accuracy {score(metrics, 'test_accuracy')}"
+    if len(metrics["runs"]) > 1:
+        text += f" over {len(metrics['runs'])} repeats"
     print(f"{text}, {metrics['seconds']:.0f} s of training; figures and metrics in {run.folder}/")
 
 
@@ -314,6 +315,8 @@ def main(argv: list[str] | None = None) -> dict | None:
         content = collect(train_cell, sweep_jobs(args), args, run, group=("method", "train_bags"))
         if distributed.rank() == 0:
             plot_sweep(run, args, content)
+            second = "test_clean_auc" if args.builder == "shortcut" else "test_accuracy"
+            report_sweep(content, ["test_auc", second], run)
         return content
     metrics = repeat(lambda job, part: train(Namespace(**vars(args) | job), data, part)[1], args, run)
     if distributed.rank() == 0:

@@ -26,10 +26,11 @@ from models import ContrastiveModel, create, load_encoder, supcon, triplet
 from models.contrastive import HEADS
 from utils import cli, distributed
 from utils.arguments import Number, any_path, number_list
+from utils.console import score
 from utils.plots import contrastive
 from utils.plots import triplet as plots
 from utils.runs.folder import RunFolder, open_run
-from utils.runs.repeat import collect, parts, repeat
+from utils.runs.repeat import collect, parts, repeat, report_sweep
 from utils.training.fit import FitConfig, Step, fit
 
 # The defaults of the recipes. "few" was tuned by the accuracy on printed letters (data/triplet.py)
@@ -209,11 +210,12 @@ def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
 
 
 def report(metrics: dict, run: RunFolder) -> None:
-    mean = metrics["mean"]
-    names = [name for name in mean if re.fullmatch(r"test_(unseen_)?\d+way_\d+shot_accuracy", name)]
-    accuracies = ", ".join(f"{name[5:-9].replace('_', ' ')} {mean[name]:.2%}" for name in names)
+    names = [
+        name for name in metrics["mean"] if re.fullmatch(r"test_(unseen_)?\d+way_\d+shot_accuracy", name)
+    ]
+    accuracies = ", ".join(f"{name[5:-9].replace('_', ' ')} {score(metrics, name)}" for name in names)
     print(
-        f"test accuracy over episodes: {accuracies}; P@1 {mean['test_precision_at_1']:.2%}; "
+        f"test accuracy over episodes: {accuracies}; P@1 {score(metrics, 'test_precision_at_1')}; "
         f"{metrics['seconds']:.0f} s of training; figures and metrics in {run.folder}/"
     )
 
@@ -274,7 +276,8 @@ def main(argv: list[str] | None = None) -> dict:
 
         content = collect(train_cell, sweep_jobs(args, data[0].labels), args, run, group=("digits", "images"))
         if distributed.rank() == 0:
-            plot_sweep(run, content, len(data[0].classes))
+            plot_sweep(run, content, ways := len(data[0].classes))
+            report_sweep(content, [f"test_{ways}way_{shots}shot_accuracy" for shots in evaluation.SHOTS], run)
         return content
     metrics = repeat(lambda job, part: train(Namespace(**vars(args) | job), data, part), args, run)
     if distributed.rank() == 0:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from data import ImageSet
 from data.robustness import CORRUPTIONS, LABEL_ERRORS, LEVELS, corrupt
 from evaluation.cnn import wilson_interval
+from utils.console import progress
 
 Scorer = Callable[[ImageSet], np.ndarray]
 # Models with at least this accuracy have a say about labels.
@@ -40,10 +40,12 @@ def score_models(
     uncorrupted = images._replace(images=images.images[subset], labels=images.labels[subset])
     shape = (len(CORRUPTIONS), LEVELS)
     errors = {name: np.zeros((len(scorers), *shape)) for name, scorers in models.items()}
-    for c, level, corrupted in tqdm(corruptions(uncorrupted, seed), total=np.prod(shape), disable=quiet):
-        for name, scorers in models.items():
-            wrong = [(score(corrupted).argmax(1) != labels[subset]).mean() for score in scorers]
-            errors[name][:, c, level - 1] = wrong
+    with progress(len(CORRUPTIONS) * LEVELS, quiet) as bar:
+        for c, level, corrupted in corruptions(uncorrupted, seed):
+            for name, scorers in models.items():
+                wrong = [(score(corrupted).argmax(1) != labels[subset]).mean() for score in scorers]
+                errors[name][:, c, level - 1] = wrong
+            bar.update()
     return {
         name: Scored(p, errors[name], (p[:, subset].argmax(2) != labels[subset]).mean(1))
         for name, p in clean.items()

@@ -17,7 +17,7 @@ LAYERS = [
     {"utils.training"},
     {"utils.runs"},
     {"utils.distributed"},
-    {"data", "models", "utils.errors"},
+    {"data", "models", "utils.errors", "utils.console"},
 ]
 # benchmarks are scripts of their own, which train as the scripts do.
 ALLOWED = {("benchmarks", "scripts"), ("scripts", "benchmarks")}

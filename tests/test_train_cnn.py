@@ -59,7 +59,7 @@ def test_a_run_writes_all_its_files(lenet):
     assert [line["epoch"] for line in run.history()] == [1, 2, 3]
     keys = {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds"}
     assert keys <= set(run.history()[0])
-    assert f"test accuracy {record['test_accuracy']:.2%}" in output
+    assert f"test accuracy {100 * record['test_accuracy']:.2f} % (95 % interval " in output
     assert str(run.folder) in output
 
 

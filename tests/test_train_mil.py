@@ -127,20 +127,27 @@ def test_without_validation_bags_the_last_epoch_and_a_threshold_of_a_half_count(
 
 def test_the_bags_are_shown_and_nothing_is_trained(tmp_path, tiny_dir, capsys):
     train_mil.main(flags(tiny_dir, tmp_path / "r", "--show-bags", str(tmp_path / "bags.png")))
-    assert re.match(r"12 bags of \d\.\d digits, 50% positive; the first: .*bags.png", capsys.readouterr().out)
+    assert re.match(
+        r"12 bags of \d\.\d digits, 50.00 % positive; the first: .*bags.png", capsys.readouterr().out
+    )
     assert os.listdir(tmp_path) == ["bags.png"]
 
 
 # --- The sweep ---
 
 
-def test_a_sweep_is_one_file_and_its_cells_are_the_single_runs(tmp_path, tiny_dir, results, monkeypatch):
+def test_a_sweep_is_one_file_and_its_cells_are_the_single_runs(
+    tmp_path, tiny_dir, results, monkeypatch, capsys
+):
     monkeypatch.setattr(train_mil, "POOLINGS", ("mean", "attention"))
     more = ("--sweep", "12", "--repeats", "2", "--dropout", "0.25")
     content = train_mil.main(flags(tiny_dir, tmp_path, *more))
     folder = tmp_path / "mil" / "sweep"
     assert set(os.listdir(folder)) == {"config.json", "sweep.json", "records-0.jsonl", "auc.png"}
     assert content == RunFolder(folder).read_json("sweep.json")
+    *_, row, last = capsys.readouterr().out.splitlines()
+    assert re.match(r"attention +12 +\d\.\d{4} ± \d\.\d{4}  [\d.]+ ± [\d.]+ %  \d\.\d{4}$", row)
+    assert last.endswith(f"figures and metrics in {folder}/")
     cells = {(cell["method"], cell["train_bags"]): cell for cell in content["cells"]}
     assert list(cells) == [("mean", 12), ("attention", 12)]
     cell = cells["attention", 12]

@@ -1,5 +1,7 @@
 """train_triplet.py end to end on tiny data on the CPU."""
 
+import re
+
 import pytest
 import torch
 from helpers import base_flags, equal_weights, refusal
@@ -73,7 +75,7 @@ def test_a_single_unseen_class_has_no_pairs_of_two(tmp_path, tiny_dir):
     assert (tmp_path / "triplet" / "original" / "map.png").exists()
 
 
-def test_a_sweep_is_one_file_and_resumes(tmp_path, tiny_dir, monkeypatch):
+def test_a_sweep_is_one_file_and_resumes(tmp_path, tiny_dir, monkeypatch, capsys):
     monkeypatch.setattr(train_triplet, "SWEEP_DIGITS", (3,))
     monkeypatch.setattr(train_triplet, "SWEEP_IMAGES", (10, 10_000))  # of the latter no class has as many
     words = flags(tiny_dir, tmp_path, "--sweep", "--images-per-class", "15")
@@ -82,6 +84,8 @@ def test_a_sweep_is_one_file_and_resumes(tmp_path, tiny_dir, monkeypatch):
     assert [(c["digits"], c["images"]) for c in content["cells"]] == [(3, 15), (3, 10)]
     assert all("test_10way_1shot_accuracy" in c["mean"] for c in content["cells"])
     assert (tmp_path / "triplet" / "sweep" / "accuracy.png").exists()
+    lowest = 100 * content["cells"][1]["mean"]["test_10way_1shot_accuracy"]
+    assert re.search(rf"\n3 +10 .* {lowest:.2f} %\n.* in {tmp_path}/triplet/sweep/$", capsys.readouterr().out)
     monkeypatch.setattr(train_triplet, "train", None)  # nothing is left to train
     assert train_triplet.main([*words, "--name", "sweep", "--resume"])["cells"] == content["cells"]
 

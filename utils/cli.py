@@ -16,6 +16,7 @@ from data import DATASETS, POLICIES, VIEW_PARTS, Data, DataError, check_classes,
 from models import ENCODERS, CheckpointError
 from utils import distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, dataset, name_list, run_name, with_commas
+from utils.console import aligned, write_any_sign
 from utils.errors import UserError, printable
 from utils.runs import tracking
 from utils.runs.folder import BOOKKEEPING, RunFolder, close_runs, open_runs
@@ -56,9 +57,7 @@ def recipe_table(recipes: dict[str, dict], title: str) -> str:
     columns = [["", *(flag.replace("_", "-") for flag in flags)]]
     for name, recipe in recipes.items():
         columns.append([name, *(with_commas(recipe.get(flag, "")) for flag in flags)])
-    columns = [[f"{cell:{max(map(len, column))}}" for cell in column] for column in columns]
-    lines = ("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))
-    return "\n".join([f"{title}:", *(f"  {line}" for line in lines)])
+    return "\n  ".join([f"{title}:", *aligned(list(zip(*columns, strict=True)))])
 
 
 # --- Flags that scripts share, as parent parsers ---
@@ -204,6 +203,7 @@ def command(main: Callable) -> Callable:
     @functools.wraps(main)
     def guarded(argv=None):
         script = Path(main.__code__.co_filename).name
+        write_any_sign()
         try:
             _on_signals(_stop)
             try:

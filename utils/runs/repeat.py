@@ -5,9 +5,8 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from utils import distributed
+from utils.console import aligned, print_line, progress, score
 from utils.runs.files import append_line, read_lines
 from utils.runs.folder import RunFolder, mean_and_std, summarise
 
@@ -95,15 +94,30 @@ def collect(
     left = [job for job in todo if identity(job, keys) not in known]
     distributed.barrier()  # all ranks have read the records before any of them adds to them
     mine = left[distributed.rank() :: distributed.world()]
-    with tqdm(total=len(mine), disable=args.quiet, unit="training") as bar:
-        for job in mine:
-            bar.set_postfix_str(", ".join(map(str, job.values())))
+    with progress(len(mine), args.quiet, "training") as bar:
+        for number, job in enumerate(mine, 1):
+            text = ", ".join(map(str, job.values()))
+            bar.set_postfix_str(text)
+            if bar.disable and not args.quiet:
+                print_line(f"training {number} of {len(mine)}: {text}")
             append_line(run.path(f"records-{distributed.rank()}.jsonl"), train(job))
             bar.update()
             if distributed.rank() == 0:
                 write(run, todo, group)  # so that the sweep can be inspected while it runs
     distributed.barrier()
     return distributed.on_rank_zero(lambda: write(run, todo, group))
+
+
+def report_sweep(content: dict, metrics: Sequence[str], run: RunFolder) -> None:
+    """Print a line for every cell: mean and deviation of each metric, and the lowest value of the first."""
+    keys = [key for key, value in content["cells"][0].items() if isinstance(value, int | str)]
+    rows = [[name.replace("_", " ") for name in (*keys, *metrics, "lowest")]]
+    for cell in content["cells"]:
+        lowest = {"mean": min(cell["runs"], key=lambda record: record[metrics[0]]), "std": {metrics[0]: None}}
+        scores = [*(score(cell, metric) for metric in metrics), score(lowest, metrics[0])]
+        rows.append([*(str(cell[key]) for key in keys), *scores])
+    print(*aligned(rows), sep="\n")
+    print(f"{content['seconds']:.0f} s in all; figures and metrics in {run.folder}/")
 
 
 def identity(record: dict, keys: Sequence[str]) -> tuple:

@@ -11,6 +11,7 @@ from torch import nn
 from data import BatchLoader, Data, ImageSet, split, view_batches
 from models import load_encoder
 from utils import distributed
+from utils.console import score
 from utils.runs.folder import RunFolder
 from utils.training.fit import FitConfig, Step, fit
 
@@ -71,9 +72,6 @@ def example_views(args: Namespace, images: ImageSet) -> np.ndarray:
 
 def report_encoder(metrics: dict, run: RunFolder) -> None:
     """Print the accuracies of a pre-trained encoder, the time and where everything is."""
-    mean = metrics["mean"]
-    print(
-        f"test accuracy on frozen features: linear {mean['test_linear_accuracy']:.2%}, k-NN "
-        f"{mean['test_knn_accuracy']:.2%}; {metrics['seconds']:.0f} s of pre-training; figures and metrics "
-        f"in {run.folder}/"
-    )
+    linear, knn = score(metrics, "test_linear_accuracy"), score(metrics, "test_knn_accuracy")
+    text = f"test accuracy on frozen features: linear {linear}, k-NN {knn}; {metrics['seconds']:.0f} s"
+    print(f"{text} of pre-training; figures and metrics in {run.folder}/")

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from models import CheckpointError
 from utils import distributed
+from utils.console import print_line, progress
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.runs.tracking import Tracker
@@ -75,25 +75,22 @@ def fit(
     if config.compile:
         model.compile()
     tracker = Tracker(config.track, run) if run else None
-    show_bar = not config.quiet and sys.stderr.isatty()
-    first, total = training.epoch * steps, config.epochs * steps
-    start, validated = time.perf_counter() - training.seconds, ""
-    with tqdm(initial=first, total=total, mininterval=0.5, disable=not show_bar) as bar:
+    start = time.perf_counter() - training.seconds
+    with progress(config.epochs * steps, config.quiet, done=training.epoch * steps) as bar:
         while training.epoch < config.epochs and not training.stopped:
             training.epoch += 1
-            bar.set_description(f"epoch {training.epoch}/{config.epochs}{validated}")
+            bar.set_description(f"epoch {training.epoch}/{config.epochs}")
             values = training.train_epoch(step, batches, steps, bar)
             if validate:
                 metrics = validate(training.averaged or model, training.epoch)
                 values = training.check_finite({**values, **metrics})
-                validated = "".join(f", {key} {value:.4f}" for key, value in metrics.items()) or validated
             values = training.end_epoch(values, time.perf_counter() - start)
             if run and tracker:
                 run.log(**values, **training.within_epoch)
                 run.save_checkpoint(training.state())
                 tracker.log(values, training.epoch)
-            if not config.quiet and not show_bar:
-                print(_line(values, config.epochs), flush=True)
+            if not config.quiet:
+                print_line(_line(values, config.epochs))
     if tracker:
         tracker.close()
     return training.finish()
@@ -178,8 +175,7 @@ class Training:
             rows.append(torch.stack([loss.detach().float(), *(v.detach() for v in metrics.values())]))
             sizes.append(len(batch[0]))
             if bar.update():  # true when the bar was redrawn, a few times a second
-                values = dict(zip(["loss", *metrics], rows[-1].tolist(), strict=True))
-                bar.set_postfix({k: f"{v:.4f}" for k, v in values.items()}, refresh=False)
+                bar.set_postfix_str(f"loss {loss.item():.4f}", refresh=False)
         # The last step may spoil weights and statistics.
         spoilt = torch.stack([(~value.isfinite()).sum() for value in model.state_dict().values()]).sum()
         numbers = torch.cat([*rows, spoilt.float().view(1)]).cpu().double()
@@ -287,6 +283,6 @@ class Training:
 
 
 def _line(values, epochs):
-    metrics = {key: value for key, value in values.items() if key not in ("epoch", "seconds")}
-    words = [f"{key} {value:.2e}" if key == "lr" else f"{key} {value:.4f}" for key, value in metrics.items()]
+    metrics = {key: value for key, value in values.items() if key not in ("epoch", "lr", "seconds")}
+    words = [f"{key.removeprefix('train_')} {value:.4f}" for key, value in metrics.items()]
     return "  ".join([f"epoch {values['epoch']}/{epochs}", *words, f"{values['seconds']:.0f} s"])
