@@ -31,10 +31,11 @@ from data import DataError, load
 from data.pictures import PICTURES, grey, open_picture
 from inference import Answer, Predictor, ensemble_predictor, knn_predictor, load_predictor
 from inference.drawing import Drawing
-from inference.predictor import CLASSIFIER, ENCODER, model_files, read_any
+from inference.predictor import CLASSIFIER, ENCODER, create_any, model_files
+from models import read_model
 from utils.arguments import any_path, dataset
 from utils.cli import Parser, command, resolve_device
-from utils.errors import printable
+from utils.errors import UserError, printable
 from utils.runs.files import check_output
 
 SHOWN = 16  # pictures in the figure of --show
@@ -65,18 +66,22 @@ def make_parser() -> Parser:
     add = parser.add_argument
     add("images", nargs="*", type=any_path, metavar="IMAGE", help="a picture, a folder, or a glob in quotes")
     add("--single", action="store_true", help="every picture holds one digit: don't look for several")
-    add = parser.add_argument_group("model (default: the one that comes with the repository)").add_argument
+    group = parser.add_argument_group("model (default: the one that comes with the repository)")
+    add = group.add_mutually_exclusive_group().add_argument
     add("--model", type=any_path, metavar="FILE", help="a best.pt, or the folder of a run")
     add("--ensemble", type=any_path, metavar="RUN", help="a run of ensemble.py, with its weights")
     encoder = "k-NN on an encoder (default: SimCLR's)"
     add("--encoder", nargs="?", type=any_path, const=str(ENCODER), metavar="FILE", help=encoder)
+    add = group.add_argument
     labelled = "labelled images of --encoder (default: mnist-5k)"
     add("--dataset", type=dataset, metavar="NAME", help=labelled)
     add("--data-dir", type=any_path, metavar="DIR", help="where its files are (default: datasets)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="cpu", metavar="NAME", help="device")
-    add = parser.add_argument_group("output").add_argument
+    group = parser.add_argument_group("output")
+    add = group.add_mutually_exclusive_group().add_argument
     add("--json", action="store_true", help="one JSON object per picture and line")
     add("--csv", action="store_true", help="one line per digit, with a header")
+    add = group.add_argument
     add("--show", type=any_path, metavar="FILE", help="plot what the network sees of the pictures, as PNG")
     formats = "write --model for other programs: .onnx, .pt2 or .safetensors"
     add("--export", type=any_path, metavar="FILE", help=formats)
@@ -103,7 +108,7 @@ def export(args: Namespace, source: Path) -> None:
 
     path = Path(args.export)
     check_output(path, FORMATS, args.overwrite, [source, *args.images])
-    difference = export_model(read_any(source), path)
+    difference = export_model(read_model(source, create_any), path)
     checked = "half precision" if difference is None else f"differs from PyTorch by at most {difference:.1e}"
     print(f"{path}: {source}, {path.stat().st_size:,} bytes, {checked}")
 
@@ -194,30 +199,25 @@ def plot_figures(results: Sequence[Result], path: str) -> None:
         plot_pictures(pictures, path)
 
 
-def check_flags(parser: Parser, args: Namespace) -> None:
-    """End with one line when flags contradict each other, or when one would be ignored."""
-    pairs = [("model", "ensemble"), ("model", "encoder"), ("ensemble", "encoder"), ("json", "csv")]
-    pairs += [("export", "ensemble"), ("export", "encoder")]
-    for one, other in pairs:
-        if getattr(args, one) and getattr(args, other):
-            hint = "; an encoder's file is a --model, too" * (one == "export")
-            parser.error(f"choose one of --{one} and --{other}{hint}")
-    needs = [(flag, "an image", args.images) for flag in ("single", "json", "csv", "show")]
-    needs += [(flag, "--encoder", args.encoder) for flag in ("dataset", "data_dir")]
-    for flag, needed, given in [*needs, ("overwrite", "--show or --export", args.show or args.export)]:
-        if getattr(args, flag) and not given:
-            parser.error(f"--{flag.replace('_', '-')} needs {needed}")
-    if not args.images and not args.export:
-        parser.error("no image: name pictures, folders or globs")
-    if sys.stdout is None:
-        parser.error("the standard output is closed")
+def check_flags(args: Namespace) -> None:
+    """Raise UserError for flags that contradict each other, and for one that would be ignored."""
+    shown, written = args.single or args.json or args.csv or args.show, args.show or args.export
+    broken = {
+        "no image: name pictures, folders or globs": not args.images and (shown or not args.export),
+        "--export writes what --model names, also an encoder": args.export
+        and (args.ensemble or args.encoder),
+        "--dataset and --data-dir are for --encoder": (args.dataset or args.data_dir) and not args.encoder,
+        "--overwrite is for --show and --export": args.overwrite and not written,
+        "the standard output is closed": sys.stdout is None,
+    }
+    for message in filter(broken.get, broken):
+        raise UserError(message)
 
 
 @command
 def main(argv: list[str] | None = None) -> list[Result]:
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    check_flags(parser, args)
+    args = make_parser().parse_args(argv)
+    check_flags(args)
     source = model_files(Path(args.model or CLASSIFIER))[0]
     args.images = find_pictures(args.images)
     if args.show:

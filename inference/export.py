@@ -65,19 +65,17 @@ def export_model(saved: SavedModel, path: Path) -> float | None:
     .safetensors, whose weights are rounded to half precision. Raises UserError, and writes nothing, when a
     package is missing, or when the difference is above 1e-4.
     """
-    difference = None
-    if path.suffix == ".safetensors":
-        content = model_bytes(saved, half=True)
-    else:
-        content, difference = serialise(saved, path.suffix)
-        if difference > TOLERANCE:
-            raise UserError(f"{path}: would differ from PyTorch by {difference:.1e}: not written")
+    content, difference = serialise(saved, path.suffix)
+    if difference and difference > TOLERANCE:
+        raise UserError(f"{path}: would differ from PyTorch by {difference:.1e}: not written")
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
     return difference
 
 
-def serialise(saved: SavedModel, suffix: str) -> tuple[bytes, float]:
-    """Return the content of an .onnx or .pt2 file, and the largest difference from PyTorch's answers."""
+def serialise(saved: SavedModel, suffix: str) -> tuple[bytes, float | None]:
+    """Return the content of the file, and what `export_model` returns."""
+    if suffix == ".safetensors":
+        return model_bytes(saved, half=True), None
     mil, batch, length = isinstance(saved.model, MIL), Dim("batch", min=1), Dim("length", min=1)
     model, sizes = Deployed(saved), {0: batch, 1: length} if mil else {0: batch}
     gen = torch.Generator().manual_seed(0)
@@ -106,15 +104,14 @@ def describe(saved: SavedModel) -> dict[str, str]:
     else:
         invert, padding = "always" if data.get("inverted") else "never", "to a square, with the border's grey"
         centring, grey = "none: the whole picture is scaled to 28 x 28", "as in the picture"
+    in_graph = {"mean": data["mean"], "std": data["std"], "temperature": calibrated(data)["temperature"]}
     return {
         "input": f"uint8 pixels 0..255, light ink on black, {shape}",
         "invert": invert,
         "padding": padding,
         "centring": centring,
         "grey_range": grey,
-        "mean": str(data["mean"]),
-        "std": str(data["std"]),  # of pixels / 255; applied in the graph
-        "temperature": str(calibrated(data)["temperature"]),  # also in the graph
+        **{key: str(value) for key, value in in_graph.items()},
         "classes": json.dumps(["negative", "positive"] if mil else data["classes"]),
         "architecture": saved.name,
         "dataset": data["dataset"],

@@ -13,14 +13,14 @@ from torch import nn
 from data import ImageSet, in_order, split
 from data.images import CENTRED
 from data.own import to_square
-from data.pictures import grey, open_picture
+from data.pictures import SIDE, grey, open_picture
 from evaluation.cnn import DOUBTFUL, evidence, fit_temperature, scale, softmax
 from evaluation.contrastive.features import DECAY, fit_probe, knn, neighbours, statistics
 from evaluation.ensemble.library import Library, part_folders, read_library
 from evaluation.ensemble.selection import combine
 from evaluation.robustness import Scorer
 from inference.drawing import Drawing, find_ink, read_drawing
-from models import CheckpointError, Classifier, SavedModel, create, load_encoder, read_model
+from models import CheckpointError, Classifier, create, load_encoder, read_model
 from models.mil import create_mil
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
@@ -104,14 +104,12 @@ def as_picture(picture: Any) -> Image.Image:
     """Return what `Predictor.predict` takes as a PIL image."""
     if isinstance(picture, Path | str):
         return open_picture(picture)
-    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.size:
-        if picture.ndim > 1 and picture.shape[2:] in ((), (3,), (4,)):
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim > 1 and picture.size:
+        if picture.shape[2:] in ((), (3,), (4,)):
             return Image.fromarray(picture)
     elif isinstance(picture, Image.Image):
         return picture
-    form = getattr(picture, "dtype", type(picture).__name__), getattr(picture, "shape", "")
-    wanted = "a path, a PIL image or an array of uint8 (H, W), (H, W, 3) or (H, W, 4)"
-    raise TypeError(f"expected {wanted}, not {form[0]} {form[1]}")
+    raise TypeError("expected a path, a PIL image or an array of uint8 (H, W), (H, W, 3) or (H, W, 4)")
 
 
 def with_images(images: ImageSet, digits: np.ndarray) -> ImageSet:
@@ -133,13 +131,9 @@ def model_files(path: Path) -> list[Path]:
     raise CheckpointError(f"{path}: no best.pt or encoder.pt, which are not committed: train the run first")
 
 
-def read_any(path: Path) -> SavedModel:
-    """Read a classifier, an encoder or a MIL network; CheckpointError for anything else."""
-
-    def create_any(name, **options):
-        return (create_mil if "method" in options else create)(name, **options)
-
-    return read_model(path, create_any)
+def create_any(name: str, **options) -> nn.Module:
+    """Create a classifier, an encoder or a MIL network, for `read_model`."""
+    return (create_mil if "method" in options else create)(name, **options)
 
 
 def read_network(
@@ -149,11 +143,11 @@ def read_network(
 
     kind: a network of any other is a CheckpointError.
     """
-    saved = read_any(path)
+    saved = read_model(path, create_any)
     if not isinstance(saved.model, kind):
         raise CheckpointError(f"{path}: not a classifier; an encoder is named with --encoder")
     data = saved.data
-    images = torch.empty(0, 1, *data["image_size"], dtype=torch.uint8, device=device)
+    images = torch.empty(0, 1, SIDE, SIDE, dtype=torch.uint8, device=device)
     facts = (data["mean"], data["std"], data["dataset"], tuple(data["classes"]), data.get("inverted", False))
     empty = ImageSet(images, images.flatten().long(), *facts)
     return saved.model.to(device).eval(), empty, calibrated(data)

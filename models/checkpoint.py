@@ -28,39 +28,25 @@ class CheckpointError(Exception):
     """A file that is not a model, or holds the model of another architecture; the message says which."""
 
 
-def _number(low, high):
-    return f"a number from {low:g} to {high:g}", lambda x: type(x) in (int, float) and low <= x <= high
-
-
-def _list_of(kind, value):
-    return isinstance(value, list) and all(type(x) is kind for x in value)
-
-
-_TEXT = "a text", lambda value: isinstance(value, str)
-_FLAG = "true or false", lambda value: type(value) is bool
-_OPTIONS = {"num_classes": _number(0, 1e6), "method": _TEXT, "dropout": _number(0, 1), "standardise": _FLAG}
-# The fields of a model file: what each is, and whether a value is that; or the fields of a dict.
+# The fields of a model file: each a type, the bounds of a number, the item or items of a list, or fields.
+_CALIBRATION = {"temperature": (1e-3, 1e3), "least_confidence": (0, 1), "least_evidence": (-1e9, 1e9)}
 _FIELDS = {
-    "format": (f"{FORMAT}, the one that this code reads", lambda x: _list_of(int, [x]) and x == FORMAT),
-    "name": _TEXT,
-    "options": _OPTIONS,
+    "format": (FORMAT, FORMAT),
+    "name": str,
+    "options": {"num_classes": (0, 1e6), "method": str, "dropout": (0, 1), "standardise": bool},
     "data": {
-        "dataset": _TEXT,
-        "classes": ("two or more different texts", lambda x: _list_of(str, x) and len({*x}) == len(x) > 1),
-        "image_size": ("[28, 28]", lambda value: _list_of(int, value) and value == [28, 28]),
-        "mean": _number(0, 1),
-        "std": _number(0.001, 1),
-        "inverted": _FLAG,
-        "calibration": {
-            "temperature": _number(0.001, 1000),
-            "least_confidence": _number(0, 1),
-            "least_evidence": _number(-1e9, 1e9),
-        },
+        "dataset": str,
+        "classes": [str],
+        "image_size": [(28, 28), (28, 28)],
+        "mean": (0, 1),
+        "std": (0.001, 1),
+        "inverted": bool,
+        "calibration": _CALIBRATION,
     },
-    "digest": _TEXT,
-    "weights": ("a dict of names", lambda value: isinstance(value, dict) and _list_of(str, list(value))),
+    "digest": str,
+    "weights": dict,
 }
-_OPTIONAL = {"inverted", "calibration", *_OPTIONS}
+_OPTIONAL = ("num_classes", "method", "dropout", "standardise", "inverted", "calibration")
 
 
 class SavedModel(NamedTuple):
@@ -115,9 +101,10 @@ def read_model(path: Path | str, create: Callable[..., nn.Module] = create) -> S
     with warnings.catch_warnings(action="ignore"):  # PyTorch's, about a file that is refused in one line
         try:
             content = _read(path)
+            fault = next(_faults(content, _FIELDS), None)
         except Exception as error:  # torch.load raises half a dozen types for a damaged file
             raise CheckpointError(f"{path}: not a model file of this project") from error
-    for fault in _faults(content, _FIELDS):
+    if fault:
         raise CheckpointError(f"{path}: not a model file of this project: {fault}")
     name, options, data, weights = (content[key] for key in ("name", "options", "data", "weights"))
     try:
@@ -133,24 +120,32 @@ def read_model(path: Path | str, create: Callable[..., nn.Module] = create) -> S
         raise CheckpointError(f"{path}: damaged: the weights have changed since they were saved")
     if not all(value.isfinite().all() for value in weights.values()):
         raise CheckpointError(f"{path}: weights that are not finite: the training diverged")
-    if isinstance(model, Classifier) and (count := model.head.out_features) != len(data["classes"]):
-        raise CheckpointError(f"{path}: {len(data['classes'])} classes, but a head of {count} outputs")
+    count = model.head.out_features if isinstance(model, Classifier) else len(data["classes"])
+    if len(data["classes"]) != count or len(set(data["classes"])) != count or count < 2:
+        raise CheckpointError(f"{path}: needs two or more different classes, one for each output")
     return SavedModel(model, name, options, data)
 
 
-def _faults(values: Any, fields: dict[str, Any], place: str = "") -> Iterator[str]:
-    """Yield what is wrong with a dict of `fields`, whose names begin with `place`."""
-    if not isinstance(values, dict):
-        yield f"{place or 'it'} is not a dict"
-        return
-    yield from (f"{place}{key} is missing" for key in fields if key not in values and key not in _OPTIONAL)
-    for key, value in values.items():
-        if key not in fields:
-            yield f"{place}{str(key)[:40]!r} is unknown" if isinstance(key, str) else f"{place} has no names"
-        elif isinstance(fields[key], dict):
-            yield from _faults(value, fields[key], f"{place}{key}.")
-        elif not fields[key][1](value):
-            yield f"{place}{key} is not {fields[key][0]}"
+def _faults(value: Any, form: Any, place: str = "it") -> Iterator[str]:
+    """Yield what is wrong with the value at a place, which must have one of the forms in _FIELDS."""
+    if isinstance(form, dict) and isinstance(value, dict):
+        path = "" if place == "it" else f"{place}."
+        yield from (f"{path}{key} is missing" for key in form if key not in value and key not in _OPTIONAL)
+        for key in value:
+            if key in form:
+                yield from _faults(value[key], form[key], f"{path}{key}")
+            else:
+                yield f"{place} has a field {key!r:.40}"
+    elif isinstance(form, list) and isinstance(value, list):
+        if len(form) not in (1, len(value)):
+            yield f"{place} has not {len(form)} items"
+        for item, own in zip(value, form * (len(value) if len(form) == 1 else 1), strict=False):
+            yield from _faults(item, own, f"an item of {place}")
+    elif isinstance(form, tuple):
+        if type(value) not in (int, float) or not form[0] <= value <= form[1]:
+            yield f"{place} is not a number from {form[0]} to {form[1]}"
+    elif type(value) is not (form if isinstance(form, type) else type(form)):
+        yield f"{place} is of type {type(value).__name__}"
 
 
 def _check_tensors(weights: dict[str, Any], plan: nn.Module) -> None:
@@ -158,14 +153,11 @@ def _check_tensors(weights: dict[str, Any], plan: nn.Module) -> None:
     expected = plan.state_dict()
     plan.load_state_dict(weights, assign=True)
     for name, tensor in expected.items():
-        value, types = (
-            weights[name],
-            (tensor.dtype, torch.half if tensor.is_floating_point() else tensor.dtype),
-        )
-        if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in types:
-            raise TypeError(
-                f"{name} is a {value.layout} tensor of {value.dtype}, not a dense one of {types[0]}"
-            )
+        value, half = weights[name], torch.half if tensor.is_floating_point() else tensor.dtype
+        if (value.layout, value.device.type) != (torch.strided, "cpu"):
+            raise TypeError(f"{name} is not a dense tensor on the CPU")
+        if value.dtype not in (tensor.dtype, half):
+            raise TypeError(f"{name} is of type {value.dtype}, not {tensor.dtype}")
 
 
 def digest(weights: dict[str, torch.Tensor]) -> str:

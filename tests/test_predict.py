@@ -178,13 +178,13 @@ def test_bad_models_are_one_line(tmp_path, pictures, pair, capsys):
 def test_flags_that_contradict_or_would_be_ignored_are_refused(capsys, monkeypatch):
     refused = {
         "": "no image",
-        "x.png --model a --encoder": "one of --model",
-        "x.png --json --csv": "one of --json",
-        "--export x.onnx --ensemble a": "one of --export and --ensemble",
-        "--export x.onnx --encoder": "encoder's file is a --model",
-        "--export x.onnx --show x.png": "--show needs an image",
-        "x.png --dataset mnist": "--dataset needs --encoder",
-        "x.png --overwrite": "--overwrite needs --show or --export",
+        "x.png --model a --encoder": "not allowed with argument --model",
+        "x.png --json --csv": "not allowed with argument --json",
+        "--export x.onnx --ensemble a": "--export writes what --model names",
+        "--export x.onnx --encoder": "also an encoder",
+        "--export x.onnx --show x.png": "no image",
+        "x.png --dataset mnist": "--dataset and --data-dir are for --encoder",
+        "x.png --overwrite": "--overwrite is for --show and --export",
     }
     for words, said in refused.items():
         assert said in error_line(capsys, *words.split())
@@ -202,7 +202,7 @@ def test_a_file_is_written_only_where_nothing_or_a_file_to_overwrite_is(tmp_path
         ("--show", tmp_path / "x.unknown"): "must end in .png",
         ("--show", tmp_path / "device.png", "--overwrite"): "not a regular file",
         ("--show", tmp_path / "nowhere" / "x.png"): "in a folder that exists",
-        ("--show", old): "replace it with --overwrite",
+        ("--show", old): "add --overwrite",
         ("--show", seven, "--overwrite"): "it is read",
         ("--export", model, "--overwrite"): "it is read",
         ("--export", tmp_path / "x.zip"): "must end in .onnx, .pt2, .safetensors",

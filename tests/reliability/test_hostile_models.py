@@ -18,14 +18,13 @@ from models.checkpoint import digest
 
 pytestmark = pytest.mark.reliability
 
-CALIBRATION = {"temperature": 1.5, "least_confidence": 0.1, "least_evidence": 0.5}
 VALUES: list = [None, True, 0, -1, 3, 10**400, 10**5000, 1.5, 1e308, math.nan, math.inf, -math.inf, 1j, b"x"]
 VALUES += ["", "\x1b[31m\n" * 1000, [], ["a"], ["a"] * 10, [*"abc"], list(range(10)), (28, 28), [28.0, 28]]
 VALUES += [{}, {"a": 1}, {0: [0]}, {1}, torch.zeros(2), torch.zeros(10, 784), torch.tensor(0), torch.float32]
 RIGHT = {"options: {}", "options.num_classes missing", "data.calibration missing", "data.inverted missing"}
 RIGHT |= {"data.dataset: ''", "data.dataset: '\\x1b[31m", "data.mean: 0", "data.inverted: True"}
 RIGHT |= {"data.calibration.temperature: 3", "data.calibration.temperature: 1.5"}
-RIGHT |= {"data.calibration.least_confidence: 0"}
+RIGHT |= {"data.calibration.least_confidence: 0", "data.image_size: [28.0, 28"}
 RIGHT |= {f"data.calibration.least_evidence: {value}" for value in (0, -1, 3, 1.5)}
 TENSORS = {
     "complex": lambda x: x.to(torch.complex64),
@@ -72,7 +71,8 @@ def files(content):
 def test_a_hostile_model_file_is_refused_in_one_line(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.pad(np.full((8, 3), 255, np.uint8), 10)).save("seven.png")
-    data = FACTS | {"calibration": CALIBRATION, "inverted": False}
+    calibration = {"temperature": 1.5, "least_confidence": 0.1, "least_evidence": 0.5}
+    data = FACTS | {"calibration": calibration, "inverted": False}
     save_model("m.pt", create("linear"), "linear", data, num_classes=10)
     count, right = 0, set()
     for wrong, content in files(torch.load("m.pt")):

@@ -23,22 +23,20 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             raise
 
 
-def check_output(
-    path: Path, suffixes: Sequence[str], overwrite: bool = False, inputs: Iterable[Path | str] = ()
-) -> None:
-    """Raise UserError unless a file may be written at `path`.
+def check_output(path: Path, suffixes: Sequence[str], overwrite: bool, inputs: Iterable = ()) -> None:
+    """Raise UserError unless a file with one of the suffixes may be written at `path`.
 
-    It must have one of the suffixes, in a folder that exists; nothing may stand there or, with `overwrite`, a
-    regular file that is none of the inputs.
+    Nothing may stand there or, with `overwrite`, a regular file that is none of the paths `inputs`.
     """
-    if path.suffix not in suffixes:
-        raise UserError(f"{path}: the name must end in {', '.join(suffixes)}")
-    if not path.parent.is_dir() or (os.path.lexists(path) and not path.is_file()):
-        raise UserError(f"cannot write {path}: not a regular file in a folder that exists")
-    if path.exists() and any(os.path.exists(other) and path.samefile(other) for other in inputs):
-        raise UserError(f"cannot write {path}: it is read")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists: choose another name, or replace it with --overwrite")
+    regular = path.is_file() or not os.path.lexists(path)
+    broken = {
+        f"the name must end in {', '.join(suffixes)}": path.suffix not in suffixes,
+        "not a regular file in a folder that exists": not (regular and path.parent.is_dir()),
+        "it exists; choose another name, or add --overwrite": path.exists() and not overwrite,
+        "it is read": path.exists() and any(path.samefile(p) for p in inputs if os.path.exists(p)),
+    }
+    for reason in filter(broken.get, broken):
+        raise UserError(f"cannot write {path}: {reason}")
 
 
 def append_line(path: Path, record: dict) -> None:
