@@ -2,6 +2,7 @@
 
     python report.py              rewrites README.md, results/*/README.md and the figures of several runs
     python report.py --check      writes nothing; exit code 1 and a line for everything that is stale
+    python report.py --compare cnn/compact-all-shifts cnn/compact-all     the difference and its paired test
 
 Reads the runs and benchmarks in results/, and what is kept by hand: runs and tables in experiments.json and
 prior work in references.json. Needs no GPU, no weights and no data set. A missing or damaged file is named,
@@ -11,7 +12,8 @@ the rest is rendered, and the exit code is 1. Notes name unclean commits, missin
 import sys
 from pathlib import Path
 
-from report.pages import is_fresh, render, write
+from report.pages import PARADIGMS, Paradigm, is_fresh, render, write
+from report.records import compare
 from report.results import read_results
 from utils.arguments import any_path
 from utils.cli import Parser, command
@@ -21,6 +23,13 @@ def make_parser() -> Parser:
     parser = Parser(prog="report.py", description=__doc__)
     add = parser.add_argument
     add("--check", action="store_true", help="write nothing, name what is stale")
+    add(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="test the difference of two runs, like mil/sweep/max/50",
+    )
+    add("--metric", help="of --compare (default: the one that the page of A shows)")
     add("--results-dir", type=any_path, default="results", metavar="DIR", help="default: results")
     add("--readme", type=any_path, default="README.md", metavar="FILE", help="default: README.md")
     return parser
@@ -31,6 +40,15 @@ def main(argv: list[str] | None = None) -> int:
     """Return 0, or 1 when anything is missing, damaged or (with --check) stale."""
     args = make_parser().parse_args(argv)
     results = read_results(Path(args.results_dir))
+    if args.compare:
+        page = args.compare[0].partition("/")[0]
+        default = next(
+            (p for name, p in PARADIGMS.items() if name.removeprefix("train_") == page), Paradigm()
+        )
+        print(
+            f"{' - '.join(args.compare)}: {compare(results, args.compare, [args.metric or default.metric])}"
+        )
+        return 0
     outputs = render(results, Path(args.readme))
     for path, output in outputs.items():
         if not args.check:

@@ -39,7 +39,7 @@ def print_commands(results: Results, experiments: list[Experiment]) -> None:
     """Print every command with the time of its committed run; an ensemble of finished runs takes none."""
     total = 0.0
     for experiment in experiments:
-        result = (results.runs | results.sweeps).get(experiment.folder)
+        result = results.runs.get(experiment.folder)
         seconds = result.seconds if result and not result.arguments.get("sources") else 0
         time = text.time(seconds) if result else "not run yet"
         note = experiment.retired and f" (of commit {experiment.retired}: not repeated)"

@@ -6,6 +6,7 @@
     <!-- value RUN METRIC all -->0.11 to 0.18<!-- end -->         the range over its runs or draws
     <!-- value RUN METRIC worst -->99.74 %<!-- end -->           the smallest of their values
     <!-- value RUN METRIC count -->10 draws<!-- end -->           their number
+    <!-- value A,B METRIC difference -->+0.2 points (...)<!-- end -->   what `report.py --compare A B` prints
 
 RUN is FOLDER/NAME or, for a cell of a sweep, FOLDER/NAME/METHOD/NUMBER. RUN and METRIC may be several, with
 commas; the value is their range. No line may begin with a value: Markdown would take it for HTML.
@@ -21,10 +22,11 @@ from typing import NamedTuple
 from report import figures, sections
 from report.benchmarks import benchmarks_section, speed_section
 from report.figures import Figure, overview
+from report.records import compare, results_csv
 from report.results import Results
-from report.rows import Row, has, link, make_rows, number, value_text
-from report.sections import Page, table_section, time_legend
-from report.text import EMPTY, Markdown, table, time, values
+from report.rows import Row, has, make_rows, number
+from report.sections import Page, table_section
+from report.text import EMPTY, table, values
 from utils.errors import UserError
 from utils.plots import contrastive, few_labels
 from utils.plots import report as plots
@@ -32,7 +34,9 @@ from utils.plots.style import description
 from utils.runs.files import write_atomically
 
 MARKER = "<!-- report:{} {} -->"
-VALUE = re.compile(r"(<!-- value (\S+) (\S+)( spread| all| worst| count)? -->).*?(<!-- end -->)", re.S)
+VALUE = re.compile(
+    r"(<!-- value (\S+) (\S+)( spread| all| worst| count| difference)? -->).*?(<!-- end -->)", re.S
+)
 
 Outputs = dict[Path, bytes | Figure]
 
@@ -52,23 +56,19 @@ class Paradigm(NamedTuple):
 SECTIONS = {
     "results": sections.results_section,
     "references": sections.references_section,
-    "runs": sections.runs_section,
 }
 PARADIGMS = {
     "train_cnn": Paradigm(
         sections={"models": sections.models_section},
         figures={"comparison.png": (plots.plot_error_against_time, figures.error_against_time)},
     ),
-    "ensemble": Paradigm(
-        sections={"runs": partial(sections.runs_section, details=sections.combinations_table)}
-    ),
+    "ensemble": Paradigm(sections={"combinations": sections.combinations_section}),
     "train_simclr": Paradigm(
         "test_linear_accuracy",
         figures={"maps.png": (contrastive.plot_maps, figures.feature_maps)},
     ),
     "train_moco": Paradigm("test_linear_accuracy"),
     "train_few_labels": Paradigm(
-        sections={"draws": sections.draws_section},
         figures={
             "labels.png": (few_labels.plot_error_against_labels, figures.study_cells),
             "draws.png": (few_labels.plot_draws, partial(figures.study_cells, labels=100)),
@@ -83,15 +83,17 @@ PARADIGMS = {
 def render(results: Results, readme: Path) -> Outputs:
     """Return {path: content} of all that the report writes; results.faults names what fails."""
     outputs: Outputs = {}
-    front: list[Row] = []
+    rows: list[Row] = []
     for script, paradigm in PARADIGMS.items():
         path = results.folder / script.removeprefix("train_") / "README.md"
         page = Page(results, results.attempt(path, make_rows, results, script, paradigm.metric) or [])
         outputs |= results.attempt(path, render_page, page, path, paradigm) or {}
-        front += [row for row in page.rows if row.spec.front]
+        rows += page.rows
     path = results.folder / "benchmarks" / "README.md"
     if results.benchmarks or path.exists():
         outputs |= page_output(results, path, {"benchmarks": benchmarks_section(results)})
+    outputs |= {results.folder / "results.csv": results_csv(rows)} if rows else {}
+    front = [row for row in rows if row.spec.front]
     return {**(results.attempt(readme, render_front, results, front, readme) or {}), **outputs}
 
 
@@ -136,9 +138,11 @@ def page_output(results: Results, path: Path, contents: dict[str, str]) -> Outpu
 
 def value_of(results: Results, names: list[str], metrics: list[str], mode: str) -> str | None:
     """Return a number in words; a UserError names a run that is missing."""
+    if mode == "difference":
+        return compare(results, names, metrics)
     numbers = []
     for name in names:
-        if (result := results.result(name)) is None:
+        if (result := results.runs.get(name)) is None:
             raise UserError(f"{results.folder / name}: a page names it, but there is no result")
         if lacking := [metric for metric in metrics if not has(result, metric)]:
             results.notes.append(f"{result.path}: lacks {', '.join(lacking)}; the text keeps the old value")
@@ -161,7 +165,7 @@ def render_front(results: Results, candidates: list[Row], readme: Path) -> Outpu
     link_target = Path(os.path.relpath(path, readme.parent)).as_posix()
     contents = {
         "overview": f"![Our best results beside prior work]({link_target})" if rows else EMPTY,
-        "results": results_table(rows) if rows else EMPTY,
+        "results": front_tables(rows) if rows else EMPTY,
         "speed": results.attempt(results.folder / "benchmarks", speed_section, results) or EMPTY,
     }
     output = page_output(results, readme, contents)
@@ -169,16 +173,17 @@ def render_front(results: Results, candidates: list[Row], readme: Path) -> Outpu
     return output | ({path: Figure(plots.plot_overview, data)} if rows and data else {})
 
 
-def results_table(rows: list[Row]) -> str:
-    """Return the table of README.md: the best of every task beside the best comparable prior work."""
-    lines = []
+def front_tables(rows: list[Row]) -> str:
+    """Return the tables of README.md, one per measure: our best of every task beside the best comparable."""
+    tables: dict[str, list[list[str]]] = {}
     for row in rows:
-        rivals = [f"{value_text(x)} {link(x)}" for x in row.rivals[:1]] or ["none with a source"]
-        names = [row.spec.front[key] for key in ("task", "method")]
-        text = f"{row.number.text}, n = {row.number.samples}"
-        lines.append([*names, text, Markdown(*rivals), row.data, time(row.seconds)])
-    head = ["task", "method", "test accuracy or AUC", "best prior work", "data", "time"]
-    return f"{table(head, lines)}\n\n{time_legend(rows)}"
+        task, (_, cell) = f"{row.spec.front['task']}: {row.spec.front['method']}", row.number.cell
+        line = [task, cell, str(len(row.number.values)), sections.rival_text(row) or "none found"]
+        line += [sections.data_text(row), row.experiment.folder]
+        tables.setdefault(sections.head_of(row), []).append(line)
+    columns = "n", "best comparable work we found", "data", "run"
+    parts = [table(["task: method", head, *columns], lines) for head, lines in tables.items()]
+    return "\n\n".join([*parts, sections.legend(rows).replace(f"{sections.TIME}. ", "")])
 
 
 def is_fresh(path: Path, output: bytes | Figure) -> bool:

@@ -19,6 +19,7 @@ class RowSpec(NamedTuple):
     """A row that a table shows of a run; results/experiments.json describes the fields."""
 
     label: str = ""
+    group: str = ""
     metric: str = ""
     section: str = "results"
     references: tuple[str, ...] = ()
@@ -46,10 +47,10 @@ class Experiment(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A finished run, a sweep with its cells, or one cell.
+    """A finished run, a sweep, or one of its cells.
 
     path: of metrics.json or sweep.json. method: the model where a script has one method; "" for neither.
-    records, mean: of its trainings, empty for a sweep. trainings: of a sweep, those done and those wanted.
+    records, mean: of its trainings, empty for a sweep.
     """
 
     path: Path
@@ -60,13 +61,11 @@ class Result(NamedTuple):
     seconds: float
     records: list[dict]
     mean: dict[str, float]
-    cells: dict[str, "Result"] = {}
-    trainings: tuple[int, int] = (0, 0)
 
 
 @dataclass
 class Results:
-    """All that is committed. runs, sweeps: by folder below results/, e.g. "cnn/wide".
+    """All that is committed. runs: by folder below results/, "cnn/wide", a cell as "mil/sweep/attention/50".
 
     faults: what is missing or damaged, one line each. notes: what else a reader should know.
     """
@@ -76,7 +75,6 @@ class Results:
     tables: dict[str, dict] = field(default_factory=dict)
     references: dict[str, dict] = field(default_factory=dict)
     runs: dict[str, Result] = field(default_factory=dict)
-    sweeps: dict[str, Result] = field(default_factory=dict)
     benchmarks: dict[str, dict] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -96,12 +94,6 @@ class Results:
             self.faults.append(f"{source}: damaged ({type(error).__name__}: {error})")
         return None
 
-    def result(self, name: str) -> Result | None:
-        """Return the run "cnn/wide", or the cell "mil/sweep/attention/50" of a sweep; None without one."""
-        folder, run, *cell = name.split("/")
-        sweep = self.sweeps.get(f"{folder}/{run}")
-        return sweep.cells.get("/".join(cell)) if sweep else self.runs.get(name)
-
     def run_of(self, file: str) -> Result | None:
         """Return the run whose folder holds a file, e.g. results/simclr/simclr/seed-0/encoder.pt."""
         return next((run for key, run in self.runs.items() if f"/{key}/" in f"/{file}"), None)
@@ -116,9 +108,7 @@ def read_results(folder: Path) -> Results:
     for run in sorted({path.parent for path in folder.glob("*/*/*.json")}):
         path = run / (SWEEP if (run / SWEEP).exists() else "metrics.json")
         hidden = run.name.startswith((".", "dry-run", "demo")) or ".old-" in run.name
-        if result := None if hidden else results.attempt(path, read_result, path):
-            group = results.sweeps if path.name == SWEEP else results.runs
-            group["/".join(path.parts[-3:-1])] = result
+        results.runs |= ({} if hidden else results.attempt(path, read_runs, path)) or {}
     for path in sorted((folder / "benchmarks").glob("*.json")):
         if content := results.attempt(path, read_json, path):
             results.benchmarks[path.stem] = content
@@ -128,7 +118,7 @@ def read_results(folder: Path) -> Results:
 
 def add_notes(results: Results) -> None:
     """Note what is not from a clean commit or not run yet."""
-    configs = {name: run.config for name, run in (results.runs | results.sweeps).items()}
+    configs = {name: run.config for name, run in results.runs.items() if name.count("/") == 1}
     configs |= {f"benchmarks/{name}.json": content for name, content in results.benchmarks.items()}
     for name, config in configs.items():
         for commit in (part.get("commit") for part in (config, *config.get("resumed", []))):
@@ -168,18 +158,19 @@ def read_references(results_dir: Path) -> dict[str, dict]:
     return read_json(results_dir / "references.json")["references"]
 
 
-def read_result(path: Path) -> Result | None:
-    """Return the run or sweep of a metrics.json or sweep.json, or None for a dry run."""
+def read_runs(path: Path) -> dict[str, Result]:
+    """Return {name: run or sweep and its cells} of a metrics.json or sweep.json; nothing for a dry run."""
     config = read_json(path.parent / "config.json")
     if config["arguments"].get("dry_run"):
-        return None
-    content, arguments = read_json(path), config["arguments"]
+        return {}
+    name, content, arguments = "/".join(path.parts[-3:-1]), read_json(path), config["arguments"]
     method = arguments.get("model" if path.parts[-3] == "cnn" else "method") or ""
     head = (path, config, arguments, method, content["device"], content["seconds"])
     if path.name != SWEEP:
-        return Result(*head, content["runs"], content["mean"])
-    sweep = Result(*head, [], {}, trainings=content["trainings"])
-    return sweep._replace(cells=dict(read_cell(sweep, cell) for cell in content["cells"]))
+        return {name: Result(*head, content["runs"], content["mean"])}
+    sweep = Result(*head, [], {})
+    cells = dict(read_cell(sweep, cell) for cell in content["cells"])
+    return {name: sweep} | {f"{name}/{cell}": result for cell, result in cells.items()}
 
 
 def read_cell(sweep: Result, content: dict) -> tuple[str, Result]:

@@ -4,6 +4,7 @@ import re
 from statistics import fmean, median, stdev
 from typing import NamedTuple
 
+from evaluation.cnn import wilson_interval
 from report import text
 from report.results import Experiment, Result, Results, RowSpec
 
@@ -14,7 +15,10 @@ MARKS = {
     "selected": ("†", "selected on the test set"),
     "transductive": ("‡", "transductive: it sees the test images"),
     "protocol": ("§", "another protocol, see the notes on prior work"),
+    "unknown": ("¶", "protocol of stopping and selection unknown to us"),
 }
+TEST_IMAGES = 10_000  # of MNIST, Fashion-MNIST and KMNIST
+HEADS = {"auc": "test AUC", "1": "P@1, %", "r": "MAP@R, %"}  # of a table, by the last word of its metric
 
 
 class Number(NamedTuple):
@@ -47,6 +51,26 @@ class Number(NamedTuple):
         interval = f" ({write(self.low)} to {write(self.high)})" if self.kind == "interval" else ""
         return self.short + interval
 
+    @property
+    def cell(self) -> tuple[float, str]:
+        """Value and text in a table, whose head has the unit."""
+        return self.mean, self.text.replace(" %", "")
+
+    def is_beyond_noise(self, reference: dict) -> bool:
+        """Whether it differs from prior work: by a t-test (5 %), or outside the interval or range.
+
+        Welch's test where the other side has a spread, else a test against its value as if that had no noise.
+        """
+        from scipy import stats
+
+        if self.kind != "std":
+            return not self.low <= reference["value"] <= self.high
+        if "std" in reference and "runs" in reference:
+            other = (reference[key] for key in ("value", "std", "runs"))
+            own = self.mean, stdev(self.values), len(self.values)
+            return stats.ttest_ind_from_stats(*own, *other, equal_var=False).pvalue < 0.05
+        return stats.ttest_1samp(self.values, reference["value"]).pvalue < 0.05
+
 
 def number(result: Result, metric: str) -> Number:
     """Return a metric of a run with its spread; KeyError when a record lacks it.
@@ -59,7 +83,10 @@ def number(result: Result, metric: str) -> Number:
     values = draws or [record[metric] for record in records]
     mean, count = fmean(values), len(values)
     if count == 1:
-        low, high = (records[0].get(f"{metric}_{end}", mean) for end in ("low", "high"))
+        low = high = mean
+        if re.fullmatch(r"test_(?!.*(\dway|verif)).*(accuracy|at_1)", metric):  # a share of the test images
+            low, high = wilson_interval(round(mean * TEST_IMAGES), TEST_IMAGES)
+        low, high = records[0].get(f"{metric}_low", low), records[0].get(f"{metric}_high", high)
         return Number(metric, mean, low, high, "interval" if low < high else "none", values, "1")
     if arguments.get("sources"):
         return Number(
@@ -74,11 +101,6 @@ def has(result: Result, metric: str) -> bool:
     return all(metric in values for values in (*result.records, result.mean))
 
 
-def short_text(result: Result, metric: str) -> str:
-    """Return a metric with its spread, without an interval; empty where the run lacks it."""
-    return number(result, metric).short if has(result, metric) else ""
-
-
 class Row(NamedTuple):
     """What a table and a figure show of one metric of a run.
 
@@ -90,7 +112,8 @@ class Row(NamedTuple):
     result: Result
     number: Number
     rivals: list[dict]
-    data: str
+    labelled: int
+    unlabelled: int
     seconds: float
 
     @property
@@ -108,11 +131,11 @@ def make_rows(results: Results, script: str, metric: str) -> list[Row]:
     """Return the rows of a script in the order of experiments.json; metric: what a row shows by default."""
     rows = []
     for experiment in (experiment for experiment in results.experiments if experiment.script == script):
-        sweep = results.sweeps.get(experiment.folder)
+        start = f"{experiment.folder}/"
+        cells = [name.removeprefix(start) for name in results.runs if name.startswith(start)]
         for spec in experiment.rows:
-            names = [spec.cell] if spec.cell != "*" else list(sweep.cells) if sweep else []
-            for cell in names:
-                if result := results.result(f"{experiment.folder}/{cell}".rstrip("/")):
+            for cell in cells if spec.cell == "*" else [spec.cell]:
+                if result := results.runs.get(f"{start}{cell}".rstrip("/")):
                     args = (results, experiment, spec._replace(cell=cell), result, spec.metric or metric)
                     rows.append(results.attempt(result.path, make_row, *args))
     return [row for row in rows if row]
@@ -128,18 +151,26 @@ def make_row(
     references = (results.references[key] for key in spec.references if key in results.references)
     comparable = [reference for reference in references if "selected" not in reference.get("marks", ())]
     rivals = sorted(comparable, key=lambda reference: ("marks" in reference, -reference["value"]))
-    trained = not metric.startswith(("test_random", "test_pixels"))
-    seconds = training_time(results, result) if trained else 0
-    data = data_text(results, result, metric)
-    return Row(experiment, spec, result, number(result, metric), rivals, data, seconds)
+    counts, seconds = data_counts(results, result, metric), training_time(results, result)
+    seconds = 0 if is_untrained(metric) else seconds
+    return Row(experiment, spec, result, number(result, metric), rivals, *counts, seconds)
+
+
+def is_untrained(metric: str) -> bool:
+    """Whether a metric is of raw pixels or of a random encoder."""
+    return metric.startswith(("test_random", "test_pixels", "test_untrained", "test_deformed"))
 
 
 def training_time(results: Results, result: Result) -> float:
     """Return the seconds of one training (median), of a study's shared work, and of loaded encoders."""
     seconds = median(record["seconds"] for record in result.records)
     seconds += max(record.get("shared_seconds", 0) for record in result.records)
+    return seconds + encoder_time(results, result)
+
+
+def encoder_time(results: Results, result: Result) -> float:
     files = (result.arguments.get("encoder") or "").split("+")
-    return seconds + sum(training_time(results, run) for file in files if (run := results.run_of(file)))
+    return sum(training_time(results, run) for file in files if (run := results.run_of(file)))
 
 
 def value_text(reference: dict) -> str:
@@ -161,15 +192,21 @@ def mark_legend(references: list[dict]) -> list[str]:
     return [f"{sign} {meaning}" for mark, (sign, meaning) in MARKS.items() if mark in used]
 
 
-def data_text(results: Results, result: Result, metric: str) -> str:
-    """Return training and validation data in words: "100 labelled, 53,900 unlabelled", "50 balanced bags"."""
+def data_counts(results: Results, result: Result, metric: str) -> tuple[int, int]:
+    """Return the labelled images (MIL: bags), those for validation included, and the unlabelled images.
+
+    Images that an encoder saw without labels count as unlabelled, also where they have labels later.
+    """
     arguments, mean, images = result.arguments, result.mean, result.mean.get("train_images", 0)
     few, unlabelled = re.search(r"_(\d+)_accuracy$", metric), 0.0
     if "builder" in arguments:
-        return bags_text(results, result)
-    if "labels" in arguments:  # a cell of the few-label study
-        labelled: float = arguments["labels"]
-        unlabelled = images - labelled
+        run = results.run_of(arguments.get("encoder") or "")
+        labelled: float = arguments["train_bags"] + (arguments.get("val_bags") or 0)
+        images = run.mean.get("train_images", 0) if run else 0
+        labelled, unlabelled = (labelled, images) if run and is_unsupervised(run) else (labelled + images, 0)
+    elif "labels" in arguments:  # a cell of the few-label study
+        labelled = arguments["labels"]
+        unlabelled = 0 if result.method.startswith("pixels") else images - labelled
     elif per_class := arguments.get("labels_per_class"):
         labelled = 10 * per_class
     elif is_unsupervised(result) and (few or "kmeans" in metric):
@@ -179,20 +216,8 @@ def data_text(results: Results, result: Result, metric: str) -> str:
     else:
         share = ENCODER_VALIDATION if "test_knn_accuracy" in mean else arguments.get("val_fraction") or 0
         labelled = images + mean["val_images"] if "val_images" in mean else images / (1 - share)
-    counts = ((round(labelled), "labelled"), (round(unlabelled), "unlabelled"))
-    return ", ".join(f"{count:,} {kind}" for count, kind in counts if count > 0)
-
-
-def bags_text(results: Results, result: Result) -> str:
-    """Return the bags, training and validation, and the images of a loaded encoder."""
-    arguments, file = result.arguments, result.arguments.get("encoder")
-    validation = f" + {arguments['val_bags']}" if arguments.get("val_bags") else ""
-    bags = f"{arguments['train_bags']}{validation} {arguments['builder']} bags"
-    run = results.run_of(file) if file else None
-    if run is None or "train_images" not in run.mean:
-        return f"{bags}, a pre-trained encoder" if file else bags
-    kind = "unlabelled" if is_unsupervised(run) else "labelled"
-    return f"{bags}, {run.mean['train_images']:,.0f} {kind} images"
+        unlabelled = images if is_unsupervised(result) and not is_untrained(metric) else 0
+    return round(labelled), round(unlabelled)
 
 
 def is_unsupervised(result: Result) -> bool:

@@ -1,24 +1,28 @@
 """The sections between the markers of a page: tables, prior work, runs one by one."""
 
 from collections.abc import Callable
+from functools import partial
 from statistics import fmean
 from typing import NamedTuple
 
 from data.robustness import CORRUPTIONS, LEVELS
 from models import ENCODERS, RECIPES, create
 from report import text
-from report.results import Results, is_clean
-from report.rows import Row, link, mark_legend, short_text, value_text
+from report.results import Results
+from report.rows import HEADS, Row, has, link, mark_legend, number, value_text
 from utils.plots.ensemble import LABELS as COMBINATION_LABELS
 
 SPREADS = {
     "std": "±: standard deviation over n trainings or, with few labels, over n draws of the labels",
-    "interval": "(a to b): 95 % interval of a single run (Wilson)",
+    "interval": "(a to b): 95 % interval of a single run",
     "range": "a to b: range over libraries that overlap, because they are drawn from one pool",
 }
-TIME = "Time: training of one run (median), including the encoder it loads; ≤: on a shared machine"
-METRIC_NAMES = {"auc": "AUC", "1": "P@1", "r": "MAP@R"}  # by the last word of a metric
+WITHIN_NOISE = "≈ the difference is within noise (t-test, 5 %, or 95 % interval)"
+
+TIME = "Minutes: training of one run (median) with the encoder it loads, on a shared machine: upper bounds"
 RECIPE_COLUMNS = {"epochs": "epochs", "batch_size": "batch", "lr": "peak rate", "augment": "augmentation"}
+SCORES = {"corrupted_accuracies": text.percent, "accuracies": text.percent}
+SCORES |= dict.fromkeys(("mces", "relative_mces"), "{:.2f}".format)
 LOSSES = {"loss": "loss", "ece": "ECE", "scaled_loss": "loss, scaled", "scaled_ece": "ECE, scaled"}
 
 
@@ -32,27 +36,58 @@ class Page(NamedTuple):
         return [row for row in self.rows if row.spec.section == name]
 
 
-def results_section(page: Page) -> str:
-    """Return the table of a script's main results with its legend."""
-    rows = page.section("results")
-    if not rows:
-        return text.EMPTY
-    names = [METRIC_NAMES.get(last := row.number.metric.rpartition("_")[2], last) for row in rows]
-    lines = []
+def grouped(rows: list[Row], make: Callable[[list[Row]], str]) -> str:
+    """Return a table for every group of rows, under its title."""
+    groups: dict[str, list[Row]] = {}
     for row in rows:
-        prior = text.Markdown("<br>".join(f"{value_text(rival)} {link(rival)}" for rival in row.rivals))
-        lines.append(
-            [row.label, row.data, row.number.text, row.number.samples, prior, text.time(row.seconds)]
-        )
-    kinds = {row.number.kind for row in rows}
+        groups.setdefault(f"**{text.escape(row.spec.group)}**\n\n" if row.spec.group else "", []).append(row)
+    return "\n\n".join(title + make(group) for title, group in groups.items())
+
+
+def results_section(page: Page) -> str:
+    """Return the tables of a script's main results with their legend."""
+    rows = page.section("results")
+    return f"{grouped(rows, results_table)}\n\n{legend(rows)}" if rows else text.EMPTY
+
+
+def results_table(rows: list[Row]) -> str:
+    """Return a table of rows of one measure, each beside the best comparable work found."""
+    lines: list[list[text.Cell]] = []
+    for row in rows:
+        values = row.number.values
+        worst = text.percent(min(values)) if row.result.arguments.get("labels") else ""
+        line: list[text.Cell] = [row.label, row.number.cell, worst, str(len(values)), rival_text(row)]
+        lines.append([*line, data_text(row), f"{float(f'{row.seconds / 60:.2g}'):g}" if row.seconds else ""])
+    columns = ["method", head_of(rows[0]), "worst draw", "n", "comparable work", "data", "minutes"]
+    return text.ranked(columns, lines)
+
+
+def head_of(row: Row) -> str:
+    return HEADS.get(row.number.metric.rpartition("_")[2], "accuracy, %")
+
+
+def data_text(row: Row) -> str:
+    """ "60,000" images with labels, "100 + 53,900" without, "0 + 54,000"."""
+    return f"{row.labelled:,}" + f" + {row.unlabelled:,}" * bool(row.unlabelled)
+
+
+def rival_text(row: Row) -> str:
+    """The best comparable prior work: "99.748 ± 0.028, [Matuzas77](url)"; ≈ where the difference is noise."""
+    for rival in row.rivals[:1]:
+        sign = "" if row.number.is_beyond_noise(rival) else "≈ "
+        name = text.escape(rival["source"].partition("/")[0])
+        return text.Markdown(f"{sign}{value_text(rival).replace(' %', '')}, [{name}]({rival['url']})")
+    return ""
+
+
+def legend(rows: list[Row]) -> str:
+    """Explain the signs of these rows, their time and where they were trained."""
+    kinds, cells = {row.number.kind for row in rows}, [rival_text(row) for row in rows]
     parts = [words for kind, words in SPREADS.items() if kind in kinds]
-    parts += mark_legend([rival for row in rows for rival in row.rivals])
-    head = ["method", "data", f"test {' or '.join(dict.fromkeys(names))}", "n", "prior work", "time"]
-    return f"{text.table(head, lines)}\n\n{' '.join(filter(None, [text.sentence(parts), time_legend(rows)]))}"
-
-
-def time_legend(rows: list[Row]) -> str:
-    return f"{TIME}. Trained on {text.devices(row.result.device for row in rows)}."
+    parts += [WITHIN_NOISE] if any("≈" in cell for cell in cells) else []
+    parts += mark_legend([row.rivals[0] for row in rows if row.rivals])
+    parts += ["data: images with labels, those for validation included, + images without"]
+    return f"{text.sentence(parts)} {TIME}. Trained on {text.devices(row.result.device for row in rows)}."
 
 
 def references_section(page: Page) -> str:
@@ -74,70 +109,58 @@ def references_section(page: Page) -> str:
     return "\n\n".join(filter(None, ["\n".join(lines), text.sentence(mark_legend(references))])) or text.EMPTY
 
 
-def runs_section(page: Page, details: Callable[[Row], str] = lambda row: "") -> str:
-    """Return a collapsed part for every run: command, origin and values; sweeps are last."""
-    rows: dict[str, Row] = {}
-    for row in page.rows:
-        rows.setdefault(row.experiment.folder, row)
-    parts = []
-    for row in sorted(rows.values(), key=lambda row: bool(row.spec.cell)):
-        name, path, (done, wanted) = row.experiment.name, row.result.path, row.result.trainings
-        title, content = f"{done} trainings" if done == wanted else f"{done} of {wanted} trainings", []
-        if not row.spec.cell:
-            title, metric = f"{row.label}, {row.number.text}", row.number.metric
-            values = ", ".join(text.values(metric, [share]) for share in row.number.values)
-            content = [f"{metric.replace('_', ' ')}: {values}.", page.results.attempt(path, details, row)]
-        command = f"```\n{row.experiment.command} --name {name}\n```"
-        if row.experiment.retired:
-            command = f"From commit {row.experiment.retired}; today's scripts can't repeat it."
-        versions = ", ".join(" ".join(pair) for pair in row.result.config.get("versions", {}).items())
-        origin = f"{text.devices([row.result.device])}; {commit_text(row.result.config)}"
-        origin += f"; {text.escape(versions)}."
-        numbers = f"All numbers: [{name}/{path.name}]({name}/{path.name})."
-        lines = "\n\n".join(filter(None, [command, f"{origin} {numbers}", *content]))
-        parts.append(text.collapsed(f"<b>{name}</b>: {text.escape(title)}", lines))
-    return "\n\n".join(parts) or text.EMPTY
-
-
-def commit_text(content: dict) -> str:
-    """ "commit 0123456789ab and 456789abcdef-dirty (not clean)" of a run that was resumed."""
-    commits = [part.get("commit") for part in (content, *content.get("resumed", []))]
-    texts = [commit if is_clean(commit) else f"{commit} (not clean)" for commit in commits]
-    return text.escape(f"commit {' and '.join(texts)}")
-
-
 def table_section(page: Page, name: str) -> str:
     """Return a table: the rows of its section by metrics where it has columns, else the cells of sweeps.
 
     A row's own metric, in which the first column's is replaced by each in turn, says which metrics: the
     columns precision_at_1 and map_at_r of the metric test_unseen_precision_at_1 have test_unseen_map_at_r.
     """
-    spec = page.results.tables[name]
-    rows, columns = page.section(name.partition("/")[2]), spec.get("columns", {})
-    if not (rows and columns):
-        return cells_table(page, distinct(rows), spec["corner"]) if rows else text.EMPTY
-    lines = []
+    spec, rows = page.results.tables[name], page.section(name.partition("/")[2])
+    if not rows:
+        return text.EMPTY
+    if not spec.get("columns"):
+        return cells_table(page, distinct(rows), spec["corner"])
+    return grouped(rows, partial(metrics_table, corner=spec["corner"], columns=spec["columns"]))
+
+
+def metrics_table(rows: list[Row], corner: str, columns: dict[str, str]) -> str:
+    """Return a table of rows by metrics; columns: {metric: head}. Rates of errors are best when low."""
+    lines: list[list[text.Cell]] = []
     for row in rows:
-        metrics = (row.number.metric.replace(next(iter(columns)), metric) for metric in columns)
-        lines.append([row.label, *(short_text(row.result, metric) for metric in metrics), row.number.samples])
-    return text.table([spec["corner"], *columns.values(), "n"], lines)
+        metrics = [row.number.metric.replace(next(iter(columns)), metric) for metric in columns]
+        numbers = [number(row.result, metric) if has(row.result, metric) else None for metric in metrics]
+        cells = [(found.mean, found.short.replace(" %", "")) if found else "" for found in numbers]
+        lines.append([row.label, *cells, str(len(row.number.values))])
+    lowest = [head for metric, head in columns.items() if metric.endswith(("error_rate", "accept_rate"))]
+    return text.ranked([corner, *columns.values(), "n"], lines, lowest)
 
 
 def cells_table(page: Page, rows: list[Row], corner: str) -> str:
-    """Return cells by method and number, and prior work, whose task reads "50 training bags, method"."""
-    entries = []
+    """Return cells by method and number, and prior work, whose task reads "50 training bags, method".
+
+    A method with a single number, where others have several, is in other tables.
+    """
+    entries: dict[str, dict[int, text.Cell]] = {}
+    sizes: dict[str, dict[str, None]] = {}
     for row in rows:
         method, _, column = row.spec.cell.partition("/")
         label = f"{method}, {row.spec.label}" if row.spec.label else method
-        entries.append((label, int(column), f"{row.number.short} ({len(row.result.records)})"))
+        sizes.setdefault(label, {})[str(len(row.number.values))] = None
+        entries.setdefault(label, {})[int(column)] = row.number.mean, row.number.short.replace(" %", "")
+    if max(map(len, entries.values())) > 1:
+        entries = {label: cells for label, cells in entries.items() if len(cells) > 1}
     keys = dict.fromkeys(key for row in rows for key in row.experiment.references)
     references = [known for key in keys if (known := page.results.references.get(key))]
     for reference in references:
         task, _, method = reference["task"].partition(", ")
         label = text.Markdown(f"{text.escape(method)}, {link(reference)}")
-        entries.append((label, int(task.split()[0]), value_text(reference)))
-    legend = ["mean ± standard deviation (n)", *mark_legend(references)]
-    return f"{text.grid(corner, entries)}\n\n{text.sentence(legend)}"
+        entries.setdefault(label, {})[int(task.split()[0])] = value_text(reference)
+    columns = sorted({column for cells in entries.values() for column in cells})
+    lines = []
+    for label, cells in entries.items():
+        lines.append([label, ", ".join(sizes.get(label, ())), *(cells.get(column, "") for column in columns)])
+    signs = text.sentence(["mean ± standard deviation", *mark_legend(references)])
+    return f"{text.ranked([corner, 'n', *(f'{column:,}' for column in columns)], lines)}\n\n{signs}"
 
 
 def distinct(rows: list[Row]) -> list[Row]:
@@ -150,14 +173,20 @@ def distinct(rows: list[Row]) -> list[Row]:
 
 
 def models_section(page: Page) -> str:
-    """Return the architecture, parameters and recipe of every classifier with results."""
-    names, lines = {row.result.method for row in page.rows}, []
+    """Return what every classifier with results is, its parameters and its recipe."""
+    names, lines, summaries = {row.result.method for row in page.rows}, [], []
     for name in (name for name in ENCODERS if name in names):
         parameters = sum(parameter.numel() for parameter in create(name).parameters())
-        summary = (ENCODERS[name].__doc__ or "").partition("\n")[0].rstrip(".")
-        recipe = (str(RECIPES[name][key]) for key in RECIPE_COLUMNS)
-        lines.append([f"`{name}`", summary, f"{parameters:,}", *recipe])
-    return text.table(["model", "", "parameters", *RECIPE_COLUMNS.values()], lines) if lines else text.EMPTY
+        summaries.append(f"- `{name}`: {(ENCODERS[name].__doc__ or '').splitlines()[0]}")
+        lines.append([f"`{name}`", f"{parameters:,}", *(str(RECIPES[name][key]) for key in RECIPE_COLUMNS)])
+    recipes = text.table(["model", "parameters", *RECIPE_COLUMNS.values()], lines)
+    return "\n".join([*summaries, "", recipes]) if lines else text.EMPTY
+
+
+def combinations_section(page: Page) -> str:
+    """Return the combinations of every ensemble, each in a collapsed part."""
+    parts = {row.experiment.name: combinations_table(row) for row in page.rows}
+    return "\n\n".join(text.collapsed(f"<b>{name}</b>", table) for name, table in parts.items()) or text.EMPTY
 
 
 def combinations_table(row: Row) -> str:
@@ -168,24 +197,13 @@ def combinations_table(row: Row) -> str:
         p = ", ".join(f"{record[f'{name}_test_mcnemar_p']:.2g}" for record in row.result.records)
         test = ["", ""] if name == "average" else [f"{100 * mean[f'{name}_test_gain']:+.3f}", p]
         values = (f"{mean[f'{name}_test_{key}']:.4f}" for key in losses)
-        accuracy = short_text(row.result, f"{name}_test_accuracy")
+        accuracy = number(row.result, f"{name}_test_accuracy").short.removesuffix(" %")
         lines.append([COMBINATION_LABELS[name], accuracy, *test, *values])
     for label, name in (("mean single", "mean_single"), ("any member right", "oracle")):
         share = mean[f"{name}_test_accuracy"]
         gain = f"{100 * (share - mean['average_test_accuracy']):+.3f}"
-        lines.append([label, f"{text.percent(share)} %", gain, "", *[""] * len(losses)])
-    return text.table(["combination", "accuracy", "gain", "p", *losses.values()], lines)
-
-
-def draws_section(page: Page) -> str:
-    """Return the methods of the few-label study with 100 labels, the best first, and their worst draws."""
-    rows = [row for row in distinct(page.section("study")) if row.spec.cell.endswith("/100")]
-    lines = []
-    for row in sorted(rows, key=lambda row: -row.number.mean):
-        ends = (text.values("accuracy", [end(row.number.values)]) for end in (min, max))
-        lines.append([row.result.method, row.number.text, *ends, row.number.samples, text.time(row.seconds)])
-    head = ["method", "test accuracy", "worst draw", "best draw", "n", "time"]
-    return text.table(head, lines) if lines else text.EMPTY
+        lines.append([label, text.percent(share), gain, "", *[""] * len(losses)])
+    return text.table(["combination", "accuracy, %", "gain, points", "p", *losses.values()], lines)
 
 
 def accepts_section(page: Page) -> str:
@@ -194,28 +212,29 @@ def accepts_section(page: Page) -> str:
     for row in page.section("accepts"):
         for key, title in (("test_class_accept_rates", "own"), ("test_class_false_accept_rates", "others")):
             values = zip(*(record[key] for record in row.result.records), strict=True)
-            columns.append([f"{text.percent(fmean(shares))} %" for shares in values])
-            head.append(f"{row.experiment.name}: {title}")
+            columns.append([f"{100 * fmean(shares):.1f}" for shares in values])
+            head.append(f"{row.label}: {title}, %")
     lines = [[str(digit), *texts] for digit, texts in enumerate(zip(*columns, strict=True))]
     return text.table(head, lines) if lines else text.EMPTY
 
 
 def robustness_section(page: Page) -> str:
-    """Return a row per model: clean and corrupted accuracy, and the mean error by corruption."""
-    lines = []
+    """Return clean and corrupted accuracy of every model, then its mean error under each corruption."""
+    kinds = {"geometry": list(CORRUPTIONS)[:4], "appearance": list(CORRUPTIONS)[4:]}
+    scores: list[list[text.Cell]] = []
+    errors: dict[str, list[list[text.Cell]]] = {kind: [] for kind in kinds}
     for record in page.rows[0].result.records if page.rows else ():
         for name in (key.removesuffix("_trainings") for key in record if key.endswith("_trainings")):
-            shares = [record.get(f"{name}_{key}") for key in ("accuracies", "corrupted_accuracies")]
-            ratios = [record.get(f"{name}_{key}") for key in ("mces", "relative_mces")]
-            texts = [text.spread(values, text.percent) if values else "" for values in shares]
-            texts += [text.spread(values, tenths) if values else "" for values in ratios]
-            errors = record[f"{name}_errors"]  # of all strengths of the first corruption, the second, ...
-            errors = [fmean(errors[i : i + LEVELS]) for i in range(0, LEVELS * len(CORRUPTIONS), LEVELS)]
-            label = f"{name.replace('_', ' ')}, n = {record[f'{name}_trainings']}"
-            lines.append([label, *texts, *map(tenths, errors)])
-    head = ["model", "clean accuracy, %", "corrupted, %", "mCE, %", "relative mCE, %", *CORRUPTIONS]
-    return text.table(head, lines) if lines else text.EMPTY
-
-
-def tenths(share: float) -> str:
-    return f"{100 * share:.1f}"
+            label, shares = name.replace("_", " "), {key: record.get(f"{name}_{key}") for key in SCORES}
+            cells = [(fmean(v), text.spread(v, SCORES[key])) if v else "" for key, v in shares.items()]
+            scores.append([label, *cells, str(record[f"{name}_trainings"])])
+            values = record[f"{name}_errors"]  # of all strengths of the first corruption, the second, ...
+            means = [fmean(values[i : i + LEVELS]) for i in range(0, len(values), LEVELS)]
+            for kind, part in (("geometry", means[:4]), ("appearance", means[4:])):
+                errors[kind].append([label, *((v, f"{100 * v:.1f}") for v in (fmean(part), *part))])
+    head = ["model", "corrupted accuracy, %", "clean accuracy, %", "mCE", "relative mCE", "n"]
+    tables = [text.ranked(head, scores, ("mCE", "relative mCE"))]
+    for kind, names in kinds.items():
+        head = [f"{kind}: error, %", "mean", *names]
+        tables.append(text.ranked(head, errors[kind], head))
+    return "\n\n".join(tables) if scores else text.EMPTY

@@ -1,17 +1,18 @@
 """Numbers in words, and Markdown tables."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, stdev
 
 EMPTY = "No results yet."
-UNITS: dict[str, Callable[[float], str]] = {"_p": "{:.2g}".format, "auc": "{:.4f}".format}
-UNITS |= dict.fromkeys(("_models", "_mistakes", "_reviewed"), "{:.0f}".format)
+Cell = str | tuple[float, str]
 
 
 def unit(metric: str) -> tuple[Callable[[float], str], str]:
     """Return how a metric is written: a function of its value, and its unit."""
-    units = {"seconds": duration, **UNITS}
+    units = {"seconds": duration, "_p": "{:.2g}".format, "auc": thousandths, "entropy": "{:.4f}".format}
+    units |= dict.fromkeys(("_models", "_mistakes", "_reviewed"), "{:.0f}".format)
     write = next((function for ending, function in units.items() if metric.endswith(ending)), percent)
     return write, " %" if write is percent else ""
 
@@ -26,16 +27,20 @@ def spread(shares: Sequence[float], write: Callable[[float], str]) -> str:
     """Mean ± standard deviation: "99.76 ± 0.02"; of a single value the value."""
     if len(shares) == 1:
         return write(shares[0])
-    return f"{write(fmean(shares))} ± {(deviation if write is percent else write)(stdev(shares))}"
+    mean = write(fmean(shares))
+    return mean if mean.startswith(">") else f"{mean} ± {write(stdev(shares))}"
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.2f}"
+    """ "99.76"; "< 0.01" for what is no zero."""
+    return f"{100 * share:.2f}" if not 0 < share < 5e-5 else "< 0.01"
 
 
-def deviation(share: float) -> str:
-    """A standard deviation in points: two decimals, or three where two would read 0.00."""
-    return f"{100 * share:.{3 if 5e-6 <= share < 1e-4 else 2}f}"
+def thousandths(area: float) -> str:
+    """ "0.957"; "> 0.999" for what is no one, "< 0.001" for what is no zero."""
+    if 0 < area < 5e-4:
+        return "< 0.001"
+    return f"{area:.3f}" if not 0.9995 <= area < 1 else "> 0.999"
 
 
 def duration(seconds: float) -> str:
@@ -82,14 +87,26 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in texts)
 
 
-def grid(corner: str, entries: Sequence[tuple[str, int, str]]) -> str:
-    """Return a table of entries (label of the row, number of the column, text) with sorted columns."""
-    columns = sorted({column for _, column, _ in entries})
-    rows: dict[str, dict[int, str]] = {}
-    for label, column, text in entries:
-        rows.setdefault(label, {})[column] = text
-    lines = [[label, *(row.get(column, "") for column in columns)] for label, row in rows.items()]
-    return table([corner, *(f"{column:,}" for column in columns)], lines)
+def ranked(head: Sequence[str], rows: Iterable[Sequence[Cell]], lowest: Iterable[str] = ()) -> str:
+    """Return a table, the best row first by the first column of (value, text) cells; no empty column.
+
+    The best of each such column is bold; lowest: the heads of those in which less is better.
+    """
+    lines, signs = list(rows), [-1 if title in lowest else 1 for title in head]
+
+    def score(line: Sequence[Cell], i: int) -> float:
+        return signs[i] * cell[0] if isinstance(cell := line[i], tuple) else -math.inf
+
+    places = [i for i in range(len(head)) if any(isinstance(line[i], tuple) for line in lines)]
+    lines.sort(key=lambda line: -score(line, places[0]) if places else 0)
+    kept = [i for i in range(len(head)) if any(line[i] for line in lines)]
+    best = {i: max(score(line, i) for line in lines) if len(lines) > 1 else math.inf for i in kept}
+    texts = []
+    for line in lines:
+        bold = {i: "**" * (score(line, i) == best[i]) for i in places}
+        cells = ((i, line[i]) for i in kept)
+        texts.append([f"{bold[i]}{x[1]}{bold[i]}" if isinstance(x, tuple) else x for i, x in cells])
+    return table([head[i] for i in kept], texts)
 
 
 def collapsed(summary: str, content: str) -> str:

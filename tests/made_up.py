@@ -27,7 +27,7 @@ EXPERIMENTS = """[
 {"name": "wide", "command": "python train_cnn.py", "rows": [
   {"references": ["paper", "best", "chosen"], "front": {"task": "network", "method": "`wide`"}}]},
 {"name": "fast", "command": "python train_cnn.py"},
-{"name": "old", "command": "python train_cnn.py", "retired": "abcdef"},
+{"name": "old", "command": "python train_cnn.py", "retired": "abcdef", "rows": [{"group": "few"}]},
 {"name": "ten", "command": "python ensemble.py"},
 {"name": "simclr", "command": "python train_simclr.py", "rows": [{"label": "SimCLR, linear probe"},
   {"label": "100 labels", "metric": "test_linear_10_accuracy"},

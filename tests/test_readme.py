@@ -17,7 +17,7 @@ from PIL import Image
 from data import load
 
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "results").glob("*/README.md"))]
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "results").rglob("README.md"))]
 # But those of CONTRIBUTING.md that need its code, see test_contributing.py.
 COMMAND = re.compile(r"(?<!Then `)(?:python|torchrun[^\n`]*) (\w+\.py\b[^\n`|]*)")
 COMMANDS = sorted({line for page in PAGES for line in COMMAND.findall(page.read_text())})
@@ -119,7 +119,8 @@ def test_every_make_target_exists(page):
 
 
 def test_the_readme_is_short():
-    assert len(README.read_bytes()) <= 10_240
+    seen = re.sub(r"<!--.*?-->|\]\([^)]+\)|<img[^>]+>", "", README.read_text())  # what GitHub shows
+    assert len(seen.encode()) <= 10_240
 
 
 def test_an_installation_has_every_package_and_ranges_of_what_is_pinned():

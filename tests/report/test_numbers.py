@@ -6,7 +6,7 @@ import pytest
 
 from report import text
 from report.results import Result, Results
-from report.rows import data_text, number
+from report.rows import data_counts, number
 
 TWO = [{"test_accuracy": 0.98}, {"test_accuracy": 0.99}]
 ONE = [{"test_accuracy": 0.99, "test_accuracy_low": 0.988, "test_accuracy_high": 0.9917}]
@@ -29,7 +29,7 @@ def result(records, mean=(), folder="cnn", **arguments):
         (DRAWS, {}, "std", "4 draws", "90.00 ± 7.12 %"),
         (TWO, {"sources": ["ensemble/pool"]}, "range", "2 overlapping libraries", "98.00 to 99.00 %"),
         (ONE, {}, "interval", "1", "99.00 % (98.80 to 99.17)"),
-        (TWO[1:], {}, "none", "1", "99.00 %"),
+        (TWO[1:], {}, "interval", "1", "99.00 % (98.79 to 99.18)"),  # Wilson's interval of 9,900 of 10,000
     ],
 )
 def test_a_number_has_the_spread_of_its_values(records, arguments, kind, samples, words):
@@ -44,7 +44,9 @@ def test_a_number_has_the_spread_of_its_values(records, arguments, kind, samples
         ("test_accuracy", [0.9977], "99.77 %"),
         ("average_test_accuracy", [0.99, 0.98], "98.00 to 99.00 %"),
         ("greedy_loss_test_mcnemar_p", [0.1796, 0.1094, 0.146], "0.11 to 0.18"),
-        ("test_auc", [0.96723], "0.9672"),
+        ("test_auc", [0.96723], "0.967"),
+        ("test_auc", [0.9996], "> 0.999"),
+        ("test_cross_entropy", [0.0335], "0.0335"),
         ("seconds", [30.0, 400.0], "30 s to 6.7 min"),
         ("shared_mistakes", [8], "8"),
     ],
@@ -57,36 +59,63 @@ def test_durations_deviations_significant_digits_tables_and_devices():
     times = {0.46: "0.5 s", 7.41: "7.4 s", 119: "119 s", 420: "7.0 min", 4260: "71 min", 9000: "2.5 h"}
     assert {seconds: text.duration(seconds) for seconds in times} == times
     assert (text.time(60), text.time(0)) == ("≤ 60 s", "none")
-    assert [text.deviation(std) for std in (0.0012, 0.0002, 0.00007)] == ["0.12", "0.02", "0.007"]
+    assert [text.percent(std) for std in (0.0012, 0.00006, 0.00004)] == ["0.12", "0.01", "< 0.01"]
+    assert text.spread([0.9998, 0.9999], text.thousandths) == "> 0.999"
+    assert text.spread([0.9, 0.9002], text.thousandths) == "0.900 ± < 0.001"
     assert [text.significant(each) for each in (18300.4, 41.892, 0.01234)] == ["18,300", "41.9", "0.0123"]
     names = ["Intel(R) Xeon(R), 2 threads", "Intel(R) Xeon(R), 1 thread", "Intel Xeon, 1 threads", "H200"]
     assert text.table(["a", "b"], [["1|2", ""]]) == "| a | b |\n| --- | --- |\n| 1\\|2 |  |"
     assert text.devices(names) == "H200; Intel Xeon, 1 thread; Intel Xeon, 2 threads"
 
 
+def test_a_ranked_table_is_sorted_has_the_best_in_bold_and_no_empty_column():
+    rows = [["a", (0.9, "90"), (5, "5"), ""], ["b", "", (4, "4"), ""], ["c", (0.95, "95"), (9, "9"), ""]]
+    assert text.ranked(["m", "accuracy", "error", "x"], rows, ("error",)).splitlines()[2:] == [
+        "| c | **95** | 9 |",
+        "| a | 90 | 5 |",
+        "| b |  | **4** |",
+    ]
+
+
 @pytest.mark.parametrize(
-    ("folder", "metric", "arguments", "words"),
+    ("records", "rival", "beyond"),
     [
-        ("cnn", "test_accuracy", {"val_fraction": 0.1}, "60,000 labelled"),
-        ("cnn", "test_accuracy", {"val_fraction": 0.0}, "54,000 labelled"),
-        ("cnn", "test_accuracy", {"val_fraction": 0.1, "folds": 10}, "60,000 labelled"),
-        ("ensemble", "test_accuracy", {"val_fraction": 0.1, "member_folds": 4}, "72,000 labelled"),
-        ("cnn", "test_accuracy", {"val_fraction": 0.1, "labels_per_class": 10}, "100 labelled"),
-        ("simclr", "test_knn_accuracy", {"method": "simclr"}, "60,000 labelled"),
-        ("simclr", "test_self_trained_1_accuracy", {"method": "simclr"}, "10 labelled, 54,000 unlabelled"),
-        ("moco", "test_kmeans_accuracy", {}, "54,000 unlabelled"),
-        ("simclr", "test_linear_10_accuracy", {"method": "supcon"}, "60,000 labelled"),
-        ("few_labels", "test_accuracy", {"labels": 100}, "100 labelled, 53,900 unlabelled"),
-        ("few_labels", "test_accuracy", {"labels": 0}, "54,000 unlabelled"),
-        ("mil", "test_auc", BAGS, "50 natural bags"),
-        ("mil", "test_auc", {**BAGS, "val_bags": 20}, "50 + 20 natural bags"),
-        ("mil", "test_auc", {**BAGS, "encoder": "x/best.pt"}, "50 natural bags, a pre-trained encoder"),
-        ("mil", "test_auc", {**BAGS, "encoder": "cnn/x/best.pt"}, "50 natural bags, 9 labelled images"),
-        ("mil", "test_auc", {**BAGS, "encoder": "moco/x/encoder.pt"}, "50 natural bags, 9 unlabelled images"),
+        (TWO, {"value": 0.97}, False),  # t = 0.015 / 0.005 = 3, p = 0.20
+        (TWO, {"value": 0.9}, True),  # t = 17, p = 0.037
+        (TWO, {"value": 0.9, "std": 0.03, "runs": 2}, False),
+        (ONE, {"value": 0.9881}, False),
+        (ONE, {"value": 0.9879}, True),
     ],
 )
-def test_data_include_those_that_validate(folder, metric, arguments, words):
+def test_a_difference_from_prior_work_is_tested(records, rival, beyond):
+    assert number(result(records), "test_accuracy").is_beyond_noise(rival) == beyond
+
+
+@pytest.mark.parametrize(
+    ("folder", "metric", "arguments", "counts"),
+    [
+        ("cnn", "test_accuracy", {"val_fraction": 0.1}, (60000, 0)),
+        ("cnn", "test_accuracy", {"val_fraction": 0.0}, (54000, 0)),
+        ("cnn", "test_accuracy", {"val_fraction": 0.1, "folds": 10}, (60000, 0)),
+        ("ensemble", "test_accuracy", {"val_fraction": 0.1, "member_folds": 4}, (72000, 0)),
+        ("cnn", "test_accuracy", {"val_fraction": 0.1, "labels_per_class": 10}, (100, 0)),
+        ("simclr", "test_knn_accuracy", {"method": "simclr"}, (60000, 54000)),
+        ("simclr", "test_random_linear_accuracy", {"method": "simclr"}, (60000, 0)),
+        ("simclr", "test_self_trained_1_accuracy", {"method": "simclr"}, (10, 54000)),
+        ("moco", "test_kmeans_accuracy", {}, (0, 54000)),
+        ("simclr", "test_linear_10_accuracy", {"method": "supcon"}, (60000, 0)),
+        ("few_labels", "test_accuracy", {"labels": 100}, (100, 53900)),
+        ("few_labels", "test_accuracy", {"labels": 100, "method": "pixels-knn"}, (100, 0)),
+        ("few_labels", "test_accuracy", {"labels": 0}, (0, 54000)),
+        ("mil", "test_auc", BAGS, (50, 0)),
+        ("mil", "test_auc", {**BAGS, "val_bags": 20}, (70, 0)),
+        ("mil", "test_auc", {**BAGS, "encoder": "x/best.pt"}, (50, 0)),
+        ("mil", "test_auc", {**BAGS, "encoder": "cnn/x/best.pt"}, (59, 0)),
+        ("mil", "test_auc", {**BAGS, "encoder": "moco/x/encoder.pt"}, (50, 9)),
+    ],
+)
+def test_data_include_those_that_validate(folder, metric, arguments, counts):
     runs = {f"{key}/x": result([], {"train_images": 9}, key) for key in ("cnn", "moco")}
     mean = {"train_images": 54000, **({"test_knn_accuracy": 0.9} if folder in ("simclr", "moco") else {})}
     results = Results(Path("results"), runs=runs)
-    assert data_text(results, result([], mean, folder, **arguments), metric) == words
+    assert data_counts(results, result([], mean, folder, **arguments), metric) == counts

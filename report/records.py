@@ -1,0 +1,106 @@
+"""All committed numbers as rows for pandas, a line per result for results.csv, and paired tests."""
+
+import csv
+import io
+import re
+from pathlib import Path
+from statistics import fmean, stdev
+
+from report import text
+from report.results import Results, read_results
+from report.rows import Row, data_counts, encoder_time
+from utils.errors import UserError
+
+COLUMNS = ["page", "name", "metric", "mean", "spread", "n", "labelled", "unlabelled", "seconds"]
+COLUMNS += ["device", "command", "commit"]
+
+
+def load_results(folder: Path | str = "results") -> list[dict[str, str | int | float]]:
+    """Return every committed number as a row: `pandas.DataFrame(load_results())`.
+
+    run: "cnn/fast", or "mil/sweep/max/50" for a cell of a sweep. seed: of the training; draw: of the labels
+    where one training scored several draws. metric, value: results/README.md explains them. labelled,
+    unlabelled: images (labelled: bags of MIL). seconds: of the training and the encoder it loads.
+    """
+    results, rows = read_results(Path(folder)), []
+    for name, result in results.runs.items():
+        for record in result.records:
+            seconds = record["seconds"] + record.get("shared_seconds", 0) + encoder_time(results, result)
+            for metric, values in metrics_of(record).items():
+                labelled, unlabelled = data_counts(results, result, metric)
+                tail = {"labelled": labelled, "unlabelled": unlabelled, "seconds": seconds}
+                for draw, value in enumerate(values):
+                    head = {
+                        "run": name,
+                        "seed": record["seed"],
+                        "draw": draw,
+                        "metric": metric,
+                        "value": value,
+                    }
+                    rows.append(head | tail | {"device": result.device})
+    return rows
+
+
+def metrics_of(record: dict) -> dict[str, list[float]]:
+    """Return {metric: its values} of a training: those of all draws where it scored several.
+
+    The loss of a history is what training minimises, smoothed labels included; that of metrics.json is not,
+    so that here it is called cross-entropy.
+    """
+    numbers = {
+        key: [value] for key, value in record.items() if isinstance(value, int | float) and key != "seed"
+    }
+    draws = {re.sub("ies$", "y", key): value for key, value in record.items() if key.endswith("accuracies")}
+    return {re.sub("loss$", "cross_entropy", key): values for key, values in (numbers | draws).items()}
+
+
+def results_csv(rows: list[Row]) -> bytes:
+    """Return results.csv: a line for every run or cell and metric that the pages show."""
+    lines, file = {}, io.StringIO()
+    for row in rows:
+        page, name = row.experiment.folder.split("/")
+        number, name = row.number, f"{name}/{row.spec.cell}".rstrip("/")
+        spread = f"{stdev(number.values):.6f}" if number.kind == "std" else ""
+        line = [page, name, number.metric, f"{number.mean:.6f}", spread, len(number.values), row.labelled]
+        line += [row.unlabelled, f"{row.seconds:.1f}", row.result.device, row.experiment.command]
+        lines[page, name, number.metric] = [*line, row.result.config.get("commit", "")]
+    csv.writer(file, lineterminator="\n").writerows([COLUMNS, *lines.values()])
+    return file.getvalue().encode()
+
+
+def compare(results: Results, names: list[str], metrics: list[str]) -> str:
+    """Return the difference of two runs in words, with its 95 % interval and the test's p.
+
+    A paired t-test where both have the same seeds and draws, else Welch's test.
+    metrics: of the two, or one of both. UserError where there is nothing to test.
+    """
+    from scipy import stats
+
+    a, b = (
+        values_by_seed(results, name, metric) for name, metric in zip(names, (metrics * 2)[:2], strict=True)
+    )
+    if min(len(a), len(b)) < 2:
+        raise UserError(f"{' and '.join(names)}: a single training has no spread to test with")
+    if a.keys() == b.keys():
+        test = stats.ttest_rel([a[key] for key in a], [b[key] for key in a])
+        kind = f"paired t-test, n = {len(a)}"
+    else:
+        test = stats.ttest_ind(list(a.values()), list(b.values()), equal_var=False)
+        kind = f"Welch's t-test, n = {len(a)} and {len(b)}"
+    is_share = text.unit(metrics[0])[1] == " %"
+    low, high = test.confidence_interval(0.95)
+    differences = fmean(a.values()) - fmean(b.values()), low, high
+    ends = [f"{value * (100 if is_share else 1):+.2g}" for value in differences]
+    return f"{ends[0]}{' points' * is_share} ({ends[1]} to {ends[2]}; {kind}; p = {test.pvalue:.2g})"
+
+
+def values_by_seed(results: Results, name: str, metric: str) -> dict[tuple[int, int], float]:
+    """Return {(seed, draw): value}; a UserError names what is missing or not independent."""
+    if (result := results.runs.get(name)) is None:
+        raise UserError(f"{results.folder / name}: no such result; results/results.csv lists them")
+    if result.arguments.get("sources"):
+        raise UserError(f"{name}: libraries of one pool overlap; its page has McNemar's test of each")
+    records = [(record["seed"], metrics_of(record)) for record in result.records]
+    if lacking := [known for _, known in records if metric not in known]:
+        raise UserError(f"{name} has no {metric}; choose from {', '.join(lacking[0])}")
+    return {(seed, i): value for seed, known in records for i, value in enumerate(known[metric])}
