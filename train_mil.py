@@ -314,7 +314,7 @@ def main(argv: list[str] | None = None) -> dict | None:
 
         content = collect(train_cell, sweep_jobs(args), args, run, group=("method", "train_bags"))
         if distributed.rank() == 0:
-            plot_sweep(run, args, content)
+            cli.draw(plot_sweep, run, args, content)
             second = "test_clean_auc" if args.builder == "shortcut" else "test_accuracy"
             report_sweep(content, ["test_auc", second], run)
         return content

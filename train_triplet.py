@@ -276,7 +276,7 @@ def main(argv: list[str] | None = None) -> dict:
 
         content = collect(train_cell, sweep_jobs(args, data[0].labels), args, run, group=("digits", "images"))
         if distributed.rank() == 0:
-            plot_sweep(run, content, ways := len(data[0].classes))
+            cli.draw(plot_sweep, run, content, ways := len(data[0].classes))
             report_sweep(content, [f"test_{ways}way_{shots}shot_accuracy" for shots in evaluation.SHOTS], run)
         return content
     metrics = repeat(lambda job, part: train(Namespace(**vars(args) | job), data, part), args, run)

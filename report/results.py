@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from utils.errors import UserError
 from utils.runs.files import read_object
-from utils.runs.folder import FORMAT
+from utils.runs.folder import FORMAT, check_records
 from utils.runs.repeat import RESULT as SWEEP
 
 NAME, COMMAND = re.compile(r"\w[\w.+-]*"), re.compile(r"python \w+\.py( [^`\x00-\x1f\x7f-\x9f]*)?")
@@ -167,10 +167,17 @@ def read_runs(path: Path) -> dict[str, Result]:
     method = arguments.get("model" if path.parts[-3] == "cnn" else "method") or ""
     head = (path, config, arguments, method, content["device"], content["seconds"])
     if path.name != SWEEP:
-        return {name: Result(*head, content["runs"], content["mean"])}
+        return {name: Result(*head, *records_and_mean(content, path))}
     sweep = Result(*head, [], {})
     cells = dict(read_cell(sweep, cell) for cell in content["cells"])
     return {name: sweep} | {f"{name}/{cell}": result for cell, result in cells.items()}
+
+
+def records_and_mean(content: dict, path: Path) -> tuple[list[dict], dict]:
+    """Return the checked records of a run or cell, and their mean."""
+    records, mean = check_records(content["runs"], path), content["mean"]
+    check_records([{"seconds": 0, **mean, "seed": 0}], path)
+    return records, mean
 
 
 def read_cell(sweep: Result, content: dict) -> tuple[str, Result]:
@@ -183,7 +190,8 @@ def read_cell(sweep: Result, content: dict) -> tuple[str, Result]:
     encoders = dict(text.split("=", 1) for text in sweep.arguments.get("encoders") or ())
     encoder = encoders.get(method.partition("-")[0]) or sweep.arguments.get("encoder")
     arguments = sweep.arguments | head | {"encoder": encoder}
-    cell = sweep._replace(arguments=arguments, method=method, records=content["runs"], mean=content["mean"])
+    records, mean = records_and_mean(content, sweep.path)
+    cell = sweep._replace(arguments=arguments, method=method, records=records, mean=mean)
     return "/".join(map(str, head.values())), cell
 
 

@@ -127,7 +127,11 @@ def read_part(folder: Path, dataset: str) -> Member:
         raise UserError(
             f"{folder}: no finished run with its predictions.npz, which is not committed: train it here first"
         )
-    arrays, record, config = run.predictions(), run.records()[0], run.read_json("config.json")
+    arrays, record, config = (
+        run.predictions(*VALIDATION, *TEST),
+        run.records()[0],
+        run.read_json("config.json"),
+    )
     check_predictions(arrays, folder)
     try:
         other, run_model = config["arguments"]["dataset"], config["arguments"].get("model")
@@ -146,10 +150,14 @@ def check_predictions(arrays: dict[str, np.ndarray], where: Path | str) -> None:
     missing = np.empty(0)
     for part in ("test",) if arrays.keys().isdisjoint(VALIDATION) else ("test", "val"):
         p, y, i = (arrays.get(f"{part}_{key}", missing) for key in ("probabilities", "labels", "indices"))
-        distributions = p.dtype.kind == "f" and p.ndim == 2 and p.size and p.min() >= 0
+        whole = {y.dtype.kind, i.dtype.kind if part == "val" else "i"} <= {"i", "u"}
+        distributions = p.dtype in (np.float32, np.float64) and p.ndim == 2 and p.size and p.min() >= 0
         checks = {
             "probabilities": distributions and np.allclose(p.sum(1), 1, atol=1e-3),
-            "labels": y.shape == p.shape[:1] and np.isin(y, np.arange(p.shape[-1])).all(),
+            "labels": whole
+            and p.ndim
+            and y.shape == p.shape[:1]
+            and np.isin(y, np.arange(p.shape[-1])).all(),
             "indices": part == "test" or i.shape == y.shape and len(np.unique(i)) == len(y),
         }
         if faults := [f"{part}_{key}" for key, valid in checks.items() if not valid]:

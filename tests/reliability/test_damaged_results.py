@@ -1,7 +1,9 @@
 """report.py on damaged results: it names what is wrong and renders the rest; never another exception."""
 
 import json
+import math
 import random
+import re
 
 import pytest
 from helpers import load_script
@@ -10,13 +12,38 @@ from made_up import make_tree
 report = load_script("report")
 pytestmark = pytest.mark.reliability
 
-WRONG = (None, True, -1, 1e308, "text", "", [], {}, [[]], {"a": {}}, ["x"], "../../x")
+EVIL = "<script>x</script> [a](b)\n# evil \x1b[31m \ud800 |"
+WRONG = (
+    EVIL,
+    None,
+    True,
+    -1,
+    7.5,
+    1e308,
+    math.nan,
+    10**400,
+    "text",
+    "",
+    [],
+    {},
+    [[]],
+    {"a": {}},
+    ["x"],
+    "../../x",
+)
 
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """Results of every script; nothing is drawn or written."""
-    monkeypatch.setattr(report, "write", lambda path, output: None)
+    """Results of every script; nothing is drawn or written, and no page has markup of a result's."""
+
+    def look(path, output):
+        page = output.decode() if isinstance(output, bytes) else ""
+        assert not re.search(
+            r"(?<!\\)<script|(?<!\\)\[a\]|^# evil|\x1b|\bnan\b|[2-9]\d\d\.\d\d %|-\d\d\d?\.\d\d %", page, re.M
+        ), page
+
+    monkeypatch.setattr(report, "write", look)
     return make_tree(tmp_path)
 
 
@@ -54,6 +81,26 @@ def test_a_wrong_value_anywhere_is_a_line(tree, seed):
         whole = file.read_text()
         file.write_text(json.dumps(spoilt(json.loads(whole), rng)))
         check(tree)
+        file.write_text(whole)
+
+
+def test_no_text_or_number_of_a_result_is_markup_or_out_of_range(tree):
+    for file in sorted((tree / "results").rglob("*.json")):
+        whole = file.read_text()
+        content, done = json.loads(whole), set()
+        for path in [path for path in places(content) if path]:
+            *parents, key = path
+            parent = content
+            for step in parents:
+                parent = parent[step]
+            kind = file.parent.parent, *(step for step in path if isinstance(step, str))
+            if isinstance(parent[key], str | float) and kind not in done:
+                done.add(kind)
+                old = parent[key]
+                for parent[key] in [EVIL] if isinstance(old, str) else (math.nan, -1.5, 7.5):
+                    file.write_text(json.dumps(content))
+                    check(tree)
+                parent[key] = old
         file.write_text(whole)
 
 

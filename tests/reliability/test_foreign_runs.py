@@ -2,16 +2,28 @@
 
 import contextlib
 import copy
+import io
+import json
 import math
+import os
+import random
+import shutil
+import signal
 import sys
 
+import numpy as np
 import pytest
 import torch
 import trials
+from test_crashes import cnn, mil, where
 from torch import nn
 
+import ensemble
+import train_cnn
+import train_mil
 from models import CheckpointError
 from utils.errors import UserError
+from utils.runs import folder
 from utils.runs.folder import RunFolder
 from utils.training.fit import FitConfig, classification_step, fit
 
@@ -99,3 +111,156 @@ def test_a_foreign_checkpoint_is_refused_or_harmless(tmp_path, monkeypatch, how)
     trial = trials.run(resume_with_each)
     assert trial.code == 0, "\n".join(trial.lines[-20:])
     assert len(trial.lines) > 200
+
+
+# --- Files of a run ---
+
+CNN = ("--name", "run", "--resume", "--runs", "2", "--epochs", "2")
+SWEEP = ("--name", "run", "--resume", "--sweep", "6,4", "--method", "mean")
+
+
+def combine(data, results):
+    ensemble.main([*where(data, results), "--from", "cnn/run"])
+
+
+COMMANDS = {"cnn": cnn(*CNN), "mil": mil(*SWEEP), "combine": combine}
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    """Figures take longer than the rest; one reads what the real ones read."""
+    trials.replace_figures(monkeypatch, [train_cnn, train_mil, ensemble], lambda run, *args: run.history())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny_dir):
+    """A run of two seeds and a sweep, undisturbed."""
+    results = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        trials.replace_figures(patch, [train_cnn, train_mil], lambda *args: None)
+        for name in ("cnn", "mil"):
+            assert trials.run(lambda name=name: COMMANDS[name](tiny_dir, results)).code == 0
+    return results
+
+
+def attempt(command, data, whole, results, change):
+    """Change a copy of the runs and call a command; return its only line, of exit code 2, or nothing."""
+    shutil.copytree(whole, results)
+    change(results)
+    said = io.StringIO()
+    signal.alarm(60)  # against waiting for ever
+    with contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
+        command(data, results)
+        said = io.StringIO()  # no error
+    signal.alarm(0)
+    shutil.rmtree(results)
+    assert said.getvalue().count("\n") <= 1, said.getvalue()
+    return said.getvalue()
+
+
+def lines_of(path):
+    """The JSON values of a file, and a function that writes changed ones."""
+    text = path.read_text()
+    if path.suffix == ".json":
+        return json.loads(text), lambda content: path.write_text(json.dumps(content))
+    lines = [json.loads(line) for line in text.splitlines()]
+    return lines, lambda content: path.write_text("".join(json.dumps(line) + "\n" for line in content))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_foreign_value_in_a_file_of_a_run_is_one_line_or_no_matter(tmp_path, tiny_dir, whole, name):
+    rng, command = random.Random(0), COMMANDS[name]
+    files = sorted((whole / ("mil" if name == "mil" else "cnn")).rglob("*.json*"))
+    for file in [path.relative_to(whole) for path in files if "seed-1" not in path.parts]:
+        content, _ = lines_of(whole / file)
+        steps = {tuple(step for step in path if isinstance(step, str)): path for path in places(content)}
+        for path in [path for path in steps.values() if path]:
+            value = rng.choice([wrong for wrong in WRONG if not isinstance(wrong, bytes | torch.Tensor)])
+
+            def change(results, file=file, path=path, value=value):
+                content, write = lines_of(results / file)
+                write(with_value(content, path, value))
+                for summary in results.rglob("metrics.json") if name != "combine" else ():
+                    if rng.random() < 0.5 and summary != results / file:
+                        summary.unlink()
+
+            attempt(command, tiny_dir, whole, tmp_path / "results", change)
+
+
+OTHERS = {
+    "link": lambda path, outside: path.symlink_to(outside),
+    "pipe": lambda path, outside: os.mkfifo(path),
+    "device": lambda path, outside: path.symlink_to("/dev/zero"),
+    "folder": lambda path, outside: path.mkdir(),
+}
+PARTS = ("config.json", "metrics.json", "history.jsonl", "seed-1", "seed-1/config.json", "seed-1/last.pt")
+PARTS += ("seed-1/history.jsonl", "seed-1/metrics.json", "seed-1/predictions.npz", "seed-1/best.pt")
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("suffix", ["", ".tmp"])
+def test_what_is_no_file_is_refused_or_replaced_and_nothing_outside_changes(
+    tmp_path, tiny_dir, whole, kind, suffix
+):
+    outside = tmp_path / "outside"
+    for place in [f"cnn/run/{part}{suffix}" for part in PARTS] + ["mil/run/records-0.jsonl", "cnn/run"]:
+        outside.mkdir() if place.endswith(("seed-1", "run")) else outside.touch()
+
+        def change(results, place=place):
+            path = results / place
+            for file in [*results.rglob("metrics.json"), results / "mil/run/sweep.json"]:
+                file.unlink()
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+            OTHERS[kind](path, outside)
+
+        attempt(COMMANDS[place[:3]], tiny_dir, whole, tmp_path / "results", change)
+        assert (
+            place == "cnn/run" or not any(outside.iterdir()) if outside.is_dir() else not outside.read_bytes()
+        )
+        shutil.rmtree(outside, ignore_errors=True)
+        outside.unlink(missing_ok=True)
+
+
+def arrays(probabilities, labels, **more):
+    return {"test_probabilities": probabilities, "test_labels": labels, **more}
+
+
+P, Y = np.full((100, 10), 0.1, np.float32), np.zeros(100, np.int64)
+ARRAYS = {
+    "text": arrays(P, Y.astype(str)),
+    "of other sizes": arrays(P, Y[:50]),
+    "no numbers": arrays(P * np.nan, Y),
+    "whole numbers": arrays(P.astype(int), Y),
+    "half classes": arrays(P, Y + 0.5),
+    "classes as floats": arrays(P, Y.astype(float)),
+    "swapped bytes": arrays(P.astype(">f4"), Y.astype(">i8")),
+    "complex": arrays(P.astype(complex), Y),
+    "records": arrays(np.zeros(100, [("a", "f4")]), Y),
+    "scalars": arrays(np.float32(1), np.int64(1)),
+    "of more axes": arrays(P[..., None], Y),
+    "another array": arrays(P, Y, val_labels="text"),
+    "a bomb": arrays(P, Y, val_labels=np.zeros(2**14)),
+    "much else": arrays(P, Y, more=np.zeros(2**14)),
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_foreign_predictions_are_one_line(tmp_path, tiny_dir, whole, monkeypatch, kind):
+    monkeypatch.setattr(folder, "LARGEST", 2**16)
+
+    def change(results):
+        np.savez_compressed(results / "cnn/run/seed-0/predictions.npz", **ARRAYS[kind])
+
+    line = attempt(combine, tiny_dir, whole, tmp_path / "results", change)
+    assert "cnn/run/seed-" in line
+    assert ("delete it" in line) == (kind == "a bomb")
+
+
+def test_figures_that_cannot_be_drawn_are_one_line_and_lose_nothing(tmp_path, tiny_dir, monkeypatch):
+    trials.replace_figures(monkeypatch, [train_cnn], lambda run, *args: 1 / 0)
+    trial = trials.run(lambda: COMMANDS["cnn"](tiny_dir, tmp_path))
+    assert (trial.code, len(trial.lines)) == (2, 1)
+    assert f"{tmp_path}/cnn/run: a figure cannot be drawn (ZeroDivisionError" in trial.err
+    assert len(RunFolder(tmp_path / "cnn/run").records()) == 2

@@ -2,11 +2,15 @@
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from utils.errors import UserError
+
+LARGEST = 2**30  # bytes of a file of JSON
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -14,6 +18,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(path.name + ".tmp")
     with _naming(path):
         try:
+            temporary.unlink(missing_ok=True)
+            temporary.touch(exist_ok=False)  # a file of our own, never what a link leads to
             write(temporary)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -41,7 +47,12 @@ def check_output(path: Path, suffixes: Sequence[str], overwrite: bool, inputs: I
 
 def append_line(path: Path, record: dict) -> None:
     """Append a line of JSON and sync it to disk; a torn line before it stays a line of its own."""
-    with _naming(path), path.open("ab+") as file:
+
+    def opener(name, flags):  # no link is followed, and no pipe waited for
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+
+    check_file(path)
+    with _naming(path), open(path, "ab+", opener=opener) as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
@@ -51,19 +62,27 @@ def append_line(path: Path, record: dict) -> None:
         os.fsync(file.fileno())
 
 
+def parse(text: bytes) -> Any:
+    """Return the value of a JSON text; ValueError also for a number that is not finite or half a letter."""
+    content = json.loads(text, parse_float=_finite, parse_constant=_finite, parse_int=_whole)
+    if b"\\ud" in text.lower():
+        json.dumps(content, ensure_ascii=False).encode()  # fails for a lone surrogate, which no file can hold
+    return content
+
+
 def read_lines(path: Path) -> list[dict]:
     """Return the JSON objects in the lines of a file, if there is one; a torn line is left out."""
     records = []
-    for line in path.read_bytes().splitlines() if path.exists() else ():
-        with contextlib.suppress(ValueError):
-            records.append(json.loads(line))
+    for line in _content(path).splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError, RecursionError):
+            records.append(parse(line))
     return [record for record in records if isinstance(record, dict)]
 
 
 def read_object(path: Path, way_out: str = "half-written?") -> dict:
     """Return the JSON object in a file; UserError, which ends with the way out, when there is none."""
     try:
-        content = json.loads(path.read_bytes())
+        content = parse(_content(path))
     except FileNotFoundError:
         raise UserError(f"{path}: missing") from None
     except (ValueError, RecursionError):
@@ -71,6 +90,30 @@ def read_object(path: Path, way_out: str = "half-written?") -> dict:
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a JSON object; {way_out}")
     return content
+
+
+def check_file(path: Path, largest: float = math.inf) -> None:
+    """Raise UserError for a pipe, which would be waited for, a device, a folder, and too large a file."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: not a regular file")
+    if path.exists() and path.stat().st_size > largest:
+        raise UserError(f"{path}: more than {largest:,} bytes")
+
+
+def _content(path: Path) -> bytes:
+    check_file(path, LARGEST)
+    return path.read_bytes()
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not a finite number")
+    return value
+
+
+def _whole(text: str) -> int:
+    _finite(text)
+    return int(text)
 
 
 @contextlib.contextmanager

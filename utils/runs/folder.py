@@ -29,7 +29,7 @@ from torch import nn
 
 from models import save_model
 from utils.errors import UserError
-from utils.runs.files import append_line, read_lines, read_object, write_atomically
+from utils.runs.files import LARGEST, append_line, check_file, read_lines, read_object, write_atomically
 
 if sys.platform != "win32":
     import fcntl
@@ -37,6 +37,10 @@ if sys.platform != "win32":
 FORMAT = 1
 # Flags that say where and how a run is kept. They change no metric.
 BOOKKEEPING = {"data_dir", "results_dir", "name", "resume", "overwrite", "quiet", "track", "unverified"}
+PLAIN = int | float | str | None  # what a record holds, alone or in lists and dicts
+FRACTION = re.compile(
+    "(.*_)?(accuracy|accuracies|precision|recall|auc|nmi|ece|rates?|errors|p|at_1|at_r|gain|roc)(_low|_high)?"
+)
 WAY_OUT = "damaged: delete it, and --resume makes it again"
 
 
@@ -54,6 +58,8 @@ class RunFolder:
 
     def part(self, label: str) -> "RunFolder":
         self.path(label).mkdir(exist_ok=True)
+        if self.path(label).is_symlink():
+            raise UserError(f"{self.path(label)}: is a link, which could lead anywhere: delete it")
         return RunFolder(self.path(label), self.writes)
 
     @property
@@ -83,12 +89,8 @@ class RunFolder:
         return {"format": FORMAT, **names, "dataset": config["arguments"]["dataset"]}
 
     def records(self) -> list[dict]:
-        """Return the records of the trainings in metrics.json."""
-        runs = self.read_json("metrics.json").get("runs")
-        whole = isinstance(runs, list) and all(isinstance(run, dict) and "seconds" in run for run in runs)
-        if not whole or not runs:
-            raise UserError(f"{self.path('metrics.json')}: no records of trainings; {WAY_OUT}")
-        return runs
+        """Return the records of the trainings in metrics.json, see `check_records`."""
+        return check_records(self.read_json("metrics.json").get("runs"), self.path("metrics.json"))
 
     def save_model(self, name: str, model: nn.Module, architecture: str, data: dict, **options) -> None:
         """Write a model file, see `models.save_model`."""
@@ -100,8 +102,18 @@ class RunFolder:
         np.savez_compressed(content, **arrays)
         self._write("predictions.npz", lambda path: path.write_bytes(content.getbuffer()))
 
-    def predictions(self) -> dict[str, np.ndarray]:
-        return self._read("predictions.npz", lambda path: dict(np.load(path, allow_pickle=False)))
+    def predictions(self, *names: str) -> dict[str, np.ndarray]:
+        """Return the arrays that `save_predictions` wrote: those of these names that are there, or all."""
+
+        def read(path):
+            with zipfile.ZipFile(path) as file, np.load(path, allow_pickle=False) as arrays:
+                chosen = [name for name in arrays.files if name in names or not names]
+                size = sum(file.getinfo(f"{name}.npy").file_size for name in chosen)
+                if size > LARGEST:
+                    raise ValueError(f"{size:,} bytes of arrays")
+                return {name: arrays[name] for name in chosen}
+
+        return self._read("predictions.npz", read)
 
     def save_checkpoint(self, state: dict) -> None:
         content = io.BytesIO()  # to a file, torch.save hides why it can't be written
@@ -126,7 +138,8 @@ class RunFolder:
             append_line(self.path("history.jsonl"), values)
 
     def history(self) -> list[dict]:
-        return read_lines(self.path("history.jsonl"))
+        lines = read_lines(self.path("history.jsonl"))
+        return [line for line in lines if type(line.get("epoch", 0)) is int]
 
     def write_history(self, lines: list[dict]) -> None:
         self.write_text("history.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
@@ -137,6 +150,7 @@ class RunFolder:
 
     def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
         """Return read(path); UserError for a damaged file, which NumPy and PyTorch answer in many ways."""
+        check_file(self.path(name))
         try:
             return read(self.path(name))
         except OSError:
@@ -146,6 +160,34 @@ class RunFolder:
 
 
 # --- Metrics ---
+
+
+def check_records(records: Any, path: Path) -> list[dict]:
+    """Return the records of trainings that a file holds; UserError unless they can be what a script wrote.
+
+    A record is a dict of numbers, texts and lists or dicts of them, its "seconds" not negative, its "seed" an
+    integer, and its shares (FRACTION), single or in lists, from 0 to 1, an interval's ends about so.
+    """
+    if not isinstance(records, list) or not records:
+        raise UserError(f"{path}: no records of trainings; {WAY_OUT}")
+    for record in records:
+        seconds: Any = record.get("seconds") if isinstance(record, dict) else None
+        if not is_number(seconds) or seconds < 0 or type(record.get("seed", 0)) is not int:
+            raise UserError(f"{path}: no records of trainings; {WAY_OUT}")
+        for key, value in record.items():
+            parts = (
+                value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+            )
+            lowest, share = -1.01 if key.endswith("gain") else -0.01, FRACTION.fullmatch(key)
+            if not all(
+                is_number(x) and lowest <= x <= 1.01 if share else isinstance(x, PLAIN) for x in parts
+            ):
+                raise UserError(f"{path}: impossible {key[:80]} {str(value)[:80]}; {WAY_OUT}")
+    return records
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def mean_and_std(records: list[dict], leave_out: set[str]) -> dict[str, dict]:

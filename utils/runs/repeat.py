@@ -1,14 +1,17 @@
 """Many trainings, shared out over torchrun's ranks: repeats with a folder each, or a sweep in one file."""
 
+import contextlib
 import statistics
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from utils import distributed
 from utils.console import aligned, print_line, progress, score
+from utils.errors import UserError
 from utils.runs.files import append_line, read_lines
-from utils.runs.folder import RunFolder, mean_and_std, summarise
+from utils.runs.folder import RunFolder, check_records, mean_and_std, summarise
 
 RESULT = "sweep.json"
 
@@ -127,7 +130,14 @@ def identity(record: dict, keys: Sequence[str]) -> tuple:
 def read_records(run: RunFolder, keys: Sequence[str] = ()) -> list[dict]:
     """Return all records of the sweep so far, with these keys; lines torn by a power failure are none."""
     lines = [line for path in sorted(run.folder.glob("records-*.jsonl")) for line in read_lines(path)]
-    return [line for line in lines if {"seconds", *keys} <= line.keys()]
+    return [line for line in lines if is_record(line, keys)]
+
+
+def is_record(line: dict, keys: Sequence[str]) -> bool:
+    with contextlib.suppress(UserError):
+        check_records([line], Path())
+        return all(isinstance(line.get(key), int | float | str) for key in keys)
+    return False
 
 
 def write(run: RunFolder, todo: Sequence[dict], group: Sequence[str]) -> dict:
@@ -155,11 +165,15 @@ def _cell(group: Sequence[str], rows: list[dict]) -> dict:
     lists = {
         f"mean_{key}": [round(statistics.fmean(v), 5) for v in zip(*(row[key] for row in rows), strict=True)]
         for key, value in rows[0].items()
-        if isinstance(value, list) and all(row.get(key) for row in rows)
+        if isinstance(value, list) and value and all(_length(row.get(key)) == len(value) for row in rows)
     }
     kept = ("seed", *summary["mean"])
     runs = [{key: _short(row[key]) for key in row if key in kept} for row in rows]
     return {**{key: rows[0][key] for key in group}, "runs": runs, **summary, **lists}
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list) else 0
 
 
 def _short(value: Any) -> Any:
