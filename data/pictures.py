@@ -24,20 +24,22 @@ warnings.filterwarnings("ignore", module="PIL")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-def check_size(name: object, width: int, height: int) -> None:
+def check_size(name: object, width: int, height: int, most: int = MOST_PIXELS) -> None:
     """Raise DataError for a picture that is too large to decode, or empty."""
-    if not (0 < width <= LONGEST_SIDE and 0 < height <= LONGEST_SIDE and width * height <= MOST_PIXELS):
+    if not (0 < width <= LONGEST_SIDE and 0 < height <= LONGEST_SIDE and width * height <= most):
         raise DataError(
             f"{name}: a picture of {width:,} x {height:,} pixels; at most {LONGEST_SIDE:,} on a side and "
-            f"{MOST_PIXELS // 10**6} million in all can be read: make it smaller"
+            f"{most // 10**6} million in all can be read: make it smaller"
         )
 
 
-def open_picture(file: Path | str | BinaryIO, name: Path | str | None = None) -> Image.Image:
+def open_picture(
+    file: Path | str | BinaryIO, name: Path | str | None = None, most: int = MOST_PIXELS
+) -> Image.Image:
     """Open a picture and read all of it.
 
-    file: a path, or an open file, which errors call `name`. Raises DataError, with the name, for a missing,
-    foreign, damaged or too large file, and for values that are not finite.
+    file: a path, or an open file, which errors call `name`. most: pixels. Raises DataError, with the name,
+    for a missing, foreign, damaged or too large file, and for values that are not finite.
     """
     name = name or str(file)
     if isinstance(file, (Path, str)) and os.path.exists(file) and not os.path.isfile(file):
@@ -45,7 +47,7 @@ def open_picture(file: Path | str | BinaryIO, name: Path | str | None = None) ->
         raise DataError(f"{name}: {'a folder without pictures' if os.path.isdir(file) else 'not a file'}")
     try:
         with Image.open(file, formats=FORMATS) as picture:
-            check_size(name, *picture.size)
+            check_size(name, *picture.size, most)
             picture.load()
             if picture.mode == "F" and not np.isfinite(np.asarray(picture)).all():
                 raise DataError(f"{name}: a picture with values that are not finite numbers")

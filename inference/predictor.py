@@ -13,7 +13,7 @@ from torch import nn
 from data import ImageSet, in_order, split
 from data.images import CENTRED
 from data.own import to_square
-from data.pictures import SIDE, grey, open_picture
+from data.pictures import SIDE, grey, open_picture, shrunk
 from evaluation.cnn import DOUBTFUL, evidence, fit_temperature, scale, softmax
 from evaluation.contrastive.features import DECAY, fit_probe, knn, neighbours, statistics
 from evaluation.ensemble.library import Library, part_folders, read_library
@@ -79,7 +79,7 @@ class Predictor:
         """
         if self.images.name in CENTRED:
             return read_drawing(picture, single)
-        values = grey(picture)
+        values = grey(shrunk(picture))
         find_ink(values)  # refuses a blank picture
         square = to_square(1 - values if self.images.inverted else values)
         return Drawing(square[None], np.array([[0, 0, *picture.size]]), ())
