@@ -12,6 +12,8 @@ from utils.training.forward import cross_entropy, forward_all, predict, surprise
 # A prediction is doubtful when its confidence or evidence is below that of all but this share of the
 # validation images.
 DOUBTFUL = 0.005
+# The temperature of so few validation images is nearly 1: whether a dozen are all right says little of it.
+FEW = 20
 
 
 def evaluate_classifier(
@@ -89,7 +91,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Find the temperature in [0.05, 20] with the lowest cross-entropy (Guo et al., 2017).
 
     logits: (N, classes), or the logarithms of probabilities. Fit it on validation data. Above 1, the
-    probabilities were too confident.
+    probabilities were too confident. A penalty on its logarithm draws it to 1 where images are few: a normal
+    prior of deviation sqrt(N) / FEW, which no longer matters from some hundred images on.
     """
     from scipy.optimize import minimize_scalar
 
@@ -99,7 +102,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     def loss(log_temperature):
         inverse = np.exp(-log_temperature)
-        return np.log(np.exp(inverse * lead).sum(1)).mean() - inverse * true
+        penalty = (FEW / len(labels) * log_temperature) ** 2 / 2
+        return np.log(np.exp(inverse * lead).sum(1)).mean() - inverse * true + penalty
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded").x))
 
@@ -122,13 +126,15 @@ def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Find, on validation data, what makes logits calibrated and tells when they deserve doubt.
 
     Returns the temperature, see `fit_temperature`, and the bounds below which the confidence (the largest
-    calibrated probability) and the evidence of a share DOUBTFUL of the images lie.
+    calibrated probability) and the evidence of a share DOUBTFUL of the images lie. N images, even if all are
+    right, vouch for no more confidence than (N + 1) / (N + 2), by Laplace's rule of succession.
     """
     temperature = fit_temperature(logits, labels)
     confidence = softmax(logits / temperature).max(1)
+    most = (len(labels) + 1) / (len(labels) + 2)
     return {
         "temperature": temperature,
-        "least_confidence": float(np.quantile(confidence, DOUBTFUL)),
+        "least_confidence": min(float(np.quantile(confidence, DOUBTFUL)), most),
         "least_evidence": float(np.quantile(evidence(logits), DOUBTFUL)),
     }
 

@@ -122,14 +122,27 @@ def test_the_fitted_temperature_is_that_of_a_grid_and_mends_overconfidence():
 
 def test_the_temperature_of_very_sure_logits_is_not_clipped():
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 5, 500)
-    logits = rng.normal(0, 1, (500, 5)) + 2 * np.eye(5)[labels]
+    labels = rng.integers(0, 5, 5000)
+    logits = rng.normal(0, 1, (5000, 5)) + 2 * np.eye(5)[labels]
     found = [fit_temperature(factor * logits, labels) / factor for factor in (0.5, 1, 3)]
     assert found == pytest.approx(found[:1] * 3, rel=1e-3)
-    sure = np.zeros((100, 2), np.float32)
+    sure = np.zeros((2000, 2), np.float32)
     sure[:, 0] = 200.0  # the probabilities are 1 and 0; one image in ten is wrong
-    wrong = (np.arange(100) % 10 == 0).astype(int)
+    wrong = (np.arange(2000) % 10 == 0).astype(int)
     assert fit_temperature(sure / 10, wrong) == pytest.approx(20 / math.log(9), rel=1e-2)
+
+
+@pytest.mark.parametrize(("count", "least", "most"), [(12, 0.9, 1), (60, 0.6, 0.8), (6000, 0.05, 0.3)])
+def test_a_dozen_right_answers_make_no_network_sure(count, least, most):
+    labels = np.arange(count) % 3
+    logits = 4 * np.eye(3)[labels]  # all right, each with a confidence of 96.5 %
+    found = calibration(logits, labels)
+    temperature = found["temperature"]
+    assert least < temperature < most
+    doubt = 2 / (math.exp(4 / temperature) + 2)  # the slope of the loss equals that of the penalty
+    assert doubt * 4 / temperature == pytest.approx(-((20 / count) ** 2) * math.log(temperature), rel=0.01)
+    assert found["least_confidence"] == pytest.approx(min(1 - doubt, 1 - 1 / (count + 2)))
+    assert fit_temperature(logits, (labels + 1) % 3) > 1  # all wrong
 
 
 def test_mcnemar_counts_only_the_images_on_which_two_classifiers_differ():
