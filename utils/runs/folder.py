@@ -220,14 +220,18 @@ _locks: dict[Path, int] = {}  # the runs of this process, each with the file des
 def open_run(script: str, args: Namespace, default_name: str, command: str) -> RunFolder:
     """Create or continue results/<script without "train_">/<name>, for this process alone until `close_runs`.
 
-    A run without --name takes the next free name. With --overwrite, and with --resume where no checkpoint is
-    left as in a fresh clone, the old run is renamed to <name>.old-<time>. A dry run replaces the last one.
+    A run without --name takes the next free name, <data set>-<default name>, without that of MNIST. With
+    --overwrite, and with --resume where no checkpoint is left as in a fresh clone, the old run is renamed to
+    <name>.old-<time>. A dry run replaces the last one.
 
     Raises UserError when --name is taken, when another process works on it, when --resume meets other
     arguments, and for a folder that is not of this script. Call it after all other checks.
     """
     if not (args.name or args.dry_run) and (args.resume or args.overwrite):
         raise UserError("--resume and --overwrite need --name")
+    if args.dataset != "mnist":
+        data = re.sub(r"[^\w.-]+", "-", Path(args.dataset).resolve().stem).lstrip(".-")[:40]
+        default_name = f"{data}-{default_name}".lstrip("-")
     name = "dry-run" if args.dry_run else args.name  # a dry run never touches a run, whatever --name says
     arguments = {key: value for key, value in vars(args).items() if key not in BOOKKEEPING}
     config = {"format": FORMAT, "script": script, "command": command, "arguments": arguments}
