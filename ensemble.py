@@ -35,6 +35,7 @@ from utils.plots import cnn, ensemble
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import repeat, share_out, train_part
 from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
+from utils.training.size import for_size
 
 MODES = ("voting", "bagging", "snapshot", "fusion")
 # The modes whose members are trained together or build on each other, by one process.
@@ -125,17 +126,19 @@ def member_folder(job: dict) -> str:
     return f"member-{job['seed']}" + (f"-fold-{job['fold']}" if "fold" in job else "")
 
 
-def member_config(args: Namespace, model: str) -> ClassifierConfig:
-    """Return the settings of one member: its model's recipe where no flag overrides it.
+def member_config(args: Namespace, model: str, labels: torch.Tensor) -> ClassifierConfig:
+    """Return the settings of one member: its model's recipe where no flag overrides it, see `for_size`.
 
-    The cycles of a snapshot run share the epochs of one recipe; each follows a cosine (Huang et al., 2017).
+    labels: of the training images. The cycles of a snapshot run share the epochs of one recipe; each follows
+    a cosine (Huang et al., 2017).
     """
     recipe = RECIPES[model]
     if args.mode == "snapshot":
         cycle = max(SHORTEST_CYCLE, recipe["epochs"] // args.members)
         recipe = {**recipe, "epochs": cycle, "schedule": "cosine", "plain_epochs": 0, "ema": 0.0}
     given = {key: value for key, value in vars(args).items() if value is not None}
-    return ClassifierConfig.from_values({**recipe, **given, "model": model})
+    values = {**recipe, **given, "model": model}
+    return ClassifierConfig.from_values({**values, **for_size(values, labels, given)})
 
 
 def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> tuple[torch.Tensor, torch.Tensor]:
@@ -162,8 +165,9 @@ def train_unit(args: Namespace, data: Data, run: RunFolder, jobs: list[dict]) ->
     parts = [run.part(member_folder(job)) for job in jobs]
     if all(part.finished for part in parts):
         return
-    train_set, classes, config = data[0], len(data[0].classes), member_config(args, jobs[0]["model"])
+    train_set, classes = data[0], len(data[0].classes)
     indices = choose_images(args, train_set.labels, jobs[0])
+    config = member_config(args, jobs[0]["model"], train_set.labels[indices[0]])
     if args.mode == "fusion":
         networks = [create_member(classes, job) for job in jobs]
         shared = fit_classifier(Fusion(networks), config, train_set, indices, jobs[0]["seed"], parts[0])

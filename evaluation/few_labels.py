@@ -15,7 +15,7 @@ from evaluation.contrastive import features as frozen
 from evaluation.contrastive.clustering import cluster_head, match_clusters, neighbour_graph, spread_labels
 from models import RECIPES, Classifier, ContrastiveModel, create, supcon
 from utils.errors import UserError
-from utils.training.cnn import validate_classifier
+from utils.training.cnn import TUNED, validate_classifier
 from utils.training.few_labels import ConsistencyBatches, consistency_step
 from utils.training.fit import Batches, FitConfig, Step, Validate, classification_step, fit
 from utils.training.forward import clock, forward_all
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 # Chosen on validation images. Whatever the number of labels, an "epoch" has FINETUNE_IMAGES images.
-FINETUNE = {"epochs": 6, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.99}
-FINETUNE_IMAGES = 1600
+FINETUNE, FINETUNE_IMAGES = TUNED, 1600
 STUDENT, ROUNDS = "fast", 2  # of self-training
 DISTIL = {"epochs": 4, "batch_size": 256, "lr": 5e-3, "weight_decay": 0.02, "ema": 0.998}
 # Consistency training starts from a good network, hence the low rate. An epoch is one pass over the images.
@@ -162,12 +161,8 @@ class Source:
         return frozen.fit_probe(f.train[chosen], labels, frozen.common_scale(f.train), classes=f.classes)
 
     def classifier(self, probe: frozen.Probe) -> Classifier:
-        """Return a copy of the encoder under a head that equals the probe (Kumar et al., 2022)."""
-        weight = probe.linear.weight / (self.length * probe.std)
-        bias = probe.linear.bias - weight @ (self.length * probe.mean)
-        model = Classifier(copy.deepcopy(self.encoder), len(probe.mean), len(bias)).to(bias.device)
-        model.head.load_state_dict({"weight": weight, "bias": bias})
-        return model
+        """Return a copy of the encoder under the probe."""
+        return frozen.classifier(copy.deepcopy(self.encoder), probe, self.length)
 
     def spread_from(self, chosen: Tensor, labels: Tensor) -> Tensor:
         """Spread labels from `chosen` over the graph: probabilities (N, classes)."""

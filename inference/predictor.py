@@ -21,12 +21,12 @@ from evaluation.ensemble.selection import combine
 from evaluation.robustness import Scorer
 from inference.drawing import Drawing, find_ink, read_drawing
 from models import CheckpointError, Classifier, create, load_encoder, read_model
+from models.checkpoint import BUNDLED
 from models.mil import create_mil
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.training.forward import forward_all, predict, surprise
 
-BUNDLED = Path(__file__).resolve().parents[1] / "weights"
 CLASSIFIER = BUNDLED / "classifier.safetensors"
 ENCODER = BUNDLED / "simclr.safetensors"
 SYMBOLS = BUNDLED / "triplet.safetensors"  # for one-shot recognition

@@ -22,6 +22,7 @@ from models.cnn import Classifier, create
 from models.triplet import TRIPLET_ENCODERS
 
 FORMAT = 1
+BUNDLED = Path(__file__).resolve().parents[1] / "weights"
 
 
 class CheckpointError(Exception):
@@ -186,6 +187,11 @@ def load_model(path: Path | str, create: Callable[..., nn.Module] = create) -> n
 
 
 def load_encoder(path: Path | str) -> nn.Module:
-    """Return the encoder of a saved classifier or encoder: (B, 1, 28, 28) -> (B, num_features)."""
+    """Return the encoder of a saved classifier or encoder: (B, 1, 28, 28) -> (B, num_features).
+
+    path: a file, or the name of one in weights/, e.g. "simclr".
+    """
+    if not os.path.isfile(path) and (bundled := BUNDLED / f"{path}.safetensors").is_file():
+        path = bundled
     model = load_model(path, functools.partial(create, encoders=TRIPLET_ENCODERS))
     return getattr(model, "encoder", model)

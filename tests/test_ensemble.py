@@ -78,9 +78,11 @@ def test_members_that_are_trained_together_are_one_unit(mode):
 
 
 def test_a_snapshot_run_shares_the_recipes_epochs_out_over_its_cycles():
-    own = ensemble.member_config(arguments("--mode", "snapshot", "--members", "5"), "lenet")
+    labels = torch.arange(20_000) % 10
+    own = ensemble.member_config(arguments("--mode", "snapshot", "--members", "5"), "lenet", labels)
     assert (own.fit.epochs, own.fit.schedule, own.plain_epochs) == (2, "cosine", 0)
-    assert ensemble.member_config(arguments("--members", "5"), "lenet").fit.epochs == 10
+    assert ensemble.member_config(arguments("--members", "5"), "lenet", labels).fit.epochs == 10
+    assert ensemble.member_config(arguments(), "lenet", labels[:96]).passes == 33
 
 
 def test_all_members_share_the_validation_images_and_bagging_samples_again():

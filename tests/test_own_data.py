@@ -200,8 +200,10 @@ def read_last(results, classes, *model):
 
 def test_train_cnn_and_predict_on_folders(tmp_path, capsys):
     shapes = write_folders(tmp_path / "shapes", parts=(("train", 90), ("test", 45)), side=40)
-    metrics = train(train_cnn, shapes, tmp_path, "--model linear --epochs 8 --batch-size 16")
-    assert "resized to 28 x 28" in capsys.readouterr().out
+    metrics = train(train_cnn, shapes, tmp_path, "--model linear")
+    output = capsys.readouterr().out
+    assert "resized to 28 x 28" in output
+    assert "81 training images need about 1,000 steps" in output
     assert metrics["mean"]["test_accuracy"] > 0.9
     assert len(metrics["runs"][0]["test_recall"]) == 3
     assert read_model(tmp_path / "cnn" / "own" / "best.pt").data["classes"] == ["2", "10", "star"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import (
+    FACTS,
     base_flags,
     equal_weights,
     no_network,
@@ -21,7 +22,8 @@ from helpers import (
 
 import train_cnn
 from data import load
-from models import load_encoder, read_model
+from models import create, load_encoder, read_model, save_model
+from models.triplet import TRIPLET_ENCODERS
 from utils.runs.folder import RunFolder
 
 FILES = {"config.json", "history.jsonl", "metrics.json", "predictions.npz", "best.pt", "last.pt"}
@@ -149,6 +151,27 @@ def test_kill_9_and_resume_ends_in_the_same_metrics(tmp_path, tiny_dir, no_figur
     resumed = train_cnn.main(flags(tiny_dir, tmp_path / "killed", *how, "--resume"))
     assert without_seconds(resumed) == without_seconds(unbroken)
     assert equal_weights(tmp_path / "whole" / "cnn" / "run" / "best.pt", run.path("best.pt"))
+
+
+def test_a_saved_encoder_is_tuned_from_a_probe(tmp_path, tiny_dir, no_figures, capsys):
+    tuned, fresh = (
+        train_cnn.main(base_flags(tiny_dir, tmp_path, "--epochs", "1", "--batch-size", "90", *how))
+        for how in (("--encoder", "simclr"), ("--model", "fast"))
+    )
+    assert tuned["mean"]["test_accuracy"] > max(0.9, fresh["mean"]["test_accuracy"] + 0.2)
+    run = RunFolder(tmp_path / "cnn" / "fast-tuned")
+    arguments = run.read_json("config.json")["arguments"]
+    assert (arguments["encoder"], arguments["model"], arguments["lr"]) == ("simclr", "fast", 1e-3)
+    saved = read_model(run.path("best.pt"))
+    assert (saved.name, saved.options) == ("fast", {"num_classes": 10})
+    siamese = tmp_path / "siamese.pt"
+    save_model(siamese, create("siamese", 0, TRIPLET_ENCODERS), "siamese", FACTS, num_classes=0)
+    for wrong, said in (
+        (["--encoder", "simclr", "--model", "fast"], "leave out --model"),
+        (["--encoder", "sinclair"], "sinclair: no such file"),
+        (["--encoder", str(siamese)], "siamese is no network of a classifier"),
+    ):
+        assert said in refusal(train_cnn.main, base_flags(tiny_dir, tmp_path, *wrong), capsys)
 
 
 # --- Bad input ---

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data import Data, in_order
+from data import Data, ImageSet, in_order
+from models import Classifier
 from utils.training.forward import forward_all
 
 # Chosen on validation images.
@@ -128,6 +129,28 @@ def fit_probe(
 
     optimizer.step(closure)
     return probe.requires_grad_(False)
+
+
+def classifier(encoder: nn.Module, probe: Probe, length: float | Tensor = 1.0) -> Classifier:
+    """Return the encoder under a head that equals the probe, to be fine-tuned (Kumar et al., 2022).
+
+    length: of the encoder's features, where the probe was fitted to features of length 1.
+    """
+    weight = probe.linear.weight / (length * probe.std)
+    bias = probe.linear.bias - weight @ (length * probe.mean)
+    model = Classifier(encoder, len(probe.mean), len(bias)).to(bias.device)
+    model.head.load_state_dict({"weight": weight, "bias": bias})
+    return model
+
+
+def probed(encoder: nn.Module, images: ImageSet, indices: Tensor) -> Classifier:
+    """Return an encoder in eval mode under a linear probe that is fitted to the images at `indices`."""
+    features, labels = forward_all(encoder, in_order(images, indices))
+    length = features.norm(dim=1).mean()
+    features = F.normalize(features, dim=1)
+    return classifier(
+        encoder, fit_probe(features, labels, common_scale(features), classes=len(images.classes)), length
+    )
 
 
 def accuracy(outputs: Tensor, labels: Tensor) -> float:

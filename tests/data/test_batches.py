@@ -34,6 +34,15 @@ def pixels(batches, epoch=0):
     return torch.cat([x for x, _ in batches.epoch(epoch)])
 
 
+def test_passes_go_through_all_images_each_in_an_order_of_its_own():
+    batches = loader(batch_size=10, passes=3)
+    assert len(batches) == 7
+    passes = order(batches).view(3, COUNT)
+    assert torch.equal(passes.sort().values, torch.arange(COUNT).expand(3, -1))
+    assert not torch.equal(passes[0], passes[1])
+    assert torch.equal(passes[0], order(loader()))
+
+
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("batch_size", [1, 7, 21, 23, 100])
 def test_every_index_exactly_once_and_len_counts_the_batches(batch_size, shuffle):

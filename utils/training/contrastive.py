@@ -21,8 +21,8 @@ SHOWN_PAIRS = 24  # pairs of views in a figure
 
 def make_views(args: Namespace, images: ImageSet, indices: torch.Tensor, seed: int) -> BatchLoader:
     """Return batches of two augmented views, see `cli.view_flags`; this rank's piece of each batch."""
-    ranks = {"rank": distributed.rank(), "world": distributed.world()}
-    return view_batches(images, indices, args.batch_size, args.views, args.strength, seed=seed, **ranks)
+    options = {"rank": distributed.rank(), "world": distributed.world(), "passes": getattr(args, "passes", 1)}
+    return view_batches(images, indices, args.batch_size, args.views, args.strength, seed=seed, **options)
 
 
 def pretrain(

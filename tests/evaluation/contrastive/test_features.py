@@ -8,11 +8,13 @@ from torch.nn.functional import cross_entropy
 
 from evaluation.contrastive.features import (
     KNN_TEMPERATURE,
+    classifier,
     common_scale,
     encode,
     fit_probe,
     frozen_scores,
     knn,
+    probed,
     statistics,
 )
 
@@ -60,6 +62,16 @@ def test_a_constant_feature_does_no_harm():
     for scale in (statistics, common_scale):
         probe = fit_probe(features, labels, scale(features), 1e-2)
         assert probe(features).isfinite().all()
+
+
+def test_an_encoder_under_its_probe_is_one_classifier(digits):
+    features, labels = blobs(60)
+    probe = fit_probe(features, labels, statistics(features), classes=3)
+    torch.testing.assert_close(classifier(torch.nn.Identity(), probe)(features), probe(features))
+    model, chosen = probed(torch.nn.Flatten(), digits, torch.arange(120)), digits.images[:120].float() / 255
+    outputs = model(digits.normalise(chosen))
+    assert outputs.shape == (120, 10)
+    assert (outputs.argmax(1) == digits.labels[:120]).float().mean() > 0.95
 
 
 def test_a_common_scale_is_the_root_of_the_mean_variance():
