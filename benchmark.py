@@ -33,14 +33,14 @@ def make_parser() -> Parser:
     parser = Parser(prog="benchmark.py", description=__doc__)
     add = parser.add_argument
     names = list(BENCHMARKS)
-    add("--only", choices=names, default=names, nargs="+", metavar="NAME", help="benchmarks (default: all)")
+    add("--only", choices=names, default=names, nargs="+", help="benchmarks to run (default: all)")
     count = Number(int, 1, 1000)
-    add("--repeats", type=count, default=5, metavar="N", help="measurements of each side (default: 5)")
+    add("--repeats", type=count, default=5, help="number of measurements of each side")
     add("--compile", action="store_true", help="torch.compile the network of `fast`")
     add("--list", action="store_true", help="describe the benchmarks, measure nothing")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", metavar="NAME", help="device")
-    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="MNIST (default: datasets)")
-    add("--results-dir", type=any_path, default="results", metavar="DIR", help="default: results")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="folder that holds MNIST")
+    add("--results-dir", type=any_path, default="results", metavar="DIR", help="folder for the results")
     return parser
 
 

@@ -58,7 +58,7 @@ def make_parser() -> Parser:
     add("--ensemble", type=any_path, metavar="RUN", help="a run of ensemble.py, beside the model")
     encoder = "an encoder.pt (default: the bundled one)"
     add("--encoder", type=any_path, default=str(ENCODER), metavar="FILE", help=encoder)
-    add("--port", type=Number(int, 0, 65535), default=7860, metavar="N", help="port")
+    add("--port", type=Number(int, 0, 65535), default=7860, help="port of the server")
     return parser
 
 

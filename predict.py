@@ -76,7 +76,7 @@ def make_parser() -> Parser:
     labelled = "labelled images of --encoder (default: mnist-5k)"
     add("--dataset", type=dataset, metavar="NAME", help=labelled)
     add("--data-dir", type=any_path, metavar="DIR", help="where its files are (default: datasets)")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="cpu", metavar="NAME", help="device")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="cpu", help="where to compute")
     group = parser.add_argument_group("output")
     add = group.add_mutually_exclusive_group().add_argument
     add("--json", action="store_true", help="one JSON object per picture and line")

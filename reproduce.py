@@ -4,7 +4,8 @@
     python reproduce.py cnn triplet/few    all of train_cnn.py, and a single one
     python reproduce.py --list             only print the commands, and the time that the committed runs took
 
-After a stop the same command resumes. A committed run is renamed to <name>.old-<time>, not deleted.
+After a stop the same command resumes. A committed run is renamed to <name>.old-<time>, not deleted. All
+experiments take 26 hours on one CPU core.
 """
 
 import shlex
@@ -72,10 +73,10 @@ def make_parser() -> Parser:
     add = parser.add_argument
     add("experiments", nargs="*", metavar="EXPERIMENT", help="a folder of results/, or one run in it")
     add("--list", action="store_true", help="print the commands, run nothing")
-    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="default: datasets")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), help="default: the best available")
-    add("--results-dir", type=any_path, default="results", metavar="DIR", help="default: results")
-    add("--readme", type=any_path, default="README.md", metavar="FILE", help="default: README.md")
+    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="folder of the data sets")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to compute (default: the best)")
+    add("--results-dir", type=any_path, default="results", metavar="DIR", help="folder for all runs")
+    add("--readme", type=any_path, default="README.md", metavar="FILE", help="the front page")
     return parser
 
 

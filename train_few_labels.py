@@ -9,7 +9,8 @@
 
 Labels are sampled by class from 90 % of the training images; the rest of those is unlabelled. A method
 that chooses its epoch validates on a quarter of the labels alone. --tune scores on the other 10 % of the
-training images, with other draws. Results go to results/few_labels/<name>/: sweep.json and figures.
+training images, with other draws. Results go to results/few_labels/<name>/: sweep.json and figures. The
+default takes 3 hours on one CPU core; --methods chooses what matters to you.
 """
 
 from argparse import Namespace
@@ -21,7 +22,7 @@ from data import Data, few_labels, split
 from evaluation.few_labels import JoinedEncoders, Method, Source, Study, method_table
 from models import load_encoder
 from utils import cli, distributed
-from utils.arguments import Number, name_list, named_path, number_list, with_commas
+from utils.arguments import Number, name_list, named_path, number_list
 from utils.console import percent
 from utils.errors import UserError
 from utils.plots import few_labels as plots
@@ -44,19 +45,13 @@ def make_parser() -> cli.Parser:
     add = parser.add_argument_group("study").add_argument
     own = method_table([])
     on_encoder = [name for name in method_table(["NAME"]) if name not in own]
-    methods = f"default: all; without encoders {', '.join(own)}, and for each encoder {', '.join(on_encoder)}"
+    methods = f"{', '.join(own)} and, for each encoder, {', '.join(on_encoder)} (default: all)"
     add("--methods", type=name_list(), metavar="A,B,...", help=methods)
-    labels = f"in all (default: {with_commas(LABELS)})"
+    labels, draws = "numbers of labels, all classes together", "number of draws of the labels"
     add("--labels", type=number_list(0, 1000000), default=LABELS, metavar="N,N", help=labels)
-    add("--draws", type=Number(int, 1, 1000), default=10, metavar="N", help="of the labels (default: 10)")
-    add(
-        "--encoders",
-        type=named_path,
-        nargs="+",
-        default=[],
-        metavar="NAME=FILE",
-        help="pre-trained encoders, saved by train_simclr.py or train_moco.py; NAME=FILE+FILE joins two",
-    )
+    add("--draws", type=Number(int, 1, 1000), default=10, help=draws)
+    files = "encoders that train_simclr.py or train_moco.py saved; NAME=FILE+FILE joins two"
+    add("--encoders", type=named_path, nargs="+", default=[], metavar="NAME=FILE", help=files)
     add("--tune", action="store_true", help="score on validation images instead of the test images")
     return parser
 

@@ -19,7 +19,8 @@ With --builder shortcut every negative bag of training and validation carries on
 test_poisoned_auc are of the same bags when no, every, or only a positive bag carries that digit.
 
 Results go to results/mil/<name>/: metrics.json, history.jsonl, predictions.npz, figures and checkpoints.
-Those of a sweep go to one file, sweep.json, and its figures.
+Those of a sweep go to one file, sweep.json, and its figures. A training takes a minute on one CPU core, the
+default sweep 35.
 """
 
 import contextlib
@@ -82,38 +83,34 @@ def make_parser() -> cli.Parser:
         epilog=cli.recipe_table({"default": RECIPE}, "recipe"),
     )
     add = parser.add_argument_group("repeats and sweeps").add_argument
-    add("--repeats", dest="runs", type=Number(int, 1, 1000), metavar="N", help="the same as --runs")
+    add("--repeats", dest="runs", type=Number(int, 1, 1000), help="the same as --runs")
     sweep = f"train every --method with each number of training bags (default: {with_commas(SWEEP_BAGS)})"
     numbers = number_list(1, MOST_BAGS)
     add("--sweep", nargs="?", const=SWEEP_BAGS, type=numbers, metavar="N,N,...", help=sweep)
     add = parser.add_argument_group("bags").add_argument
     count = Number(int, 0, MOST_BAGS)
+    chosen = "number of bags to choose epoch and threshold on; 0 for none"
     add("--target", default=9, metavar="CLASS", help="name or number of the class to find")
-    add("--mean-length", type=Number(float, 1, 500), default=10, metavar="X", help="of a bag")
-    add("--std-length", type=Number(float, 0, 500), default=2, metavar="X", help="of the length")
-    add("--builder", choices=BUILDERS, default="balanced", metavar="NAME", help="how bags are built")
+    add("--mean-length", type=Number(float, 1, 500), default=10, help="mean number of digits in a bag")
+    add("--std-length", type=Number(float, 0, 500), default=2, help="standard deviation of that number")
+    add("--builder", choices=BUILDERS, default="balanced", help="how bags are built")
     add("--shortcut", metavar="CLASS", help="class that only negative bags carry (default: the first other)")
-    add("--train-bags", type=Number(int, 1, MOST_BAGS), default=200, metavar="N", help="to train on")
-    add("--val-bags", type=count, default=200, metavar="N", help="to choose epoch and threshold; 0 for none")
-    add("--test-bags", type=Number(int, 2, MOST_BAGS), default=1000, metavar="N", help="to test on")
+    add("--train-bags", type=Number(int, 1, MOST_BAGS), default=200, help="number of bags to train on")
+    add("--val-bags", type=count, default=200, help=chosen)
+    add("--test-bags", type=Number(int, 2, MOST_BAGS), default=1000, help="number of bags to test on")
     add("--show-bags", type=any_path, metavar="FILE", help="plot the first training bags, train nothing")
     add = parser.add_argument_group("method").add_argument
-    add("--method", choices=POOLINGS, metavar="NAME", help="pooling (default: attention, in a sweep all)")
-    add("--model", choices=MIL_ENCODERS, metavar="NAME", help="instance encoder (default: the recipe's)")
+    add("--method", choices=POOLINGS, help="how a bag is pooled (default: attention; in a sweep all)")
+    add("--model", choices=MIL_ENCODERS, help="network of the instances (default: the recipe's)")
     add("--encoder", type=any_path, metavar="FILE", help="start from a saved encoder or classifier")
-    add("--freeze", action="store_true", help="don't train --encoder")
+    add("--freeze", action="store_true", help="keep the weights of --encoder as they are")
     share = Number(float, 0, 1, open_low=True)
-    add("--encoder-rate", type=share, default=0.1, metavar="X", help="share of --lr for --encoder")
-    add(
-        "--dropout",
-        type=Number(float, 0, 0.9),
-        default=0.0,
-        metavar="X",
-        help="share of features dropped (default: 0)",
-    )
-    add("--augment", choices=POLICIES, metavar="NAME", help="augmentation policy (default: the recipe's)")
+    add("--encoder-rate", type=share, default=0.1, help="learning rate of --encoder as a share of --lr")
+    add("--dropout", type=Number(float, 0, 0.9), default=0.0, help="share of features to drop")
+    changes = "random changes of the training images (default: the recipe's)"
+    add("--augment", choices=POLICIES, help=changes)
     count = Number(int, 0, 1_000_000)
-    add("--bags-per-epoch", type=count, default=1800, metavar="N", help="0: every bag once")
+    add("--bags-per-epoch", type=count, default=1800, help="bags in an epoch; 0 for each once")
     return parser
 
 

@@ -8,7 +8,7 @@
 
 Results go to results/moco/<name>/: metrics.json, history.jsonl, figures, and encoder.pt, which
 models.load_encoder opens. Every choice is made on validation images, which are not trained on; the test
-images are scored once, at the end.
+images are scored once, at the end. The default takes 40 minutes on one CPU core.
 """
 
 import math
@@ -60,11 +60,11 @@ def make_parser() -> cli.Parser:
         epilog=cli.recipe_table({"default": RECIPE}, "recipe"),
     )
     add = parser.add_argument_group("MoCo (defaults: the recipe's)").add_argument
-    add("--head", choices=HEADS, metavar="NAME", help="projection head")
-    add("--queue", type=Number(int, 2, 1000000), metavar="K", help="keys in the queue, the negatives")
-    add("--momentum", type=cli.SHARE, metavar="M", help="share of the key encoder that a step keeps")
-    splits = "groups of a batch, each with its own batch statistics, shuffled for the keys; 1 for none"
-    add("--splits", type=Number(int, 1, 1024), metavar="N", help=splits)
+    add("--head", choices=HEADS, help="projection head")
+    add("--queue", type=Number(int, 2, 1000000), help="number of keys in the queue: the negatives")
+    add("--momentum", type=cli.SHARE, help="share of its weights that the key encoder keeps at a step")
+    splits = "number of groups of a batch, shuffled for the keys, each with its own batch statistics"
+    add("--splits", type=Number(int, 1, 1024), help=splits)
     return parser
 
 

@@ -9,7 +9,8 @@
 
 Results go to results/triplet/<name>/: metrics.json, history.jsonl, figures, and encoder.pt, which
 models.load_encoder opens. The embedding is scored by N-way k-shot episodes (support images from the training
-set, queries from the test set), by retrieval and by verification, on seen and on unseen digits.
+set, queries from the test set), by retrieval and by verification, on seen and on unseen digits. The default
+takes 16 minutes on one CPU core, 100 images of three digits 5 minutes.
 """
 
 import re
@@ -82,29 +83,30 @@ def make_parser() -> cli.Parser:
     )
     count = Number(int, 0, 1000)
     add = parser.add_argument_group("images to train on").add_argument
-    add("--classes", type=number_list(0, 9999, least=2), metavar="A,B,...", help="digits (default: all)")
-    add("--images-per-class", type=Number(int, 3, 100000), metavar="N", help="sampled per run (default: all)")
-    add("--recipe", choices=RECIPES, metavar="NAME", help="defaults: few with --images-per-class, else all")
     add(
-        "--class-augment",
-        choices=CLASS_AUGMENTS,
-        metavar="NAME",
-        help="synthetic classes made from the given ones",
+        "--classes",
+        type=number_list(0, 9999, least=2),
+        metavar="A,B,...",
+        help="classes to train on (default: all)",
     )
-    add("--glyphs", type=Number(int, 1, 1000), metavar="G", help="synthetic classes per batch, with glyphs")
-    add("--batch-classes", type=count, metavar="P", help="classes per batch, 0: one per digit")
-    add("--batch-images", type=Number(int, 2, 1000), metavar="K", help="images per class and batch")
-    add("--steps", type=Number(int, 0, 1000000), metavar="N", help="per epoch, 0: one pass over the images")
+    add("--images-per-class", type=Number(int, 3, 100000), help="images of each class (default: all)")
+    add("--recipe", choices=RECIPES, help="set of defaults (default: few with --images-per-class, else all)")
+    made = "synthetic classes made from the given ones"
+    add("--class-augment", choices=CLASS_AUGMENTS, help=made)
+    add("--glyphs", type=Number(int, 1, 1000), help="glyphs in a batch, with --class-augment glyphs")
+    add("--batch-classes", type=count, help="classes in a batch; 0 for all")
+    add("--batch-images", type=Number(int, 2, 1000), help="images of each class in a batch")
+    add("--steps", type=Number(int, 0, 1000000), help="steps in an epoch; 0 for one pass over the images")
     add("--sweep", action="store_true", help="train on 2 to 10 digits, and on 10 to 3,000 images of three")
     add = parser.add_argument_group("metric learning (defaults: the recipe's)").add_argument
-    add("--loss", choices=triplet.LOSSES, metavar="NAME", help="loss")
-    add("--mining", choices=triplet.MINERS, metavar="NAME", help="triplets of the triplet loss")
-    add("--margin", type=Number(float, 0, 1000), metavar="X", help="of the triplet and the contrastive loss")
-    add("--distance", choices=triplet.DISTANCES, metavar="NAME", help="of the triplet and contrastive loss")
-    add("--head", choices=HEADS, metavar="NAME", help="projection head, for the training only")
+    add("--loss", choices=triplet.LOSSES, help="loss")
+    add("--mining", choices=triplet.MINERS, help="which triplets the triplet loss takes")
+    add("--margin", type=Number(float, 0, 1000), help="margin of the triplet and the contrastive loss")
+    add("--distance", choices=triplet.DISTANCES, help="distance in the triplet and the contrastive loss")
+    add("--head", choices=HEADS, help="projection head, for the training only")
     add = parser.add_argument_group("evaluation").add_argument
-    add("--copies", type=count, metavar="N", help="deformed copies to average an embedding over")
-    add("--episodes", type=Number(int, 2, 10000), default=1000, metavar="N", help="of each kind")
+    add("--copies", type=count, help="number of deformed copies to average an embedding over")
+    add("--episodes", type=Number(int, 2, 10000), default=1000, help="number of episodes of each kind")
     add("--floors", action="store_true", help="also score pixels, deformed pixels and an untrained encoder")
     add("--compare", type=any_path, metavar="FILE", help="also score this encoder, e.g. encoder.pt of SimCLR")
     return parser

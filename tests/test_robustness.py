@@ -96,7 +96,7 @@ def test_the_disputed_labels_are_described():
         (["--models", "a=ONE", "a_corrupted=ONE"], "rename a_corrupted"),
         (["--models", "a=ONE", "--baseline", "b"], "choose from a"),
         (["--models", "a=ONE", "--images", "101"], "there are 100 test images"),
-        (["--models", "a=ONE", "--images", "9"], "must be in [10"),
+        (["--models", "a=ONE", "--images", "9"], "must be 10 to 1,000,000, not 9"),
         (["--models", "a=ONE", "--epochs", "3"], "unrecognized arguments: --epochs"),
         (["--models", "a=ONE", "--dataset", "nothing"], "no data set and no path"),
     ],

@@ -29,8 +29,11 @@ class Number:
 
     @property
     def bounds(self) -> str:
-        """As an interval, e.g. "[0, 1)"."""
-        return f"{'[('[self.open_low]}{self.low}, {self.high}{'])'[self.open_high]}"
+        """In words, e.g. "0 to 4", "above 0, at most 100"."""
+        if not (self.open_low or self.open_high):
+            return f"{self.low:,} to {self.high:,}"
+        low, high = ("at least", "above")[self.open_low], ("at most", "below")[self.open_high]
+        return f"{low} {self.low:,}, {high} {self.high:,}"
 
     def __call__(self, text: str) -> Any:
         try:
@@ -40,7 +43,7 @@ class Number:
             raise ArgumentTypeError(f"expected {noun}, not {text[:80]!r}") from None
         excluded = (self.open_low and value == self.low) or (self.open_high and value == self.high)
         if excluded or not self.low <= value <= self.high:  # false for NaN
-            raise ArgumentTypeError(f"must be in {self.bounds}, not {text[:80]}")
+            raise ArgumentTypeError(f"must be {self.bounds}, not {text[:80]}")
         return value
 
 

@@ -5,6 +5,7 @@ import functools
 import shlex
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -27,14 +28,24 @@ SHARE = Number(float, 0, 1, open_high=True)
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Adds choices, bounds and default to the help of every flag."""
+    """Adds choices, bounds and default to the help of every flag; N is a whole number, X a number."""
 
     def _get_help_string(self, action):
+        text, _, default = action.help.removesuffix(")").partition(" (default: ")
+        notes = [action.type.bounds] if isinstance(action.type, Number) else []
+        if default or not (action.nargs == 0 or action.default in (None, [], argparse.SUPPRESS)):
+            notes.append(f"default: {default or with_commas(action.default)}")
         choices = f": {', '.join(action.choices)}" if action.choices else ""
-        bounds = f", in {action.type.bounds}" if isinstance(action.type, Number) else ""
-        missing = action.default not in (None, False, [], argparse.SUPPRESS) and "default" not in action.help
-        default = f" (default: {with_commas(action.default)})" if missing else ""
-        return f"{action.help}{default}{choices}{bounds}"
+        return f"{text}{choices} ({'; '.join(notes)})" if notes else f"{text}{choices}"
+
+    def _split_lines(self, text, width):
+        return textwrap.wrap(text, width, break_on_hyphens=False)  # names have hyphens
+
+    def _metavar_formatter(self, action, default_metavar):
+        if action.metavar is None and (action.choices or isinstance(action.type, Number)):
+            name = "NAME" if action.choices else "N" if action.type.kind is int else "X"
+            return lambda size: (name,) * size
+        return super()._metavar_formatter(action, default_metavar)
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,18 +79,18 @@ def run_flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("data and run folder").add_argument
     own = "a folder with train/<class>/*.png or IDX files, or an .npz file with x_train, y_train"
-    names = f"data set: {', '.join(DATASETS)}, or the path of your own: {own}"
+    names = f"{', '.join(DATASETS)}, or the path of your own data: {own}"
     add("--dataset", type=dataset, default="mnist", metavar="NAME", help=names)
-    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="folder of its files")
-    differ = "accept files of a known data set that differ from the published ones"
+    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="folder of the data sets")
+    differ = "take a known data set even if its files differ from the published ones"
     add("--unverified", action="store_true", default=None, help=differ)
-    add("--results-dir", type=any_path, default="results", metavar="DIR", help="folder of all runs")
-    add("--name", type=run_name, metavar="NAME", help="the run's folder (default: the next free name)")
-    add("--resume", action="store_true", help="continue the run --name where it stopped")
-    add("--overwrite", action="store_true", help="replace the run --name; the old one is renamed")
-    add("--seed", type=Number(int, 0, LARGEST_SEED), default=0, metavar="N", help="seed of everything random")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", metavar="NAME", help="device")
-    add("--dry-run", action="store_true", help="one batch through everything, in the folder dry-run")
+    add("--results-dir", type=any_path, default="results", metavar="DIR", help="folder for all runs")
+    add("--name", type=run_name, metavar="NAME", help="name of the run (default: the next free one)")
+    add("--resume", action="store_true", help="continue the run of that --name where it stopped")
+    add("--overwrite", action="store_true", help="replace the run of that --name; the old one is renamed")
+    add("--seed", type=Number(int, 0, LARGEST_SEED), default=0, help="seed of all random numbers")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    add("--dry-run", action="store_true", help="try everything on one batch; the run is called dry-run")
     add("--quiet", action="store_true", help="print only the result")
     return parser
 
@@ -87,8 +98,8 @@ def run_flags() -> argparse.ArgumentParser:
 def precision_flag() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("arithmetic").add_argument
-    auto = "of the training; auto is bf16 on CUDA and on CPUs with AMX, else fp32"
-    add("--precision", choices=("auto", "fp32", "bf16"), default="auto", metavar="NAME", help=auto)
+    auto = "number format of the training (default: auto, bf16 on CUDA and on CPUs with AMX, else fp32)"
+    add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help=auto)
     return parser
 
 
@@ -99,16 +110,16 @@ def training_flags(least_batch: int | None = 2) -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(add_help=False, parents=[run_flags(), precision_flag()])
     add = parser.add_argument_group("training").add_argument
-    rate, recipe = Number(float, 0, 100, open_low=True), "default: the recipe's"
-    runs = "trainings, with seeds seed, seed + 1, ..."
-    add("--runs", type=Number(int, 1, 1000), default=1, metavar="N", help=runs)
-    add("--epochs", type=EPOCHS, metavar="N", help=recipe)
+    rate, recipe = Number(float, 0, 100, open_low=True), " (default: the recipe's)"
+    runs = "number of trainings, with seeds --seed, --seed + 1, ..."
+    add("--runs", type=Number(int, 1, 1000), default=1, help=runs)
+    add("--epochs", type=EPOCHS, help=f"passes over the training data{recipe}")
     if least_batch:
-        add("--batch-size", type=Number(int, least_batch, 65536), metavar="N", help=recipe)
-    add("--lr", type=rate, metavar="X", help=f"peak learning rate ({recipe})")
+        add("--batch-size", type=Number(int, least_batch, 65536), help=f"batch size{recipe}")
+    add("--lr", type=rate, help=f"highest learning rate{recipe}")
     add("--compile", action="store_true", help="compile the network with torch.compile")
     trackers = ("none", "tensorboard", "wandb")
-    add("--track", choices=trackers, default="none", metavar="NAME", help="live tracking")
+    add("--track", choices=trackers, default="none", help="service to send every epoch's metrics to")
     return parser
 
 
@@ -117,12 +128,12 @@ def optimizer_flags(validated: bool = True) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("optimisation (defaults: the recipe's, see below)").add_argument
     decay, norm = Number(float, 0, 100), Number(float, 0, 1_000_000)
-    add("--optimizer", choices=OPTIMIZERS, metavar="NAME", help="optimiser")
-    add("--weight-decay", type=decay, metavar="X", help="not applied to biases and normalisation")
+    add("--optimizer", choices=OPTIMIZERS, help="optimiser")
+    add("--weight-decay", type=decay, help="decay of all weights but biases and those of normalisation")
     schedules = [name for name in SCHEDULES if validated or name != "plateau"]
-    add("--schedule", choices=schedules, metavar="NAME", help="learning-rate schedule")
-    add("--ema", type=SHARE, metavar="X", help="decay of the moving average of the weights, 0 for none")
-    add("--clip-norm", type=norm, metavar="X", help="largest norm of the gradient, 0 for no limit")
+    add("--schedule", choices=schedules, help="how the learning rate changes")
+    add("--ema", type=SHARE, help="decay of the moving average of the weights; 0 for none")
+    add("--clip-norm", type=norm, help="largest norm of the gradient; 0 for no limit")
     return parser
 
 
@@ -131,13 +142,13 @@ def recipe_flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, parents=[optimizer_flags()])
     add = parser.add_argument_group("recipe (defaults: see below)").add_argument
     epochs, shifts = Number(int, 0, EPOCHS.high), Number(int, 0, 4)
-    add("--augment", choices=POLICIES, metavar="NAME", help="augmentation policy")
-    add("--plain-epochs", type=epochs, metavar="N", help="last epochs without augmentation")
-    add("--label-smoothing", type=SHARE, metavar="X", help="share of the target spread over all classes")
-    patience = "stop after N epochs without a lower validation loss, 0 for never"
-    add("--patience", type=epochs, metavar="N", help=patience)
-    average = "average predictions over all shifts of an image by up to N pixels"
-    add("--shifts", type=shifts, default=0, metavar="N", help=average)
+    add("--augment", choices=POLICIES, help="random changes of the training images")
+    add("--plain-epochs", type=epochs, help="number of last epochs without --augment")
+    add("--label-smoothing", type=SHARE, help="share of the target to spread over all classes")
+    patience = "stop after N epochs without a lower validation loss; 0 for never"
+    add("--patience", type=epochs, help=patience)
+    average = "average the predictions over all shifts of an image by up to N pixels"
+    add("--shifts", type=shifts, default=0, help=average)
     return parser
 
 
@@ -145,18 +156,13 @@ def view_flags(encoders: Iterable[str] = ENCODERS) -> argparse.ArgumentParser:
     """Return the flags of an encoder's training on augmented images."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("contrastive learning (defaults: the recipe's, see below)").add_argument
-    parts = f"parts of the augmentation, with commas: {', '.join(VIEW_PARTS)}"
-    add("--model", choices=encoders, metavar="NAME", help="network to train")
-    add("--temperature", type=Number(float, 0.001, 100), metavar="X", help="loss temperature")
+    parts = f"random changes that make a view, joined by commas: {', '.join(VIEW_PARTS)}"
+    add("--model", choices=encoders, help="network to train")
+    add("--temperature", type=Number(float, 0.001, 100), help="temperature of the loss")
     add("--views", type=name_list(VIEW_PARTS), metavar="A,B,...", help=parts)
-    add("--strength", type=Number(float, 0, 10), metavar="X", help="factor on all ranges of the views")
-    add(
-        "--knn-every",
-        type=EPOCHS,
-        default=5,
-        metavar="N",
-        help="epochs between k-NN checks on validation images",
-    )
+    add("--strength", type=Number(float, 0, 10), help="factor on the ranges of all --views")
+    checks = "check the features by k-NN on validation images every N epochs"
+    add("--knn-every", type=EPOCHS, default=5, help=checks)
     return parser
 
 
@@ -267,14 +273,16 @@ def draw(plot: Callable, run: RunFolder, *arguments: Any) -> None:
 
 def resume_command(script: str, argv: list[str] | None, runs: list[RunFolder]) -> str:
     """Return the command that continues the run or, without a run, starts again."""
-    words = sys.argv[1:] if argv is None else list(argv)
+    python, words = "python", argv
+    if words is None:  # interpreter and script as they were typed
+        python, (script, *words) = sys.orig_argv[0], sys.argv
     if runs and "--dry-run" not in words:
         pairs = zip(words, ["", *words], strict=False)  # each word, and the one before it
         words = [word for word, before in pairs if "--name" not in (word, before)]
         words = [w for w in words if w not in ("--resume", "--overwrite") and not w.startswith("--name=")]
         words += ["--name", runs[0].folder.name, "--resume"]
     ranks = distributed.world()
-    launcher = ["torchrun", f"--nproc-per-node={ranks}"] if ranks > 1 else ["python"]
+    launcher = ["torchrun", f"--nproc-per-node={ranks}"] if ranks > 1 else [python]
     return shlex.join([*launcher, script, *words])
 
 

@@ -108,6 +108,9 @@ def test_the_command_that_resumes_is_that_of_the_user_with_the_name_of_the_run(m
     assert cli.resume_command("train_cnn.py", words, [run]) == resumed
     again = cli.resume_command("train_cnn.py", ["--name=old", "--resume"], [run])
     assert again == "python train_cnn.py --name new --resume"
+    monkeypatch.setattr("sys.argv", ["../train_cnn.py", "--lr", "2"])
+    monkeypatch.setattr("sys.orig_argv", [".venv/bin/python3", "../train_cnn.py", "--lr", "2"])
+    assert cli.resume_command("train_cnn.py", None, []) == ".venv/bin/python3 ../train_cnn.py --lr 2"
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert cli.resume_command("a.py", [], []) == "torchrun --nproc-per-node=2 a.py"
 
@@ -158,13 +161,13 @@ def test_a_table_has_a_line_per_flag_and_a_column_per_recipe():
 
 def test_the_help_of_a_flag_names_choices_bounds_and_default():
     parser = cli.Parser()
-    parser.add_argument("--share", type=Number(float, 0, 1, open_low=True), metavar="X", help="default: all")
-    parser.add_argument("--kind", choices={"a": 1, "b": 2}, default="a", metavar="NAME", help="kind")
+    parser.add_argument("--share", type=Number(float, 0, 1, open_low=True), help="a share (default: all)")
+    parser.add_argument("--kind", choices={"a": 1, "b": 2}, default="a", help="kind")
     parser.add_argument("--few", type=number_list(1, 9), default=[1, 2], metavar="N,N", help="of them")
     parser.add_argument("--off", action="store_true", help="nothing")
     assert {
-        "--share X default: all, in (0, 1]",
-        "--kind NAME kind (default: a): a, b",
+        "--share X a share (above 0, at most 1; default: all)",
+        "--kind NAME kind: a, b (default: a)",
         "--few N,N of them (default: 1,2)",
         "--off nothing",
     } < {" ".join(line.split()) for line in parser.format_help().splitlines()}
@@ -184,7 +187,7 @@ def test_help_has_examples_that_parse_before_flags_and_recipes_and_short_metavar
     for flags in re.findall(rf"^    .*\b{script.__name__}\.py((?: \S+)*)", script.__doc__, re.M):
         parser.parse_args(flags.split())
     for action in parser._actions:
-        assert action.nargs == 0 or len(action.metavar) <= 9, action.option_strings
+        assert action.nargs == 0 or len(action.metavar or "") <= 9, action.option_strings
         if action.default not in (None, False, argparse.SUPPRESS) and "default" in action.help:
             value = str(action.default).removesuffix(".0")
             assert re.search(r"default: ([^;),]+)", action.help)[1] == value, action.option_strings
