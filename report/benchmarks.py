@@ -35,21 +35,14 @@ def one_benchmark(name: str, content: dict) -> str:
         ratios.append([ratio["name"], *ratio_texts(ratio), goal])
         standard += [text.escape(f"- {ratio['name']}: {ratio['standard']}")] if ratio["standard"] else []
     for row in content["rows"]:
-        value, unit = row["median"], row["unit"]
-        median = "not reached" if value is None else f"{text.significant(value)} {unit}"
-        share = value is not None and unit.startswith("of the ")
-        medians.append([row["name"], f"{100 * value:.1f} % {unit}" if share else median])
-    head = ["comparison", "ratio", f"range of {content['repeats']} repeats", "goal"]
-    origin = f"{text.devices([content['device']])}; commit {content['commit']}."
+        median = (
+            "not reached" if row["median"] is None else f"{text.significant(row['median'])} {row['unit']}"
+        )
+        medians.append([row["name"], median])
+    table = text.table(["comparison", "ratio", f"range of {content['repeats']} repeats", "goal"], ratios)
     details = text.collapsed("Medians", text.table(["measured", "median"], medians))
-    parts = [
-        f"### {name}",
-        text.escape(content["what"]),
-        "\n".join(standard),
-        text.table(head, ratios),
-        details,
-        origin,
-    ]
+    origin = f"{text.devices([content['device']])}; commit {text.escape(str(content['commit']))}."
+    parts = [f"### {name}", text.escape(content["what"]), "\n".join(standard), table, details, origin]
     return "\n\n".join(filter(None, parts))
 
 

@@ -74,7 +74,7 @@ PARADIGMS = {
             "draws.png": (few_labels.plot_draws, partial(figures.study_cells, labels=100)),
         },
     ),
-    "train_triplet": Paradigm("test_10way_1shot_accuracy", sections={"accepts": sections.accepts_section}),
+    "train_triplet": Paradigm("test_10way_1shot_accuracy"),
     "train_mil": Paradigm("test_auc"),
     "robustness": Paradigm("corrupted_accuracy", sections={"results": sections.robustness_section}),
 }

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 from report import text
 from report.results import Results, read_results
-from report.rows import Row, data_counts, encoder_time
+from report.rows import Row, data_counts, encoder_time, values_of
 from utils.errors import UserError
 
 COLUMNS = ["page", "name", "metric", "mean", "spread", "n", "labelled", "unlabelled", "seconds"]
@@ -26,7 +26,7 @@ def load_results(folder: Path | str = "results") -> list[dict[str, str | int | f
     for name, result in results.runs.items():
         for record in result.records:
             seconds = record["seconds"] + record.get("shared_seconds", 0) + encoder_time(results, result)
-            for metric, values in metrics_of(record).items():
+            for metric, values in named(values_of(record)).items():
                 labelled, unlabelled = data_counts(results, result, metric)
                 tail = {"labelled": labelled, "unlabelled": unlabelled, "seconds": seconds}
                 for draw, value in enumerate(values):
@@ -41,17 +41,9 @@ def load_results(folder: Path | str = "results") -> list[dict[str, str | int | f
     return rows
 
 
-def metrics_of(record: dict) -> dict[str, list[float]]:
-    """Return {metric: its values} of a training: those of all draws where it scored several.
-
-    The loss of a history is what training minimises, smoothed labels included; that of metrics.json is not,
-    so that here it is called cross-entropy.
-    """
-    numbers = {
-        key: [value] for key, value in record.items() if isinstance(value, int | float) and key != "seed"
-    }
-    draws = {re.sub("ies$", "y", key): value for key, value in record.items() if key.endswith("accuracies")}
-    return {re.sub("loss$", "cross_entropy", key): values for key, values in (numbers | draws).items()}
+def named(values: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Call the loss of metrics.json cross-entropy: that of a history is with smoothed labels."""
+    return {re.sub("loss$", "cross_entropy", metric): numbers for metric, numbers in values.items()}
 
 
 def results_csv(rows: list[Row]) -> bytes:
@@ -100,7 +92,7 @@ def values_by_seed(results: Results, name: str, metric: str) -> dict[tuple[int, 
         raise UserError(f"{results.folder / name}: no such result; results/results.csv lists them")
     if result.arguments.get("sources"):
         raise UserError(f"{name}: libraries of one pool overlap; its page has McNemar's test of each")
-    records = [(record["seed"], metrics_of(record)) for record in result.records]
+    records = [(record["seed"], named(values_of(record))) for record in result.records]
     if lacking := [known for _, known in records if metric not in known]:
         raise UserError(f"{name} has no {metric}; choose from {', '.join(lacking[0])}")
     return {(seed, i): value for seed, known in records for i, value in enumerate(known[metric])}

@@ -117,20 +117,10 @@ def read_results(folder: Path) -> Results:
 
 
 def add_notes(results: Results) -> None:
-    """Note what is not from a clean commit or not run yet."""
-    configs = {name: run.config for name, run in results.runs.items() if name.count("/") == 1}
-    configs |= {f"benchmarks/{name}.json": content for name, content in results.benchmarks.items()}
-    for name, config in configs.items():
-        for commit in (part.get("commit") for part in (config, *config.get("resumed", []))):
-            if not is_clean(commit):
-                results.notes.append(f"{results.folder / name}: not from a clean commit ({commit})")
+    """Note what is not run yet."""
     for experiment in results.experiments:
         if not (folder := results.folder / experiment.folder).is_dir():
             results.notes.append(f"{folder}: not run yet; {experiment.command}")
-
-
-def is_clean(commit: str | None) -> bool:
-    return isinstance(commit, str) and not commit.endswith("-dirty")
 
 
 def read_json(path: Path) -> dict:

@@ -78,9 +78,7 @@ def number(result: Result, metric: str) -> Number:
     Where a training scored several draws of few labels, the values are those of all draws.
     """
     records, arguments = result.records, result.arguments
-    of_draws = f"{metric.removesuffix('accuracy')}accuracies"
-    draws = [value for record in records for value in record.get(of_draws, [])]
-    values = draws or [record[metric] for record in records]
+    values = [value for record in records for value in values_of(record)[metric]]
     mean, count = fmean(values), len(values)
     if count == 1:
         low = high = mean
@@ -93,8 +91,18 @@ def number(result: Result, metric: str) -> Number:
             metric, mean, min(values), max(values), "range", values, f"{count} overlapping libraries"
         )
     std = stdev(values)
-    noun = "draws" if draws or arguments.get("labels") else "folds" if arguments.get("folds") else "runs"
+    drawn = count > len(records) or arguments.get("labels")
+    noun = "draws" if drawn else "folds" if arguments.get("folds") else "runs"
     return Number(metric, mean, mean - std, mean + std, "std", values, f"{count} {noun}")
+
+
+def values_of(record: dict) -> dict[str, list[float]]:
+    """Return {metric: its values} of a training: those of all draws where it scored several."""
+    numbers = {
+        key: [value] for key, value in record.items() if isinstance(value, int | float) and key != "seed"
+    }
+    draws = {re.sub("ies$", "y", key): value for key, value in record.items() if key.endswith("accuracies")}
+    return numbers | draws
 
 
 def has(result: Result, metric: str) -> bool:

@@ -97,15 +97,16 @@ def references_section(page: Page) -> str:
         keys |= dict.fromkeys((*row.spec.references, *row.experiment.references))
     known = page.results.references
     references = [known[key] for key in keys if key in known]
-    groups: dict[tuple, list[dict]] = {}
-    for reference in references:
-        groups.setdefault((link(reference), reference.get("note")), []).append(reference)
     lines = []
-    for (source, note), group in groups.items():
-        runs = [f" (n = {reference['runs']})" if "runs" in reference else "" for reference in group]
-        values = [f"{r['task']} {value_text(r)}{n}" for r, n in zip(group, runs, strict=True)]
-        notes = [group[0].get("citation"), note, None if group[0]["verified"] else "second-hand"]
-        lines.append("; ".join(filter(None, [f"- {source}: {', '.join(values)}", *notes])) + ".")
+    for reference in references:
+        runs = f" (n = {reference['runs']})" if "runs" in reference else ""
+        first = f"- {link(reference)}: {reference['task']} {value_text(reference)}{runs}"
+        notes = (
+            reference.get("citation"),
+            reference.get("note"),
+            "second-hand" * (not reference["verified"]),
+        )
+        lines.append("; ".join(filter(None, (first, *notes))) + ".")
     return "\n\n".join(filter(None, ["\n".join(lines), text.sentence(mark_legend(references))])) or text.EMPTY
 
 
@@ -204,18 +205,6 @@ def combinations_table(row: Row) -> str:
         gain = f"{100 * (share - mean['average_test_accuracy']):+.3f}"
         lines.append([label, text.percent(share), gain, "", *[""] * len(losses)])
     return text.table(["combination", "accuracy, %", "gain, points", "p", *losses.values()], lines)
-
-
-def accepts_section(page: Page) -> str:
-    """Return for each digit the shares of its own and of all other test images that a reference accepts."""
-    head, columns = ["digit"], []
-    for row in page.section("accepts"):
-        for key, title in (("test_class_accept_rates", "own"), ("test_class_false_accept_rates", "others")):
-            values = zip(*(record[key] for record in row.result.records), strict=True)
-            columns.append([f"{100 * fmean(shares):.1f}" for shares in values])
-            head.append(f"{row.label}: {title}, %")
-    lines = [[str(digit), *texts] for digit, texts in enumerate(zip(*columns, strict=True))]
-    return text.table(head, lines) if lines else text.EMPTY
 
 
 def robustness_section(page: Page) -> str:
