@@ -23,8 +23,8 @@ VALUES += ["", "\x1b[31m\n" * 1000, [], ["a"], ["a"] * 10, [*"abc"], list(range(
 VALUES += [{}, {"a": 1}, {0: [0]}, {1}, torch.zeros(2), torch.zeros(10, 784), torch.tensor(0), torch.float32]
 RIGHT = {"options: {}", "options.num_classes missing", "data.calibration missing", "data.inverted missing"}
 RIGHT |= {"data.dataset: ''", "data.dataset: '\\x1b[31m", "data.mean: 0", "data.inverted: True"}
-RIGHT |= {"data.calibration.temperature: 3", "data.calibration.temperature: 1.5"}
-RIGHT |= {"data.calibration.least_confidence: 0", "data.image_size: [28.0, 28"}
+RIGHT |= {"data.image_size: []", "data.image_size: [28.0, 28", "data.calibration.least_confidence: 0"}
+RIGHT |= {f"data.calibration.temperature: {value}" for value in (3, 1.5)}
 RIGHT |= {f"data.calibration.least_evidence: {value}" for value in (0, -1, 3, 1.5)}
 TENSORS = {
     "complex": lambda x: x.to(torch.complex64),
