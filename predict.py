@@ -35,6 +35,7 @@ from inference.predictor import CLASSIFIER, ENCODER, create_any, model_files
 from models import read_model
 from utils.arguments import any_path, dataset
 from utils.cli import Parser, command, resolve_device
+from utils.console import percent
 from utils.errors import UserError, printable
 from utils.runs.files import check_output
 
@@ -151,7 +152,7 @@ def read_pictures(paths: Sequence[str], predictor: Predictor, single: bool = Fal
 def as_line(result: Result) -> str:
     """Format a result for people: answer, probability, runner-up, warnings."""
     each = "  ".join(
-        f"{a.label} {a.probability:.1%} (or {a.runner_up} {a.runner_up_probability:.1%})"
+        f"{a.label} {percent(a.probability)} (or {a.runner_up} {percent(a.runner_up_probability)})"
         for a in result.answers
     )
     each = each.removeprefix(f"{result.text} ")  # of a single digit

@@ -89,14 +89,13 @@ def make_parser() -> cli.Parser:
     add("--sweep", nargs="?", const=SWEEP_BAGS, type=numbers, metavar="N,N,...", help=sweep)
     add = parser.add_argument_group("bags").add_argument
     count = Number(int, 0, MOST_BAGS)
-    chosen = "number of bags to choose epoch and threshold on; 0 for none"
     add("--target", default=9, metavar="CLASS", help="name or number of the class to find")
     add("--mean-length", type=Number(float, 1, 500), default=10, help="mean number of digits in a bag")
     add("--std-length", type=Number(float, 0, 500), default=2, help="standard deviation of that number")
     add("--builder", choices=BUILDERS, default="balanced", help="how bags are built")
     add("--shortcut", metavar="CLASS", help="class that only negative bags carry (default: the first other)")
     add("--train-bags", type=Number(int, 1, MOST_BAGS), default=200, help="number of bags to train on")
-    add("--val-bags", type=count, default=200, help=chosen)
+    add("--val-bags", type=count, default=200, help="bags to choose epoch and threshold on; 0 for none")
     add("--test-bags", type=Number(int, 2, MOST_BAGS), default=1000, help="number of bags to test on")
     add("--show-bags", type=any_path, metavar="FILE", help="plot the first training bags, train nothing")
     add = parser.add_argument_group("method").add_argument
@@ -107,8 +106,7 @@ def make_parser() -> cli.Parser:
     share = Number(float, 0, 1, open_low=True)
     add("--encoder-rate", type=share, default=0.1, help="learning rate of --encoder as a share of --lr")
     add("--dropout", type=Number(float, 0, 0.9), default=0.0, help="share of features to drop")
-    changes = "random changes of the training images (default: the recipe's)"
-    add("--augment", choices=POLICIES, help=changes)
+    add("--augment", choices=POLICIES, help="random changes of the images (default: the recipe's)")
     count = Number(int, 0, 1_000_000)
     add("--bags-per-epoch", type=count, default=1800, help="bags in an epoch; 0 for each once")
     return parser

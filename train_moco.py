@@ -63,8 +63,7 @@ def make_parser() -> cli.Parser:
     add("--head", choices=HEADS, help="projection head")
     add("--queue", type=Number(int, 2, 1000000), help="number of keys in the queue: the negatives")
     add("--momentum", type=cli.SHARE, help="share of its weights that the key encoder keeps at a step")
-    splits = "number of groups of a batch, shuffled for the keys, each with its own batch statistics"
-    add("--splits", type=Number(int, 1, 1024), help=splits)
+    add("--splits", type=Number(int, 1, 1024), help="parts of a batch, shuffled, with own batch statistics")
     return parser
 
 

@@ -91,8 +91,7 @@ def make_parser() -> cli.Parser:
     )
     add("--images-per-class", type=Number(int, 3, 100000), help="images of each class (default: all)")
     add("--recipe", choices=RECIPES, help="set of defaults (default: few with --images-per-class, else all)")
-    made = "synthetic classes made from the given ones"
-    add("--class-augment", choices=CLASS_AUGMENTS, help=made)
+    add("--class-augment", choices=CLASS_AUGMENTS, help="synthetic classes made from the given ones")
     add("--glyphs", type=Number(int, 1, 1000), help="glyphs in a batch, with --class-augment glyphs")
     add("--batch-classes", type=count, help="classes in a batch; 0 for all")
     add("--batch-images", type=Number(int, 2, 1000), help="images of each class in a batch")

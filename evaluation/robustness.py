@@ -1,6 +1,6 @@
 """Accuracy of several models under corruptions of the test images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -41,22 +41,17 @@ def score_models(
     shape = (len(CORRUPTIONS), LEVELS)
     errors = {name: np.zeros((len(scorers), *shape)) for name, scorers in models.items()}
     with progress(len(CORRUPTIONS) * LEVELS, quiet) as bar:
-        for c, level, corrupted in corruptions(uncorrupted, seed):
+        for c, level in np.ndindex(shape):
+            pixels = corrupt(uncorrupted.images, list(CORRUPTIONS)[c], level + 1, seed)
+            corrupted = uncorrupted._replace(images=pixels)
             for name, scorers in models.items():
                 wrong = [(score(corrupted).argmax(1) != labels[subset]).mean() for score in scorers]
-                errors[name][:, c, level - 1] = wrong
+                errors[name][:, c, level] = wrong
             bar.update()
     return {
         name: Scored(p, errors[name], (p[:, subset].argmax(2) != labels[subset]).mean(1))
         for name, p in clean.items()
     }
-
-
-def corruptions(images: ImageSet, seed: int) -> Iterator[tuple[int, int, ImageSet]]:
-    """Yield (number of the corruption, level, corrupted images)."""
-    for c, name in enumerate(CORRUPTIONS):
-        for level in range(1, LEVELS + 1):
-            yield c, level, images._replace(images=corrupt(images.images, name, level, seed))
 
 
 def robustness_record(scored: dict[str, Scored], labels: np.ndarray, baseline: str) -> dict:

@@ -14,13 +14,8 @@ from models.mil import POOLINGS, create_mil
 from utils.runs.folder import RunFolder
 
 STEPS = r"Append a function to `(\S+)\.py`.*?```python\n(.*?)```.*?Then `python (\w+)\.py (\S+) (\S+)`"
-SMALL = {
-    "train_cnn": ["--epochs", "2", "--batch-size", "32"],
-    "train_mil": [
-        *("--model", "linear", "--train-bags", "8", "--val-bags", "8", "--test-bags", "8"),
-        "--dry-run",
-    ],
-}
+BAGS = "--dry-run --model linear --train-bags 8 --val-bags 8 --test-bags 8"
+SMALL = {"train_cnn": ["--epochs", "2", "--batch-size", "32"], "train_mil": BAGS.split()}
 
 
 @pytest.fixture
@@ -50,8 +45,7 @@ def test_each_recipe_as_it_stands_trains(tables, tiny_dir, tmp_path, no_figures)
     assert torch.equal(dim.own(images, torch.tensor([[0.0], [0.5]]))[:, 0, 3, 4], torch.tensor([1.0, 0.75]))
     assert dim.scaled(0.5).rotate == 5
     params = dim.sample(2, torch.Generator().manual_seed(0))
-    middle = dim.apply(images, params)[:, 0, 14, 14]
-    torch.testing.assert_close(middle, 1 - 0.5 * params["draws"][:, 0])
+    torch.testing.assert_close(dim.apply(images, params)[:, 0, 14, 14], 1 - 0.5 * params["draws"][:, 0])
 
 
 def test_a_wrong_return_is_one_line(tables, tiny_dir, tmp_path, capsys):
@@ -59,12 +53,7 @@ def test_a_wrong_return_is_one_line(tables, tiny_dir, tmp_path, capsys):
     POOLINGS["logits-alone"] = lambda count: lambda features, mask, head: head(features.mean(1))
     POOLINGS["swapped"] = lambda count: lambda features, mask, head: (mask / 3, head(features.mean(1)))
     for script, flag, name, said in (
-        (
-            "train_cnn",
-            "--augment",
-            "cut",
-            "must return images (32, 1, 28, 28) torch.float32, not (32, 1, 27, 28)",
-        ),
+        ("train_cnn", "--augment", "cut", "must return images (32, 1, 28, 28) torch.float32, not (32, 1, 27"),
         ("train_mil", "--method", "logits-alone", "must return logits (B, 1) and attention (B, N)"),
         ("train_mil", "--method", "swapped", "[(2, 3), (2, 1)]"),
     ):

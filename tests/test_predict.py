@@ -82,7 +82,8 @@ def test_a_folder_is_read_by_the_bundled_classifier_and_shown(pictures, tmp_path
         answer = result.answers[0]
         assert result.path in line
         mark = "?" if answer.warning else " "
-        assert line.endswith(f"  {answer.label}{mark} {answer.probability:.1%}" + line.partition("%")[2])
+        said = f"  {answer.label}{mark} {100 * answer.probability:.2f} %"
+        assert line.endswith(said + line.partition("%")[2])
     with Image.open(tmp_path / "seen.png") as figure:
         assert figure.width > 300
 
@@ -132,7 +133,7 @@ def test_doubt_is_shown(pictures, capsys, monkeypatch):
     warnings = [result.answers[0].warning for result in run(pictures)]
     assert warnings == ["unlike the training images", *["low confidence"] * 9]
     lines = capsys.readouterr().out.splitlines()
-    assert "a? 70.0% (or b 20.0%)  [unlike the training images]" in lines[0]
+    assert "a? 70.00 % (or b 20.00 %)  [unlike the training images]" in lines[0]
 
 
 # --- Bad input ---

@@ -111,8 +111,7 @@ def training_flags(least_batch: int | None = 2) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, parents=[run_flags(), precision_flag()])
     add = parser.add_argument_group("training").add_argument
     rate, recipe = Number(float, 0, 100, open_low=True), " (default: the recipe's)"
-    runs = "number of trainings, with seeds --seed, --seed + 1, ..."
-    add("--runs", type=Number(int, 1, 1000), default=1, help=runs)
+    add("--runs", type=Number(int, 1, 1000), default=1, help="trainings, with seeds --seed, --seed + 1, ...")
     add("--epochs", type=EPOCHS, help=f"passes over the training data{recipe}")
     if least_batch:
         add("--batch-size", type=Number(int, least_batch, 65536), help=f"batch size{recipe}")
@@ -145,10 +144,8 @@ def recipe_flags() -> argparse.ArgumentParser:
     add("--augment", choices=POLICIES, help="random changes of the training images")
     add("--plain-epochs", type=epochs, help="number of last epochs without --augment")
     add("--label-smoothing", type=SHARE, help="share of the target to spread over all classes")
-    patience = "stop after N epochs without a lower validation loss; 0 for never"
-    add("--patience", type=epochs, help=patience)
-    average = "average the predictions over all shifts of an image by up to N pixels"
-    add("--shifts", type=shifts, default=0, help=average)
+    add("--patience", type=epochs, help="stop after N epochs without a lower validation loss; 0 for never")
+    add("--shifts", type=shifts, default=0, help="average predictions over all shifts by up to N pixels")
     return parser
 
 
@@ -161,8 +158,7 @@ def view_flags(encoders: Iterable[str] = ENCODERS) -> argparse.ArgumentParser:
     add("--temperature", type=Number(float, 0.001, 100), help="temperature of the loss")
     add("--views", type=name_list(VIEW_PARTS), metavar="A,B,...", help=parts)
     add("--strength", type=Number(float, 0, 10), help="factor on the ranges of all --views")
-    checks = "check the features by k-NN on validation images every N epochs"
-    add("--knn-every", type=EPOCHS, default=5, help=checks)
+    add("--knn-every", type=EPOCHS, default=5, help="check by k-NN on validation images every N epochs")
     return parser
 
 
