@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data import DataError, load
-from data.pictures import PICTURES, grey, open_picture
+from data.pictures import grey, is_picture, open_picture
 from inference import Answer, Predictor, ensemble_predictor, knn_predictor, load_predictor
 from inference.drawing import Drawing
 from inference.predictor import CLASSIFIER, ENCODER, create_any, model_files
@@ -123,7 +123,7 @@ def find_pictures(names: Sequence[str]) -> list[str]:
     for name in names:
         path, files = Path(name), []
         if path.is_dir():
-            files = sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in PICTURES)
+            files = sorted(str(p) for p in path.rglob("*") if is_picture(p))
         elif not path.exists():
             files = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
         paths += files or [name]

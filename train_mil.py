@@ -31,6 +31,7 @@ import numpy as np
 import torch
 
 from data import POLICIES, Data, split
+from data.images import class_number
 from data.mil import BUILDERS, BagLoader, Bags, build
 from evaluation import mil as evaluation
 from models import load_encoder
@@ -135,15 +136,9 @@ def parse(argv: list[str] | None = None) -> tuple:
 
 def find_classes(args: Namespace, classes: tuple[str, ...]) -> None:
     """Set --target and, for the builder shortcut, --shortcut to the numbers of the classes they name."""
-    numbers = {str(number): number for number in range(len(classes))}
-    numbers |= {name: number for number, name in enumerate(classes)}
     for flag in ("target", "shortcut") if args.builder == "shortcut" else ("target",):
         name = getattr(args, flag)
-        if name is None:
-            name = int(args.target == 0)
-        if str(name) not in numbers:
-            raise UserError(f"--{flag} {name}: no such class; choose from {', '.join(classes)}")
-        setattr(args, flag, numbers[str(name)])
+        setattr(args, flag, int(args.target == 0) if name is None else class_number(classes, flag, name))
 
 
 def make_bags(args: Namespace, data: Data) -> dict[str, Bags]:

@@ -20,13 +20,14 @@ import torch
 from torch import nn
 
 from data import ClassBatches, Data, ImageSet, few_labels, generator, hold_out, split, view_augment
+from data.images import class_number
 from data.triplet import CLASS_AUGMENTS, GlyphBatches, symmetric_copies
 from evaluation import triplet as evaluation
 from evaluation.contrastive.clustering import tsne_map
 from models import ContrastiveModel, create, load_encoder, supcon, triplet
 from models.contrastive import HEADS
 from utils import cli, distributed
-from utils.arguments import Number, any_path, number_list
+from utils.arguments import Number, any_path, name_list
 from utils.console import score
 from utils.plots import contrastive
 from utils.plots import triplet as plots
@@ -85,9 +86,9 @@ def make_parser() -> cli.Parser:
     add = parser.add_argument_group("images to train on").add_argument
     add(
         "--classes",
-        type=number_list(0, 9999, least=2),
+        type=name_list(least=2),
         metavar="A,B,...",
-        help="classes to train on (default: all)",
+        help="classes to train on, by name or number (default: all)",
     )
     add("--images-per-class", type=Number(int, 3, 100000), help="images of each class (default: all)")
     add("--recipe", choices=RECIPES, help="set of defaults (default: few with --images-per-class, else all)")
@@ -261,6 +262,7 @@ def plot_sweep(run: RunFolder, content: dict, ways: int) -> None:
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
     data = cli.load_data(args)
+    args.classes = args.classes and [class_number(data[0].classes, "classes", word) for word in args.classes]
     train_idx, _ = choose_images(args, data[0].labels)
     fit_to_size(args, command, data[0].labels[train_idx])
     make_batches(args, data[0], train_idx)  # fail now, before a folder is made

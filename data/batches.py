@@ -151,11 +151,12 @@ class ClassBatches:
         classes, smallest = len(self.members), min(map(len, self.members), default=0)
         if not 2 <= classes_per_batch <= classes:
             raise DataError(
-                f"a batch needs from 2 to {classes} classes (there are no more), not {classes_per_batch}"
+                f"a batch needs from 2 to {classes} classes (there are no more), not {classes_per_batch}: "
+                "set --batch-classes"
             )
         if not 2 <= images_per_class <= smallest:
             most = f"{smallest} images per class (the smallest class has no more)"
-            raise DataError(f"a batch needs from 2 to {most}, not {images_per_class}")
+            raise DataError(f"a batch needs from 2 to {most}, not {images_per_class}: set --batch-images")
         if batches_per_epoch is not None and batches_per_epoch < 1:
             raise DataError(f"an epoch needs at least 1 batch, not {batches_per_epoch}")
         self.set, self.seed, self.augment = images, seed, augment

@@ -1,8 +1,9 @@
-"""IDX files, the format of MNIST: as they are or compressed (.gz)."""
+"""IDX files, the format of MNIST: as they are or compressed by gzip."""
 
 import gzip
 import hashlib
 import math
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -39,6 +40,30 @@ def find_idx(folder: Path, names: Sequence[str] = IDX_FILES) -> list[Path] | Non
     return files if len(files) == len(names) else None
 
 
+# The names that MNIST, EMNIST and copies of them have: prefix, part, kind.
+NAME = re.compile(r"(?:(.*)[-_.])?(train|t10k|test)[-_.](images|labels)[-_.]idx[13][-_.]ubyte(?:\.gz)?")
+
+
+def find_any_idx(folder: Path) -> tuple[list, str]:
+    """Return [images, labels] of the training and maybe of a test part, and the prefix of their names.
+
+    The list is empty where a folder has no such files. Raises DataError for those of several data sets.
+    """
+    found: dict[str, dict[tuple[str, str], Path]] = {}
+    for file in sorted(folder.iterdir()):
+        if (match := NAME.fullmatch(file.name.lower())) and file.is_file():
+            prefix, part, kind = match.groups()
+            found.setdefault(prefix or "", {}).setdefault(("test" if part != "train" else part, kind), file)
+    if len(found) > 1:
+        raise DataError(
+            f"{folder}: IDX files of {len(found)} data sets: keep one of them in a folder of its own"
+        )
+    prefix, files = next(iter(found.items()), ("", {}))
+    pairs = [[files.get((part, kind)) for kind in ("images", "labels")] for part in ("train", "test")]
+    whole = [pair for pair in pairs if None not in pair]
+    return whole if pairs[:1] == whole[:1] else [], prefix
+
+
 def read_idx(
     path: Path, remedy: str, size: tuple[int, int] | None = None, checksum: str | None = None
 ) -> torch.Tensor:
@@ -50,7 +75,9 @@ def read_idx(
     dims = 3 if "images" in path.name else 1
     head = 4 + 4 * dims
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"  # whatever the name says
+        with gzip.open(path) if packed else path.open("rb") as file:
             content = bytearray(file.read(head))
             if len(content) < head:
                 raise DataError(f"{path}: expected an IDX header, found {len(content)} bytes; {remedy}")

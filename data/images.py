@@ -57,7 +57,8 @@ class ImageSet(NamedTuple):
 
     images: (N, 1, 28, 28) uint8. labels: (N,) int64, indices into `classes`. mean, std: of the training
     pixels in [0, 1]. name: of the data set. classes: the names of the classes. inverted: whether dark ink on
-    light paper was inverted on loading. notes: what else was changed on loading, one sentence each.
+    light paper was inverted on loading. mixed: whether some are on light and some on dark paper. notes: what
+    else was changed on loading, one sentence each. digest: of the user's own data, as they are trained on.
     """
 
     images: torch.Tensor
@@ -68,6 +69,8 @@ class ImageSet(NamedTuple):
     classes: tuple[str, ...] = DIGITS
     inverted: bool = False
     notes: tuple[str, ...] = ()
+    mixed: bool = False
+    digest: str = ""
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Scale float pixels in [0, 1], any shape, to zero mean and unit variance over the training set."""
@@ -82,7 +85,7 @@ class ImageSet(NamedTuple):
             "image_size": list(self.images.shape[-2:]),
             "mean": self.mean,
             "std": self.std,
-            **({"inverted": True} if self.inverted else {}),
+            **{name: True for name in ("inverted", "mixed") if getattr(self, name)},
         }
 
 
@@ -110,6 +113,15 @@ def load(name: str | Path, root: Path | str, device: torch.device | str = "cpu",
         raise ValueError(f"unknown data set {str(name)!r}: choose from {', '.join(DATASETS)}, or name a path")
     train, test = (ImageSet(x.unsqueeze(1).to(device), y.to(device), **facts) for x, y in pairs)
     return train, test
+
+
+def class_number(classes: tuple[str, ...], flag: str, word: str | int) -> int:
+    """Return the number of the class that a flag means: by its name or, where none has it, by its number."""
+    names = {str(number): number for number in range(len(classes))}
+    names |= {name: number for number, name in enumerate(classes)}
+    if str(word) not in names:
+        raise DataError(f"--{flag} {word}: no such class; choose from {', '.join(classes)}")
+    return names[str(word)]
 
 
 def check_classes(train: ImageSet, test: ImageSet) -> None:

@@ -24,6 +24,11 @@ warnings.filterwarnings("ignore", module="PIL")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture by its name, and not one of the shadows that a Mac leaves (._x.png)."""
+    return path.suffix.lower() in PICTURES and not path.name.startswith(".")
+
+
 def check_size(name: object, width: int, height: int, most: int = MOST_PIXELS) -> None:
     """Raise DataError for a picture that is too large to decode, or empty."""
     if not (0 < width <= LONGEST_SIDE and 0 < height <= LONGEST_SIDE and width * height <= most):
@@ -100,3 +105,8 @@ def border(values: np.ndarray) -> np.ndarray:
         return values.ravel()
     sides = (values[:width], values[-width:], values[width:-width, :width], values[width:-width, -width:])
     return np.concatenate([side.ravel() for side in sides])
+
+
+def on_light_paper(values: np.ndarray) -> bool:
+    """Whether the border of (H, W) values is brighter than the middle of their range."""
+    return bool(2 * float(np.median(border(values))) > float(values.min()) + float(values.max()))

@@ -1,5 +1,6 @@
 """Stratified, seeded, disjoint index sets. Every function returns sorted int64 index tensors."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +14,8 @@ from data.errors import DataError
 def split(labels: torch.Tensor, val_fraction: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Split (N,) labels into (training, validation) indices, stratified by class.
 
-    val_fraction: in [0, 1); 0 gives no validation indices. Raises DataError for another fraction, or when
-    a class is too small to be in both parts.
+    val_fraction: in [0, 1); 0 gives no validation indices. Of a small set it is more, one of every class.
+    Raises DataError for another fraction, or when a class is too small to be in both parts.
     """
     if not 0 <= val_fraction < 1:
         raise DataError(f"the validation fraction must be in [0, 1), not {val_fraction}")
@@ -24,10 +25,13 @@ def split(labels: torch.Tensor, val_fraction: float, seed: int) -> tuple[torch.T
     from sklearn.model_selection import train_test_split
 
     classes = labels.cpu().numpy()
-    try:
-        train, val = train_test_split(everything, test_size=val_fraction, stratify=classes, random_state=seed)
-    except ValueError as error:
-        raise DataError(f"cannot split {len(labels)} images: {error}") from error
+    values, counts = np.unique(classes, return_counts=True)
+    small = math.ceil(val_fraction * len(labels)) < len(values)
+    if counts.min() < 2 or len(labels) < 2 * len(values) or (1 - val_fraction) * len(labels) < len(values):
+        least = f"class {values[counts.argmin()]} has {counts.min()} of them"
+        raise DataError(f"cannot split {len(labels)} images of {len(values)} classes in two: {least}")
+    part = len(values) if small else val_fraction
+    train, val = train_test_split(everything, test_size=part, stratify=classes, random_state=seed)
     return _indices(train), _indices(val)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from data import DataError
-from data.pictures import SIDE, border, grey, shrunk
+from data.pictures import SIDE, border, grey, on_light_paper, shrunk
 
 BOX = 20  # pixels, which a digit fills
 LEAST_CONTRAST = 0.08  # of ink to paper, as a share of the range from black to white
@@ -59,8 +59,7 @@ def find_ink(values: np.ndarray) -> np.ndarray:
 
     edge = border(values)
     paper = float(np.median(edge))
-    least, greatest = float(values.min()), float(values.max())
-    ink = values - paper if paper < (least + greatest) / 2 else paper - values
+    ink = paper - values if on_light_paper(values) else values - paper
     grain = float(np.median(np.abs(edge - paper)))
     if ink.max() < max(LEAST_CONTRAST, 8 * grain):
         raise DataError("a blank picture: nothing stands out from its border")

@@ -13,7 +13,7 @@ from torch import nn
 from data import ImageSet, in_order, split
 from data.images import CENTRED
 from data.own import to_square
-from data.pictures import SIDE, grey, open_picture, shrunk
+from data.pictures import SIDE, grey, on_light_paper, open_picture, shrunk
 from evaluation.cnn import DOUBTFUL, evidence, fit_temperature, scale, softmax
 from evaluation.contrastive.features import DECAY, fit_probe, knn, neighbours, statistics
 from evaluation.ensemble.library import Library, part_folders, read_library
@@ -81,7 +81,9 @@ class Predictor:
             return read_drawing(picture, single)
         values = grey(shrunk(picture))
         find_ink(values)  # refuses a blank picture
-        square = to_square(1 - values if self.images.inverted else values)
+        # Training images are on dark paper, unless they are on both.
+        light = on_light_paper(values) and not self.images.mixed
+        square = to_square(1 - values if light else values)
         return Drawing(square[None], np.array([[0, 0, *picture.size]]), ())
 
     def scores(self, digits: np.ndarray) -> Scores:
@@ -149,7 +151,7 @@ def read_network(
     data = saved.data
     images = torch.empty(0, 1, SIDE, SIDE, dtype=torch.uint8, device=device)
     facts = (data["mean"], data["std"], data["dataset"], tuple(data["classes"]), data.get("inverted", False))
-    empty = ImageSet(images, images.flatten().long(), *facts)
+    empty = ImageSet(images, images.flatten().long(), *facts, mixed=data.get("mixed", False))
     return saved.model.to(device).eval(), empty, calibrated(data)
 
 

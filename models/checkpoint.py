@@ -42,12 +42,13 @@ _FIELDS = {
         "mean": (0, 1),
         "std": (0.001, 1),
         "inverted": bool,
+        "mixed": bool,
         "calibration": _CALIBRATION,
     },
     "digest": str,
     "weights": dict,
 }
-_OPTIONAL = ("num_classes", "method", "dropout", "standardise", "inverted", "calibration")
+_OPTIONAL = ("num_classes", "method", "dropout", "standardise", "inverted", "mixed", "calibration")
 
 
 class SavedModel(NamedTuple):

@@ -60,7 +60,7 @@ def test_folders_give_their_pictures_in_a_fixed_mixed_order_and_their_names_numb
     train, test = load(write_folders(tmp_path / "shapes"), "")
     assert train.classes == test.classes == ("2", "10", "star")
     assert train.name == "shapes"
-    assert train.notes == ()
+    assert train.notes == ("train/: 30 files read, 0 skipped", "test/: 12 files read, 0 skipped")
     for part, images, labels in ((train, X, Y), (test, TEST_X, TEST_Y)):
         assert pixels(part) == sorted(image.tobytes() for image in images)
         place = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
@@ -75,7 +75,7 @@ def test_folders_give_their_pictures_in_a_fixed_mixed_order_and_their_names_numb
 def test_other_sizes_and_colours_are_changed_and_it_is_said(tmp_path):
     train, _ = load(write_folders(tmp_path, side=56, channels=(3,)), "")
     assert train.images.shape == (30, 1, 28, 28)
-    assert train.notes == ("42 of 42 images resized to 28 x 28 pixels", "42 of 42 images made grey")
+    assert train.notes[2:] == ("42 of 42 images resized to 28 x 28 pixels", "42 of 42 images made grey")
     assert train.images.amax() > 190
 
 
@@ -98,6 +98,9 @@ def test_light_paper_is_inverted_and_it_is_said_and_kept(tmp_path):
     assert "inverted" in train.notes[-1]
     assert train.description["inverted"]
     assert pixels(train) == sorted(image.tobytes() for image in X)
+    train, _ = load(write_npz(tmp_path / "a.npz", x_train=np.concatenate([X[:15], 255 - X[15:]])), "")
+    assert (train.inverted, train.mixed) == (False, True)
+    assert train.notes == ("some on light paper (50%), some on dark: left as they are",)
 
 
 NAMES = np.array(["a", "b", "c"])
@@ -108,6 +111,11 @@ FORMS = {
     "labels are names": ({"y_train": NAMES[Y], "y_test": NAMES[TEST_Y]}, "abc"),
     "labels from 1": ({"y_train": Y + 1, "y_test": TEST_Y + 1}, "123"),
     "labels with names": ({"classes": NAMES}, "abc"),
+    "flat": ({"x_train": X.reshape(30, -1)}, "012"),
+    "channels first": ({"x_train": X[:, None]}, "012"),
+    "16 bits": ({"x_train": X.astype(np.uint16) * 257}, "012"),
+    "labels are floats": ({"y_train": Y.astype(float)}, "012"),
+    "labels are one-hot": ({"y_train": np.eye(3)[Y], "y_test": np.eye(3, dtype=bool)[TEST_Y]}, "012"),
 }
 
 
@@ -136,12 +144,59 @@ def test_compressed_idx_files_are_read_by_path_and_by_name(tmp_path, tiny_dir):
         load(raw, "")
 
 
+def test_names_of_emnist_are_known_its_images_stand_up_and_gzip_needs_no_suffix(tmp_path):
+    names = "train-images-idx3", "train-labels-idx1", "test-images-idx3", "test-labels-idx1"
+    for name, array in zip(names, (X.swapaxes(1, 2), Y, TEST_X.swapaxes(1, 2), TEST_Y), strict=True):
+        path = tmp_path / f"emnist-letters-{name}-ubyte"
+        write_idx(path, array)
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    train, _ = load(tmp_path, "")
+    assert pixels(train) == sorted(image.tobytes() for image in X)
+    assert train.notes == ("images transposed, as those of EMNIST are",)
+    (tmp_path / IDX_FILES[0].replace("-idx3", ".idx3")).write_bytes(b"")
+    with pytest.raises(DataError, match="IDX files of 2 data sets"):
+        load(tmp_path, "")
+
+
+def test_folders_as_they_are_give_what_they_hold_and_say_the_rest(tmp_path):
+    write_folders(tmp_path, ("class 2", "class 10"), [(".", 40)])
+    (tmp_path / "class 2" / "._0.png").write_bytes(b"of a Mac")
+    (tmp_path / "class 10" / "notes.txt").write_text("no picture")
+    train, test = load(tmp_path, "")
+    assert train.classes == ("class 2", "class 10")
+    assert (len(train.labels), len(test.labels)) == (33, 7)
+    assert train.notes[0] == f"{tmp_path.name}/: 40 files read, 2 skipped"
+    for name in ("train", "val"):
+        write_folders(tmp_path / "parts", parts=[(name, 30)])
+    assert load(tmp_path / "parts", "")[0].notes[1] == "not read: val/"
+
+
+def test_five_pictures_of_each_of_ten_classes_are_enough(tmp_path):
+    x, y = squares(50, 10)
+    train, test = load(write_npz(tmp_path / "a.npz", x_train=x, y_train=y, x_test=None, y_test=None), "")
+    assert torch.bincount(train.labels).tolist() == [4] * 10
+    assert torch.bincount(test.labels).tolist() == [1] * 10
+
+
+@pytest.mark.parametrize(("top", "dtype"), [(1, bool), (16, np.uint8), (4095, np.int32), (65535, np.uint16)])
+def test_the_grey_range_is_found_for_all_images_and_said(tmp_path, top, dtype):
+    x, test_x = ((part > 127) * top for part in (X, TEST_X))
+    test_x = test_x // 2 if top > 1 else test_x
+    path = write_npz(tmp_path / "a.npz", x_train=x.astype(dtype), x_test=test_x.astype(dtype))
+    train, test = load(path, "")
+    assert train.images.unique().tolist() == [0, 255]
+    assert test.images.amax() == (255 if top == 1 else 127 if top % 2 else 128)
+    assert train.notes == (f"grey values from 0 to {top:,}",)
+
+
 BAD_ARRAYS = {
     "no labels": ({"y_train": None}, "lacks y_train"),
     "half a test part": ({"y_test": None}, "lacks y_test"),
     "counts": ({"y_train": Y[:-1]}, "expected 30 whole numbers"),
-    "flat images": ({"x_train": X.reshape(30, -1)}, "found an array of shape"),
-    "not a number": ({"x_train": np.full(X.shape, np.nan)}, "from 0 to 255"),
+    "flat images": ({"x_train": X.reshape(30, -1)[:, 1:]}, "found an array of shape"),
+    "not a number": ({"x_train": np.full(X.shape, np.nan)}, "expected pixels from 0 to 1, 15, "),
+    "negative": ({"x_train": X - 300.0}, "expected pixels from 0 to 1, 15, "),
+    "labels of halves": ({"y_train": Y + 0.5}, "expected 30 whole numbers"),
     "one class": ({"y_train": 0 * Y}, "at least 2 classes"),
     "unknown test label": ({"y_test": np.full(12, 7)}, "test label 7"),
     "too few names": ({"classes": np.array(["a", "b"])}, "labels must be from 0 to 1"),
@@ -193,9 +248,13 @@ def train(script, path, results, words):
 
 
 def read_last(results, classes, *model):
-    """The answer of predict.py to a picture of the last class."""
-    Image.fromarray(squares(classes, classes, seed=2)[0][-1]).save(results / "last.png")
-    return predict.main([str(results / "last.png"), *map(str, model)])[0].text
+    """The answer of predict.py to a picture of the last class, on dark and on light paper."""
+    image = squares(classes, classes, seed=2)[0][-1]
+    for name, values in (("dark", image), ("light", 255 - image)):
+        Image.fromarray(values).save(results / f"{name}.png")
+    paths = (str(results / f"{name}.png") for name in ("dark", "light"))
+    (answer,) = {result.text for result in predict.main([*paths, *map(str, model)])}
+    return answer
 
 
 def test_train_cnn_and_predict_on_folders(tmp_path, capsys):
@@ -208,6 +267,12 @@ def test_train_cnn_and_predict_on_folders(tmp_path, capsys):
     assert len(metrics["runs"][0]["test_recall"]) == 3
     assert read_model(tmp_path / "cnn" / "own" / "best.pt").data["classes"] == ["2", "10", "star"]
     assert read_last(tmp_path, 3, "--model", tmp_path / "cnn" / "own") == "star"
+    (shapes / "train" / "2").rename(shapes / "train" / "swap")
+    (shapes / "train" / "10").rename(shapes / "train" / "2")
+    (shapes / "train" / "swap").rename(shapes / "train" / "10")
+    with pytest.raises(SystemExit):
+        train(train_cnn, shapes, tmp_path, "--model linear --epochs 8 --batch-size 16 --resume")
+    assert "was started with other data" in capsys.readouterr().err
 
 
 def test_ensemble_and_predict_on_an_archive(tmp_path, letters):

@@ -92,6 +92,7 @@ def test_a_sweep_is_one_file_and_resumes(tmp_path, tiny_dir, monkeypatch, capsys
 
 def test_every_seed_has_its_own_images(tiny_dir):
     args, _ = train_triplet.parse(flags(tiny_dir, "unused", *THREE))
+    args.classes = [0, 1, 2]
     labels = train_triplet.cli.load_data(args)[0].labels
     train, val = train_triplet.choose_images(args, labels)
     assert labels[torch.cat([train, val])].bincount().tolist() == [15, 15, 15]
@@ -103,7 +104,7 @@ def test_every_seed_has_its_own_images(tiny_dir):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["--classes", "0,1,11"], "no example of class 11"),
+        (["--classes", "0,1,11"], "--classes 11: no such class; choose from 0, 1,"),
         (["--images-per-class", "21"], "from 1 to 20"),
         (["--batch-images", "14"], "from 2 to 13"),
         (["--batch-classes", "4", "--class-augment", "none"], "from 2 to 3"),

@@ -59,13 +59,15 @@ def number_list(low: int, high: int, least: int = 1) -> Callable[[str], list[int
     return parse
 
 
-def name_list(known: Collection[str] = ()) -> Callable[[str], list[str]]:
-    """Return the type of a list with commas: names, each one of the known ones where there are any."""
+def name_list(known: Collection[str] = (), least: int = 1) -> Callable[[str], list[str]]:
+    """Return the type of a list with commas: `least` or more names, of the known ones where there are any."""
 
     def parse(text):
         names = text.split(",")
         if unknown := [name for name in names if known and name not in known]:
             raise ArgumentTypeError(f"unknown name {unknown[0][:80]!r}: choose from {', '.join(known)}")
+        if least > 1 and len(set(names)) < max(len(names), least):
+            raise ArgumentTypeError(f"expected {least} or more different names, not {text[:80]!r}")
         return names
 
     return parse

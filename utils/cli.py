@@ -324,6 +324,8 @@ def load_data(args: argparse.Namespace) -> Data:
         lambda: load(args.dataset, args.data_dir, args.device, not args.unverified)
     )
     check_classes(train, test)
+    if train.digest:
+        args.data_digest = train.digest  # a run is resumed on the data that it was started with
     if train.notes and not args.quiet:
         print(f"{args.dataset}: {'; '.join(train.notes)}", flush=True)
     if args.dry_run:

@@ -12,7 +12,7 @@ from helpers import stripes, tiny_idx, write_idx
 from torchvision import datasets
 
 from data import DataError, check_classes, images, load
-from data.images import CHECKSUMS, CLASSES, IDX_FILES
+from data.images import CHECKSUMS, CLASSES, IDX_FILES, class_number
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES
 
@@ -156,3 +156,16 @@ def test_real_mnist_has_the_published_sizes_and_statistics(mnist_dir):
     assert (len(train.images), len(test.images)) == (60_000, 10_000)
     pixels = train.images.double() / 255
     assert (round(pixels.mean().item(), 4), round(pixels.std().item(), 4)) == (train.mean, train.std)
+
+
+def test_a_class_is_meant_by_its_name_wherever_it_has_one():
+    assert [class_number(("1", "2", "5"), "classes", word) for word in ("1", "2", "5", "0", 1)] == [
+        0,
+        1,
+        2,
+        0,
+        0,
+    ]
+    assert class_number(("a", "b"), "target", 1) == 1
+    with pytest.raises(DataError, match="--target c: no such class; choose from a, b"):
+        class_number(("a", "b"), "target", "c")

@@ -115,8 +115,7 @@ def test_arrays_are_bounded_before_they_are_read(tmp_path):
     with pytest.raises(DataError, match="a picture of 100,000 x 1 pixels"):
         load(path, "")
     np.savez(path, x_train=np.zeros((4, 1, 20_000), np.uint8), y_train=labels)
-    with pytest.raises(DataError, match="a share is held out"):  # too few, but not too large
-        load(path, "")
+    assert load(path, "")[0].images.shape == (2, 1, 28, 28)
     with open(tmp_path / "train-images-idx3-ubyte", "wb") as file:
         file.write(struct.pack(">4I", 0x0803, 2**31, 28, 28))
         file.truncate(2**40)

@@ -343,6 +343,8 @@ def _check_same_arguments(folder: Path, before: dict, now: dict) -> None:
     def text(value):
         return ",".join(map(str, value)) if isinstance(value, list) else value
 
+    if before.get("data_digest", digest := now.pop("data_digest", None)) != digest:
+        raise UserError(f"{folder} was started with other data: those of {now['dataset']} have changed")
     before = {"model": before.get("encoder"), **before}  # "encoder" named an architecture once
     younger = {key for key in now if key not in before and not now[key]}  # flags added since, left out
     pairs = {key: (text(before.get(key)), text(now[key])) for key in now if key not in younger}
