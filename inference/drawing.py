@@ -20,6 +20,7 @@ SOLID = 0.25  # share at which a blurred stroke ends
 SPECK = 0.1  # of the height of the largest component: smaller ones are dirt
 STROKE = 0.5  # of the height of the tallest digit: lower ones are strokes of a neighbour
 CLOSE = 0.1  # of their height: digits closer than this may be strokes of one digit
+MOST_STROKES = 300  # in a picture; grouping takes the square of their number
 WIDEST = 1.6  # times its height; hardly a digit of MNIST is wider
 THINNEST = 1.5  # pixels of the 20 x 20 box: thinner strokes would turn grey and are thickened
 
@@ -141,7 +142,10 @@ def separate(ink: np.ndarray, single: bool = False) -> tuple[np.ndarray, list[np
     labels, count = ndimage.label(ink > 0, np.ones((3, 3)))
     parts = np.array([(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)])
     sides = (parts[:, 2:] - parts[:, :2]).max(1)
-    kept = [int(i) for i in np.argsort(parts[:, 0], kind="stable") if sides[i] >= SPECK * sides.max()]
+    order = np.argsort(parts[:, 0], kind="stable")
+    kept = order[sides[order] >= SPECK * sides.max()].tolist()
+    if len(kept) > MOST_STROKES:
+        raise DataError(f"more than {MOST_STROKES} separate strokes: too many for digits")
     groups = [kept] if single else group_strokes(parts, kept)
     boxes = np.array([cover(parts[group]) for group in groups])
     widths, heights = (boxes[:, 2:] - boxes[:, :2]).T
