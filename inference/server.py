@@ -31,9 +31,7 @@ X-Content-Type-Options: nosniff
 X-Frame-Options: DENY
 """
 
-# By name, functions from a JSON value to a JSON object. They raise DataError for what the user can mend, and
-# ValueError for what the page never sends.
-Answers = dict[str, Callable[[object], dict]]
+Answers = dict[str, Callable[[object], dict]]  # by name, from a JSON value to a JSON object
 
 
 def refusal(method: str, headers: Message) -> tuple[int, str] | None:
@@ -62,13 +60,15 @@ def pack(status: int, content: object, kind: str = "application/json", nonce: st
     """Return a reply; content: text, or an object that is sent as JSON."""
     sent = (content if isinstance(content, str) else json.dumps(content)).encode()
     head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\n{HEADERS.replace('{nonce}', nonce)}"
-    return (
-        f"{head}Content-Type: {kind}\nContent-Length: {len(sent)}\n\n".replace("\n", "\r\n").encode() + sent
-    )
+    head += f"Content-Type: {kind}\nContent-Length: {len(sent)}\n\n"
+    return head.replace("\n", "\r\n").encode() + sent
 
 
 async def reply(reader: asyncio.StreamReader, html: str, answers: Answers) -> bytes:
-    """Read a request and return the reply: `html` with its nonce, an answer or {"error": reason}."""
+    """Read a request and return the reply: `html` with its nonce, an answer or {"error": reason}.
+
+    An answer raises DataError for what the user can mend, ValueError for what the page never sends.
+    """
     try:
         first, _, rest = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
         headers = parse_headers(io.BytesIO(rest))
@@ -85,10 +85,9 @@ async def reply(reader: asyncio.StreamReader, html: str, answers: Answers) -> by
         return pack(200, html.replace("{nonce}", nonce), "text/html; charset=utf-8", nonce)
     if method == "GET" or question not in answers:
         return pack(404, {"error": "not of this page"})
+    body = await reader.readexactly(int(headers["Content-Length"]))
     try:
-        return pack(
-            200, answers[question](json.loads(await reader.readexactly(int(headers["Content-Length"]))))
-        )
+        return pack(200, await asyncio.to_thread(answers[question], json.loads(body)))
     except DataError as error:
         return pack(200, {"error": str(error)})
     except (ValueError, RecursionError) as error:

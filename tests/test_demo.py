@@ -116,6 +116,9 @@ def test_a_model_of_other_classes_reads_pictures_in_its_own_way(own_page):
 def test_what_can_not_be_answered_is_said(port):
     blank, dots = np.zeros((28, 28), np.uint8), np.zeros((40, 1200), np.uint8)
     dots[10:30, ::20] = 255
+    snow = np.zeros((1200, 1200), np.uint8)
+    snow[::3, ::3] = 255
+    assert "too many" in ask(port, "read", picture=encode(snow))["error"]
     assert "blank" in ask(port, "read", picture=encode(blank))["error"]
     assert "draw fewer" in ask(port, "read", picture=encode(dots))["error"]
     assert "not a picture" in ask(port, "read", picture="data:image/png;base64,AAAA")["error"]
