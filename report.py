@@ -12,7 +12,7 @@ the rest is rendered, and the exit code is 1. Notes name unclean commits, missin
 import sys
 from pathlib import Path
 
-from report.pages import PARADIGMS, Paradigm, is_fresh, render, write
+from report.pages import PARADIGMS, is_fresh, render, write
 from report.records import compare
 from report.results import read_results
 from utils.arguments import any_path
@@ -37,13 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     results = read_results(Path(args.results_dir))
     if args.compare:
-        page = args.compare[0].partition("/")[0]
-        default = next(
-            (p for name, p in PARADIGMS.items() if name.removeprefix("train_") == page), Paradigm()
-        )
-        print(
-            f"{' - '.join(args.compare)}: {compare(results, args.compare, [args.metric or default.metric])}"
-        )
+        metrics = {name.removeprefix("train_"): paradigm.metric for name, paradigm in PARADIGMS.items()}
+        metric = args.metric or metrics.get(args.compare[0].partition("/")[0], "")
+        print(f"{' - '.join(args.compare)}: {compare(results, args.compare, [metric])}")
         return 0
     outputs = render(results, Path(args.readme))
     for path, output in outputs.items():

@@ -13,6 +13,7 @@ from utils.errors import UserError
 
 COLUMNS = ["page", "name", "metric", "mean", "spread", "n", "labelled", "unlabelled", "seconds"]
 COLUMNS += ["device", "command", "commit"]
+KEYS = ("run", "seed", "draw", "metric", "value", "labelled", "unlabelled", "seconds", "device")
 
 
 def load_results(folder: Path | str = "results") -> list[dict[str, str | int | float]]:
@@ -27,17 +28,11 @@ def load_results(folder: Path | str = "results") -> list[dict[str, str | int | f
         for record in result.records:
             seconds = record["seconds"] + record.get("shared_seconds", 0) + encoder_time(results, result)
             for metric, values in named(values_of(record)).items():
-                labelled, unlabelled = data_counts(results, result, metric)
-                tail = {"labelled": labelled, "unlabelled": unlabelled, "seconds": seconds}
-                for draw, value in enumerate(values):
-                    head = {
-                        "run": name,
-                        "seed": record["seed"],
-                        "draw": draw,
-                        "metric": metric,
-                        "value": value,
-                    }
-                    rows.append(head | tail | {"device": result.device})
+                tail = (*data_counts(results, result, metric), seconds, result.device)
+                lines = (
+                    (name, record["seed"], draw, metric, value, *tail) for draw, value in enumerate(values)
+                )
+                rows += [dict(zip(KEYS, line, strict=True)) for line in lines]
     return rows
 
 
@@ -68,9 +63,8 @@ def compare(results: Results, names: list[str], metrics: list[str]) -> str:
     """
     from scipy import stats
 
-    a, b = (
-        values_by_seed(results, name, metric) for name, metric in zip(names, (metrics * 2)[:2], strict=True)
-    )
+    metrics = (metrics * 2)[:2]
+    a, b = (values_by_seed(results, *pair) for pair in zip(names, metrics, strict=True))
     if min(len(a), len(b)) < 2:
         raise UserError(f"{' and '.join(names)}: a single training has no spread to test with")
     if a.keys() == b.keys():

@@ -18,7 +18,6 @@ SPREADS = {
     "range": "a to b: range over libraries that overlap, because they are drawn from one pool",
 }
 WITHIN_NOISE = "≈ the difference is within noise (t-test, 5 %, or 95 % interval)"
-
 TIME = "Minutes: training of one run (median) with the encoder it loads, on a shared machine: upper bounds"
 RECIPE_COLUMNS = {"epochs": "epochs", "batch_size": "batch", "lr": "peak rate", "augment": "augmentation"}
 SCORES = {"corrupted_accuracies": text.percent, "accuracies": text.percent}
@@ -101,12 +100,9 @@ def references_section(page: Page) -> str:
     for reference in references:
         runs = f" (n = {reference['runs']})" if "runs" in reference else ""
         first = f"- {link(reference)}: {reference['task']} {value_text(reference)}{runs}"
-        notes = (
-            reference.get("citation"),
-            reference.get("note"),
-            "second-hand" * (not reference["verified"]),
-        )
-        lines.append("; ".join(filter(None, (first, *notes))) + ".")
+        notes = (reference.get(key) for key in ("citation", "note"))
+        read = "" if reference["verified"] else "second-hand"
+        lines.append("; ".join(filter(None, (first, *notes, read))) + ".")
     return "\n\n".join(filter(None, ["\n".join(lines), text.sentence(mark_legend(references))])) or text.EMPTY
 
 
