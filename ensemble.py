@@ -32,7 +32,8 @@ from utils import cli, distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, name_list
 from utils.console import score
 from utils.errors import UserError
-from utils.plots import cnn, ensemble
+from utils.plots import cnn
+from utils.plots.history import plot_history
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import repeat, share_out, train_part
 from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
@@ -227,14 +228,15 @@ def read_pool(args: Namespace, folders: list[Path], test_labels: np.ndarray) -> 
     return pool
 
 
-def plot_figures(run: RunFolder, args: Namespace, pool: Library, metrics: dict, test_set: ImageSet) -> None:
+def plot_figures(run: RunFolder, args: Namespace, pool: Library, test_set: ImageSet) -> None:
     """Plot the figures of a run; the mistakes are those of its first library."""
     library = sample_members(args, pool, {"seed": args.seed})
-    names = selection.scored_combinations(metrics)
-    ensemble.plot_combinations(metrics["runs"], names, run.path("combinations.png"))
     if lines := run.history():
         records = [member.record for member in pool.members]
-        cnn.plot_learning_curves(lines, run.path("curves.png"), records=records)
+        if args.mode == "snapshot":  # its cycles are one training
+            lines = [{**line, "seed": 0, "epoch": epoch} for epoch, line in enumerate(lines, 1)]
+            records = []
+        plot_history(lines, run.path("curves.png"), records=records)
     cnn.plot_mistakes(
         test_set.images.cpu().numpy(),
         library.test_y,
@@ -285,7 +287,7 @@ def main(argv: list[str] | None = None) -> dict:
     metrics = repeat(evaluate, args, run)
     if distributed.rank() == 0:
         run.write_history([] if args.sources else member_history(pool))
-        cli.draw(plot_figures, run, args, pool, metrics, data[1])
+        cli.draw(plot_figures, run, args, pool, data[1])
         report(metrics, run)
     return metrics
 

@@ -107,8 +107,7 @@ def evaluate(args: Namespace, test_set: ImageSet, models: dict, run: RunFolder) 
 
 def plot_figures(run: RunFolder, test_set: ImageSet, record: dict, names: list[str]) -> None:
     """Plot error maps, examples of all corruptions and, on MNIST, the disputed labels."""
-    shape = (len(CORRUPTIONS), LEVELS)
-    errors = {name.replace("_", " "): np.reshape(record[f"{name}_errors"], shape) for name in names}
+    errors = {name.replace("_", " "): record[f"{name}_errors"] for name in names}
     plots.plot_errors(errors, run.path("errors.png"))
     first = int((test_set.labels == SHOWN_DIGIT).int().argmax())  # the first image where there is none
     one, seed = test_set.images.cpu()[[first]], record["seed"]
@@ -118,25 +117,28 @@ def plot_figures(run: RunFolder, test_set: ImageSet, record: dict, names: list[s
     saved = run.predictions()
     clean = {name: saved[f"{name}_probabilities"] for name in names}
     if verdicts := evaluation.judge_labels(clean, saved["labels"]):
-        plots.plot_disputed_labels(label_parts(verdicts, test_set), run.path("labels.png"))
+        plot_labels(run, verdicts, test_set)
 
 
-def label_parts(verdicts: evaluation.Verdicts, test_set: ImageSet) -> list[tuple[str, list[plots.Tile]]]:
-    """Return the parts of the figure of labels: those that reviewers rejected, and all shared mistakes."""
+def plot_labels(run: RunFolder, verdicts: evaluation.Verdicts, test_set: ImageSet) -> None:
+    """Plot the digits that all good models get wrong, and the labels that reviewers did not confirm."""
     images, labels = test_set.images.cpu().squeeze(1).numpy(), test_set.labels.cpu().numpy()
-    shared, good = verdicts.shared[:SHOWN_MISTAKES], f"all {verdicts.models} models"
-
-    def tile(i, text, framed):
-        answer = f"models {verdicts.answer[i]}, {verdicts.confidence[i]:.0%}"
-        return images[i], f"{text}\n{answer}", bool(framed)
-
+    shared = verdicts.shared[:SHOWN_MISTAKES].tolist()
+    answers = {i: f"models {verdicts.answer[i]}, {verdicts.confidence[i]:.0%}" for i in LABEL_ERRORS}
+    if shared:
+        tiles = [
+            (images[i], f"label {labels[i]}\nread as {verdicts.answer[i]}", i in LABEL_ERRORS) for i in shared
+        ]
+        title = f"{len(verdicts.shared)} of {len(labels):,} test digits are misread by all {verdicts.models} "
+        title += "good models\norange: human reviewers did not confirm the label, either"
+        plots.plot_labels(tiles, run.path("shared.png"), title, plots.style.FRONT)
     votes = {i: "?" if review.verdict is None else review.verdict for i, review in LABEL_ERRORS.items()}
-    top = [tile(i, f"label {labels[i]}, people {vote}", i in verdicts.shared) for i, vote in votes.items()]
-    bottom = [tile(i, f"{i}: label {labels[i]}", i in LABEL_ERRORS) for i in shared.tolist()]
-    cut = f", the {len(shared)} most confident" if len(shared) < len(verdicts.shared) else ""
-    title = f"What {good} get wrong{cut}; above: index, label, their answer; framed: not confirmed, either"
-    parts = [(f"Labels that reviewers did not confirm; framed: {good} get them wrong, too", top)]
-    return [*parts, (title, bottom)] if bottom else parts
+    tiles = [
+        (images[i], f"label {labels[i]}, people {vote}\n{answers[i]}", i in verdicts.shared)
+        for i, vote in votes.items()
+    ]
+    title = f"Labels that reviewers did not confirm; orange: all {verdicts.models} models get them wrong, too"
+    plots.plot_labels(tiles, run.path("labels.png"), title)
 
 
 def report(record: dict, names: list[str], baseline: str, run: RunFolder) -> None:

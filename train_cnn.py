@@ -25,6 +25,7 @@ from utils.arguments import Number, any_path
 from utils.console import percent, score
 from utils.errors import UserError
 from utils.plots import cnn as plots
+from utils.plots.history import plot_history
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import jobs, parts, repeat
 from utils.training.cnn import TUNED, ClassifierConfig, fit_classifier, save_classifier
@@ -110,7 +111,7 @@ def plot_figures(run: RunFolder, args: Namespace, test_set: ImageSet) -> None:
     title = f"{args.model} on {test_set.name}: test accuracy {percent(accuracy)}"
     if len(folders) > 1:
         title += f"\n(counts summed over {len(folders)} runs)"
-    plots.plot_learning_curves(run.history(), run.path("curves.png"), records=run.records())
+    plot_history(run.history(), run.path("curves.png"), records=run.records())
     plots.plot_confusion(counts, run.path("confusion.png"), title, test_set.classes)
     images, mean = test_set.images.cpu().numpy(), np.mean(probabilities, 0)
     plots.plot_mistakes(images, labels, mean, run.path("mistakes.png"), test_set.classes)

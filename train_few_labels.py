@@ -23,18 +23,16 @@ from evaluation.few_labels import JoinedEncoders, Method, Source, Study, method_
 from models import load_encoder
 from utils import cli, distributed
 from utils.arguments import Number, name_list, named_path, number_list
-from utils.console import percent
 from utils.errors import UserError
-from utils.plots import few_labels as plots
+from utils.plots.few_labels import plot_error_against_labels
 from utils.runs.folder import RunFolder, open_run
-from utils.runs.repeat import collect, read_records, report_sweep
+from utils.runs.repeat import collect, report_sweep
 from utils.training.forward import clock
 
 VAL_FRACTION = 0.1  # of the training images, for --tune alone
 LABELS = [0, 10, 20, 50, 100, 1000]
 # The draws of --tune are numbered from here on: no choice is made on the draws that are reported.
 TUNING_DRAWS = 1000
-SHOWN_LABELS, SHOWN_WRONG = 100, 60  # in the strip plot and the picture of the worst draw
 
 Methods = dict[str, tuple[Method, str]]  # each with the name of its source
 
@@ -139,29 +137,9 @@ def run_job(args: Namespace, method: Method, source: Source, job: dict) -> dict:
     }
 
 
-def plot_figures(run: RunFolder, args: Namespace, study: Study, cells: list[dict]) -> None:
-    """Plot the curves, the single draws and, for the best method, what its worst draw got wrong."""
-    name = metric_name(args)
-    if any(cell["labels"] for cell in cells):
-        plots.plot_error_against_labels(cells, run.path("labels.png"), metric=name)
-    cells = [cell for cell in cells if cell["labels"] == SHOWN_LABELS]
-    if not cells:
-        return
-    plots.plot_draws(cells, run.path("draws.png"), metric=name)
-    best = max(cells, key=lambda cell: cell["mean"][name])["method"]
-    rows = [row for row in read_records(run) if (row["method"], row["labels"]) == (best, SHOWN_LABELS)]
-    worst = min(rows, key=lambda row: row[name])
-    (images, scored), given = study.data, study.splits[0][sample_labels(args, study, worst)]
-    given = given[images.labels.cpu()[given].argsort(stable=True)]
-    wrong = torch.tensor([[int(i), answer] for i, answer in worst["wrong"].items()][:SHOWN_WRONG]).view(-1, 2)
-    plots.plot_worst_draw(
-        images.images.cpu()[given].squeeze(1).numpy(),
-        scored.images.cpu()[wrong[:, 0].long()].squeeze(1).numpy(),
-        scored.labels.cpu()[wrong[:, 0].long()].numpy(),
-        wrong[:, 1].long().numpy(),
-        f"{best}, worst of {len(rows)} draws: {percent(worst[name])}",
-        run.path("worst.png"),
-    )
+def plot_figures(run: RunFolder, args: Namespace, cells: list[dict]) -> None:
+    if any(args.labels):
+        plot_error_against_labels(cells, run.path("labels.png"), metric=metric_name(args))
 
 
 @cli.command
@@ -186,7 +164,7 @@ def main(argv: list[str] | None = None) -> dict:
 
     content = collect(work, jobs, args, run, group=("method", "labels"))
     if distributed.rank() == 0:
-        cli.draw(plot_figures, run, args, study, content["cells"])
+        cli.draw(plot_figures, run, args, content["cells"])
         report_sweep(content, [metric_name(args)], run)
     return content
 

@@ -23,7 +23,6 @@ Those of a sweep go to one file, sweep.json, and its figures. A training takes a
 default sweep 35.
 """
 
-import contextlib
 from argparse import Namespace
 from pathlib import Path
 
@@ -36,12 +35,12 @@ from data.mil import BUILDERS, BagLoader, Bags, build
 from evaluation import mil as evaluation
 from models import load_encoder
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil, mil_loss
-from report.results import published_bags
 from utils import cli, distributed
 from utils.arguments import Number, any_path, number_list, with_commas
 from utils.console import percent, score
 from utils.errors import UserError
-from utils.plots import cnn, mil
+from utils.plots import mil
+from utils.plots.history import plot_history
 from utils.runs.files import check_output
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import collect, jobs, parts, repeat, report_sweep
@@ -70,8 +69,6 @@ VAL_FRACTION = 1 / 6
 AUC_ERROR = 0.01
 SWEEP_BAGS = [50, 100, 150, 200, 500]
 MOST_BAGS = 10_000
-# The published metrics in the figure hold only for these bags.
-PUBLISHED_BAGS = {"target": 9, "mean_length": 10, "std_length": 2, "builder": "balanced"}
 # Which test bags carry the shortcut, by the name of their metric.
 TEST_CARRIERS = {"test_clean": "none", "test_both": "both", "test_poisoned": "positive"}
 
@@ -225,7 +222,7 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> tuple[MI
 
 def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
     """Plot the figures of a run from its saved predictions and history."""
-    cnn.plot_learning_curves(run.history(), run.path("curves.png"), "auc", run.records())
+    plot_history(run.history(), run.path("curves.png"), records=run.records())
     images, first = data[1].images, parts(run, args)[0].predictions()
     bags = {name: first[f"test_{name}"] for name in ("lengths", "keys", "attention", "probabilities")}
     title = f"{args.method}: test bags; orange: the target {data[1].classes[args.target]}\n"
@@ -273,11 +270,7 @@ def plot_sweep(run: RunFolder, args: Namespace, content: dict) -> None:
     if args.builder == "shortcut":
         mil.plot_shortcut(content["cells"], run.path("auc.png"))
         return
-    references = []
-    if all(getattr(args, key) == value for key, value in PUBLISHED_BAGS.items()):
-        with contextlib.suppress(UserError):  # a results folder without references
-            references = published_bags(args.results_dir)
-    mil.plot_auc(content["cells"], run.path("auc.png"), references)
+    mil.plot_auc(content["cells"], run.path("auc.png"))
 
 
 @cli.command

@@ -21,6 +21,7 @@ from models import ContrastiveModel, contrastive_metrics, create, nt_xent, supco
 from models.contrastive import HEADS
 from utils import cli, distributed
 from utils.plots import contrastive as plots
+from utils.plots.history import plot_history
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import parts, repeat
 from utils.training.contrastive import VAL_FRACTION, example_views, pretrain, report_encoder
@@ -102,7 +103,7 @@ def build(args: Namespace) -> tuple[ContrastiveModel, Step]:
 
 def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
     """Plot the curves of all trainings and pairs of views; write the map of the first training's features."""
-    plots.plot_contrastive_curves(run.history(), math.log(2 * args.batch_size - 1), run.path("curves.png"))
+    plot_history(run.history(), run.path("curves.png"), chance=math.log(2 * args.batch_size - 1))
     plots.plot_views(example_views(args, data[0]), run.path("views.png"))
     run.write_text("map.csv", map_table(parts(run, args)[0].predictions(), data[1]))
 

@@ -30,7 +30,8 @@ from utils import cli, distributed
 from utils.arguments import Number, any_path, name_list
 from utils.console import score
 from utils.plots import contrastive
-from utils.plots import triplet as plots
+from utils.plots.history import plot_history
+from utils.plots.triplet import plot_accuracy
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import collect, parts, repeat, report_sweep
 from utils.training.fit import FitConfig, Step, fit
@@ -204,7 +205,7 @@ def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
     first = parts(run, args)[0]
     saved = first.predictions()
     labels, seen, classes = saved["test_labels"], saved["seen"].tolist(), data[1].classes
-    plots.plot_embedding_curves(run.history(), run.path("curves.png"))
+    plot_history(run.history(), run.path("curves.png"))
     rows = torch.from_numpy(saved["embeddings"]).float()
     mapped = torch.randperm(len(rows), generator=generator(0))[:MAPPED]
     points, title = tsne_map(rows[mapped]), f"t-SNE of the embeddings of {len(mapped):,} test digits"
@@ -236,26 +237,8 @@ def sweep_jobs(args: Namespace, labels: torch.Tensor) -> list[dict]:
     return [{"digits": digits, "images": images, "seed": seed} for seed in seeds for digits, images in cells]
 
 
-def plot_sweep(run: RunFolder, content: dict, ways: int) -> None:
-    """Plot the accuracy over episodes against the number of digits, and of images of three digits.
-
-    ways: the number of classes in an episode, which is that of the data set.
-    """
-    base = content["cells"][0]["images"]
-    series = (
-        ("digits", "digits trained on", f"{base:,} images of each", lambda cell: cell["images"] == base),
-        ("images", "images per class", "digits 0, 1, 2", lambda cell: cell["digits"] == 3),
-    )
-    panels = []
-    for key, xlabel, title, chosen in series:
-        cells = sorted(filter(chosen, content["cells"]), key=lambda cell: cell[key])
-        curves = []
-        for shots in evaluation.SHOTS:
-            name = f"test_{ways}way_{shots}shot_accuracy"
-            points = [[cell[key], [record[name] for record in cell["runs"]]] for cell in cells]
-            curves.append({"label": f"{ways}-way {shots}-shot", "points": points})
-        panels.append({"xlabel": xlabel, "title": title, "log": key == "images", "curves": curves})
-    plots.plot_accuracy(panels, run.path("accuracy.png"))
+def plot_sweep(run: RunFolder, cells: list[dict]) -> None:
+    plot_accuracy(cells, run.path("accuracy.png"))
 
 
 @cli.command
@@ -282,8 +265,9 @@ def main(argv: list[str] | None = None) -> dict:
 
         content = collect(train_cell, sweep_jobs(args, data[0].labels), args, run, group=("digits", "images"))
         if distributed.rank() == 0:
-            cli.draw(plot_sweep, run, content, ways := len(data[0].classes))
-            report_sweep(content, [f"test_{ways}way_{shots}shot_accuracy" for shots in evaluation.SHOTS], run)
+            cli.draw(plot_sweep, run, content["cells"])
+            names = [f"test_{len(data[0].classes)}way_{shots}shot_accuracy" for shots in evaluation.SHOTS]
+            report_sweep(content, names, run)
         return content
     metrics = repeat(lambda job, part: train(Namespace(**vars(args) | job), data, part), args, run)
     if distributed.rank() == 0:

@@ -1,4 +1,4 @@
-"""The data of figures that show several runs; utils/plots plots them."""
+"""The data of the figures that show committed results; utils/plots plots them."""
 
 import hashlib
 import json
@@ -9,8 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from report.rows import Row, value_text
+from report.rows import Row, has, number, value_text
 from report.sections import Page, distinct
+from utils.plots import contrastive, ensemble, few_labels
+from utils.plots import report as plots
+
+SELECTIONS = ("greedy_loss", "greedy_accuracy", "bagged")
+LIBRARIES = {"best": "22 strong ones of four recipes", "cnn-20": "10 cnn", "lenet-10": "10 lenet"}
+LIBRARIES |= {"mixed-10": "10 of unequal strength"}
+LONG = "test-time augmentation over "  # before "nine shifts"
+# The lines of the few-label figure, the best last, and the number of images of MNIST's test set.
+LINES = ("pixels-linear", "moco-linear", "simclr-linear", "moco-spread", "simclr-spread")
+TEST_IMAGES = 10_000
 
 
 class Figure(NamedTuple):
@@ -29,29 +39,34 @@ class Figure(NamedTuple):
 def point(row: Row) -> dict:
     """Return what a figure shows of a row."""
     values = {key: getattr(row.number, key) for key in ("values", "mean", "low", "high", "kind")}
-    return {"label": row.label, "method": row.method, **values}
+    return {"label": row.label, "method": row.method, "rivals": [rival(r) for r in row.rivals[:1]], **values}
+
+
+def rival(reference: dict) -> dict:
+    shares = {key: reference[key] for key in ("value", "low", "std") if key in reference}
+    return {**shares, "text": value_text(reference), "source": reference["source"]}
 
 
 def overview(rows: list[Row], ceiling: dict | None) -> dict:
     """Return the figure of README.md: every row beside the best comparable prior work."""
     data = []
     for row in rows:
-        front, references = row.spec.front, []
-        for rival in row.rivals[:1]:
-            shares = {key: rival[key] for key in ("value", "low", "std") if key in rival}
-            references.append({**shares, "text": value_text(rival)})
-        texts = {"task": front["task"], "label": front["method"].replace("`", ""), "text": row.number.short}
-        data.append({**point(row), **texts, "references": references})
+        front = row.spec.front
+        label = front["method"].replace("`", "").replace(LONG, "")
+        texts = {"task": front["task"], "label": label, "text": row.number.short}
+        data.append({**point(row), **texts, "auc": row.number.metric.endswith("auc")})
     return {"rows": data, "ceiling": ceiling and {key: ceiling[key] for key in ("value", "task")}}
 
 
 def error_against_time(page: Page) -> list[dict]:
     """Return each model's row with the most trainings on all labels, with its training time."""
-    most: dict[str, Row] = {}
+    most: dict[tuple, Row] = {}
     for row in page.section("results"):
         if not row.result.arguments.get("labels_per_class"):
-            most[row.method] = max(most.get(row.method, row), row, key=lambda row: len(row.number.values))
-    return [{**point(row), "seconds": row.seconds} for row in most.values()]
+            key = row.method, row.result.arguments.get("shifts")
+            most[key] = max(most.get(key, row), row, key=lambda row: len(row.number.values))
+    data = [{**point(row), "seconds": row.seconds} for row in most.values()]
+    return [{**each, "label": each["label"].replace(LONG, "")} for each in data]
 
 
 def feature_maps(page: Page) -> list[dict]:
@@ -63,12 +78,10 @@ def feature_maps(page: Page) -> list[dict]:
     load = partial(np.loadtxt, delimiter=",", skiprows=1, ndmin=2)
     for method, path in ((method, path) for method, path in first.items() if path.exists()):
         if (table := page.results.attempt(path, load, path)) is not None:
-            labels = table[:, 0].astype(int).tolist()  # then x, y of the features and of the pixels
-            pixels = {"title": "raw pixels", "points": table[:, 3:].tolist(), "labels": labels}
-            maps += [] if maps else [pixels]
-            maps.append(
-                {"title": f"features of {method}", "points": table[:, 1:3].tolist(), "labels": labels}
-            )
+            parts = {} if maps else {"raw pixels": table[:, 3:]}
+            parts |= {f"features of {method}": table[:, 1:3]}  # before those of the pixels
+            labels = table[:, 0].astype(int).tolist()
+            maps += [{"title": t, "points": p.tolist(), "labels": labels} for t, p in parts.items()]
     return maps
 
 
@@ -78,6 +91,73 @@ def study_cells(page: Page, labels: int | None = None) -> list[dict]:
     for row in distinct(page.section("study")):
         if labels in (None, row.result.arguments["labels"]):
             runs = [{"test_accuracy": accuracy} for accuracy in row.number.values]
-            head = {"method": row.result.method, "labels": row.result.arguments["labels"]}
-            cells.append({**head, "mean": {"test_accuracy": row.number.mean}, "runs": runs})
+            cells.append(
+                {"method": row.result.method, "labels": row.result.arguments["labels"], "runs": runs}
+            )
     return cells
+
+
+def few_label_lines(page: Page) -> list[dict]:
+    """Return the cells of LINES, and the best published figures for the numbers of labels that have one."""
+    cells = [cell for cell in study_cells(page) if cell["method"] in LINES]
+    for row in page.section("results"):
+        if row.result.method == LINES[-1] and row.rivals:
+            runs = [{"test_accuracy": row.rivals[0]["value"]}]
+            cells.append({"method": "published-best", "labels": row.result.arguments["labels"], "runs": runs})
+    return sorted(cells, key=lambda cell: ([*LINES, "published-best"].index(cell["method"]), cell["labels"]))
+
+
+def strokes(page: Page) -> list[dict]:
+    """Return the draws of the spread labels without and with strokes, with ten and with a hundred labels."""
+    panels, plain = [], page.results.runs.get("simclr/simclr")
+    for labels in (10, 100):
+        metric = f"test_spread_{labels // 10}_accuracy"
+        if plain is None or not has(plain, metric):
+            return []
+        cells = [cell for cell in study_cells(page, labels) if cell["method"] == LINES[-1]]
+        rows = [["with\nstrokes", [run["test_accuracy"] for run in cell["runs"]]] for cell in cells]
+        before = ["without\nstrokes", number(plain, metric).values]
+        panels.append({"title": f"{labels} labels", "rows": [before, *rows]})
+    return panels
+
+
+def gains(page: Page) -> list[dict]:
+    """Return the gain of each selection on the plain average, library by library."""
+    libraries = []
+    for name, words in LIBRARIES.items():
+        if (run := page.results.runs.get(f"ensemble/{name}")) is None:
+            return []
+        records = run.records
+        words += f"\n{len(records)} overlapping libraries" if len(records) > 1 else ""
+        pairs = {key: [gain(record, key) for record in records] for key in SELECTIONS}
+        libraries.append({"name": words, "gains": pairs})
+    return libraries
+
+
+def gain(record: dict, selection: str) -> list:
+    """Return a gain and half of its 95 % interval in points.
+
+    The interval needs the number of images on which the two differ. It is not saved, but it is the only one
+    that has this gain and this p-value of McNemar's test, unless the gain is at most one image: then None.
+    """
+    from scipy.stats import binomtest
+
+    share, p = record[f"{selection}_test_gain"], record[f"{selection}_test_mcnemar_p"]
+    net = abs(round(share * TEST_IMAGES))
+    for count in range(net, TEST_IMAGES, 2) if net > 1 else ():
+        if abs(binomtest((count + net) // 2, count).pvalue / p - 1) < 1e-6:
+            half = 1.96 * (count - net**2 / TEST_IMAGES) ** 0.5 / TEST_IMAGES
+            return [round(100 * share, 6), round(100 * half, 6)]
+    return [round(100 * share, 6), None]
+
+
+# By script and file name: the plot, and what gives its data; a figure without data is left out.
+FIGURES: dict[str, dict[str, tuple[Callable, Callable[[Page], list | dict | None]]]] = {
+    "train_cnn": {"comparison.png": (plots.plot_error_against_time, error_against_time)},
+    "ensemble": {"gains.png": (ensemble.plot_gains, gains)},
+    "train_simclr": {"maps.png": (contrastive.plot_maps, feature_maps)},
+    "train_few_labels": {
+        "labels.png": (few_labels.plot_error_against_labels, few_label_lines),
+        "strokes.png": (few_labels.plot_strokes, strokes),
+    },
+}

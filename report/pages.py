@@ -19,16 +19,15 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from report import figures, sections
+from report import sections
 from report.benchmarks import benchmarks_section, speed_section
-from report.figures import Figure, overview
+from report.figures import FIGURES, Figure, overview
 from report.records import compare, results_csv
 from report.results import Results
 from report.rows import Row, has, make_rows, number
 from report.sections import Page, table_section
 from report.text import EMPTY, table, values
 from utils.errors import UserError
-from utils.plots import contrastive, few_labels
 from utils.plots import report as plots
 from utils.plots.style import description
 from utils.runs.files import write_atomically
@@ -45,12 +44,11 @@ class Paradigm(NamedTuple):
     """What the report must know of a script.
 
     metric: of a row that names none. sections: what its page has between markers, besides or instead of
-    SECTIONS and the tables of experiments.json. figures: by file name, the plot and what gives its data.
+    SECTIONS and the tables of experiments.json.
     """
 
     metric: str = "test_accuracy"
     sections: dict[str, Callable[[Page], str]] = {}
-    figures: dict[str, tuple[Callable, Callable[[Page], list]]] = {}
 
 
 SECTIONS = {
@@ -58,22 +56,11 @@ SECTIONS = {
     "references": sections.references_section,
 }
 PARADIGMS = {
-    "train_cnn": Paradigm(
-        sections={"models": sections.models_section},
-        figures={"comparison.png": (plots.plot_error_against_time, figures.error_against_time)},
-    ),
+    "train_cnn": Paradigm(sections={"models": sections.models_section}),
     "ensemble": Paradigm(sections={"combinations": sections.combinations_section}),
-    "train_simclr": Paradigm(
-        "test_linear_accuracy",
-        figures={"maps.png": (contrastive.plot_maps, figures.feature_maps)},
-    ),
+    "train_simclr": Paradigm("test_linear_accuracy"),
     "train_moco": Paradigm("test_linear_accuracy"),
-    "train_few_labels": Paradigm(
-        figures={
-            "labels.png": (few_labels.plot_error_against_labels, figures.study_cells),
-            "draws.png": (few_labels.plot_draws, partial(figures.study_cells, labels=100)),
-        },
-    ),
+    "train_few_labels": Paradigm(),
     "train_triplet": Paradigm("test_10way_1shot_accuracy"),
     "train_mil": Paradigm("test_auc"),
     "robustness": Paradigm("corrupted_accuracy", sections={"results": sections.robustness_section}),
@@ -88,6 +75,9 @@ def render(results: Results, readme: Path) -> Outputs:
         path = results.folder / script.removeprefix("train_") / "README.md"
         page = Page(results, results.attempt(path, make_rows, results, script, paradigm.metric) or [])
         outputs |= results.attempt(path, render_page, page, path, paradigm) or {}
+        for name, (plot, make_data) in FIGURES.get(script, {}).items() if page.rows else ():
+            if data := results.attempt(path, make_data, page):
+                outputs[path.with_name(name)] = Figure(plot, data)
         rows += page.rows
     path = results.folder / "benchmarks" / "README.md"
     if results.benchmarks or path.exists():
@@ -98,18 +88,15 @@ def render(results: Results, readme: Path) -> Outputs:
 
 
 def render_page(page: Page, path: Path, paradigm: Paradigm) -> Outputs:
-    """Return the page of a script and its figures; nothing where it has neither results nor a page."""
+    """Return the page of a script; nothing where it has neither results nor a page."""
     if not (page.rows or path.exists()):
         return {}
-    results, plotted = page.results, {}
-    for name, (plot, make_data) in paradigm.figures.items():
-        if data := results.attempt(path, make_data, page):
-            plotted[path.with_name(name)] = Figure(plot, data)
+    results = page.results
     makers = {**SECTIONS, **paradigm.sections}
     for name in (name for name in results.tables if name.startswith(f"{path.parent.name}/")):
         makers[name.partition("/")[2]] = partial(table_section, name=name)
     contents = {name: results.attempt(path, make, page) or EMPTY for name, make in makers.items()}
-    return page_output(results, path, contents) | plotted
+    return page_output(results, path, contents)
 
 
 def page_output(results: Results, path: Path, contents: dict[str, str]) -> Outputs:

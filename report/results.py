@@ -183,13 +183,3 @@ def read_cell(sweep: Result, content: dict) -> tuple[str, Result]:
     records, mean = records_and_mean(content, sweep.path)
     cell = sweep._replace(arguments=arguments, method=method, records=records, mean=mean)
     return "/".join(map(str, head.values())), cell
-
-
-def published_bags(results_dir: Path | str) -> list[dict]:
-    """Return the published test AUCs of MIL as {"name", "points": [[training bags, AUC], ...]}."""
-    lines: dict[str, dict] = {}
-    for key, reference in read_references(Path(results_dir)).items():
-        if match := re.fullmatch(r"(mil|mil-attention)-(\d+)", key):
-            line = {"name": f"{reference['task'].partition(', ')[2]}, published", "points": []}
-            lines.setdefault(match[1], line)["points"].append([int(match[2]), reference["value"]])
-    return list(lines.values())

@@ -16,7 +16,7 @@ from evaluation.ensemble.selection import COMBINATIONS, average
 from models import load_model
 from utils.runs.folder import RunFolder, summarise
 
-FIGURES = {"combinations", "mistakes"}
+FIGURES = {"mistakes"}
 
 
 LINEAR = ("--model", "linear", "--epochs", "2", "--batch-size", "64")

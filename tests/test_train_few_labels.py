@@ -41,7 +41,7 @@ def test_a_stopped_study_resumes_with_what_is_left(tmp_path, tiny_dir, encoder_f
     whole = study("one")
     folder = tmp_path / "few_labels" / "one"
     assert {path.name for path in folder.iterdir()} == {
-        *("config.json", "sweep.json", "records-0.jsonl", "labels.png", "draws.png", "worst.png")
+        *("config.json", "sweep.json", "records-0.jsonl", "labels.png")
     }
     assert whole["trainings"] == [16, 16]
     cells = {(cell["method"], cell["labels"]): cell for cell in whole["cells"]}

@@ -4,12 +4,14 @@ import importlib
 import re
 import shlex
 
+import numpy as np
 import pytest
 from helpers import ROOT, load_script
 from made_up import MARKERS, classifier_records, make_run, write_lists
 
+from evaluation.cnn import mcnemar
 from report import figures, pages
-from report.results import published_bags, read_results
+from report.results import read_results
 from report.rows import MARKS
 from report.text import EMPTY
 from utils.cli import BOOKKEEPING
@@ -221,22 +223,34 @@ def test_figures_show_the_rows_of_their_pages(tree, results):
     assert (first["task"], first["label"], first["method"]) == ("network", "wide", "wide")
     assert (first["kind"], first["text"]) == ("std", "99.76 ± 0.02 %")
     assert first["values"] == [0.9974, 0.9976, 0.9978]
-    assert first["references"] == [{"value": 0.99748, "std": 0.00028, "text": "99.748 ± 0.028 %"}]
-    assert second["references"] == []
+    rival = {"value": 0.99748, "std": 0.00028, "text": "99.748 ± 0.028 %", "source": "best/cnn"}
+    assert (first["rivals"], first["auc"]) == ([rival], False)
+    assert (second["rivals"], second["auc"]) == ([], True)
     assert data["overview.png"]["ceiling"] == {"value": 0.9985, "task": "wrong labels"}
     times = [(row["label"], row["seconds"]) for row in data["comparison.png"]]
     assert times == [("wide", 1200), ("fast", 7.4)]  # without the run with few labels
     maps = {each["title"]: each["points"] for each in data["maps.png"]}
     assert maps == {"raw pixels": [[3.0, 4.0]], "features of simclr": [[0.5, 2.0]]}
-    draws = [(cell["method"], len(cell["runs"])) for cell in data["draws.png"]]
-    assert draws == [("pixels-knn", 2), ("simclr-spread", 2)]
-    path = tree / "results/few_labels/draws.png"
+    lines = [(cell["method"], cell["labels"], len(cell["runs"])) for cell in data["labels.png"]]
+    assert lines == [("simclr-spread", 100, 2)]
+    path = tree / "results/few_labels/labels.png"
     figure = outputs[path]
     pages.write(path, figure)
     assert description(path) == figure.digest
     assert pages.is_fresh(path, figure)
     path.write_bytes(path.read_bytes()[:40])
     assert not pages.is_fresh(path, figure)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(30, 11), (2, 9), (1, 0), (7, 6)])
+def test_the_interval_of_a_gain_follows_from_its_p_value(right, wrong):
+    a, b = np.arange(10_000) >= wrong, np.arange(10_000) < 10_000 - right
+    record = {"x_test_gain": (right - wrong) / 10_000, "x_test_mcnemar_p": mcnemar(a, b)}
+    net, half = figures.gain(record, "x")
+    assert net == pytest.approx((right - wrong) / 100)
+    difference = a.astype(float) - b
+    known = 1.96 * 100 * difference.std() / 100 if abs(right - wrong) > 1 else None
+    assert half == (known and pytest.approx(known, abs=1e-4))
 
 
 def parsed(command):
@@ -278,7 +292,3 @@ def test_every_reference_has_a_link_a_share_and_known_marks():
         assert reference["url"].startswith("https://")
         assert 0 < reference.get("low", 0.1) < reference["value"] < 1
         assert set(reference.get("marks", ())) <= set(MARKS)
-
-
-def test_published_bags_are_lines_of_points(tree):
-    assert published_bags(tree / "results") == [{"name": "theirs, published", "points": [[50, 0.931]]}]

@@ -1,4 +1,4 @@
-"""Figures of a classifier: learning curves, confusion matrix, mistakes."""
+"""Figures of a classifier: confusion matrix, mistakes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,28 +7,9 @@ import numpy as np
 
 from utils.errors import printable
 from utils.plots import style
-from utils.plots.style import TRAINING, VALIDATION, Images, Panel, plot_images
+from utils.plots.style import VALIDATION, Images, plot_images
 
 MISTAKES = "Most confidently wrong test images: true → predicted class, index, confidence"
-
-
-def plot_learning_curves(
-    history: Sequence[dict], path: Path | str, metric: str = "accuracy", records: Sequence[dict] = ()
-) -> None:
-    """Plot loss and error over the epochs: every run thinly, and the mean over the runs.
-
-    history: lines of history.jsonl; where steps were logged, they are plotted. metric: the share whose
-    difference from 1 is the error. records: of metrics.json; their test_<metric> is where the training ends.
-    """
-    key = f"test_{metric}"
-    tested = [(r.get("model"), r["epochs"], r[key]) for r in records if r.get(key) is not None]
-    loss, error = (
-        [(f"train_{name}", "training", TRAINING), (f"val_{name}", "validation", VALIDATION)]
-        for name in ("loss", metric)
-    )
-    title = f"{'error' if metric == 'accuracy' else f'1 − {metric.upper()}'} (%)"
-    panels = [Panel("loss (nats)", loss), Panel(title, error, "error", log=True, tested=tested)]
-    style.plot_history(history, panels, path)
 
 
 def plot_confusion(counts: np.ndarray, path: Path | str, title: str, classes: Sequence[str]) -> None:

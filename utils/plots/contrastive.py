@@ -1,4 +1,4 @@
-"""Figures of learned representations: training, views, neighbours, maps, error against labels."""
+"""Figures of learned representations: views, maps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,25 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.plots import style
-from utils.plots.style import PALETTE, TRAINING, VALIDATION, Images, Panel, plot_images
-
-
-def plot_contrastive_curves(history: Sequence[dict], chance: float, path: Path | str) -> None:
-    """Plot loss, k-NN error, accuracy of the contrastive task, and alignment and uniformity.
-
-    chance: the loss of features that are all equal, nats. An accuracy against a queue far above that within
-    the batch means that queries know their keys by batch statistics, or that keys have drifted.
-    """
-    task = [("train_contrastive_accuracy", "training", TRAINING)]
-    task += [("train_batch_accuracy", "within the batch alone", PALETTE[3])]
-    geometry = [("train_alignment", "alignment", PALETTE[5]), ("train_uniformity", "uniformity", PALETTE[4])]
-    panels = (
-        Panel("contrastive loss (nats)", [("train_loss", "training", TRAINING)], chance=chance),
-        Panel("k-NN error (%)", [("val_knn_accuracy", "validation", VALIDATION)], "error"),
-        Panel("views that find their partner (%)", task, "share"),
-        Panel("alignment and uniformity: lower is better", geometry),
-    )
-    style.plot_history(history, panels, path)
+from utils.plots.style import Images, plot_images
 
 
 def plot_views(views: np.ndarray, path: Path | str, columns: int = 12) -> None:
@@ -46,7 +28,7 @@ def plot_maps(
     count = 1 + max(max(part["labels"]) for part in maps)
     classes = style.labels(classes or map(str, range(count)))
     colors = style.class_colors(len(classes))
-    side = min(7, style.WIDTH / len(maps))
+    side = min(style.FRONT, style.WIDTH / len(maps))
     fig, axes = style.figure(1, len(maps), size=(side * len(maps), side + 0.3), squeeze=False)
     for ax, part in zip(axes[0], maps, strict=True):
         points, labels = np.asarray(part["points"]), np.asarray(part["labels"])

@@ -1,10 +1,10 @@
-"""The figure of an ensemble: what combining its members gives."""
+"""The figure of ensembles: what a selection of members gains."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from utils.plots import style
-from utils.plots.style import PALETTE, TEST, error_percent
+from utils.plots.style import PALETTE
 
 LABELS = {
     "best_single": "best single (by validation)",
@@ -17,22 +17,25 @@ LABELS = {
 }
 
 
-def plot_combinations(records: Sequence[dict], names: Sequence[str], path: Path | str) -> None:
-    """Plot the test error of every combination between the mean of its members and what none gets right.
+def plot_gains(libraries: Sequence[dict], path: Path | str, description: str | None = None) -> None:
+    """Plot what each selection gains on the plain average of the same members, with 95 % intervals.
 
-    records: of metrics.json; a single library has its 95 % interval. names: keys of LABELS.
+    libraries: {"name", "gains": {selection: [[gain, half of the interval or None] of each library, ...]}},
+    in points; without an interval the two differ in one digit at most.
     """
-    keys = {"mean_single": "mean single"} | {name: LABELS[name] for name in names}
-    keys["oracle"] = "no member right"
-    colors = {"mean_single": PALETTE[7], "oracle": PALETTE[6]}
-    values = {key: [record[f"{key}_test_accuracy"] for record in records] for key in keys}
-    fig, ax = style.figure(size=(style.WIDTH, 0.36 * len(keys) + 1.2))
-    if len(records) == 1:
-        ends = [[records[0][f"{name}_test_accuracy_{end}"] for name in names] for end in ("high", "low")]
-        rows = range(1, 1 + len(names))
-        style.range_bars(ax, rows, error_percent(ends), "interval", horizontal=True, color=TEST)
-    style.error_rows(ax, [(label, colors.get(key, TEST), values[key]) for key, label in keys.items()])
-    ax.set_xlabel("test error (%, log scale)")
-    single = len(records) == 1
-    ax.set_title("caps: 95 % interval" if single else f"dots: {len(records)} libraries, bars: their mean")
-    style.save(fig, path)
+    fig, ax = style.figure(size=(style.WIDTH, 0.75 * len(libraries) + 1.2))
+    for i, key in enumerate(libraries[0]["gains"]):
+        color = PALETTE[i]
+        for row, library in enumerate(libraries):
+            gains = library["gains"][key]
+            for n, (gain, half) in enumerate(gains):
+                at = row + 0.24 * (i - 1) + 0.07 * (n - (len(gains) - 1) / 2)
+                if half is not None:
+                    style.range_bars(ax, at, (gain - half, gain + half), "interval", True, color=color)
+                ax.plot(gain, at, "o", color=color, ms=5, label="" if row or n else LABELS[key])
+    ax.axvline(0, color=style.REFERENCE, ls=":")
+    style.name_rows(ax, [library["name"] for library in libraries])
+    ax.set_xlabel("gain on the plain average (points of test accuracy), right is better")
+    title = "with 95 % intervals of the paired difference; without one: a difference of at most one digit"
+    fig.legend(loc="outside upper center", ncols=3, title=title)
+    style.save(fig, path, description)

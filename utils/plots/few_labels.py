@@ -1,75 +1,86 @@
-"""Figures of the few-label study: error against labels, single draws, and what the worst draw got wrong."""
+"""Figures of the few-label study: error against labels, what strokes are worth."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy import ndarray
+import torch
 
+from data import load, view_batches
 from utils.plots import style
-from utils.plots.style import Images, plot_images
+from utils.plots.style import FRONT, PALETTE
 
 # The colour, an index of the palette, says where features come from, line and marker what was done with them.
 COLORS = {"pixels": 7, "mlp1": 4, "mlp": 5, "cnn": 0, "supcon": 3, "simclr": 1, "moco": 2}
-STYLES = {
-    "": ("--", "X"),
-    "knn": (":", "s"),
-    "linear": ("--", "D"),
-    "finetuned": ("-", "v"),
-    "spread": ("-.", "P"),
-    "self_trained": (":", "^"),
-    "refined": ("-", "^"),
-    "consistent": ("-", "*"),
+STYLES = {"knn": (":", "s"), "linear": ("--", "D"), "finetuned": ("-", "v"), "self_trained": (":", "^")}
+STYLES |= {"best": ("none", "D")}
+NAMES = {
+    "knn": "k-NN",
+    "linear": "linear probe",
+    "spread": "labels spread",
+    "simclr": "SimCLR",
+    "moco": "MoCo",
 }
+NAMES |= {"cnn": "CNN", "supcon": "SupCon", "mlp1": "MLP, 1 layer", "mlp": "MLP", "pixels": "raw pixels"}
+NAMES |= {"both": "SimCLR + MoCo", "published-best": "best published ◆"}
+# Sevens among the digits of mnist-5k: one without a bar, and eight with one.
+PLAIN_SEVEN, BARRED_SEVENS = 405, (396, 530, 562, 646, 707, 914, 1770, 1807)
+VIEW_SEED, STROKES = 13, ("affine", "elastic", "blur", "stroke")
 
 
 def method_style(method: str) -> dict[str, str]:
     """Return the name in words, colour, line and marker of a method "<source>-<what is done>"."""
     source, _, what = method.partition("-")
     line, marker = STYLES.get(what, ("-", "o"))
-    name, color = method.replace("-", ", ").replace("_", " "), style.PALETTE[COLORS.get(source, 6)]
-    return {"label": name, "color": color, "style": line, "marker": marker}
+    words = [NAMES.get(word, word.replace("_", " ")) for word in (source, what) if word]
+    label, color = NAMES.get(method, ", ".join(words)), PALETTE[COLORS.get(source, 6)]
+    return {"label": label, "color": color, "style": line, "marker": marker}
 
 
 def plot_error_against_labels(
     cells: Sequence[dict], path: Path | str, description: str | None = None, metric: str = "test_accuracy"
 ) -> None:
-    """Plot mean error against labels, with a band from the best to the worst draw; the best method is last.
+    """Plot mean error against labels, with a band from the best to the worst draw.
 
     cells: of sweep.json, {"method", "labels", "runs": [{metric: accuracy}, ...]}; those without labels have
     no place on a log scale. description: kept inside the PNG.
     """
-    methods: dict[str, list] = {}
-    for cell in sorted((cell for cell in cells if cell["labels"]), key=lambda cell: cell["labels"]):
-        points = methods.setdefault(cell["method"], [])
-        points.append((cell["labels"], [run[metric] for run in cell["runs"]]))
-    order = sorted(methods, key=lambda name: np.mean(methods[name][-1][1]))
-    fig, ax = style.figure(size=(style.WIDTH, 5.5))
-    curves = [method_style(name) | {"points": methods[name]} for name in order]
-    style.error_lines(ax, curves, "labelled images in all (log scale)", band="range")
-    ax.set_ylabel("error (%, log scale)")
-    fig.legend(fontsize=8.5, loc="outside right center", title="band: all draws")
+    methods: dict[str, dict] = {}
+    for cell in (cell for cell in cells if cell["labels"]):
+        curve = methods.setdefault(cell["method"], {**method_style(cell["method"]), "points": []})
+        curve["points"].append((cell["labels"], [run[metric] for run in cell["runs"]]))
+    fig, ax = style.figure(size=(FRONT, 3.9))
+    style.error_lines(ax, list(methods.values()), "labelled images in all (log scale)", band=True)
+    ax.set_ylabel("test error (%, log scale)")
     style.save(fig, path, description)
 
 
-def plot_draws(
-    cells: Sequence[dict], path: Path | str, description: str | None = None, metric: str = "test_accuracy"
-) -> None:
-    """Plot one row per method, the best last: one dot per draw of the labels, a bar at the mean."""
-    values = {cell["method"]: [run[metric] for run in cell["runs"]] for cell in cells}
-    looks = {name: method_style(name) for name in sorted(values, key=lambda name: np.mean(values[name]))}
-    fig, ax = style.figure(size=(style.WIDTH, 1.4 + 0.28 * len(values)))
-    style.error_rows(ax, [(look["label"], look["color"], values[name]) for name, look in looks.items()])
-    ax.set_xlabel("error (%, log scale); dots: draws of the labels, bars: their mean")
-    ax.set_title(f"{cells[0]['labels']:,} labels")
+def plot_strokes(data: Sequence[dict], path: Path | str, description: str | None = None) -> None:
+    """Plot barred sevens, views with strokes, and the error of every draw without and with strokes.
+
+    data: panels {"title", "rows": [[name, [accuracy of a draw, ...]], ...]}.
+    """
+    digits = load("mnist-5k", "")[0]
+    views = view_batches(digits, torch.full((4,), PLAIN_SEVEN), 4, STROKES, seed=VIEW_SEED)
+    seen = next(views.epoch())[0].flatten(0, 2) * digits.std + digits.mean
+    pixels = digits.images[[*BARRED_SEVENS, PLAIN_SEVEN], 0].cpu() / 255.0
+    titles = {
+        "Sevens with a bar were read as 2 where no labelled seven has one": pixels[:-1],
+        "Random strokes on its views teach SimCLR that a bar means little": torch.cat(
+            [pixels[-1:], seen[:7]]
+        ),
+    }
+    fig = style.plt.figure(figsize=(FRONT, 3.6), dpi=200, layout="constrained")
+    grid = fig.add_gridspec(3, 2, height_ratios=(4, 4, 5))
+    for place, (title, images) in zip((grid[0, :], grid[1, :]), titles.items(), strict=True):
+        ax = fig.add_subplot(place)
+        ax.imshow(torch.cat(list(images), 1).numpy(), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        ax.set_title(title, size=9.5)
+        ax.set_axis_off()
+    for column, panel in enumerate(data):
+        ax = fig.add_subplot(grid[2, column])
+        colors = zip(panel["rows"], (PALETTE[7], PALETTE[1]), strict=True)
+        style.error_rows(ax, [(name, color, shares) for (name, shares), color in colors])
+        ax.set_title(panel["title"], size=9.5)
+        ax.tick_params(labelleft=column == 0)
+    fig.supxlabel("test error (%, log scale); dots: draws of the labels, bars: their mean", size=9)
     style.save(fig, path, description)
-
-
-def plot_worst_draw(
-    given: ndarray, wrong: ndarray, labels: ndarray, answers: ndarray, title: str, path: Path | str
-) -> None:
-    """Plot the labelled digits (L, H, W) of a draw above wrong ones (W, H, W): labels and answers (W,)."""
-    texts = [f"{label}→{answer}" for label, answer in zip(labels, answers, strict=True)]
-    parts = [Images(given, title="labels it was given")]
-    parts += [Images(wrong, texts, title=f"digits it got wrong (label→answer): {len(wrong)} shown")]
-    plot_images(parts, 20, path, title)

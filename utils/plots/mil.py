@@ -11,10 +11,10 @@ from utils.plots.style import PALETTE, Images, plot_images
 TARGET = PALETTE[1]
 # The AUCs of networks trained on the builder shortcut: label, marker and colour by metric, in this order.
 SHORTCUT_TESTS = {
-    "test_auc": ("negative bags, as in training", "o", PALETTE[7]),
-    "test_clean_auc": ("no bag", "s", PALETTE[0]),
-    "test_both_auc": ("every bag", "^", PALETTE[2]),
-    "test_poisoned_auc": ("positive bags only (poisoned)", "D", PALETTE[1]),
+    "test_auc": ("the negative bags, as in training", "o", PALETTE[7]),
+    "test_clean_auc": ("no test bag", "s", PALETTE[0]),
+    "test_both_auc": ("every test bag", "^", PALETTE[2]),
+    "test_poisoned_auc": ("the positive bags only", "D", PALETTE[1]),
 }
 
 
@@ -43,34 +43,16 @@ def plot_bags(images: np.ndarray, bags: dict[str, np.ndarray], path: Path | str,
     plot_images([Images(tiles, texts, frames, rows=names)], columns, path, title)
 
 
-def plot_auc(cells: Sequence[dict], path: Path | str, references: Sequence[dict] = ()) -> None:
-    """Plot 1 - AUC of every method: against the number of training bags, or in rows if there is but one.
-
-    cells: of sweep.json. references: dicts of "name" and "points" [[bags, AUC], ...].
-    """
+def plot_auc(cells: Sequence[dict], path: Path | str) -> None:
+    """Plot 1 - AUC of every method against the number of training bags; cells: of sweep.json."""
     curves: dict[str, dict] = {}
-    for cell in sorted((c for c in cells if "test_auc" in c["mean"]), key=lambda c: c["train_bags"]):
-        method = cell["method"]
-        curve = {"label": method, "color": style.method_color(method), "points": []}
+    for cell in cells:
+        curve = {"label": cell["method"], "color": style.method_color(cell["method"]), "points": []}
         values = [run["test_auc"] for run in cell["runs"]]
-        curves.setdefault(method, curve)["points"].append((cell["train_bags"], values))
-    for reference, marker in zip(references, "Ds^v", strict=False):
-        points = [(bags, [auc]) for bags, auc in reference["points"]]
-        curve = {"label": reference["name"], "color": style.REFERENCE, "points": points}
-        curves[reference["name"]] = curve | {"style": "none", "marker": marker}
-    counts = {cell["train_bags"] for cell in cells}
-    if len(counts) > 1:
-        fig, ax = style.figure(size=(style.WIDTH, 5.4))
-        style.error_lines(ax, curves.values(), "training bags (log scale)")
-        ax.set_ylabel("1 − test AUC (%, log scale)")
-        fig.legend(ncols=4, loc="outside lower center", title=f"band: ± 1 SD of {_repeats(cells)}")
-    else:
-        rows = [(c["label"], c["color"], dict(c["points"]).get(min(counts), [])) for c in curves.values()]
-        rows = [row for row in rows if row[2]]
-        fig, ax = style.figure(size=(style.WIDTH, 0.36 * len(rows) + 1.3))
-        style.error_rows(ax, rows)
-        ax.set_xlabel("1 − test AUC (%, log scale); dots: repeats, bars: their mean")
-        ax.set_title(f"{min(counts)} training bags, {_repeats(cells)}")
+        curves.setdefault(cell["method"], curve)["points"].append((cell["train_bags"], values))
+    fig, ax = style.figure(size=(style.WIDTH, 4.4))
+    style.error_lines(ax, list(curves.values()), "training bags (log scale); small dots: repeats")
+    ax.set_ylabel("1 − test AUC (%, log scale)")
     style.save(fig, path)
 
 
@@ -81,21 +63,20 @@ def plot_shortcut(cells: Sequence[dict], path: Path | str) -> None:
     """
     most = max(cell["train_bags"] for cell in cells)
     cells = [cell for cell in cells if cell["train_bags"] == most]
-    fig, ax = style.figure(size=(style.WIDTH, 0.5 * len(cells) + 1.6))
+    fig, ax = style.figure(size=(style.FRONT, 0.38 * len(cells) + 1.5))
     for i, (metric, (label, marker, color)) in enumerate(SHORTCUT_TESTS.items()):
         for row, cell in enumerate(cells):
-            if metric in cell["mean"]:
-                mean, std, at = cell["mean"][metric], cell["std"][metric] or 0.0, row + 0.16 * (i - 1.5)
+            values, at = [run[metric] for run in cell["runs"] if metric in run], row + 0.18 * (i - 1.5)
+            if values:
+                mean, std = np.mean(values), np.std(values, ddof=min(1, len(values) - 1))
                 ends = max(mean - std, 0), min(mean + std, 1)
                 style.range_bars(ax, at, ends, "std", horizontal=True, color=color)
-                ax.plot(mean, at, marker, color=color, ms=6, label="" if row else label)
-    ax.axvline(0.5, color=style.REFERENCE, linestyle=":", linewidth=1.2, label="chance")
+                ax.plot(mean, at, marker, color=color, ms=5.5, label="" if row else label, clip_on=False)
+    ax.axvline(0.5, color=style.REFERENCE, linestyle=":", linewidth=1.2)
+    ax.text(0.5, -0.62, " chance", size=8.5, color=style.REFERENCE, va="bottom")
     style.name_rows(ax, [cell["method"] for cell in cells])
-    ax.set(xlim=(-0.02, 1.02), xlabel=f"test AUC, {most} training bags, mean ± 1 SD of {_repeats(cells)}")
-    fig.legend(title="bags that carry the digit", ncols=3, loc="outside lower center")
+    fewest, runs = (end(len(cell["runs"]) for cell in cells) for end in (min, max))
+    repeats = f"{runs}" if fewest == runs else f"{fewest} to {runs}"
+    ax.set(xlim=(0, 1), xlabel=f"test AUC, mean ± 1 SD of {repeats} repeats, {most} training bags")
+    fig.legend(title="The extra digit is in ...", ncols=2, loc="outside lower center")
     style.save(fig, path)
-
-
-def _repeats(cells):
-    fewest, most = (end(len(cell["runs"]) for cell in cells) for end in (min, max))
-    return f"{most} repeats" if fewest == most else f"{fewest} to {most} repeats"

@@ -6,7 +6,6 @@ from pathlib import Path
 from utils.plots import style
 from utils.plots.style import REFERENCE, WIDTH, error_percent, method_color
 
-HEIGHT = 3.9  # inches: less than 400 pixels on the front page
 # What is plotted about a mean, in words; "none" plots nothing.
 INTERVAL_LABELS = {
     "std": "thick: ± standard deviation",
@@ -16,56 +15,82 @@ INTERVAL_LABELS = {
 
 
 def plot_overview(data: dict, path: Path | str, description: str | None = None) -> None:
-    """Plot one row per task: error of our best method beside the best comparable prior work.
+    """Plot one row per task: error of our best method above the best comparable prior work.
 
     data: {"rows": [row, ...], "ceiling": None or {"value", "task"}}. row: {"task", "label", "method",
-    "values", "mean", "low", "high", "kind", "text", "references": at most one of {"value", "text", and maybe
-    "low" or "std"}}. All values are shares. kind: of the range from low to high, see INTERVAL_LABELS.
+    "values", "mean", "low", "high", "kind", "text", "auc", "rivals": at most one of {"value", "text", and
+    maybe "low" or "std"}}. All values are shares, those with "auc" have a panel of their own. kind: of the
+    range from low to high, see INTERVAL_LABELS.
     """
-    rows = data["rows"]
-    fig, ax = style.figure(size=(WIDTH, min(HEIGHT, 0.42 * len(rows) + 0.95)))
-    for y, row in enumerate(rows):
-        texts = [(8, row["text"], method_color(row["method"]))]
-        for reference in row["references"]:
-            value, std = reference["value"], reference.get("std", 0)
-            ends = error_percent([value + std, reference.get("low", value - std)])
-            ax.plot(ends, [y, y], color=REFERENCE, linewidth=1.2)
-            ax.plot(error_percent(value), y, "D", mfc="white", mec=REFERENCE, mew=1.3, ms=6.5)
-            texts.append((108, f"◇ {reference['text']}", REFERENCE))
-        _plot_result(ax, row, y, horizontal=True)
-        for points, words, color in texts:  # right of the axes
-            place = ((1, y), (points, 0), ax.get_yaxis_transform(), "offset points")
-            ax.annotate(words, *place, va="center", size=9, annotation_clip=False, color=color)
+    parts = [[row for row in data["rows"] if row["auc"] is auc] for auc in (False, True)]
+    parts = [rows for rows in parts if rows]
+    counts = [len(rows) for rows in parts]
+    size = WIDTH, 0.32 * sum(counts) + 0.55 * len(parts)
+    fig, axes = style.figure(len(parts), 1, size=size, squeeze=False, height_ratios=[n + 0.6 for n in counts])
+    for ax, rows in zip(axes[:, 0], parts, strict=True):
+        for y, row in enumerate(rows):
+            _plot_result(ax, row, y - 0.12 * bool(row["rivals"]), horizontal=True)
+            _name(ax, y, 8, row["text"], method_color(row["method"]))
+            for rival in row["rivals"]:
+                value, std = rival["value"], rival.get("std", 0)
+                ends = error_percent([value + std, rival.get("low", value - std)])
+                ax.plot(ends, [y + 0.18] * 2, color=REFERENCE, linewidth=1.2)
+                ax.plot(error_percent(value), y + 0.18, "D", mfc="white", mec=REFERENCE, mew=1.3, ms=6)
+                _name(ax, y, 112, rival["text"], REFERENCE)
+        style.name_rows(ax, [f"{row['task']}\n{row['label']}" for row in rows])
+        ax.tick_params(axis="y", labelsize=8)
+        ax.set(
+            xscale="log",
+            xlabel=f"{'1 − AUC' if rows[0]['auc'] else 'test error'} (%, log scale), left is better",
+        )
+        ax.xaxis.label.set_size(8.5)
+        ax.margins(x=0.05)
+        style.plain_numbers(ax.xaxis)
+    _name(axes[0, 0], -0.85, 8, "● ours", "black")
+    _name(axes[0, 0], -0.85, 112, "◇ best comparable work", REFERENCE)
     if data["ceiling"]:
         limit = float(error_percent(data["ceiling"]["value"]))
-        ax.axvline(limit, color=REFERENCE, linestyle=":", linewidth=1.5)
-        ax.text(limit, -0.75, f" {data['ceiling']['task']}", size=8, color=REFERENCE, va="bottom")
-    style.name_rows(ax, [f"{row['task']}\n{row['label']}" for row in rows])
-    ax.tick_params(axis="y", labelsize=8)
-    ax.set_xlabel("test error, or 1 − AUC (%, log scale)", size=9)
-    fig.supxlabel("; ".join([*_interval_notes(rows), "◇ best prior work"]), size=8, color=REFERENCE)
-    ax.set_xscale("log")
-    ax.margins(x=0.05)
-    style.plain_numbers(ax.xaxis)
+        axes[0, 0].axvline(limit, color=REFERENCE, linestyle=":", linewidth=1.5)
+        axes[0, 0].text(limit, -0.65, f" {data['ceiling']['task']}", size=8, color=REFERENCE, va="bottom")
+    fig.supxlabel("; ".join(_interval_notes(data["rows"])), size=8, color=REFERENCE)
     style.save(fig, path, description)
 
 
 def plot_error_against_time(data: Sequence[dict], path: Path | str, description: str | None = None) -> None:
-    """Plot test error against the training time of one run; data: rows of `plot_overview`, with "seconds"."""
-    fig, ax = style.figure(size=(WIDTH, 4.2))
-    rows = sorted(data, key=lambda row: row["seconds"])
-    for row, later in zip(rows, [*rows[1:], rows[-1]], strict=True):
+    """Plot test error against the training time of one run, beside the errors of prior work.
+
+    data: rows of `plot_overview`, with "seconds" and the "source" of a rival, whose time is unknown.
+    """
+    fig, ax = style.figure(size=(WIDTH, 4.4))
+    rows = sorted(data, key=lambda row: (row["seconds"], row["mean"]))
+    for i, row in enumerate(rows):
         _plot_result(ax, row, row["seconds"], horizontal=False)
-        place = (row["seconds"], float(error_percent(row["mean"])))
-        side = (10, 7 if row["mean"] < later["mean"] else -7)  # away from the next point
-        ax.annotate(row["label"], place, side, textcoords="offset points", va="center")
+        error = float(error_percent(row["mean"]))
+        near = [later for later in rows[i + 1 :] if later["seconds"] < 3 * row["seconds"]]
+        crowded = any(1 / 1.6 < error_percent(later["mean"]) / error < 1.6 for later in near)
+        below = i > 0 and rows[i - 1]["seconds"] == row["seconds"]  # the same weights
+        left = crowded or (below and row is not rows[-1])
+        look = {"ha": "right" if left else "left", "va": "center", "textcoords": "offset points"}
+        place = (-8 if left else 8, -8 if below else 6)
+        ax.annotate(row["label"], (row["seconds"], error), place, **look)
     ax.set(xscale="log", yscale="log", ylabel="test error (%, log scale)")
     ax.set_xlabel("training time of one run (at most, s, log scale)")
-    ax.set_title("; ".join(_interval_notes(data)), size=9, color=REFERENCE)
+    notes = [*_interval_notes(data), "dotted: prior work"]
+    ax.set_title("; ".join(notes), size=9, color=REFERENCE)
     ax.margins(x=0.14, y=0.08)
+    rivals = {(float(error_percent(r["value"])), r["source"]) for row in data for r in row["rivals"]}
+    for error, _ in rivals:
+        ax.axhline(error, color=REFERENCE, ls=":", lw=1)
     for axis in (ax.xaxis, ax.yaxis):
         style.plain_numbers(axis)
+    style.name_ends(ax, [(error, f"{error:.2g} %, {source}", REFERENCE) for error, source in rivals], 8)
     style.save(fig, path, description)
+
+
+def _name(ax, y, points, words, color):
+    """Write words right of the axes, beside row y."""
+    place = ((1, y), (points, 0), ax.get_yaxis_transform(), "offset points")
+    ax.annotate(words, *place, va="center", size=9, annotation_clip=False, color=color)
 
 
 def _plot_result(ax, row, at, horizontal):

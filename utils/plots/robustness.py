@@ -10,29 +10,31 @@ from data.robustness import CORRUPTIONS, LEVELS
 from utils.plots import style
 from utils.plots.style import Images, plot_images
 
-SHARED = style.PALETTE[1]  # the frame of a digit in both parts
+FRAMED = style.PALETTE[1]
 # Error rates below this share are plotted as this share: a log scale has no zero.
 LEAST = 0.002
 
-Tile = tuple[np.ndarray, str, bool]  # image (S, S), text above it, whether it is in both parts
+CHANCE = 0.9  # the error of a guess among ten digits
+
+Tile = tuple[np.ndarray, str, bool]  # image (S, S), text above it, whether it has a frame
 
 
-def plot_errors(errors: dict[str, np.ndarray], path: Path | str) -> None:
-    """Plot error rates {model: (C, LEVELS) shares} as colours: a map per corruption, models by levels."""
+def plot_errors(errors: dict[str, Sequence], path: Path | str) -> None:
+    """Plot error rates {model: C * LEVELS shares} as colours: a map per corruption, models by levels."""
     import seaborn as sns  # here, because it loads pandas, which --help needn't
 
-    table = np.stack(list(errors.values()), 1)
+    table = np.stack([np.reshape(values, (len(CORRUPTIONS), LEVELS)) for values in errors.values()], 1)
     fig, axes = style.figure(3, 3, size=(style.WIDTH, 1.5 + 0.62 * len(errors)), sharey=True)
     for ax, (name, corruption), values in zip(axes.flat, CORRUPTIONS.items(), table, strict=True):
         texts = np.vectorize(lambda share: f"{100 * share:.{1 if share < 0.0995 else 0}f}")(values)
         look = {"annot": texts, "fmt": "", "annot_kws": {"size": 7.5}, "cbar": False, "linewidths": 0.5}
-        sns.heatmap(values.clip(LEAST, 1), ax=ax, cmap="Blues", norm=LogNorm(LEAST, 1), **look)
+        sns.heatmap(values.clip(LEAST, CHANCE), ax=ax, cmap="Blues", norm=LogNorm(LEAST, CHANCE), **look)
         ax.set_title(f"{name} ({corruption.unit})", size=9.5)
         ax.set_xticks(np.arange(LEVELS) + 0.5, [f"{s:g}" for s in corruption.strengths], size=8, rotation=0)
         ax.set_yticks(np.arange(len(errors)) + 0.5, list(errors), size=8, rotation=0)
         ax.tick_params(length=0)
         ax.grid(False)
-    fig.suptitle("Error (%) under corruption; dark is bad, log scale of colour")
+    fig.suptitle("Error (%) under corruption, on a log scale of colour: white is 0.2 %, dark is chance, 90 %")
     style.save(fig, path)
 
 
@@ -44,10 +46,8 @@ def plot_examples(images: np.ndarray, path: Path | str) -> None:
     plot_images([Images(tiles, rows=rows, heads=heads)], len(heads), path)
 
 
-def plot_disputed_labels(parts: Sequence[tuple[str, Sequence[Tile]]], path: Path | str) -> None:
-    """Plot digits with a text above each, part after part under its title; those in both have a frame."""
-    grids = []
-    for title, tiles in parts:
-        images, texts, shared = zip(*tiles, strict=True)
-        grids.append(Images(np.stack(images), texts, dict.fromkeys(np.flatnonzero(shared), SHARED), title))
-    plot_images(grids, 8, path)
+def plot_labels(tiles: Sequence[Tile], path: Path | str, title: str, wide: float = style.WIDTH) -> None:
+    """Plot digits, eight in a row, with a text above each."""
+    images, texts, framed = zip(*tiles, strict=True)
+    frames = dict.fromkeys(np.flatnonzero(framed).tolist(), FRAMED)
+    plot_images([Images(np.stack(images), texts, frames)], 8, path, title, wide=wide)

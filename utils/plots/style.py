@@ -1,6 +1,5 @@
 """The style of all figures, what several of them share, and PNG files that depend on their input only."""
 
-import itertools
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -30,10 +29,10 @@ from utils.runs.files import write_atomically
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 TRAINING, VALIDATION, TEST = PALETTE[2], PALETTE[0], PALETTE[1]  # one colour per split, everywhere
 REFERENCE = "#555555"
-# Inches. At 100 dots per inch these are 830 pixels, the width of a page on GitHub: nothing is scaled.
-WIDTH = 8.3
+# Inches of 100 pixels: a page of GitHub, and a figure of README.md. Files have more, for sharp screens.
+WIDTH, FRONT = 8.3, 5.6
 STYLE: dict[Any, Any] = {
-    "figure.dpi": 100,
+    "figure.dpi": 150,
     "figure.titlesize": 10.5,
     "font.size": 10,
     "axes.titlesize": 10.5,
@@ -98,18 +97,20 @@ def figure(
     rows: int = 1, columns: int = 1, size: tuple[float, float] = (WIDTH, 4.5), **options
 ) -> tuple[Figure, Any]:
     """Return a figure and its axes, as plt.subplots. size: inches; options: of plt.subplots."""
-    return plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+    dpi = 200 if size[0] <= FRONT else 150
+    return plt.subplots(rows, columns, figsize=size, dpi=dpi, layout="constrained", **options)
 
 
 def save(fig: Figure, path: Path | str, description: str | None = None) -> None:
-    """Write a PNG of 256 colours, without date or version so that equal figures are equal files.
+    """Write a PNG of 128 colours, without date or version so that equal figures are equal files.
 
     It closes the figure. description: a text to keep inside the PNG, for the function `description` to read.
     """
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()).quantize(256)
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     plt.close(fig)
+    image = image.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     info = PngInfo()
     if description:
         info.add_text("Description", description)
@@ -158,28 +159,45 @@ def range_bars(axes: Axes, at: ArrayLike, ends: Any, kind: str, horizontal: bool
 
 
 def error_lines(
-    axes: Axes, curves: Iterable[dict], xlabel: str, band: str = "std", xscale: str = "log"
+    axes: Axes, curves: Sequence[dict], xlabel: str, band: bool = False, xscale: str = "log"
 ) -> None:
-    """Plot the mean error against an amount of data with a band about it, the error on a log scale.
+    """Plot the mean error against an amount of data, on a log scale, each curve with its name at its end.
 
     curves: {"label", "color", "points": [[x, [share right, ...]], ...]} each, and maybe "style" and "marker";
-    the shares are those of single runs or draws. band: "std", one standard deviation, or "range", all runs.
+    the shares are those of single runs or draws. band: a band from the best to the worst of these, not a dot
+    for each.
     """
     ticks: set[float] = set()
     for curve in curves:
-        x, shares = zip(*curve["points"], strict=True)
-        mean = np.array([np.mean(values) for values in shares])
-        std = np.array([np.std(values, ddof=1) if len(values) > 1 else 0 for values in shares])
-        every = [min(values) for values in shares], [max(values) for values in shares]
-        low, high = map(error_percent, every if band == "range" else (mean - std, mean + std))
-        line = {"marker": curve.get("marker", "o"), "ms": 5, "label": curve["label"]}
-        axes.fill_between(x, low, high, color=curve["color"], alpha=0.1, linewidth=0)
-        axes.plot(x, error_percent(mean), ls=curve.get("style", "-"), color=curve["color"], **line)
+        x, shares = zip(*sorted(curve["points"]), strict=True)
+        look = {"color": curve["color"], "marker": curve.get("marker", "o")}
+        if band:
+            worst, best = (error_percent([end(values) for values in shares]) for end in (min, max))
+            axes.fill_between(x, worst, best, color=curve["color"], alpha=0.12, linewidth=0)
+        for at, values in zip(x, shares, strict=True) if not band else ():
+            axes.plot([at] * len(values), error_percent(values), ls="", ms=3, alpha=0.5, **look)
+        means = error_percent([np.mean(values) for values in shares])
+        axes.plot(x, means, ls=curve.get("style", "-"), ms=5, label=curve["label"], **look)
         ticks |= set(x)
     axes.set(xscale=xscale, yscale="log", xlabel=xlabel)
     axes.set_xticks(sorted(ticks), [f"{tick:,}" for tick in sorted(ticks)])
     axes.xaxis.minorticks_off()
     plain_numbers(axes.yaxis)
+    ends = [float(error_percent(np.mean(max(curve["points"])[1]))) for curve in curves]
+    name_ends(axes, [(end, curve["label"], curve["color"]) for end, curve in zip(ends, curves, strict=True)])
+
+
+def name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], size: float = 9) -> None:
+    """Write names (y, text, colour) right of the axes, moved apart where they would overlap."""
+    axes.figure.canvas.draw()  # now the axes have their size
+    points = axes.bbox.height * 72 / axes.figure.dpi
+    scaled = [axes.transAxes.inverted().transform(axes.transData.transform((1, y)))[1] for y, *_ in ends]
+    floor = -np.inf
+    for at, (y, text, color) in sorted(zip(scaled, ends, strict=True), key=lambda pair: pair[0]):
+        floor = max(at, floor)
+        place = ((1, y), (8, (floor - at) * points), axes.get_yaxis_transform(), "offset points")
+        axes.annotate(text, *place, va="center", size=size, color=color, annotation_clip=False)
+        floor += 1.25 * size * (text.count("\n") + 1) / points
 
 
 def error_rows(axes: Axes, rows: Sequence[tuple[str, str, Sequence[float]]]) -> None:
@@ -190,98 +208,6 @@ def error_rows(axes: Axes, rows: Sequence[tuple[str, str, Sequence[float]]]) -> 
     name_rows(axes, [name for name, *_ in rows])
     axes.set_xscale("log")
     plain_numbers(axes.xaxis)
-
-
-class Panel(NamedTuple):
-    """One axes of `plot_history`.
-
-    curves: key in the history, name and colour of each. unit: "" as it is, "share" in per cent, or "error",
-    of a share that is right. log: a log axis, unless no value is positive. chance: the value of a model that
-    knows nothing. tested: (model, epoch, value) of every run on the test set.
-    """
-
-    title: str
-    curves: Sequence[tuple[str, str, str]]
-    unit: str = ""
-    log: bool = False
-    chance: float | None = None
-    tested: Sequence[tuple[str | None, int, float]] = ()
-
-    def convert(self, values: ArrayLike) -> np.ndarray:
-        scaled = np.asarray(values) * (100 if self.unit else 1)
-        return 100 - scaled if self.unit == "error" else scaled
-
-
-def split_runs(history: Iterable[dict]) -> list[list[dict]]:
-    """Split the lines of history.jsonl into those of each training, told apart by "seed" and "fold"."""
-    runs: dict[tuple, list[dict]] = {}
-    for line in history:
-        runs.setdefault((line.get("seed"), line.get("fold")), []).append(line)
-    return list(runs.values())
-
-
-def curve_of(run: Sequence[dict], key: str) -> tuple[list[float], list[float]]:
-    """Return epochs and values of one number of a run; fractions of an epoch where its steps were logged."""
-    points: list[tuple[float, float]] = []
-    for line in run:
-        steps = line.get("steps", {})
-        if key in steps:
-            epochs = [line["epoch"] - 1 + step / steps["step"][-1] for step in steps["step"]]
-            points += zip(epochs, steps[key], strict=True)
-        elif line.get(key) is not None:
-            points.append((line["epoch"], line[key]))
-    return [x for x, _ in points], [y for _, y in points]
-
-
-def plot_history(history: Sequence[dict], panels: Sequence[Panel], path: Path | str) -> None:
-    """Plot numbers over the epochs, two panels in a row: every run thinly, and the mean over the runs.
-
-    history: lines of history.jsonl; a panel without any of its numbers is left out. With several "model"s,
-    each has its own colour and mean, and what belongs to training is dashed.
-    """
-    models: dict[str | None, list[dict]] = {}
-    for line in history:
-        models.setdefault(line.get("model"), []).append(line)
-    panels = [panel for panel in panels if any(curve_of(history, key)[0] for key, *_ in panel.curves)]
-    several, rows = len(models) > 1, -(-len(panels) // 2)
-    fig, axes = figure(rows, 2, size=(WIDTH, 2.5 * rows + 0.7), squeeze=False)
-    for ax in axes.flat[len(panels) :]:
-        ax.remove()
-    for ax, panel in zip(axes.flat, panels, strict=False):
-        for model, (key, name, color) in itertools.product(models, panel.curves):
-            curves = [curve_of(run, key) for run in split_runs(models[model])]
-            if several:
-                name, color = model or "", method_color(model)
-            ls = "--" if several and key.startswith("train_") else "-"
-            _plot_runs(ax, [(x, panel.convert(y)) for x, y in curves if x], name, color=color, ls=ls)
-        for model, epoch, value in panel.tested:
-            color = method_color(model) if several else TEST
-            ax.plot(epoch, panel.convert(value), "x", color=color, ms=6, label="test, every run")
-        if panel.log and any((line.get_ydata() > 0).any() for line in ax.get_lines()):
-            ax.set_yscale("log", nonpositive="mask")  # an error of zero is a gap
-            plain_numbers(ax.yaxis)
-        if panel.chance is not None:
-            ax.axhline(panel.chance, color=REFERENCE, ls=":", label="chance")
-        ax.set(title=panel.title, xlabel="epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
-    pairs = (pair for ax in fig.axes for pair in zip(*ax.get_legend_handles_labels(), strict=True))
-    handles = {name: handle for handle, name in pairs}
-    title = "dashed: training, solid: validation" if several else None
-    fig.legend(handles.values(), handles, loc="outside lower center", ncols=4, title=title)
-    save(fig, path)
-
-
-def _plot_runs(axes: Axes, curves: list[tuple[list[float], np.ndarray]], label: str, **line) -> None:
-    """Plot the curves of several runs thinly about their mean, which ends where the first of them ends."""
-    if len(curves) > 1:
-        for x, y in curves:
-            axes.plot(x, y, alpha=0.3, linewidth=0.8, **line)
-        label += f" (mean of {len(curves)})"
-    if curves:
-        shared = min(len(y) for _, y in curves)
-        mean = np.mean([y[:shared] for _, y in curves], 0)
-        line |= {"marker": "o", "ms": 3.5} if shared < 15 else {}
-        axes.plot(curves[0][0][:shared], mean, label=label, **line)
 
 
 class Images(NamedTuple):
@@ -298,17 +224,22 @@ class Images(NamedTuple):
     heads: Sequence[str] = ()
 
 
-def plot_images(parts: Sequence[Images], columns: int, path: Path | str, title: str = "", **options) -> None:
-    """Plot images of one size, part below part; black is the greatest value. options: of imshow()."""
+def plot_images(
+    parts: Sequence[Images], columns: int, path: Path | str, title: str = "", wide: float = WIDTH, **options
+) -> None:
+    """Plot images of one size, part below part, on `wide` inches; black is the greatest value.
+
+    options: of imshow().
+    """
     height, width = parts[0].tiles.shape[-2:]
     gap = max(1, width // 7)
-    inches = (WIDTH - 0.2 - 1.1 * any(part.rows for part in parts)) / columns / (width + gap)  # of a pixel
+    inches = (wide - 0.2 - 1.1 * any(part.rows for part in parts)) / columns / (width + gap)  # of a pixel
     lines = max((text.count("\n") + 1 for part in parts for text in part.texts), default=0)
-    top = int(np.ceil(0.145 * lines / inches))
+    top = int(np.ceil(0.145 * lines / inches)) + bool(lines)
     step, side = height + gap + top, width + gap
     counts = [max(1, -(-part.tiles[..., 0, 0].size // columns)) for part in parts]
     names = 0.3 * sum(bool(part.title) + 2 * bool(part.heads) for part in parts)
-    size = WIDTH, sum(counts) * step * inches + names + 0.2 * (1 + title.count("\n"))
+    size = wide, sum(counts) * step * inches + names + 0.2 * (1 + title.count("\n"))
     fig, axes = figure(len(parts), 1, size=size, squeeze=False, height_ratios=counts)
     for ax, count, part in zip(axes.flat, counts, parts, strict=True):
         tiles = part.tiles.reshape(-1, height, width)
@@ -318,7 +249,7 @@ def plot_images(parts: Sequence[Images], columns: int, path: Path | str, title: 
         ax.imshow(picture, **{"cmap": "gray_r", "vmin": 0, "vmax": 255, "interpolation": "nearest"} | options)
         corners = [(i % columns * side, i // columns * step + top) for i in range(len(cells))]
         for (x, y), text in zip(corners, part.texts, strict=False):
-            ax.text(x + width / 2, y - 1, text, size=8, ha="center", va="bottom", linespacing=1.05)
+            ax.text(x + width / 2, y - 2, text, size=8, ha="center", va="bottom", linespacing=1.05)
         for i, color in part.frames.items():
             x, y = corners[i]
             frame = Rectangle((x - 1, y - 1), width + 1, height + 1, fill=False, ec=color, lw=2)

@@ -4,24 +4,8 @@ import numpy as np
 import pytest
 
 from utils.plots import cnn as plots
-from utils.plots.style import TEST
 
 FASHION = ("T-shirt/top", "Trouser", "Ankle boot")
-
-
-@pytest.mark.parametrize("metric", ["accuracy", "auc"])
-def test_learning_curves_have_the_test_error_of_every_run_where_its_training_ends(drawn, texts, metric):
-    key, test = f"val_{metric}", f"test_{metric}"
-    history = [{"epoch": e, "train_loss": 2.0 / e, "val_loss": 1.0, key: 1 - 0.1 / e} for e in (1, 2)]
-    records = [{"epochs": 2, test: 0.98}, {"epochs": 1, test: 0.97}, {"epochs": 2, test: None}]
-    fig = drawn(plots.plot_learning_curves, history, None, metric, records)
-    loss, error = fig.axes
-    assert [line.get_ydata().tolist() for line in loss.get_lines()] == [[2, 1], [1, 1]]
-    assert np.allclose(error.get_lines()[0].get_ydata(), [10, 5])
-    assert np.allclose([line.get_xydata()[0] for line in error.get_lines()[1:]], [[2, 2], [1, 3]])
-    assert {line.get_color() for line in error.get_lines()[1:]} == {TEST}
-    assert texts(fig.legends[0].get_texts()) == ["training", "validation", "test, every run"]
-    assert (error.get_yscale(), "AUC" in error.get_title()) == ("log", metric == "auc")
 
 
 def test_a_confusion_matrix_has_the_names_of_the_classes(drawn, texts):

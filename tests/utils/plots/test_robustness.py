@@ -24,9 +24,13 @@ def test_examples_have_a_column_per_corruption(images):
     assert part.tiles.ravel()[:2].tolist() == [0, LEVELS + 1]
 
 
-def test_a_label_that_is_in_both_parts_has_a_frame(images):
+def test_digits_have_a_text_and_maybe_a_frame(images):
     digit = np.zeros((4, 4), np.uint8)
-    first, second = [(digit, "label 5", True), (digit, "label 6", False)], [(digit, "7", False)] * 3
-    (first, second), *_ = images(plots.plot_disputed_labels, [("first", first), ("second", second)], None)
-    assert (first.title, first.texts, first.frames) == ("first", ("label 5", "label 6"), {0: plots.SHARED})
-    assert (second.title, len(second.tiles), second.frames) == ("second", 3, {})
+    tiles = [(digit, "label 6", False), (digit, "label 5", True)]
+    (part,), columns, title = images(plots.plot_labels, tiles, None, "a title")
+    assert (columns, title, part.texts, part.frames) == (
+        8,
+        "a title",
+        ("label 6", "label 5"),
+        {1: plots.FRAMED},
+    )
