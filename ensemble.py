@@ -48,7 +48,17 @@ MEMBERS, VAL_FRACTION = 10, 0.1
 MOST_TRAININGS = 10_000
 # What --from, which trains nothing, can't be combined with.
 TRAINING = (
-    *("models", "mode", "member_folds", "val_fraction", "shifts", "compile", "track", "dry_run"),
+    *(
+        "models",
+        "mode",
+        "member_folds",
+        "val_fraction",
+        "split_seed",
+        "shifts",
+        "compile",
+        "track",
+        "dry_run",
+    ),
     *RECIPES["cnn"],
 )
 

@@ -9,7 +9,6 @@ experiments take 26 hours on one CPU core.
 """
 
 import shlex
-import signal
 import subprocess
 import sys
 from argparse import Namespace
@@ -56,14 +55,18 @@ def run(experiment: Experiment, args: Namespace) -> None:
     words += ["--results-dir", args.results_dir, "--data-dir", args.data_dir, "--resume"]
     words += ["--device", args.device] if args.device else []
     print(f"\n{experiment.command}", flush=True)
-    process = subprocess.Popen(words)
+    process = subprocess.Popen(words, process_group=0)  # Ctrl-C in a terminal reaches this script alone
     try:
         code = process.wait()
-    except KeyboardInterrupt as stop:
-        if stop.args == (128 + signal.SIGTERM,):  # Ctrl-C in a terminal reaches the training, too
-            process.terminate()
-        process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
         raise
+    if code == 2:
+        sys.exit(2)  # the training has said why
     if code:
         raise UserError(f"{experiment.folder} ended with exit code {code}; the same command resumes")
 
@@ -84,6 +87,8 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     results = read_results(Path(args.results_dir))
+    if not results.experiments or any("experiments.json" in fault for fault in results.faults):
+        raise UserError(results.faults[0])
     experiments = choose(results.experiments, args.experiments)
     print_commands(results, experiments)
     for experiment in [] if args.list else experiments:

@@ -75,6 +75,8 @@ def parse(argv: list[str] | None = None) -> tuple:
     args = parser.parse_args(argv)
     command = cli.command_line(parser, args)
     cli.fill(args, RECIPES[args.method])
+    if args.head == "none" and not any(True for _ in create(args.model, 0).parameters()):
+        parser.error(f"--head none leaves nothing to train of --model {args.model}")
     cli.resolve_machine(args)
     return args, command
 

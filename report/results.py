@@ -1,6 +1,7 @@
 """Read what is committed in results/. A missing or damaged file becomes one line; the rest is read."""
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,8 @@ from utils.runs.files import read_object
 from utils.runs.folder import FORMAT, check_records
 from utils.runs.repeat import RESULT as SWEEP
 
-NAME, COMMAND = re.compile(r"\w[\w.+-]*"), re.compile(r"python \w+\.py( [^`\x00-\x1f\x7f-\x9f]*)?")
+NAME, SCRIPT = re.compile(r"\w[\w.+-]*"), re.compile(r"(train_\w+|ensemble|robustness)\.py")
+ELSEWHERE = {"--show-bags", "--results-dir", "--data-dir", "--name", "--track"}  # flags that write elsewhere
 DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what wrong contents raise
 
 
@@ -137,8 +139,14 @@ def read_experiments(path: Path, results: Results) -> None:
     for entry in content["experiments"]:
         rows = tuple(RowSpec(**row) for row in entry.get("rows", [{}]))
         experiment = Experiment(**{**entry, "rows": rows})
-        if not (COMMAND.fullmatch(experiment.command) and NAME.fullmatch(experiment.name)):
+        python, script, *words = shlex.split(experiment.command)
+        runs_ours = python == "python" and SCRIPT.fullmatch(script) and NAME.fullmatch(experiment.name)
+        if not runs_ours or not experiment.command.isprintable() or "`" in experiment.command:
             raise UserError(f"{path}: {experiment.name!r} must be a name and run a script of this repository")
+        if flags := ELSEWHERE & {word.partition("=")[0] for word in words}:
+            raise UserError(
+                f"{path}: {experiment.name} has {flags.pop()}, which is for the command line alone"
+            )
         results.experiments.append(experiment)
     results.tables = content["tables"]
 

@@ -3,6 +3,7 @@
 from unittest.mock import Mock
 
 import pytest
+from helpers import refusal
 from made_up import classifier_records, make_run, write_lists
 
 import reproduce
@@ -53,6 +54,28 @@ def test_the_list_shows_commands_and_what_the_committed_runs_took(tree, capsys):
         "CPU time of all together: ≤ 61 min",
     ]
     assert not (tree / "calls.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python train_cnn.py --show-bags FILE",
+        "python train_cnn.py '--show-bags=FILE'",
+        "python train_cnn.py --results-dir FILE",
+        "python predict.py --show FILE",
+        "python train_cnn.py\n--model fast",
+    ],
+)
+def test_an_experiment_that_writes_elsewhere_is_refused(tree, capsys, command):
+    write_lists(tree / "results", {"name": "a", "command": command})
+    assert "experiments.json: " in refusal(lambda words: again(tree, *words), [], capsys)
+
+
+def test_the_line_of_a_training_that_fails_is_the_only_one(tree, capsys, monkeypatch):
+    monkeypatch.setattr(reproduce.subprocess, "Popen", lambda *args, **how: Mock(wait=lambda: 2))
+    with pytest.raises(SystemExit, match="2"):
+        again(tree, "cnn/fast")
+    assert not capsys.readouterr().err
 
 
 def test_runs_are_resumed_and_the_report_renewed(tree, monkeypatch):

@@ -37,7 +37,7 @@ class Number:
 
     def __call__(self, text: str) -> Any:
         try:
-            value = self.kind(text)
+            value = self.kind(text if text.isascii() else "")  # Python reads the digits of all scripts
         except ValueError:
             noun = "a whole number" if self.kind is int else "a number"
             raise ArgumentTypeError(f"expected {noun}, not {text[:80]!r}") from None

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import os
 import shlex
 import signal
 import sys
@@ -18,7 +19,7 @@ from models import ENCODERS, CheckpointError
 from utils import distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, dataset, name_list, run_name, with_commas
 from utils.console import aligned, write_any_sign
-from utils.errors import UserError, printable
+from utils.errors import UserError, printable, signals
 from utils.runs import tracking
 from utils.runs.folder import BOOKKEEPING, RunFolder, close_runs, open_runs
 from utils.training.optim import OPTIMIZERS, SCHEDULES
@@ -198,13 +199,14 @@ def command_line(
 def command(main: Callable) -> Callable:
     """Decorate a script's main: an error that the user can fix, or a signal, ends it with one line.
 
-    Exit code 2 for an error, also of the disk; 130 after SIGINT (Ctrl-C) and 143 after SIGTERM, with the
-    command that resumes.
+    Exit code 2 for an error, also of the disk; 130 after SIGINT (Ctrl-C), 143 after SIGTERM and 129 after
+    SIGHUP, with the command that resumes.
     """
 
     @functools.wraps(main)
     def guarded(argv=None):
         script = Path(main.__code__.co_filename).name
+        sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, None where it is closed
         write_any_sign()
         try:
             _on_signals(_stop)
@@ -231,6 +233,7 @@ def command(main: Callable) -> Callable:
             fail(script, f"rank {distributed.rank()} ends because another rank has ended or hangs")
         finally:
             close_runs()
+            signals.clear()
             _on_signals(signal.default_int_handler)
 
     return guarded
@@ -238,13 +241,15 @@ def command(main: Callable) -> Callable:
 
 def _on_signals(handler: Any) -> None:
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup and background jobs ignore it
                 signal.signal(number, handler)
 
 
 def _stop(number: int, frame: object) -> NoReturn:
     _on_signals(signal.SIG_DFL)  # a second signal ends at once
+    signals.append(number)
+    sys.unraisablehook = lambda lost: None  # thrown into a destructor, it is raised again by `check_signals`
     raise KeyboardInterrupt(128 + number)
 
 
@@ -288,6 +293,8 @@ def resume_command(script: str, argv: list[str] | None, runs: list[RunFolder]) -
 def resolve_machine(args: argparse.Namespace) -> None:
     """Resolve --device and --precision on this machine, silence ranks above 0, shorten a dry run."""
     args.quiet |= distributed.rank() > 0
+    if args.dry_run and (args.resume or args.overwrite):
+        raise UserError("--dry-run replaces the last dry run: leave out --resume and --overwrite")
     if args.dry_run:
         args.epochs = 1
     args.device = str(distributed.start(resolve_device(args.device)))

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import nn
 
 from models.layers import CpuSyncBatchNorm
+from utils.errors import UserError
 
 # How long a rank waits for one that hangs; one that dies ends the wait at once. MEETING: for barriers, which
 # ranks may reach far apart, after whole trainings.
@@ -28,11 +29,18 @@ _meeting: Any = None  # the process group of barriers and objects, on the CPU
 
 
 def rank() -> int:
-    return int(os.environ.get("RANK", 0))
+    return _of_environment("RANK", 0)
 
 
 def world() -> int:
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return _of_environment("WORLD_SIZE", 1)
+
+
+def _of_environment(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not (text.isascii() and text.isdigit()):
+        raise UserError(f"{name}={text} in the environment is no number: torchrun sets it, or unset it")
+    return int(text)
 
 
 def start(device: torch.device) -> torch.device:
@@ -40,7 +48,11 @@ def start(device: torch.device) -> torch.device:
     global _meeting
     if world() > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=STEP)
+        try:
+            dist.init_process_group(backend, timeout=STEP)
+        except (RuntimeError, ValueError) as error:  # no address, a port in use, a rank too many
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"the {world()} ranks can't meet, start them with torchrun: {reason}") from error
         _meeting = dist.new_group(backend="gloo", timeout=MEETING)
         atexit.register(_leave)  # while the threads that the groups need still run
     if device.type == "cuda":

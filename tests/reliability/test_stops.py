@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import pytest
 import trials
@@ -20,7 +21,11 @@ from utils.runs.folder import RunFolder
 pytestmark = pytest.mark.reliability
 __all__ = ["one_figure"]
 
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+class Part:
+    """Something that may have a weak reference."""
 
 
 def stop_itself(number):
@@ -30,11 +35,14 @@ def stop_itself(number):
 
 
 @pytest.mark.parametrize("number", CODES)
-@pytest.mark.parametrize("place", ["data", "training", "saving", "evaluation", "drawing", "printing"])
+@pytest.mark.parametrize(
+    "place", ["data", "training", "callback", "saving", "evaluation", "drawing", "printing"]
+)
 def test_a_signal_keeps_the_work_and_tells_how_to_resume(tmp_path, tiny_dir, monkeypatch, number, place):
     module, name = {
         "data": ("utils.cli", "load"),
         "training": ("utils.training.fit", "update_average"),
+        "callback": ("utils.training.fit", "update_average"),
         "saving": ("os", "fsync"),
         "evaluation": ("train_cnn", "evaluate_classifier"),
         "drawing": ("utils.plots.style", "save"),
@@ -44,8 +52,11 @@ def test_a_signal_keeps_the_work_and_tells_how_to_resume(tmp_path, tiny_dir, mon
 
     def stop(*args, **kwargs):
         calls.append(args)
-        if len(calls) == {"training": 5, "saving": 8}.get(place, 1):
-            stop_itself(number)
+        if len(calls) == {"training": 5, "callback": 5, "saving": 8}.get(place, 1):
+            callback = weakref.ref(Part(), lambda part: stop_itself(number) if place == "callback" else None)
+            if place != "callback":
+                stop_itself(number)
+            del callback
         return function(*args, **kwargs)
 
     command = cnn("--name", "run", "--ema", "0.9")
@@ -64,7 +75,8 @@ def test_a_signal_keeps_the_work_and_tells_how_to_resume(tmp_path, tiny_dir, mon
     assert without_seconds(found[0]) == without_seconds(found[1])
 
 
-def test_reproduce_ends_its_training_with_itself(tmp_path):
+@pytest.mark.parametrize("number", CODES)
+def test_reproduce_ends_its_training_with_itself(tmp_path, number):
     started, experiment = tmp_path / "started", {"name": "a", "command": "python train_cnn.py"}
     training = f"import os, pathlib, time; pathlib.Path({str(started)!r}).write_text(str(os.getpid()))"
     (tmp_path / "train_cnn.py").write_text(f"{training}; time.sleep(600)")
@@ -76,10 +88,35 @@ def test_reproduce_ends_its_training_with_itself(tmp_path):
     process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
     while process.poll() is None and not (started.exists() and started.read_text()):
         time.sleep(0.01)
-    process.terminate()
-    assert process.wait(60) == 143
+    process.send_signal(number)
+    assert process.wait(60) == CODES[number]
     with pytest.raises(ProcessLookupError):
         os.kill(int(started.read_text()), 0)
+
+
+MEETING = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"RANK": "x"}, "RANK=x in the environment"),
+        ({"WORLD_SIZE": "-1"}, "WORLD_SIZE=-1 in the environment"),
+        ({"WORLD_SIZE": "2"}, "the 2 ranks can't meet, start them with torchrun"),
+        ({**MEETING, "RANK": "0", "MASTER_PORT": "x"}, "the 2 ranks can't meet"),
+        ({**MEETING, "RANK": "0", "MASTER_PORT": "999999"}, "the 2 ranks can't meet"),
+    ],
+)
+def test_ranks_that_cannot_meet_are_one_line(tmp_path, tiny_dir, changes, said):
+    trial = trials.run(lambda: (os.environ.update(changes), cnn()(tiny_dir, tmp_path)))
+    assert (trial.code, len(trial.lines)) == (2, 1), trial.err
+    assert trial.err.startswith(f"train_cnn.py: error: {said}")
+
+
+def test_a_closed_stderr_stops_no_training(tmp_path, tiny_dir, monkeypatch):
+    trial = trials.run(lambda: (monkeypatch.setattr(sys, "stderr", None), cnn()(tiny_dir, tmp_path)))
+    assert trial.code == 0
+    assert RunFolder(tmp_path / "cnn/linear").finished
 
 
 # --- A dead rank ---

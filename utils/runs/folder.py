@@ -4,6 +4,7 @@ No file is ever half-written, and nothing is deleted but the last dry run. A run
 gets its name. The process that works on it locks its folder; the system frees the lock when the process ends.
 """
 
+import errno
 import io
 import itertools
 import json
@@ -28,6 +29,7 @@ import torch
 from torch import nn
 
 from models import save_model
+from utils import distributed
 from utils.errors import UserError
 from utils.runs.files import LARGEST, append_line, check_file, read_lines, read_object, write_atomically
 
@@ -41,6 +43,7 @@ PLAIN = int | float | str | None  # what a record holds, alone or in lists and d
 FRACTION = re.compile(
     "(.*_)?(accuracy|accuracies|precision|recall|auc|nmi|ece|rates?|errors|p|at_1|at_r|gain|roc)(_low|_high)?"
 )
+TOGETHER = {"train_simclr", "train_moco"}  # whose ranks share a training, which changes its weights
 WAY_OUT = "damaged: delete it, and --resume makes it again"
 
 
@@ -235,7 +238,7 @@ def open_run(script: str, args: Namespace, default_name: str, command: str) -> R
     name = "dry-run" if args.dry_run else args.name  # a dry run never touches a run, whatever --name says
     arguments = {key: value for key, value in vars(args).items() if key not in BOOKKEEPING}
     config = {"format": FORMAT, "script": script, "command": command, "arguments": arguments}
-    config |= provenance(args.device)
+    config |= provenance(args.device) | ({"ranks": distributed.world()} if script in TOGETHER else {})
     for number in itertools.count(1):
         own = name or (f"{default_name}-{number}" if number > 1 else default_name)
         run = RunFolder(Path(args.results_dir) / script.removeprefix("train_") / own)
@@ -296,7 +299,7 @@ def _lock(folder: Path) -> None:
     except (BlockingIOError, FileNotFoundError):  # locked, or moved aside a moment ago
         raise UserError(f"{folder} is in use by another process: choose another --name") from None
     except OSError:
-        pass  # a file system without locks
+        print(f"note: no locks at {folder}: take care to start it once at a time", file=sys.stderr)
 
 
 def _unlock(folder: Path) -> None:
@@ -330,7 +333,12 @@ def _reopen(run: RunFolder, config: dict, args: Namespace) -> bool:
         if path and os.path.exists(path) and Path(path).resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{folder} can't be replaced by a run that reads {path}: choose another --name")
     aside = folder.with_name(f"{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S-%f}")
-    folder.rename(aside)
+    try:
+        folder.rename(aside)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.move(folder, aside)  # copies: a folder in the image of a container can't be renamed
     _locks.pop(folder, None)  # not closed: another process may have opened the old folder to lock it
     if args.dry_run:
         shutil.rmtree(aside, ignore_errors=True)
@@ -355,8 +363,8 @@ def _check_same_arguments(folder: Path, before: dict, now: dict) -> None:
 def _record_resumption(run: RunFolder, old: dict, config: dict, quiet: bool) -> None:
     """Record in config.json what an unfinished run goes on with, if it was trained with something else."""
     before = [old, *old.get("resumed", [])]
-    now = {key: config[key] for key in ("commit", "device", "versions")}
-    pairs = {key: (before[-1].get(key), now[key]) for key in now}
+    now = {key: config[key] for key in ("commit", "device", "versions", "ranks") if key in config}
+    pairs = {key: (before[-1].get(key, 1 if key == "ranks" else None), now[key]) for key in now}
     changed = "; ".join(f"{key} was {x}, now {y}" for key, (x, y) in pairs.items() if x != y)
     sweep = run.read_json("sweep.json") if run.path("sweep.json").exists() else {}
     done, wanted = sweep.get("trainings", (0, 1))

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from models import CheckpointError
 from utils import distributed
 from utils.console import print_line, progress
-from utils.errors import UserError
+from utils.errors import UserError, check_signals
 from utils.runs.folder import RunFolder
 from utils.runs.tracking import Tracker
 from utils.training import optim
@@ -166,6 +166,7 @@ class Training:
             if config.clip_norm:
                 torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
             rates.append(self.optimizer.param_groups[0]["lr"])
+            check_signals()
             self.optimizer.step()
             if self.per_step:
                 self.schedule.step()

@@ -1,9 +1,11 @@
 """How runs are born, refused, replaced; two starters; what a resumption records."""
 
+import errno
 import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -20,10 +22,10 @@ def released():
     close_runs()
 
 
-def start(folder, **changes):
+def start(folder, script="train_cnn", **changes):
     flags = {"name": None, "resume": False, "overwrite": False, "dry_run": False, "quiet": True}
     given = {"results_dir": str(folder), **flags, "dataset": "mnist", "device": "cpu", "lr": 0.1, **changes}
-    return open_run("train_cnn", SimpleNamespace(**given), "cnn", "python train_cnn.py")
+    return open_run(script, SimpleNamespace(**given), "cnn", f"python {script}.py")
 
 
 def finish(run):
@@ -222,6 +224,25 @@ def test_a_resumption_with_other_code_or_threads_is_recorded_and_told(tmp_path, 
     assert told.count("\n") == 1
     assert "may differ" in told
     assert f"commit was {first['commit']}, now later; device was" in told
+
+
+def test_ranks_that_share_a_training_are_recorded_and_told(tmp_path, monkeypatch, capsys):
+    for script, told in (("train_cnn", ""), ("train_simclr", "ranks was 1, now 2")):
+        monkeypatch.delenv("WORLD_SIZE", raising=False)
+        start(tmp_path, script=script, name="mine").save_checkpoint({})
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        start(tmp_path, script=script, name="mine", resume=True, quiet=False)
+        assert capsys.readouterr().err.strip().endswith(told)
+    assert RunFolder(tmp_path / "simclr/mine").read_json("config.json")["resumed"][0]["ranks"] == 2
+
+
+def test_a_run_in_the_image_of_a_container_is_copied_aside(tmp_path, monkeypatch):
+    finish(start(tmp_path, name="mine"))
+    monkeypatch.setattr(Path, "rename", Mock(side_effect=OSError(errno.EXDEV, "Invalid cross-device link")))
+    start(tmp_path, name="mine", overwrite=True)
+    new, old = sorted((tmp_path / "cnn").iterdir())
+    assert os.listdir(new) == ["config.json"]
+    assert RunFolder(old).finished
 
 
 def test_a_finished_run_is_not_marked_as_resumed(tmp_path, monkeypatch):
