@@ -77,8 +77,8 @@ class Page:
             self.predictors["ensemble"] = ensemble_predictor(args.ensemble)
             if self.predictors["ensemble"].images.classes != self.model.images.classes:
                 raise UserError(f"{args.ensemble}: its classes are not those of the model")
-        name, digits = self.model.images.name, self.labelled.classes
-        self.own = name not in CENTRED or self.model.images.classes != digits
+        digits, known = self.labelled.classes, self.model.images
+        self.own = known.name not in CENTRED or known.classes != digits
         if not self.own:
             self.predictors["k-NN on SimCLR features"] = knn_predictor(args.encoder, self.labelled)
         self.encoder, self.symbols = load_encoder(args.encoder), load_encoder(SYMBOLS)
@@ -87,8 +87,8 @@ class Page:
         self.mil = train_mil.train(mil_args, data)[0].eval()
         mean, spread = mil_args.mean_length, 2 * mil_args.std_length
         lengths, target = [round(mean - spread), round(mean + spread)], digits[int(mil_args.target)]
-        self.facts = {"classes": self.model.images.classes, "own": self.own, "digits": digits}
-        self.facts |= {"target": target, "lengths": lengths, "most": MOST}
+        self.facts = {"classes": known.classes, "own": self.own, "digits": digits, "most": MOST}
+        self.facts |= {"target": target, "lengths": lengths}
 
     def answer(self, question: str, request: object) -> dict:
         """Answer one of QUESTIONS; ValueError for a request that doesn't fit the arguments of its method."""
@@ -109,13 +109,6 @@ class Page:
         label = self.labelled.classes[int(self.labelled.labels[index])]
         return {"picture": encode(self.labelled.images[index, 0].numpy()), "label": label}
 
-    def nearest(self, digits: np.ndarray) -> list[list[dict]]:
-        """Return the labelled digits that are nearest to each digit; none beside a model of other classes."""
-        if self.own:
-            return [[] for _ in digits]
-        indices = neighbours(self.embed(self.encoder, digits), self.features, NEIGHBOURS)[1].tolist()
-        return [list(map(self.example, row)) for row in indices]
-
     def read(self, picture: str) -> dict:
         """Read a drawing: for each digit what the networks see, the answers of each, the nearest digits."""
         drawing = self.model.read(decode(picture))
@@ -126,8 +119,12 @@ class Page:
             scores = predictor.scores(drawing.digits)
             answers, shares = predictor.judge(scores), scores.probabilities.tolist()
             models[name] = [{**a._asdict(), "probabilities": p} for a, p in zip(answers, shares, strict=True)]
-        seen, nearest = list(map(encode, drawing.digits)), self.nearest(drawing.digits)
-        return {"seen": seen, "models": models, "nearest": nearest, "notes": list(drawing.notes)}
+        nearest: list[list[dict]] = [[] for _ in drawing.digits]
+        if not self.own:
+            near = neighbours(self.embed(self.encoder, drawing.digits), self.features, NEIGHBOURS)[1]
+            nearest = [list(map(self.example, row)) for row in near.tolist()]
+        seen = list(map(encode, drawing.digits))
+        return {"seen": seen, "models": models, "nearest": nearest, "notes": drawing.notes}
 
     def see(self, picture: str) -> dict:
         """Return a drawing of one digit or symbol as the networks see it."""
