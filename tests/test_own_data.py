@@ -262,7 +262,7 @@ def test_train_cnn_and_predict_on_folders(tmp_path, capsys):
     metrics = train(train_cnn, shapes, tmp_path, "--model linear")
     output = capsys.readouterr().out
     assert "resized to 28 x 28" in output
-    assert "81 training images need about 1,000 steps" in output
+    assert "few training images (81): batch size 32, passes 26 in each of 15 epochs" in output
     assert metrics["mean"]["test_accuracy"] > 0.9
     assert len(metrics["runs"][0]["test_recall"]) == 3
     assert read_model(tmp_path / "cnn" / "own" / "best.pt").data["classes"] == ["2", "10", "star"]

@@ -233,7 +233,7 @@ def open_run(script: str, args: Namespace, default_name: str, command: str) -> R
     if not (args.name or args.dry_run) and (args.resume or args.overwrite):
         raise UserError("--resume and --overwrite need --name")
     if args.dataset != "mnist":
-        data = re.sub(r"[^\w.-]+", "-", Path(args.dataset).resolve().stem).lstrip(".-")[:40]
+        data = re.sub(r"[^\w.-]+", "-", Path(args.dataset).resolve().stem)[:40].strip(".-")
         default_name = f"{data}-{default_name}".lstrip("-")
     name = "dry-run" if args.dry_run else args.name  # a dry run never touches a run, whatever --name says
     arguments = {key: value for key, value in vars(args).items() if key not in BOOKKEEPING}

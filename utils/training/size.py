@@ -16,25 +16,28 @@ def for_size(values: dict, labels: torch.Tensor, given: Collection[str]) -> dict
     """Return what changes in a script's values for training images with these labels; print it in a line.
 
     given: names of what the user chose, which stays. Who chooses the epochs chooses the length: then, and in
-    a dry run, nothing changes. "passes" is how often an epoch goes through the images.
+    a dry run, only batches of classes that the images can't fill change. "passes" is how often an epoch goes
+    through the images.
     """
     images, epochs = len(labels), values["epochs"]
-    if images >= LARGE or "epochs" in given or values["dry_run"]:
-        return {}
-    smallest = int(labels.bincount()[labels.unique()].min())
-    # Another seed may leave one image less of a class for the training.
-    few: dict[str, Any] = {"batch_size": min(BATCH, images), "batch_images": max(2, smallest - 1)}
-    few = {key: min(most, values[key]) for key, most in few.items() if key in values}
-    if values.get("augment", "none") != "none":
-        few |= {"augment": AUGMENT, "plain_epochs": 0}
-    if values.get("steps") == 0:
-        few["steps"] = STEPS // epochs
+    few: dict[str, Any] = {}
+    most = max(2, int(labels.bincount()[labels.unique()].min()) - 1)  # another seed may train on one less
+    if values.get("batch_images", 0) > most:
+        few["batch_images"] = most
+    if short := images < LARGE and "epochs" not in given and not values["dry_run"]:
+        if "batch_size" in values:
+            few["batch_size"] = min(BATCH, images, values["batch_size"])
+        if values.get("augment", "none") != "none":
+            few |= {"augment": AUGMENT, "plain_epochs": 0}
+        if values.get("steps") == 0:
+            few["steps"] = STEPS // epochs
     few = {key: value for key, value in few.items() if key not in given}
-    if batch := few.get("batch_size", values.get("batch_size")):
+    if short and (batch := few.get("batch_size", values.get("batch_size"))):
         few["passes"] = max(1, round(STEPS * batch / (epochs * images)))
-    if not values["quiet"]:
+    if few and not values["quiet"]:
         chosen = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in few.items())
-        print(f"{images:,} training images need about {STEPS:,} steps: {epochs} epochs, {chosen}", flush=True)
+        why = f" in each of {epochs} epochs, to make about {STEPS:,} steps" if short else ""
+        print(f"few training images ({images:,}): {chosen}{why}", flush=True)
     return few
 
 

@@ -3,13 +3,16 @@
 import errno
 import json
 import os
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from helpers import ROOT
 
+from utils.arguments import run_name
 from utils.errors import UserError
 from utils.runs import folder as opening
 from utils.runs.folder import RunFolder, close_runs, device_name, open_run, open_runs, summarise
@@ -43,6 +46,29 @@ def test_unnamed_runs_take_the_next_free_name(tmp_path):
     (tmp_path / "cnn" / "cnn-2" / "thesis.txt").touch()
     assert [start(tmp_path).folder.name for _ in range(3)] == ["cnn", "cnn-3", "cnn-4"]
     assert names(tmp_path) == ["cnn", "cnn-2", "cnn-3", "cnn-4"]  # and no hidden folder is left
+
+
+def test_unnamed_runs_on_other_data_begin_with_its_name(tmp_path):
+    sets = ("kmnist", "/data/My shapes (2)", "../letters.npz", "/.hidden/...")
+    expected = ["kmnist-cnn", "My-shapes-2-cnn", "letters-cnn", "cnn"]
+    assert [start(tmp_path, dataset=name).folder.name for name in sets] == expected
+    assert all(run_name(name) == name for name in expected)
+    assert start(tmp_path, dataset="kmnist", name="mine").folder.name == "mine"
+
+
+def test_git_sees_no_run_that_is_not_added_by_force():
+    paths = [
+        "cnn/photos-cnn/metrics.json",
+        "mil/x/seed-0/history.jsonl",
+        "cnn/.x",
+        "cnn/README.md",
+        "cnn/a.png",
+    ]
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git repository")
+    words = ["git", "check-ignore", "--no-index", *(f"results/{path}" for path in paths)]
+    found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout.split()
+    assert found == [f"results/{path}" for path in paths[:3]]
 
 
 def test_config_says_what_made_the_run(tmp_path):

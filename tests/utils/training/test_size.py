@@ -11,7 +11,9 @@ import train_moco
 import train_simclr
 import train_triplet
 from data import BatchLoader, ImageSet
-from utils.training.size import BATCH, LARGE, STEPS, fit_to_size, for_size
+from utils.training.size import BATCH, LARGE, STEPS, fit_to_size
+
+END = "to make about 1,000 steps\n"
 
 
 def arguments(script, *flags):
@@ -25,7 +27,7 @@ def sized(count, script=train_cnn, *flags):
 
 
 @pytest.mark.parametrize("script", [train_cnn, train_simclr, train_moco, train_triplet])
-@pytest.mark.parametrize(("count", "flags"), [(LARGE, ()), (30, ("--epochs", "3")), (30, ("--dry-run",))])
+@pytest.mark.parametrize(("count", "flags"), [(LARGE, ()), (90, ("--epochs", "3")), (90, ("--dry-run",))])
 def test_large_sets_and_chosen_epochs_change_nothing(script, count, flags, capsys):
     assert sized(count, script, *flags) == arguments(script, *flags)[0]
     assert not capsys.readouterr().out
@@ -39,7 +41,11 @@ def test_any_number_of_images_gets_about_the_same_steps(script, count, capsys):
     batches = BatchLoader(images, torch.arange(count), args.batch_size, passes=args.passes)
     assert args.epochs * len(batches) == pytest.approx(STEPS, rel=0.15)
     assert args.batch_size == min(count, BATCH)
-    assert f"{count} training images need about 1,000 steps: {args.epochs} epochs" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert output.startswith(f"few training images ({count}): batch size {args.batch_size}, ")
+    assert output.endswith(
+        f"passes {args.passes} in each of {args.epochs} epochs, to make about 1,000 steps\n"
+    )
 
 
 def test_flags_win_and_the_rest_follows():
@@ -52,7 +58,8 @@ def test_flags_win_and_the_rest_follows():
 def test_batches_of_classes_fit_the_smallest_class_and_an_epoch_has_steps():
     args = sized(30, train_triplet)
     assert (args.batch_images, args.steps) == (9, STEPS // args.epochs)
-    assert for_size({**vars(args), "steps": 50}, torch.arange(30) % 3, ()) == {"batch_images": 9}
+    assert sized(30, train_triplet, "--epochs", "3").batch_images == 9
+    assert sized(30, train_triplet, "--dry-run", "--batch-images", "20").batch_images == 20
 
 
 def test_values_of_a_user_are_read_from_the_command():
