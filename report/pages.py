@@ -63,7 +63,7 @@ PARADIGMS = {
     "train_few_labels": Paradigm(),
     "train_triplet": Paradigm("test_10way_1shot_accuracy"),
     "train_mil": Paradigm("test_auc"),
-    "robustness": Paradigm("corrupted_accuracy", sections={"results": sections.robustness_section}),
+    "robustness": Paradigm("corrupted_accuracy", sections={"results": sections.corruptions_section}),
 }
 
 

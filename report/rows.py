@@ -101,7 +101,8 @@ def values_of(record: dict) -> dict[str, list[float]]:
     numbers = {
         key: [value] for key, value in record.items() if isinstance(value, int | float) and key != "seed"
     }
-    draws = {re.sub("ies$", "y", key): value for key, value in record.items() if key.endswith("accuracies")}
+    lists = {key: value for key, value in record.items() if key.endswith(("accuracies", "mces"))}
+    draws = {re.sub("ies$", "y", key).removesuffix("s"): value for key, value in lists.items()}
     return numbers | draws
 
 

@@ -20,8 +20,6 @@ SPREADS = {
 WITHIN_NOISE = "≈ the difference is within noise (t-test, 5 %, or 95 % interval)"
 TIME = "Minutes: training of one run (median) with the encoder it loads, on a shared machine: upper bounds"
 RECIPE_COLUMNS = {"epochs": "epochs", "batch_size": "batch", "lr": "peak rate", "augment": "augmentation"}
-SCORES = {"corrupted_accuracies": text.percent, "accuracies": text.percent}
-SCORES |= dict.fromkeys(("mces", "relative_mces"), "{:.2f}".format)
 LOSSES = {"loss": "loss", "ece": "ECE", "scaled_loss": "loss, scaled", "scaled_ece": "ECE, scaled"}
 
 
@@ -128,7 +126,9 @@ def metrics_table(rows: list[Row], corner: str, columns: dict[str, str]) -> str:
         numbers = [number(row.result, metric) if has(row.result, metric) else None for metric in metrics]
         cells = [(found.mean, found.short.replace(" %", "")) if found else "" for found in numbers]
         lines.append([row.label, *cells, str(len(row.number.values))])
-    lowest = [head for metric, head in columns.items() if metric.endswith(("error_rate", "accept_rate"))]
+    lowest = [
+        head for metric, head in columns.items() if metric.endswith(("error_rate", "accept_rate", "mce"))
+    ]
     return text.ranked([corner, *columns.values(), "n"], lines, lowest)
 
 
@@ -203,23 +203,16 @@ def combinations_table(row: Row) -> str:
     return text.table(["combination", "accuracy, %", "gain, points", "p", *losses.values()], lines)
 
 
-def robustness_section(page: Page) -> str:
-    """Return clean and corrupted accuracy of every model, then its mean error under each corruption."""
-    kinds = {"geometry": list(CORRUPTIONS)[:4], "appearance": list(CORRUPTIONS)[4:]}
-    scores: list[list[text.Cell]] = []
-    errors: dict[str, list[list[text.Cell]]] = {kind: [] for kind in kinds}
-    for record in page.rows[0].result.records if page.rows else ():
-        for name in (key.removesuffix("_trainings") for key in record if key.endswith("_trainings")):
-            label, shares = name.replace("_", " "), {key: record.get(f"{name}_{key}") for key in SCORES}
-            cells = [(fmean(v), text.spread(v, SCORES[key])) if v else "" for key, v in shares.items()]
-            scores.append([label, *cells, str(record[f"{name}_trainings"])])
-            values = record[f"{name}_errors"]  # of all strengths of the first corruption, the second, ...
-            means = [fmean(values[i : i + LEVELS]) for i in range(0, len(values), LEVELS)]
-            for kind, part in (("geometry", means[:4]), ("appearance", means[4:])):
-                errors[kind].append([label, *((v, f"{100 * v:.1f}") for v in (fmean(part), *part))])
-    head = ["model", "corrupted accuracy, %", "clean accuracy, %", "mCE", "relative mCE", "n"]
-    tables = [text.ranked(head, scores, ("mCE", "relative mCE"))]
-    for kind, names in kinds.items():
-        head = [f"{kind}: error, %", "mean", *names]
-        tables.append(text.ranked(head, errors[kind], head))
-    return "\n\n".join(tables) if scores else text.EMPTY
+def corruptions_section(page: Page) -> str:
+    """Return the mean error of every model of robustness.py under each corruption."""
+    kinds = {"geometry": slice(0, 4), "appearance": slice(4, len(CORRUPTIONS))}
+    tables = {kind: [f"{kind}: error, %", "mean", *list(CORRUPTIONS)[part]] for kind, part in kinds.items()}
+    lines: dict[str, list[list[text.Cell]]] = {kind: [] for kind in kinds}
+    for row in page.rows:
+        # Of all strengths of the first corruption, the second, ...
+        errors = row.result.records[0][row.number.metric.replace("corrupted_accuracy", "errors")]
+        means = [fmean(errors[i : i + LEVELS]) for i in range(0, len(errors), LEVELS)]
+        for kind, part in kinds.items():
+            shares = (fmean(means[part]), *means[part])
+            lines[kind].append([row.label, *((share, f"{100 * share:.1f}") for share in shares)])
+    return "\n\n".join(text.ranked(head, lines[kind], head) for kind, head in tables.items())

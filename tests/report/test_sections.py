@@ -64,8 +64,7 @@ ensemble: | plain average | 99.00 |  |  | 0.0300 | 0.0100 | 0.0200 | 0.0050 |
 ensemble: | greedy by loss | 99.10 to 99.20 | +0.150 | 0.04, 0.5 | 0.0300 | 0.0100 | 0.0200 | 0.0050 |
 ensemble: | mean single | 98.00 | -1.000 |  |  |  |  |  |
 ensemble: | any member right | 99.90 | +0.900 |  |  |  |  |  |
-robustness: | one |  | **99.70** |  | 1 |
-robustness: | lenet | **70.00 ± 0.00** | 99.10 ± 0.14 | **1.00 ± 0.03** | 2 |
+robustness: | lenet | 70.00 ± 0.00 | 1.00 ± 0.03 | 2 |
 robustness: | lenet | 30.0 | 30.0 | 30.0 | 30.0 | 30.0 |"""
 
 
