@@ -17,10 +17,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.cnn import augment, fast, layers
-from benchmarks.contrastive import simclr
+from benchmarks.contrastive import moco, simclr
 from benchmarks.measure import ratio_text
 from benchmarks.mil import mil
-from benchmarks.moco import moco
 from benchmarks.triplet import triplet
 from utils.arguments import Number, any_path
 from utils.cli import Parser, command, command_line, resolve_device

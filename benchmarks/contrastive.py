@@ -1,9 +1,14 @@
 """Contrastive pre-training: two views per image, training steps and the loss, against the usual way."""
 
+import copy
+from argparse import Namespace
+from collections.abc import Callable
+
 import torch
 from torch.nn.functional import cross_entropy, normalize
 from torch.utils.data import Subset
 
+import train_moco
 import train_simclr
 from benchmarks import measure
 from benchmarks.cnn import standard_affine
@@ -18,6 +23,10 @@ VIEWS = "affine,blur"
 LOSS_SHAPE = (2048, 2, 128)
 STANDARD_VIEWS = f"torchvision.transforms of PIL images, one view at a time, {measure.LOADER}"
 STANDARD_TRAINING = f"the same network with AdamW in float32 and a loss with masks; {STANDARD_VIEWS}"
+STANDARD_MOCO = (
+    "the same networks with AdamW in float32, without shuffling, one parameter at a time in the momentum "
+    f"update; {STANDARD_VIEWS}"
+)
 STANDARD_LOSS = {"with masks": "NT-Xent with boolean masks of all pairs of views"}
 
 
@@ -27,48 +36,61 @@ def simclr(data_dir, device, repeats, images=4096, loss_shape=LOSS_SHAPE):
     Both sides train the default encoder and head with AdamW on batches of the same size, augmented by the
     same ranges. The loss is timed, and its memory measured, with its gradient.
     """
-    args = train_simclr.parse(["--device", device.type, "--views", VIEWS, "--quiet"])[0]
-    batches, loader = both_loaders(args, data_dir, device, images)
-    images = len(batches.indices)
-    model, step = train_simclr.build(args)
-    ours = measure.training_rate(model, step, FitConfig.from_values(vars(args)), batches, images, device)
-    standard = standard_step(args)
-    sides = {
-        "views, ours": ("images/s", lambda repeat: rate_of(batches.epoch(repeat), device)),
-        "views, standard way": ("images/s", lambda repeat: rate_of(loader, device)),
-        "training, ours": ("images/s", ours),
-        "training, standard way": ("images/s", lambda repeat: rate_of(loader, device, standard)),
-    }
+    facts, sides, views = pretraining(train_simclr, standard_simclr, data_dir, device, images)
+    views = {f"views, {side}": measured for side, measured in views.items()}
+    sides = {f"training, {side}": measured for side, measured in sides.items()}
 
     def sample():
         return torch.randn(loss_shape, device=device, requires_grad=True), 0.2
 
-    sides |= measure.loss_sides("loss", {"ours": nt_xent, "with masks": masked_nt_xent}, sample)
+    losses = measure.loss_sides("loss", {"ours": nt_xent, "with masks": masked_nt_xent}, sample)
     goals = {"training": 3, "views": 8} if device.type == "cpu" else {}
     ratios = [
         (f"{what}, ours / standard way", f"{what}, ours", f"{what}, standard way", text, goals.get(what))
         for what, text in (("training", STANDARD_TRAINING), ("views", STANDARD_VIEWS))
     ]
     ratios += measure.loss_ratios(["loss"], STANDARD_LOSS, None)
-    views, width = loss_shape[0] * loss_shape[1], loss_shape[2]
-    return {
-        "what": f"SimCLR: images per second, and the loss of {views:,} x {width} features.",
-        **measure.compare("simclr", repeats, sides, ratios),
-        "images": images,
-        "batch_size": args.batch_size,
-        "views": VIEWS,
-        "precision": {"ours": args.precision, "standard": "fp32"},
-    }
+    count, width = loss_shape[0] * loss_shape[1], loss_shape[2]
+    what = f"SimCLR: images per second, and the loss of {count:,} x {width} features."
+    return {"what": what, **measure.compare("simclr", repeats, views | sides | losses, ratios), **facts}
 
 
-def both_loaders(args, data_dir, device, images):
-    """Return our batches of two views of the first images, and the standard loader of the same."""
+def moco(data_dir, device, repeats, images=4096):
+    """MoCo: images per second of pre-training, against PIL views from a DataLoader.
+
+    Both sides train the default encoder and head with AdamW and the same queue, on batches of the same size,
+    augmented by the same ranges.
+    """
+    facts, sides, _ = pretraining(train_moco, standard_moco, data_dir, device, images)
+    goal = 3 if device.type == "cpu" else None
+    ratios = [("training, ours / standard way", "ours", "standard way", STANDARD_MOCO, goal)]
+    what = "MoCo: images per second of pre-training."
+    return {"what": what, **measure.compare("moco", repeats, sides, ratios), **facts}
+
+
+def pretraining(script, standard_step: Callable, data_dir, device, images: int) -> tuple[dict, dict, dict]:
+    """Return what is recorded of a script's pre-training, its two sides, and those of the views alone."""
+    args = script.parse(["--device", device.type, "--views", VIEWS, "--quiet"])[0]
     train_set, _ = load("mnist", data_dir, device)
     images = min(images, len(train_set.labels))
     args.batch_size = min(args.batch_size, images // 2)
+    batches = make_views(args, train_set, torch.arange(images), seed=0)
     dataset = Subset(measure.standard_dataset(data_dir, True, TwoViews()), range(images))
     loader = measure.standard_loader(dataset, args.batch_size, device)
-    return make_views(args, train_set, torch.arange(images), seed=0), loader
+    model, step = script.build(args)
+    ours = measure.training_rate(model, step, FitConfig.from_values(vars(args)), batches, images, device)
+    standard = standard_step(args)
+    facts = {name: getattr(args, name) for name in ("batch_size", "queue") if name in args}
+    facts |= {"images": images, "views": VIEWS, "precision": {"ours": args.precision, "standard": "fp32"}}
+    sides = {
+        "ours": ("images/s", ours),
+        "standard way": ("images/s", lambda repeat: rate_of(loader, device, standard)),
+    }
+    views = {
+        "ours": ("images/s", lambda repeat: rate_of(batches.epoch(repeat), device)),
+        "standard way": ("images/s", lambda repeat: rate_of(loader, device)),
+    }
+    return facts, sides, views
 
 
 class TwoViews:
@@ -85,7 +107,7 @@ class TwoViews:
         return torch.stack([self.view(image), self.view(image)])
 
 
-def standard_step(args):
+def standard_simclr(args: Namespace) -> Callable:
     """Return a step on the same network, in float32 with the loss that builds masks."""
     model = ContrastiveModel(create(args.model, 0), args.head).to(args.device)
     optimizer = torch.optim.AdamW(model.parameters(), args.lr)
@@ -109,3 +131,30 @@ def masked_nt_xent(features: torch.Tensor, temperature: float) -> torch.Tensor:
     negatives = similarity[~same].view(2 * count, -1)
     logits = torch.cat([positives, negatives], 1) / temperature
     return cross_entropy(logits, torch.zeros(2 * count, dtype=torch.long, device=rows.device))
+
+
+def standard_moco(args: Namespace) -> Callable:
+    """Return the usual step: query, momentum update in a loop, key, logits of one positive and the queue."""
+    encoder_q = ContrastiveModel(create(args.model, 0), args.head).to(args.device)
+    encoder_k = copy.deepcopy(encoder_q).requires_grad_(False)
+    queue = normalize(torch.randn(args.queue, 128, device=args.device), dim=1)
+    optimizer = torch.optim.AdamW(encoder_q.parameters(), args.lr)
+    pointer = 0
+
+    def step(images, labels):
+        nonlocal pointer
+        first, second = images.unbind(1)
+        q = normalize(encoder_q(first), dim=1)
+        with torch.no_grad():
+            for key, query in zip(encoder_k.parameters(), encoder_q.parameters(), strict=True):
+                key.copy_(args.momentum * key + (1 - args.momentum) * query)
+            k = normalize(encoder_k(second), dim=1)
+        logits = torch.cat([(q * k).sum(1, keepdim=True), q @ queue.T], 1) / args.temperature
+        measure.descend(
+            optimizer, cross_entropy(logits, torch.zeros(len(q), dtype=torch.long, device=q.device))
+        )
+        rows = torch.arange(pointer, pointer + len(k), device=k.device) % len(queue)
+        queue[rows] = k
+        pointer = (pointer + len(k)) % len(queue)
+
+    return step

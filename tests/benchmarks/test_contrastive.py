@@ -1,8 +1,8 @@
-"""Views, training and loss on tiny data; the loss with masks is the same loss."""
+"""SimCLR's and MoCo's views, training and loss on tiny data; the loss with masks is the same loss."""
 
 import torch
 
-from benchmarks.contrastive import masked_nt_xent, simclr
+from benchmarks.contrastive import masked_nt_xent, moco, simclr
 from models import nt_xent
 
 
@@ -17,6 +17,13 @@ def test_simclr_compares_views_training_and_loss(small_dir, check):
     ]
     assert rows["loss memory, with masks"] > rows["loss memory, ours"]
     assert (content["images"], content["batch_size"]) == (12, 6)
+
+
+def test_moco_compares_whole_steps(small_dir, check):
+    content = moco(small_dir, torch.device("cpu"), repeats=1, images=12)
+    rows, targets = check(content, repeats=1)
+    assert (set(rows), targets) == ({"ours", "standard way"}, {"training, ours / standard way": 3})
+    assert (content["batch_size"], content["queue"]) == (6, 4096)
 
 
 def test_the_loss_with_masks_is_the_same_loss():
