@@ -23,8 +23,9 @@ def test_save_and_load_give_equal_outputs_and_leave_nothing_else_behind(tmp_path
     model, images = trained_state(name), noise(1, 1, 28, 28)
     save_model(tmp_path / "best.pt", model, name, FACTS)
     assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
-    loaded = load_model(tmp_path / "best.pt").eval()
-    assert torch.equal(loaded(images), model(images))
+    assert torch.equal(load_model(tmp_path / "best.pt").eval()(images), model(images))
+    encoder = load_encoder(tmp_path / "best.pt").eval()  # of a file of an encoder: see test_triplet.py
+    assert torch.equal(encoder(images), model.encoder(images))
 
 
 def test_file_is_a_plain_dict_that_opens_without_this_code(tmp_path):
@@ -40,15 +41,6 @@ def test_file_is_a_plain_dict_that_opens_without_this_code(tmp_path):
     assert content["weights"].keys() == state.keys()
     assert all(torch.equal(value, state[key]) for key, value in content["weights"].items())
     assert all(value.is_contiguous() for value in content["weights"].values())
-
-
-@pytest.mark.parametrize("num_classes", [0, 10])
-def test_an_encoder_is_loaded_from_its_own_file_and_from_a_classifier(tmp_path, num_classes):
-    model, images = trained_state("fast", num_classes), noise(1, 1, 28, 28)
-    save_model(tmp_path / "m.pt", model, "fast", FACTS, num_classes=num_classes)
-    encoder = load_encoder(tmp_path / "m.pt").eval()
-    assert encoder.num_features == 64
-    assert torch.equal(encoder(images), getattr(model, "encoder", model)(images))
 
 
 NAN = {"head.bias": torch.full((10,), torch.nan), "head.weight": torch.zeros(10, 784)}
@@ -83,18 +75,12 @@ def test_weights_that_do_not_fit_are_an_error_that_names_the_file(tmp_path, chan
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04 cut off"])
-def test_a_file_of_another_kind_is_an_error(tmp_path, content):
-    path = tmp_path / "m.pt"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="not a model file"):
-        load_model(path)
-
-
-def test_what_is_no_file_is_an_error_and_no_pipe_is_waited_for(tmp_path):
+def test_a_file_of_another_kind_is_an_error_and_no_pipe_is_waited_for(tmp_path):
+    for i, content in enumerate((b"", b"not a model", b"PK\x03\x04 cut off")):
+        (tmp_path / str(i)).write_bytes(content)
     os.mkfifo(tmp_path / "pipe")
-    for name in ("pipe", "."):
-        with pytest.raises(CheckpointError, match="not a file"):
+    for name, said in (*((i, "a model file") for i in "012"), ("pipe", "a file"), (".", "a file")):
+        with pytest.raises(CheckpointError, match=f"not {said}"):
             load_model(tmp_path / name)
 
 

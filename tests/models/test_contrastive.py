@@ -7,8 +7,7 @@ import pytest
 import torch
 from helpers import noise
 
-from models import ContrastiveModel, contrastive_metrics, create, nt_xent, supcon
-from models.contrastive import HEADS
+from models import contrastive_metrics, nt_xent, supcon
 
 
 def slow_nt_xent(features, temperature):
@@ -41,49 +40,31 @@ def slow_supcon(features, labels, temperature):
     return float(np.mean(losses)) if losses else 0.0
 
 
-def random_features(images, views=2, dtype=torch.float32):
-    return noise(images, views, 6).to(dtype)
-
-
 @pytest.mark.parametrize(("images", "views"), [(2, 2), (7, 2), (5, 3), (1, 2)])
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_nt_xent_is_equation_1(images, views, temperature, dtype, tolerance):
-    features = random_features(images, views, dtype=dtype)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_nt_xent_is_equation_1(images, views, temperature, dtype):
+    """bf16 loses no more than its rounding of the features: autocast does not reach the loss."""
+    features, exact = noise(images, views, 6).to(dtype), dtype == torch.float64
+    with torch.autocast("cpu", torch.bfloat16, enabled=not exact):
+        loss = nt_xent(features, temperature)
     expected = slow_nt_xent(features.double().numpy(), temperature)
-    assert float(nt_xent(features, temperature)) == pytest.approx(expected, rel=tolerance, abs=tolerance)
+    assert loss.dtype == (torch.float64 if exact else torch.float32)
+    assert float(loss) == pytest.approx(expected, rel=1e-12 if exact else 1e-5, abs=1e-12 if exact else 1e-5)
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 0, 2, 1], [3, 3, 3, 3, 3], [4, 1, 0, 2, 9]])
 @pytest.mark.parametrize("views", [1, 2, 3])
 @pytest.mark.parametrize("temperature", [0.1, 0.7])
 def test_supcon_is_equation_2(labels, views, temperature):
-    features = random_features(5, views, dtype=torch.float64)
+    features = noise(5, views, 6).double()
     expected = slow_supcon(features.numpy(), np.array(labels), temperature)
     assert float(supcon(features, torch.tensor(labels), temperature)) == pytest.approx(expected, abs=1e-12)
 
 
-def test_bf16_features_lose_no_more_than_their_rounding():
-    features = random_features(50).bfloat16()
-    expected = slow_nt_xent(features.double().numpy(), 0.05)
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = nt_xent(features, 0.05)
-    assert loss.dtype == torch.float32
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
-
-
-def test_neither_the_order_of_images_nor_of_views_nor_the_length_matters():
-    features = random_features(6, dtype=torch.float64)
-    labels = torch.tensor([0, 1, 0, 1, 2, 2])
-    order = [3, 1, 5, 0, 2, 4]
-    changed = 7 * features[order].flip(1)
-    torch.testing.assert_close(nt_xent(changed, 0.3), nt_xent(features, 0.3))
-    torch.testing.assert_close(supcon(changed, labels[order], 0.3), supcon(features, labels, 0.3))
-
-
 @pytest.mark.parametrize("scale", [1e-30, 1e-13, 1e19, 1e37])
 def test_any_length_gives_the_same_loss_and_gradient(scale):
-    features = random_features(6).requires_grad_()
+    features = noise(6, 2, 6).requires_grad_()
     scaled = (scale * features.detach()).requires_grad_()
     losses = nt_xent(features, 0.3), nt_xent(scaled, 0.3)
     torch.testing.assert_close(*losses)
@@ -92,7 +73,7 @@ def test_any_length_gives_the_same_loss_and_gradient(scale):
 
 
 def test_a_batch_without_any_positive_costs_nothing():
-    features = random_features(4, views=1).requires_grad_()
+    features = noise(4, 1, 6).requires_grad_()
     loss = supcon(features, torch.arange(4), 0.2)
     loss.backward()
     assert loss.item() == 0
@@ -100,7 +81,7 @@ def test_a_batch_without_any_positive_costs_nothing():
 
 
 def test_gradients_are_the_losses_own():
-    features = random_features(4, dtype=torch.float64).requires_grad_()
+    features = noise(4, 2, 6).double().requires_grad_()
     labels = torch.tensor([0, 1, 1, 2])
     assert torch.autograd.gradcheck(lambda z: nt_xent(z, 0.3), features)
     assert torch.autograd.gradcheck(lambda z: supcon(z, labels, 0.3), features)
@@ -118,12 +99,3 @@ def test_metrics_of_hand_made_features():
     assert float(metrics["uniformity"]) == pytest.approx(float((-2 * pairs).exp().mean().log()), rel=1e-5)
     # The third image's two views are at cosine 0 of each other and of four others: the first of equals wins.
     assert float(metrics["contrastive_accuracy"]) == pytest.approx(4 / 6)
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_projections_have_the_head_s_size_and_the_encoder_s_gradient(head):
-    model = ContrastiveModel(create("fast", 0), head, dimensions=5)
-    projections = model(torch.randn(4, 1, 28, 28))
-    assert projections.shape == (4, 64 if head == "none" else 5)
-    projections.sum().backward()
-    assert all(p.grad is not None for p in model.parameters())

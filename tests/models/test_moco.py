@@ -12,8 +12,8 @@ import train_moco
 from models import MoCo, create, info_nce, shuffled_order
 
 
-def rows(count, width=6, seed=0, dtype=torch.float64):
-    return F.normalize(noise(count, width, seed=seed).double(), dim=1).to(dtype)
+def rows(count, seed=0):
+    return F.normalize(noise(count, 6, seed=seed).double(), dim=1)
 
 
 def slow_info_nce(q, k, queue, temperature):
@@ -34,12 +34,17 @@ def small(**options):
 
 
 @pytest.mark.parametrize("temperature", [0.07, 0.2, 1.0])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_info_nce_is_equation_1(temperature, dtype, tolerance):
-    q, k, queue = rows(7), F.normalize(rows(7, seed=1) + rows(7), dim=1), rows(12, seed=2)
-    loss, accuracy = info_nce(q.to(dtype), k.to(dtype), queue.to(dtype), temperature)
-    expected = slow_info_nce(q.numpy(), k.numpy(), queue.numpy(), temperature)
-    assert float(loss) == pytest.approx(expected[0], rel=tolerance)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_info_nce_is_equation_1(temperature, dtype):
+    """bf16 loses no more than its rounding of the features: autocast does not reach the loss."""
+    vectors = rows(7), F.normalize(rows(7, seed=1) + rows(7), dim=1), rows(12, seed=2)
+    q, k, queue = (x.to(dtype) for x in vectors)
+    exact = dtype == torch.float64
+    with torch.autocast("cpu", torch.bfloat16, enabled=not exact):
+        loss, accuracy = info_nce(q, k, queue, temperature)
+    expected = slow_info_nce(*(x.double().numpy() for x in (q, k, queue)), temperature)
+    assert loss.dtype == (torch.float64 if exact else torch.float32)
+    assert float(loss) == pytest.approx(expected[0], rel=1e-12 if exact else 1e-5)
     assert float(accuracy) == pytest.approx(expected[1])
     assert 0 < expected[1] < 1
 
@@ -50,20 +55,6 @@ def test_empty_rows_of_the_queue_are_no_negatives():
         expected = info_nce(q, k, queue[:filled], 0.2)
         torch.testing.assert_close(info_nce(q, k, queue, 0.2, torch.tensor(filled)), expected)
     assert float(info_nce(q, k, queue, 0.2, torch.tensor(0))[0]) == 0
-
-
-def test_bf16_loses_no_more_than_its_rounding():
-    q, k, queue = (rows(20, seed=s).bfloat16() for s in range(3))
-    with torch.autocast("cpu", torch.bfloat16):
-        loss, _ = info_nce(q, k, queue, 0.1)
-    expected, _ = slow_info_nce(q.double().numpy(), k.double().numpy(), queue.double().numpy(), 0.1)
-    assert loss.dtype == torch.float32
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
-
-
-def test_the_gradient_of_info_nce_is_its_own():
-    q = rows(3).requires_grad_()
-    assert torch.autograd.gradcheck(lambda q: info_nce(q, rows(3, seed=1), rows(5, seed=2), 0.3)[0], q)
 
 
 def test_the_queue_is_a_ring():
@@ -90,18 +81,10 @@ def test_a_batch_as_large_as_the_queue_replaces_all_of_it():
     assert int(model.pointer) == 3
 
 
-def test_a_new_queue_is_empty_and_encoder_k_is_a_copy_of_encoder_q():
-    model = small()
-    assert int(model.filled) == int(model.pointer) == 0
-    assert {"queue", "pointer", "filled"} <= model.state_dict().keys()
-    for q, k in zip(model.encoder_q.parameters(), model.encoder_k.parameters(), strict=True):
-        assert torch.equal(q, k)
-        assert q is not k
-
-
 @pytest.mark.parametrize("momentum", [0.75, 0.0])
 def test_a_momentum_update_by_hand(momentum):
-    model = small(momentum=momentum)
+    model = small(momentum=momentum)  # at first, encoder_k is a copy of encoder_q
+    assert all(map(torch.equal, model.encoder_k.parameters(), model.encoder_q.parameters()))
     with torch.no_grad():
         for p in model.encoder_q.parameters():
             p.add_(torch.randn_like(p))
@@ -115,7 +98,7 @@ def test_a_momentum_update_by_hand(momentum):
 
 def test_a_step_compares_with_the_queue_before_its_own_keys_enter_it():
     model, images = small(), torch.randn(6, 2, 1, 28, 28)
-    model.enqueue(rows(4, 8, dtype=torch.float32))
+    model.enqueue(F.normalize(noise(4, 8), dim=1))
     before = model.queue[:4].clone()
     loss, metrics = train_moco.moco_step(model, 1, 0.2)(images, None)
     again = small()

@@ -89,14 +89,6 @@ def test_a_batch_without_a_triplet_gives_zero_with_a_gradient(labels, mining):
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-@pytest.mark.parametrize("mining", MINERS)
-def test_equal_embeddings_have_a_finite_gradient(mining, distance):
-    rows, labels = torch.ones(6, 3, requires_grad=True), torch.tensor([0, 0, 0, 1, 1, 1])
-    loss = triplet_loss(rows, labels, 0.5, mining, distance) + contrastive_loss(rows, labels, 0.5, distance)
-    assert torch.autograd.grad(loss, rows)[0].isfinite().all()
-
-
-@pytest.mark.parametrize("distance", DISTANCES)
 def test_distances_and_gradients_of_close_and_of_equal_embeddings_are_those_of_float64(distance):
     rows, labels = torch.nn.functional.normalize(noise(16, 32), dim=1), torch.arange(16) // 4
     rows[:8] = rows[0]
@@ -139,9 +131,6 @@ def test_metrics_are_those_of_all_pairs_and_triplets():
 def test_the_network_of_the_original_is_an_encoder_by_name(tmp_path):
     network = create("siamese", 0, TRIPLET_ENCODERS)
     assert network(torch.zeros(2, 1, 28, 28)).shape == (2, network.num_features) == (2, 128)
-    shapes = [tuple(p.shape[:2]) for p in network.parameters() if p.ndim == 4]
-    assert shapes == [(64, 1), (64, 64), (64, 64), (128, 64), (256, 128), (256, 256)]
-    assert [p.shape[0] for p in network.parameters() if p.ndim == 2] == [2048, 512, 128]
     save_model(tmp_path / "encoder.pt", network, "siamese", FACTS, num_classes=0)
     opened = load_encoder(tmp_path / "encoder.pt")
     x = torch.rand(2, 1, 28, 28)
