@@ -217,12 +217,13 @@ def test_the_page_is_served_with_headers_that_protect_it(port):
 
 
 def test_idle_connections_end_and_many_are_refused(page, monkeypatch, capfd):
-    monkeypatch.setattr(server, "DEADLINE", 0.5)
+    monkeypatch.setattr(server, "DEADLINE", 1)
     port = start(page)
     idle = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(100)]
     idle[0].sendall(request(Content_Length=100))  # and never its body
     replies = [b"".join(iter(lambda c=c: c.recv(1000), b"")) for c in idle]
     assert [b" 503 " in reply for reply in replies] == [i >= server.CONNECTIONS for i in range(100)]
+    monkeypatch.undo()
     with socket.create_connection(("127.0.0.1", port)) as closed:  # before the answer
         closed.sendall(request(body=json.dumps({"picture": of_class(3)}).encode()))
     assert ask(port, "see", picture=of_class(3))["seen"]
