@@ -180,9 +180,7 @@ def check_pooling(model: MIL) -> None:
     shapes = [tuple(part.shape) for part in found] if isinstance(found, tuple) else type(found).__name__
     if shapes != [(2, model.head.out_features), (2, 3)]:
         asked = f"logits (B, {model.head.out_features}) and attention (B, N)"
-        raise UserError(
-            f"the pooling {model.method!r} must return {asked}; for B = 2, N = 3 it gave {shapes}"
-        )
+        raise UserError(f"pooling {model.method!r} must return {asked}; for B = 2, N = 3 it gave {shapes}")
 
 
 def mil_step(model: MIL, method: str) -> Step:
