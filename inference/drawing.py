@@ -15,6 +15,8 @@ from data.pictures import SIDE, border, grey, on_light_paper, shrunk
 
 BOX = 20  # pixels, which a digit fills
 LEAST_CONTRAST = 0.08  # of ink to paper, as a share of the range from black to white
+UNEVEN = 0.08  # a range of the border, without its tenths, that grain does not have: a shadow
+WIDE_STROKE = 0.25  # of the shorter side: what is wider is a shadow
 EDGE = 0.1  # share of the darkest ink that still is the grey edge of a stroke
 SOLID = 0.25  # share at which a blurred stroke ends
 SPECK = 0.1  # of the height of the largest component: smaller ones are dirt
@@ -58,9 +60,12 @@ def find_ink(values: np.ndarray) -> np.ndarray:
     """
     from scipy import ndimage
 
-    edge = border(values)
+    light, edge = on_light_paper(values), border(values)
+    if light and np.ptp(np.quantile(edge, (0.1, 0.9))) > UNEVEN:
+        values = without_shadows(values)
+        edge = border(values)
     paper = float(np.median(edge))
-    ink = paper - values if on_light_paper(values) else values - paper
+    ink = paper - values if light else values - paper
     grain = float(np.median(np.abs(edge - paper)))
     if ink.max() < max(LEAST_CONTRAST, 8 * grain):
         raise DataError("a blank picture: nothing stands out from its border")
@@ -71,6 +76,17 @@ def find_ink(values: np.ndarray) -> np.ndarray:
     reach = 2 * max(1, round(max(rows.stop - rows.start, columns.stop - columns.start) / BOX)) + 1
     near = ndimage.maximum_filter(strokes.view(np.uint8), reach) > 0
     return np.where(near & (ink > EDGE), ink, 0)
+
+
+def without_shadows(values: np.ndarray) -> np.ndarray:
+    """Return values (H, W) of light paper divided by the light on it: 1 for paper in the sun and in a shadow.
+
+    The light is what is left when everything dark that is narrower than WIDE_STROKE is closed.
+    """
+    from scipy import ndimage
+
+    light = ndimage.grey_closing(ndimage.median_filter(values, 3), math.ceil(WIDE_STROKE * min(values.shape)))
+    return (values / light.clip(0.05)).clip(0, 1)
 
 
 def otsu(values: np.ndarray) -> float:

@@ -68,6 +68,7 @@ MOVED, SPECK = Image.new("L", (900, 700), 255), seven()
 MOVED.paste(seven(), (500, 100))
 ImageDraw.Draw(SPECK).rectangle((20, 20, 24, 24), fill=0)
 GRAIN = np.random.default_rng(0).normal(0, 4, (400, 300)) - np.linspace(0, 25, 300)  # and a shadow
+LIGHT = np.linspace(1, 0.5, 300), np.where(np.arange(300) > 140, 0.55, 1)  # falls evenly; a hard shadow
 VARIANTS = {
     "inverted": seven(paper=0, ink=255),
     "colour": COLOUR,
@@ -79,6 +80,8 @@ VARIANTS = {
     "moved": MOVED,
     "grain": Image.fromarray((np.asarray(seven(paper=200, ink=40)) + GRAIN).clip(0, 255).astype(np.uint8)),
     "speck of dirt": SPECK,
+    "falling light": Image.fromarray((np.asarray(seven()) * LIGHT[0]).astype(np.uint8)),
+    "hard shadow": Image.fromarray((np.asarray(seven()) * LIGHT[1]).astype(np.uint8)),
 }
 
 
