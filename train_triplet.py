@@ -31,7 +31,6 @@ from utils.arguments import Number, any_path, name_list
 from utils.console import score
 from utils.plots import contrastive
 from utils.plots.history import plot_history
-from utils.plots.triplet import plot_accuracy
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import collect, parts, repeat, report_sweep
 from utils.training.fit import FitConfig, Step, fit
@@ -237,10 +236,6 @@ def sweep_jobs(args: Namespace, labels: torch.Tensor) -> list[dict]:
     return [{"digits": digits, "images": images, "seed": seed} for seed in seeds for digits, images in cells]
 
 
-def plot_sweep(run: RunFolder, cells: list[dict]) -> None:
-    plot_accuracy(cells, run.path("accuracy.png"))
-
-
 @cli.command
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
@@ -265,7 +260,6 @@ def main(argv: list[str] | None = None) -> dict:
 
         content = collect(train_cell, sweep_jobs(args, data[0].labels), args, run, group=("digits", "images"))
         if distributed.rank() == 0:
-            cli.draw(plot_sweep, run, content["cells"])
             names = [f"test_{len(data[0].classes)}way_{shots}shot_accuracy" for shots in evaluation.SHOTS]
             report_sweep(content, names, run)
         return content

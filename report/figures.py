@@ -47,7 +47,7 @@ def rival(reference: dict) -> dict:
     return {**shares, "text": value_text(reference), "source": reference["source"]}
 
 
-def overview(rows: list[Row], ceiling: dict | None) -> dict:
+def overview(rows: list[Row]) -> list[dict]:
     """Return the figure of README.md: every row beside the best comparable prior work."""
     data = []
     for row in rows:
@@ -55,7 +55,7 @@ def overview(rows: list[Row], ceiling: dict | None) -> dict:
         label = front["method"].replace("`", "").replace(LONG, "")
         texts = {"task": front["task"], "label": label, "text": row.number.short}
         data.append({**point(row), **texts, "auc": row.number.metric.endswith("auc")})
-    return {"rows": data, "ceiling": ceiling and {key: ceiling[key] for key in ("value", "task")}}
+    return data
 
 
 def error_against_time(page: Page) -> list[dict]:
@@ -89,22 +89,21 @@ def study_cells(page: Page, labels: int | None = None) -> list[dict]:
     """Return the cells of the few-label study: all, or those with this number of labels."""
     cells = []
     for row in distinct(page.section("study")):
-        if labels in (None, row.result.arguments["labels"]):
+        head = {"method": row.result.method, "labels": row.result.arguments["labels"]}
+        if labels in (None, head["labels"]):
             runs = [{"test_accuracy": accuracy} for accuracy in row.number.values]
-            cells.append(
-                {"method": row.result.method, "labels": row.result.arguments["labels"], "runs": runs}
-            )
+            cells.append({**head, "runs": runs})
     return cells
 
 
 def few_label_lines(page: Page) -> list[dict]:
-    """Return the cells of LINES, and the best published figures for the numbers of labels that have one."""
+    """Return the cells of LINES, and the best comparable prior work with as many labels."""
     cells = [cell for cell in study_cells(page) if cell["method"] in LINES]
     for row in page.section("results"):
         if row.result.method == LINES[-1] and row.rivals:
             runs = [{"test_accuracy": row.rivals[0]["value"]}]
-            cells.append({"method": "published-best", "labels": row.result.arguments["labels"], "runs": runs})
-    return sorted(cells, key=lambda cell: ([*LINES, "published-best"].index(cell["method"]), cell["labels"]))
+            cells.append({"method": "prior-best", "labels": row.result.arguments["labels"], "runs": runs})
+    return sorted(cells, key=lambda cell: ([*LINES, "prior-best"].index(cell["method"]), cell["labels"]))
 
 
 def strokes(page: Page) -> list[dict]:

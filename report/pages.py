@@ -156,7 +156,7 @@ def render_front(results: Results, candidates: list[Row], readme: Path) -> Outpu
         "speed": results.attempt(results.folder / "benchmarks", speed_section, results) or EMPTY,
     }
     output = page_output(results, readme, contents)
-    data = results.attempt(path, overview, rows, results.references.get("ceiling"))
+    data = results.attempt(path, overview, rows)
     return output | ({path: Figure(plots.plot_overview, data)} if rows and data else {})
 
 

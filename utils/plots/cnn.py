@@ -59,4 +59,4 @@ def plot_mistakes(
     names = [arrow.join((classes[labels[i]], classes[predicted[i]])) for i in wrong]
     texts = [f"{name}\n#{i}  {confidence[i]:.0%}" for name, i in zip(names, wrong, strict=True)]
     tiles = images[wrong].reshape(-1, *images.shape[-2:])
-    plot_images([Images(tiles, texts)], 8, path, title if texts else "no mistakes")
+    plot_images(Images(tiles, texts), 8, path, title if texts else "no mistakes")

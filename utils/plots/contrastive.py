@@ -14,7 +14,7 @@ def plot_views(views: np.ndarray, path: Path | str, columns: int = 12) -> None:
     gap = np.full_like(views[:, 0, :1], np.nan)
     tiles = np.concatenate([views[:, 0], gap, views[:, 1]], 1)
     title = "Pairs of views, one above the other: the network learns that they belong together"
-    plot_images([Images(tiles)], columns, path, title, vmin=views.min(), vmax=views.max())
+    plot_images(Images(tiles), columns, path, title, vmin=views.min(), vmax=views.max())
 
 
 def plot_maps(

@@ -13,15 +13,8 @@ from utils.plots.style import FRONT, PALETTE
 COLORS = {"pixels": 7, "mlp1": 4, "mlp": 5, "cnn": 0, "supcon": 3, "simclr": 1, "moco": 2}
 STYLES = {"knn": (":", "s"), "linear": ("--", "D"), "finetuned": ("-", "v"), "self_trained": (":", "^")}
 STYLES |= {"best": ("none", "D")}
-NAMES = {
-    "knn": "k-NN",
-    "linear": "linear probe",
-    "spread": "labels spread",
-    "simclr": "SimCLR",
-    "moco": "MoCo",
-}
-NAMES |= {"cnn": "CNN", "supcon": "SupCon", "mlp1": "MLP, 1 layer", "mlp": "MLP", "pixels": "raw pixels"}
-NAMES |= {"both": "SimCLR + MoCo", "published-best": "best published ◆"}
+NAMES = {"knn": "k-NN", "linear": "linear probe", "spread": "labels spread", "pixels": "raw pixels"}
+NAMES |= {"simclr": "SimCLR", "moco": "MoCo", "both": "SimCLR + MoCo", "prior-best": "prior work ◆"}
 # Sevens among the digits of mnist-5k: one without a bar, and eight with one.
 PLAIN_SEVEN, BARRED_SEVENS = 405, (396, 530, 562, 646, 707, 914, 1770, 1807)
 VIEW_SEED, STROKES = 13, ("affine", "elastic", "blur", "stroke")
@@ -63,12 +56,9 @@ def plot_strokes(data: Sequence[dict], path: Path | str, description: str | None
     views = view_batches(digits, torch.full((4,), PLAIN_SEVEN), 4, STROKES, seed=VIEW_SEED)
     seen = next(views.epoch())[0].flatten(0, 2) * digits.std + digits.mean
     pixels = digits.images[[*BARRED_SEVENS, PLAIN_SEVEN], 0].cpu() / 255.0
-    titles = {
-        "Sevens with a bar were read as 2 where no labelled seven has one": pixels[:-1],
-        "Random strokes on its views teach SimCLR that a bar means little": torch.cat(
-            [pixels[-1:], seen[:7]]
-        ),
-    }
+    seen = torch.cat([pixels[-1:], seen[:7]])
+    titles = {"Sevens with a bar were read as 2 where no labelled seven has one": pixels[:-1]}
+    titles |= {"Random strokes on its views teach SimCLR that a bar means little": seen}
     fig = style.plt.figure(figsize=(FRONT, 3.6), dpi=200, layout="constrained")
     grid = fig.add_gridspec(3, 2, height_ratios=(4, 4, 5))
     for place, (title, images) in zip((grid[0, :], grid[1, :]), titles.items(), strict=True):

@@ -40,7 +40,7 @@ def plot_bags(images: np.ndarray, bags: dict[str, np.ndarray], path: Path | str,
     if "attention" in bags:
         texts = [f"{bags['attention'][i]:.2f}" * bool(ok) for i, ok in zip(at, inside, strict=True)]
     frames = dict.fromkeys(np.flatnonzero(inside & keys[at]).tolist(), TARGET)
-    plot_images([Images(tiles, texts, frames, rows=names)], columns, path, title)
+    plot_images(Images(tiles, texts, frames, rows=names), columns, path, title)
 
 
 def plot_auc(cells: Sequence[dict], path: Path | str) -> None:

@@ -14,15 +14,14 @@ INTERVAL_LABELS = {
 }
 
 
-def plot_overview(data: dict, path: Path | str, description: str | None = None) -> None:
+def plot_overview(data: Sequence[dict], path: Path | str, description: str | None = None) -> None:
     """Plot one row per task: error of our best method above the best comparable prior work.
 
-    data: {"rows": [row, ...], "ceiling": None or {"value", "task"}}. row: {"task", "label", "method",
-    "values", "mean", "low", "high", "kind", "text", "auc", "rivals": at most one of {"value", "text", and
-    maybe "low" or "std"}}. All values are shares, those with "auc" have a panel of their own. kind: of the
-    range from low to high, see INTERVAL_LABELS.
+    data: rows {"task", "label", "method", "values", "mean", "low", "high", "kind", "text", "auc", "rivals"}.
+    All values are shares, those with "auc" have a panel of their own. kind: of the range from low to high,
+    see INTERVAL_LABELS. rivals: at most one of {"value", "text", and maybe "low" or "std"}.
     """
-    parts = [[row for row in data["rows"] if row["auc"] is auc] for auc in (False, True)]
+    parts = [[row for row in data if row["auc"] is auc] for auc in (False, True)]
     parts = [rows for rows in parts if rows]
     counts = [len(rows) for rows in parts]
     size = WIDTH, 0.32 * sum(counts) + 0.55 * len(parts)
@@ -39,20 +38,14 @@ def plot_overview(data: dict, path: Path | str, description: str | None = None) 
                 _name(ax, y, 112, rival["text"], REFERENCE)
         style.name_rows(ax, [f"{row['task']}\n{row['label']}" for row in rows])
         ax.tick_params(axis="y", labelsize=8)
-        ax.set(
-            xscale="log",
-            xlabel=f"{'1 − AUC' if rows[0]['auc'] else 'test error'} (%, log scale), left is better",
-        )
-        ax.xaxis.label.set_size(8.5)
+        what = "1 − AUC" if rows[0]["auc"] else "test error"
+        ax.set_xlabel(f"{what} (%, log scale), left is better", size=8.5)
+        ax.set_xscale("log")
         ax.margins(x=0.05)
         style.plain_numbers(ax.xaxis)
     _name(axes[0, 0], -0.85, 8, "● ours", "black")
     _name(axes[0, 0], -0.85, 112, "◇ best comparable work", REFERENCE)
-    if data["ceiling"]:
-        limit = float(error_percent(data["ceiling"]["value"]))
-        axes[0, 0].axvline(limit, color=REFERENCE, linestyle=":", linewidth=1.5)
-        axes[0, 0].text(limit, -0.65, f" {data['ceiling']['task']}", size=8, color=REFERENCE, va="bottom")
-    fig.supxlabel("; ".join(_interval_notes(data["rows"])), size=8, color=REFERENCE)
+    fig.supxlabel("; ".join(_interval_notes(data)), size=8, color=REFERENCE)
     style.save(fig, path, description)
 
 

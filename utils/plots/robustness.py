@@ -43,11 +43,11 @@ def plot_examples(images: np.ndarray, path: Path | str) -> None:
     heads = [f"{name}\n({corruption.unit})" for name, corruption in CORRUPTIONS.items()]
     tiles = images.swapaxes(0, 1).reshape(-1, *images.shape[2:])
     rows = ["clean", *(f"level {level}" for level in range(1, LEVELS + 1))]
-    plot_images([Images(tiles, rows=rows, heads=heads)], len(heads), path)
+    plot_images(Images(tiles, rows=rows, heads=heads), len(heads), path)
 
 
 def plot_labels(tiles: Sequence[Tile], path: Path | str, title: str, wide: float = style.WIDTH) -> None:
     """Plot digits, eight in a row, with a text above each."""
     images, texts, framed = zip(*tiles, strict=True)
     frames = dict.fromkeys(np.flatnonzero(framed).tolist(), FRAMED)
-    plot_images([Images(np.stack(images), texts, frames)], 8, path, title, wide=wide)
+    plot_images(Images(np.stack(images), texts, frames), 8, path, title, wide=wide)

@@ -51,19 +51,11 @@ warnings.filterwarnings("ignore", "Glyph", module="utils.plots.style")  # a box 
 LONGEST_NAME = 40  # letters of a name from data, as it is drawn
 # The classes of MNIST and of every set of up to ten; more get the colours of a rainbow, and always a name.
 CLASS_COLORS = (*PALETTE, "#8B4513", "#B2DF00")
-# One colour per method, everywhere; all others share REFERENCE.
-METHODS = {
-    "#0072B2": ("cnn", "simclr", "attention"),
-    "#D55E00": ("fast", "supcon", "max"),
-    "#009E73": ("wide", "loss-attention"),
-    "#CC79A7": ("resnet18", "instance-max"),
-    "#E69F00": ("mlp", "mean"),
-    "#56B4E9": ("lenet", "gated-attention"),
-    "#999999": ("linear", "instance-mean"),
-    "#8B4513": ("compact", "mixed"),
-    "#000000": ("resnet50",),
-}
-METHOD_COLORS = {method: color for color, methods in METHODS.items() for method in methods}
+# One colour per method, everywhere, in the order of these colours; all others share REFERENCE.
+METHODS = "cnn simclr attention,fast supcon max,wide loss-attention,resnet18 instance-max,mlp mean,"
+METHODS += "lenet gated-attention,resnet50,linear instance-mean,compact mixed"
+COLORED = zip(CLASS_COLORS, METHODS.split(","), strict=False)
+METHOD_COLORS = {method: color for color, methods in COLORED for method in methods.split()}
 # A log axis can't show an error of zero: it is plotted as half an image of MNIST's 10,000, in per cent.
 LEAST_ERROR = 0.005
 
@@ -75,11 +67,8 @@ def method_color(method: str | None) -> str:
 
 def class_colors(count: int) -> np.ndarray:
     """Return a colour for each of `count` classes, all different."""
-    if count <= len(CLASS_COLORS):
-        return np.array(CLASS_COLORS[:count])
-    return np.array(
-        [matplotlib.colors.to_hex(c) for c in matplotlib.colormaps["turbo"](np.linspace(0, 1, count))]
-    )
+    rainbow = map(matplotlib.colors.to_hex, matplotlib.colormaps["turbo"](np.linspace(0, 1, count)))
+    return np.array(CLASS_COLORS[:count] if count <= len(CLASS_COLORS) else [*rainbow])
 
 
 def labels(names: Iterable[str]) -> list[str]:
@@ -213,53 +202,48 @@ def error_rows(axes: Axes, rows: Sequence[tuple[str, str, Sequence[float]]]) -> 
 class Images(NamedTuple):
     """Images (N, H, W) or (rows, columns, H, W), row by row; NaN leaves a place empty.
 
-    texts: above each. frames: colours by position. title: above all. rows, heads: names of rows and columns.
+    texts: above each. frames: colours by position. rows, heads: names of rows and columns.
     """
 
     tiles: np.ndarray
     texts: Sequence[str] = ()
     frames: Mapping[int, str] = {}
-    title: str = ""
     rows: Sequence[str] = ()
     heads: Sequence[str] = ()
 
 
 def plot_images(
-    parts: Sequence[Images], columns: int, path: Path | str, title: str = "", wide: float = WIDTH, **options
+    images: Images, columns: int, path: Path | str, title: str = "", wide: float = WIDTH, **options
 ) -> None:
-    """Plot images of one size, part below part, on `wide` inches; black is the greatest value.
-
-    options: of imshow().
-    """
-    height, width = parts[0].tiles.shape[-2:]
-    gap = max(1, width // 7)
-    inches = (wide - 0.2 - 1.1 * any(part.rows for part in parts)) / columns / (width + gap)  # of a pixel
-    lines = max((text.count("\n") + 1 for part in parts for text in part.texts), default=0)
+    """Plot images of one size on `wide` inches; black is the greatest value. options: of imshow()."""
+    tiles = images.tiles.reshape(-1, *images.tiles.shape[-2:])
+    (_, height, width), gap, count = (
+        tiles.shape,
+        max(1, tiles.shape[-1] // 7),
+        max(1, -(-len(tiles) // columns)),
+    )
+    inches = (wide - 0.2 - 1.1 * bool(images.rows)) / columns / (width + gap)  # of a pixel
+    lines = max((text.count("\n") + 1 for text in images.texts), default=0)
     top = int(np.ceil(0.145 * lines / inches)) + bool(lines)
     step, side = height + gap + top, width + gap
-    counts = [max(1, -(-part.tiles[..., 0, 0].size // columns)) for part in parts]
-    names = 0.3 * sum(bool(part.title) + 2 * bool(part.heads) for part in parts)
-    size = wide, sum(counts) * step * inches + names + 0.2 * (1 + title.count("\n"))
-    fig, axes = figure(len(parts), 1, size=size, squeeze=False, height_ratios=counts)
-    for ax, count, part in zip(axes.flat, counts, parts, strict=True):
-        tiles = part.tiles.reshape(-1, height, width)
-        cells = np.full((count * columns, step, side), np.nan, np.float32)
-        cells[: len(tiles), top : top + height, :width] = tiles
-        picture = cells.reshape(count, columns, step, side).swapaxes(1, 2).reshape(count * step, -1)
-        ax.imshow(picture, **{"cmap": "gray_r", "vmin": 0, "vmax": 255, "interpolation": "nearest"} | options)
-        corners = [(i % columns * side, i // columns * step + top) for i in range(len(cells))]
-        for (x, y), text in zip(corners, part.texts, strict=False):
-            ax.text(x + width / 2, y - 2, text, size=8, ha="center", va="bottom", linespacing=1.05)
-        for i, color in part.frames.items():
-            x, y = corners[i]
-            frame = Rectangle((x - 1, y - 1), width + 1, height + 1, fill=False, ec=color, lw=2)
-            ax.add_patch(frame).set_clip_on(False)
-        ax.set_title(part.title, size=10)
-        ax.set_yticks([y + height / 2 for _, y in corners[::columns][: len(part.rows)]], part.rows, size=8)
-        ax.set_xticks([x + width / 2 for x, _ in corners[: len(part.heads)]], part.heads, size=8)
-        ax.xaxis.tick_top()
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-        ax.grid(False)
+    names = 0.6 * bool(images.heads) + 0.2 * (1 + title.count("\n"))
+    fig, ax = figure(size=(wide, count * step * inches + names))
+    cells = np.full((count * columns, step, side), np.nan, np.float32)
+    cells[: len(tiles), top : top + height, :width] = tiles
+    picture = cells.reshape(count, columns, step, side).swapaxes(1, 2).reshape(count * step, -1)
+    ax.imshow(picture, **{"cmap": "gray_r", "vmin": 0, "vmax": 255, "interpolation": "nearest"} | options)
+    corners = [(i % columns * side, i // columns * step + top) for i in range(len(cells))]
+    for (x, y), text in zip(corners, images.texts, strict=False):
+        ax.text(x + width / 2, y - 2, text, size=8, ha="center", va="bottom", linespacing=1.05)
+    for i, color in images.frames.items():
+        x, y = corners[i]
+        frame = Rectangle((x - 1, y - 1), width + 1, height + 1, fill=False, ec=color, lw=2)
+        ax.add_patch(frame).set_clip_on(False)
+    ax.set_yticks([y + height / 2 for _, y in corners[::columns][: len(images.rows)]], images.rows, size=8)
+    ax.set_xticks([x + width / 2 for x, _ in corners[: len(images.heads)]], images.heads, size=8)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.grid(False)
     fig.suptitle(title)
     save(fig, path)

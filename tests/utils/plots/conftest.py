@@ -21,8 +21,8 @@ def images(monkeypatch):
     def call(plot, *args, **options):
         found = []
 
-        def take(parts, columns, path, title="", **rest):
-            found.append((parts, columns, title))
+        def take(part, columns, path, title="", **rest):
+            found.append(((part,), columns, title))
 
         monkeypatch.setitem(plot.__globals__, "plot_images", take)
         plot(*args, **options)

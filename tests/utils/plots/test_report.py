@@ -14,7 +14,7 @@ def test_the_overview_is_about_400_pixels_high(tmp_path):
     rows = [ROW] + [{**SPREAD, "kind": kind} for kind in ("std", "interval", "range")] * 2
     path = tmp_path / "figure.png"
     rows += [{**ROW, "auc": True}]
-    plots.plot_overview({"rows": rows, "ceiling": {"value": 0.9985, "task": "wrong"}}, path, "said")
+    plots.plot_overview(rows, path, "said")
     with Image.open(path) as image:
         assert image.height <= 400 * 1.5
         assert (image.width, image.text["Description"]) == (830 * 1.5, "said")
@@ -22,7 +22,7 @@ def test_the_overview_is_about_400_pixels_high(tmp_path):
 
 def test_every_row_has_its_error_above_its_prior_work(drawn, texts):
     auc = {**SPREAD, "auc": True}
-    axes, below = drawn(plots.plot_overview, {"rows": [SPREAD, ROW, auc], "ceiling": None}, None).axes
+    axes, below = drawn(plots.plot_overview, [SPREAD, ROW, auc], None).axes
     points = [line.get_xydata().round(3).tolist() for line in axes.get_lines()]
     assert points == [[[2, -0.12]], [[1, 0.18], [2, 0.18]], [[1, 0.18]], [[0.005, 1]]]
     assert texts(axes.texts) == ["100 %", "98 to 99 %", "100 %", "● ours", "◇ best comparable work"]

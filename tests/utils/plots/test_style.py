@@ -41,7 +41,7 @@ def test_names_from_data_are_drawn_as_they_are_without_what_does_not_print_and_s
     names = "$x$", "\\frac{", "$^$", "a\x1b[31m", "caf\udce9", "x" * 10**6
     shown = ["$x$", "\\frac{", "$^$", "a\\x1b[31m", "caf\\udce9", "x" * 39 + "…"]
     assert style.labels(names) == shown
-    style.plot_images([Images(np.zeros((6, 9, 9)), style.labels(names))], 3, tmp_path / "names.png", names[1])
+    style.plot_images(Images(np.zeros((6, 9, 9)), style.labels(names)), 3, tmp_path / "names.png", names[1])
 
 
 @pytest.mark.parametrize(("limits", "expected"), [((0.1, 60), "0.1 0.2 1 20 50"), ((2, 9), "2 3 4 5 6 8")])
@@ -84,18 +84,18 @@ def test_errors_are_lines_with_their_names_at_their_ends(axes, texts, band):
 
 def test_images_are_one_picture_with_names_texts_and_frames(drawn, texts):
     tiles = np.arange(1, 6)[:, None, None] * np.ones((5, 7, 14))
-    part = Images(tiles, ["one\nline", "two"], {4: "red"}, "part", ["r1", "r2"], ["c1", "c2", "c3"])
-    fig = drawn(style.plot_images, [part, Images(tiles[:2])], 3, None, "all")
-    first, second = fig.axes
-    picture = first.images[0].get_array().filled(0)
-    step = second.images[0].get_array().shape[0]
+    part = Images(tiles, ["one\nline", "two"], {4: "red"}, ["r1", "r2"], ["c1", "c2", "c3"])
+    fig = drawn(style.plot_images, part, 3, None, "all")
+    (axes,) = fig.axes
+    picture = axes.images[0].get_array().filled(0)
+    step = len(picture) // 2
     top = step - 7 - 2  # a gap of a seventh of the width
     for row, value in ((top, 2), (step + top, 5)):
         assert (picture[row : row + 7, 16:30] == value).all()
-    assert first.patches[0].get_xy() == (15, step + top - 1)
-    names = texts(first.texts), texts(first.get_yticklabels()), texts(first.get_xticklabels())
+    assert axes.patches[0].get_xy() == (15, step + top - 1)
+    names = texts(axes.texts), texts(axes.get_yticklabels()), texts(axes.get_xticklabels())
     assert names == (part.texts, part.rows, part.heads)
-    assert (first.get_title(), fig.get_suptitle(), fig.get_figwidth()) == ("part", "all", style.WIDTH)
+    assert (fig.get_suptitle(), fig.get_figwidth()) == ("all", style.WIDTH)
 
 
 def test_figures_are_files_whatever_backend_a_notebook_exports():
