@@ -176,7 +176,7 @@ def encode(digit: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-async def serve_page(page: Page, port: int, ready: Callable[[int], object]) -> None:
+async def serve_page(page: Page, port: int, ready: Callable) -> None:
     """Serve the page for ever, see `serve`."""
     facts = json.dumps(page.facts).replace("<", "\\u003c")  # a class may be called </script>
     html = HTML.read_text(encoding="utf-8").replace("{facts}", facts)

@@ -11,7 +11,6 @@ import re
 import secrets
 from collections.abc import Callable
 from email.message import Message
-from http import HTTPStatus
 from http.client import HTTPException, parse_headers
 
 from data import DataError
@@ -31,8 +30,6 @@ X-Content-Type-Options: nosniff
 X-Frame-Options: DENY
 """
 
-Answers = dict[str, Callable[[object], dict]]  # by name, from a JSON value to a JSON object
-
 
 def refusal(method: str, headers: Message) -> tuple[int, str] | None:
     """Return why a request is refused, as status and reason, or None."""
@@ -43,10 +40,8 @@ def refusal(method: str, headers: Message) -> tuple[int, str] | None:
     host, length = sent("Host"), sent("Content-Length")
     if not re.fullmatch(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", host):
         return 403, "Host is no name of this machine"
-    if method == "GET":
-        return None
     if method != "POST":
-        return 405, "only GET and POST"
+        return None if method == "GET" else (405, "only GET and POST")
     if sent("Origin") not in ("", f"http://{host}") or sent("Sec-Fetch-Site") not in ("", "same-origin"):
         return 403, "sent by the page of another site"
     if sent("Content-Type").partition(";")[0].strip() != "application/json":
@@ -59,15 +54,16 @@ def refusal(method: str, headers: Message) -> tuple[int, str] | None:
 def pack(status: int, content: object, kind: str = "application/json", nonce: str = "") -> bytes:
     """Return a reply; content: text, or an object that is sent as JSON."""
     sent = (content if isinstance(content, str) else json.dumps(content)).encode()
-    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\n{HEADERS.replace('{nonce}', nonce)}"
+    head = f"HTTP/1.1 {status} \n{HEADERS.replace('{nonce}', nonce)}"
     head += f"Content-Type: {kind}\nContent-Length: {len(sent)}\n\n"
     return head.replace("\n", "\r\n").encode() + sent
 
 
-async def reply(reader: asyncio.StreamReader, html: str, answers: Answers) -> bytes:
+async def reply(reader: asyncio.StreamReader, html: str, answers: dict[str, Callable]) -> bytes:
     """Read a request and return the reply: `html` with its nonce, an answer or {"error": reason}.
 
-    An answer raises DataError for what the user can mend, ValueError for what the page never sends.
+    answers: by name, functions from a JSON value to a JSON object. They raise DataError for what the user can
+    mend, ValueError for what the page never sends.
     """
     try:
         first, _, rest = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
@@ -94,7 +90,7 @@ async def reply(reader: asyncio.StreamReader, html: str, answers: Answers) -> by
         return pack(400, {"error": f"not a request of this page: {error}"})
 
 
-async def serve(html: str, answers: Answers, port: int, ready: Callable[[int], object]) -> None:
+async def serve(html: str, answers: dict[str, Callable], port: int, ready: Callable) -> None:
     """Serve on HOST for ever; ready: called with the port, which is any free one for port 0."""
     opened = 0
 
