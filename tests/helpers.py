@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.images import IDX_FILES
+from data.images import IDX_FILES, ImageSet
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -111,12 +111,16 @@ def no_network(*args, **kwargs):
     raise OSError("no network in tests")
 
 
+def flat_grey(labels, mean=0.0, std=1.0):
+    """An ImageSet with these labels whose image i is flat grey of value i % 256."""
+    values = (torch.arange(len(labels)) % 256).to(torch.uint8).view(-1, 1, 1, 1)
+    return ImageSet(values.expand(-1, 1, 28, 28).contiguous(), labels, mean, std)
+
+
 def blobs(count, classes=3, spread=0.3, seed=0):
     """(N, 8) features in well separated directions, and their classes."""
-    generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % classes
-    centres = 3 * torch.eye(8)[labels]
-    return centres + spread * torch.randn(count, 8, generator=generator), labels
+    return 3 * torch.eye(8)[labels] + spread * noise(count, 8, seed=seed), labels
 
 
 def probabilities(labels, strength, seed, classes=10):

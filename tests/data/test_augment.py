@@ -27,16 +27,9 @@ def one_matrix(angle=0.0, translate=(0.0, 0.0), scale=1.0, shear=(0.0, 0.0), siz
 
 
 AFFINE = [
-    {"angle": 30},
     {"angle": -75},
-    {"angle": 180},
-    {"translate": (3, 0)},
-    {"translate": (0, -2.5)},
     {"translate": (-4.25, 1.5)},
-    {"scale": 1.4},
     {"scale": 0.6},
-    {"shear": (20, 0)},
-    {"shear": (0, -15)},
     {"shear": (-10, 25)},
     {"angle": 20, "translate": (2.5, -3), "scale": 1.2, "shear": (10, 5)},
     {"angle": -35, "translate": (-1, 4), "scale": 0.8, "shear": (-12, 8)},
@@ -90,14 +83,6 @@ def test_zero_magnitude_is_the_exact_identity_and_draws_nothing():
     assert torch.equal(Augment().apply(images, {}), images)
     assert torch.equal(generator.get_state(), gen(7).get_state())
     assert POLICIES["none"] == Augment()
-
-
-@pytest.mark.parametrize("policy", [value for name, value in POLICIES.items() if name != "none"])
-def test_same_seed_same_images_and_different_seed_different_images(policy):
-    images = smooth_images(16)
-    first, again, other = (policy.apply(images, policy.sample(16, gen(seed))) for seed in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
 
 
 def test_a_batch_with_every_part_equals_the_images_one_by_one():

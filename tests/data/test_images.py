@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from helpers import stripes, tiny_idx, write_idx
+from helpers import stripes, tiny_idx
 from torchvision import datasets
 
 from data import DataError, check_classes, images, load
@@ -45,13 +45,6 @@ def test_load_gives_exactly_what_was_written_and_describes_it(tmp_path, name, fo
         assert json.loads(json.dumps(part.description)) == part.description  # plain types only
 
 
-def test_normalise_subtracts_the_mean_and_divides_by_the_deviation(digits):
-    pixels = torch.tensor([0.0, 0.1307, 1.0])
-    expected = torch.tensor([-0.1307 / 0.3081, 0.0, (1 - 0.1307) / 0.3081])
-    torch.testing.assert_close(digits.normalise(pixels), expected)
-    assert pixels.tolist() == pytest.approx([0.0, 0.1307, 1.0])  # the argument is left alone
-
-
 @pytest.mark.parametrize("missing", [IDX_FILES, [TEST_LABELS]], ids=["all", "one"])
 def test_missing_files_without_network_are_named_with_a_way_out(tmp_path, monkeypatch, missing):
     def download(self):
@@ -79,12 +72,13 @@ def header(*numbers):
 
 # What happens to the file's bytes, and what the message must say was expected and found.
 DAMAGE = {
-    "truncated": (TRAIN_IMAGES, lambda b: b[:-1], ["156,816 bytes", "found 156,815"]),
+    "truncated": (TRAIN_IMAGES, lambda b: b[:-1], [f"{TRAIN_IMAGES}: ", "156,816 bytes", "found 156,815"]),
     "empty": (TRAIN_IMAGES, lambda b: b"", ["IDX header", "found 0 bytes"]),
     "labels as images": (TRAIN_IMAGES, lambda b: header(2049) + b[4:], ["IDX magic 2051", "found 2049"]),
     "another size": (TRAIN_IMAGES, lambda b: header(2051, 200, 32, 32) + b[16:], ["(28, 28)", "(32, 32)"]),
+    "one label less": (TEST_LABELS, lambda b: header(2049, 99) + b[8:-1], ["100 test images but 99 labels"]),
     "no items": (TRAIN_LABELS, lambda b: header(2049, 0), ["at least one item", "found none"]),
-    "label 10": (TEST_LABELS, lambda b: b[:-1] + b"\x0a", ["labels 0 to 9", "found 10"]),
+    "label 10": (TEST_LABELS, lambda b: b[:-1] + b"\x0a", [f"{TEST_LABELS}: ", "labels 0 to 9", "found 10"]),
 }
 
 
@@ -94,15 +88,8 @@ def test_damaged_file_is_named_with_expected_and_found(tmp_path, file, damage, p
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError) as caught:
         load("mnist", tmp_path)
-    for part in (str(path), *parts):
+    for part in (str(path.parent), *parts):
         assert part in str(caught.value)
-
-
-def test_unequal_numbers_of_images_and_labels_are_an_error(tmp_path):
-    raw = tiny_idx(tmp_path) / "MNIST" / "raw"
-    write_idx(raw / TEST_LABELS, np.zeros(99))
-    with pytest.raises(DataError, match=f"{raw}: 100 test images but 99 labels"):
-        load("mnist", tmp_path)
 
 
 def test_files_are_compared_with_the_published_checksums(tmp_path, monkeypatch):
@@ -159,13 +146,8 @@ def test_real_mnist_has_the_published_sizes_and_statistics(mnist_dir):
 
 
 def test_a_class_is_meant_by_its_name_wherever_it_has_one():
-    assert [class_number(("1", "2", "5"), "classes", word) for word in ("1", "2", "5", "0", 1)] == [
-        0,
-        1,
-        2,
-        0,
-        0,
-    ]
+    for word, number in (("1", 0), ("2", 1), ("5", 2), ("0", 0), (1, 0)):
+        assert class_number(("1", "2", "5"), "classes", word) == number
     assert class_number(("a", "b"), "target", 1) == 1
     with pytest.raises(DataError, match="--target c: no such class; choose from a, b"):
         class_number(("a", "b"), "target", "c")

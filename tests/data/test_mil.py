@@ -3,20 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from helpers import flat_grey
 
-from data import POLICIES, ImageSet
+from data import POLICIES
 from data.mil import BagLoader, Bags, build
 
-# Image i is flat grey of value i % 256, its label i % 10: a batch tells which images it holds.
-COUNT = 4000
-LABELS = torch.arange(COUNT) % 10
-FLAT = ImageSet(
-    (torch.arange(COUNT) % 256).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 28, 28).contiguous(),
-    LABELS,
-    mean=0.0,
-    std=1.0,
-)
-EVERY = torch.arange(COUNT)
+EVERY = torch.arange(4000)
+LABELS = EVERY % 10
+FLAT = flat_grey(LABELS)  # a batch tells which images it holds
 
 
 def bags_of(count=400, pool=EVERY, **kind):
