@@ -173,7 +173,7 @@ def write(results: Sequence[Result], args: Namespace) -> None:
     """Print results, errors on stderr."""
     table, width = csv.writer(sys.stdout), min(max(map(len, args.images)), 40)
     if args.csv:
-        table.writerow(("file", "position", *Answer._fields))
+        table.writerow(("file", "position", *Answer._fields, "notes"))
     for result in results:
         if result.error:
             print(f"predict.py: {printable(' '.join(result.error.split()))}", file=sys.stderr)
@@ -181,7 +181,7 @@ def write(results: Sequence[Result], args: Namespace) -> None:
             print(as_json(result))
         elif args.csv:
             for i, answer in enumerate(result.answers):
-                cells = result.path, i, *answer
+                cells = result.path, i, *answer, "; ".join(result.drawing.notes)
                 table.writerow(printable(cell) if isinstance(cell, str) else cell for cell in cells)
         elif not result.error:
             print(printable(f"{result.path:{width}}  {as_line(result)}"))

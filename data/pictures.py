@@ -64,7 +64,7 @@ def open_picture(
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{name}: not a picture, or not of {', '.join(FORMATS)}") from error
+        raise DataError(f"{name}: not a picture of {', '.join(FORMATS)}; convert HEIC to JPEG") from error
     except Exception as error:  # Pillow's decoders raise a dozen types for damaged files
         raise DataError(f"{name}: damaged picture ({error or type(error).__name__})") from error
 

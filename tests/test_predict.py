@@ -119,6 +119,7 @@ def test_json_has_one_object_a_line_and_csv_one_line_a_digit(tmp_path, capsys):
     assert "not a picture" in second["error"]
     run(tmp_path / "a.png", "--csv")
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert rows[0]["notes"] == "; ".join(BUNDLED_CLASSIFIER.read(picture(0, 1)).notes)
     assert [row["position"] for row in rows] == ["0", "1"]
     assert [row["label"] for row in rows] == [digit["label"] for digit in first["digits"]]
 
