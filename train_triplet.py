@@ -67,8 +67,7 @@ RECIPES = {name: {flag: row[i] for flag, row in DEFAULTS.items()} for i, name in
 VAL_FRACTION = 0.1
 # A sweep trains on the first so many digits, and on so many images of each of the digits 0, 1, 2.
 SWEEP_DIGITS, SWEEP_IMAGES = range(2, 11), (10, 30, 100, 300, 1000, 3000)
-# What the figures show: test images on the map, test images beside a support image.
-MAPPED = 2000
+MAPPED = 2000  # test images on the map
 
 
 def make_parser() -> cli.Parser:

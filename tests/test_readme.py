@@ -70,6 +70,14 @@ def test_every_link_and_figure_leads_to_a_file(page):
     assert not missing
 
 
+def test_every_figure_is_on_a_page_and_all_are_small():
+    figures = {path for pattern in ("*.png", "*/*.png") for path in (ROOT / "results").glob(pattern)}
+    links = [(page, re.findall(r'(?:\]\(|src=")([^)"\s]+\.png)', page.read_text())) for page in PAGES]
+    assert figures == {(page.parent / link).resolve() for page, found in links for link in found}
+    assert len(figures) <= 60
+    assert sum(path.stat().st_size for path in figures) < 2e6
+
+
 @pytest.mark.parametrize(("title", "count"), [("Use a trained model", 4), ("Your own data", 3)])
 def test_the_commands_run(title, count, in_folder, capsys, monkeypatch):
     monkeypatch.setattr("utils.training.size.STEPS", 10)
