@@ -205,7 +205,7 @@ def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
     labels, seen, classes = saved["test_labels"], saved["seen"].tolist(), data[1].classes
     plot_history(run.history(), run.path("curves.png"))
     rows = torch.from_numpy(saved["embeddings"]).float()
-    mapped = torch.randperm(len(rows), generator=generator(0))[:MAPPED]
+    mapped = torch.randperm(len(rows), generator=generator(0))[: 100 if args.dry_run else MAPPED]
     points, title = tsne_map(rows[mapped]), f"t-SNE of the embeddings of {len(mapped):,} test digits"
     part = {"title": title, "points": points, "labels": labels[mapped], "seen": seen}
     contrastive.plot_maps([part], run.path("map.png"), classes=classes)
