@@ -52,14 +52,9 @@ def test_accuracy_interval_is_wilsons(right, count):
 
 def test_loss_is_the_mean_negative_log_likelihood():
     probabilities, labels = random_case()
-    expected = np.mean(
-        [-math.log(max(row[label], SMALLEST)) for row, label in zip(probabilities, labels, strict=True)]
-    )
-    assert score(probabilities, labels, "x")["x_loss"] == pytest.approx(expected, rel=1e-6)
-
-
-def test_very_small_probabilities_differ():
-    # In float32, of two networks that are wrong for sure, one more than the other.
+    surprises = [-math.log(max(p[y], SMALLEST)) for p, y in zip(probabilities, labels, strict=True)]
+    assert score(probabilities, labels, "x")["x_loss"] == pytest.approx(np.mean(surprises), rel=1e-6)
+    # In float32, of two networks that are wrong for sure, one is more so than the other.
     p = np.array([[1 - 1e-20, 1e-20], [1 - 1e-30, 1e-30]], np.float32)
     assert score(p, np.array([1, 1]), "x")["x_loss"] == pytest.approx(25 * math.log(10), rel=1e-6)
 

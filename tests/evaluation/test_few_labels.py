@@ -61,17 +61,22 @@ def test_a_quarter_of_four_labels_of_a_class_validates(source, short, monkeypatc
     assert torch.cat(list(indices.values())).sort()[0].tolist() == source.train_idx[chosen].tolist()
 
 
-def test_no_label_but_the_drawn_ones_is_used(data, splits, encoder, chosen, short):
-    """Wrong labels of all other images, validation and test included, change no output of any method."""
+def test_no_label_but_the_drawn_ones_is_used(source, data, splits, encoder, chosen, short):
+    """Wrong labels of all other images, validation and test included, change no output of any method.
+
+    Nor do black images in their place, where a method says that it sees the labelled images alone.
+    """
     train_set, test_set = data
     hidden = torch.ones(len(train_set.labels), dtype=torch.bool)
     hidden[splits[0][chosen]] = False
-    wrong = torch.where(hidden, (train_set.labels + 3) % 10, train_set.labels)
-    other = train_set._replace(labels=wrong), test_set._replace(labels=1 - test_set.labels % 2)
-    sources = [few.Source(few.Study(each, splits), encoder) for each in (data, other)]
+    wrong = train_set._replace(labels=torch.where(hidden, (train_set.labels + 3) % 10, train_set.labels))
+    black = wrong._replace(images=torch.where(hidden[:, None, None, None], 0, wrong.images))
+    test_set = test_set._replace(labels=1 - test_set.labels % 2)
+    unlabelled, unseen = (few.Source(few.Study((each, test_set), splits), encoder) for each in (wrong, black))
     for name, (method, _) in TABLE.items():
         if method.needs_labels and not name.startswith(("cnn", "mlp-")):
-            true, changed = (method.run(each, chosen, 0) for each in sources)
+            other = unlabelled if method.sees_unlabelled else unseen
+            true, changed = (method.run(each, chosen, 0) for each in (source, other))
             assert true.shape == (100, 10)
             assert true.isfinite().all()
             assert torch.equal(true, changed), name
@@ -84,16 +89,6 @@ def test_clusters_need_no_test_label(data, splits, encoder, short):
         true, changed = (run(name, each, torch.empty(0, dtype=torch.int64)) for each in sources)
         assert true.shape == (100, 10)
         assert torch.equal(true, changed)
-
-
-def test_supcon_sees_the_labelled_images_alone(source, chosen, short):
-    (train_set, test_set), splits = source.study.data, source.study.splits
-    hidden = torch.ones(len(train_set.labels), dtype=torch.bool)
-    hidden[splits[0][chosen]] = False
-    black = torch.where(hidden[:, None, None, None], 0, train_set.images)
-    other = few.Source(few.Study((train_set._replace(images=black), test_set), splits), source.encoder)
-    for name in ("supcon-knn", "supcon-linear"):
-        assert torch.equal(run(name, source, chosen), run(name, other, chosen))
 
 
 def test_clusters_are_named_by_the_labelled_images_alone(source, chosen, short):

@@ -1,6 +1,5 @@
 """All scores of a frozen encoder, and what its figures show."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -40,13 +39,6 @@ def test_the_encoder_the_floors_and_the_head_are_scored(case, head, scores):
     pixels = encode(torch.nn.Flatten(), data, *splits, "fp32")
     for prefix, features in {"": own, "head_": own.map(head), "pixels_": pixels}.items():
         assert with_prefix(prefix, frozen_scores(features)[0]).items() <= scores[0].items()
-
-
-def test_everything_is_a_function_of_the_seed(case, head, scores):
-    again = evaluate_encoder(*case, seed=3, head=head)
-    assert again[0] == scores[0]
-    for key, values in scores[1].items():
-        np.testing.assert_array_equal(values, again[1][key])
 
 
 def test_the_arrays_are_predictions_of_the_probe_and_what_the_map_shows(case, scores):
