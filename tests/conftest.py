@@ -61,12 +61,6 @@ def permuted_test_labels(monkeypatch):
     monkeypatch.setattr("utils.cli.load", load_permuted)
 
 
-@pytest.fixture(scope="session", name="tiny_idx")
-def tiny_idx_fixture():
-    """The function `tiny_idx`."""
-    return tiny_idx
-
-
 @pytest.fixture(scope="session")
 def tiny_dir(tmp_path_factory):
     """A folder for `--dataset mnist --data-dir`: 200 training and 100 test images. Read only."""

@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from data.images import IDX_FILES, ImageSet
+from models.layers import Dropout
+from utils.training.optim import FitConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -129,6 +132,17 @@ def probabilities(labels, strength, seed, classes=10):
     logits[np.arange(len(labels)), labels] += strength
     powers = np.exp(logits)
     return (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+
+
+def fit_settings(**changes):
+    base = {"epochs": 4, "optimizer": "sgd", "lr": 0.05, "schedule": "cosine", "quiet": True}
+    return FitConfig(**{**base, **changes})
+
+
+def small_network():
+    torch.manual_seed(0)
+    layers = nn.Linear(784, 16), nn.BatchNorm1d(16), nn.ReLU(), Dropout(0.2), nn.Linear(16, 10)
+    return nn.Sequential(nn.Flatten(), *layers)
 
 
 def free_port():

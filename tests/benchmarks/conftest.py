@@ -4,6 +4,7 @@ import json
 import statistics
 
 import pytest
+from helpers import tiny_idx
 
 from benchmarks import measure
 
@@ -17,7 +18,7 @@ def no_workers():
 
 
 @pytest.fixture(scope="package")
-def small_dir(tmp_path_factory, tiny_idx):
+def small_dir(tmp_path_factory):
     """600 training images: three batches for the standard way, whose first one is not timed."""
     return tiny_idx(tmp_path_factory.mktemp("small"), train=600, test=50)
 

@@ -4,47 +4,27 @@ import copy
 
 import pytest
 import torch
+from helpers import fit_settings as settings
+from helpers import small_network as network
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from data import BatchLoader
 from models import CheckpointError
-from models.layers import Dropout
 from utils import distributed
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
-from utils.training.fit import FitConfig, Training, classification_step, fit, step_means
+from utils.training.fit import Training, classification_step, fit, step_means
 
 
-def settings(**changes):
-    base = {"epochs": 4, "optimizer": "sgd", "lr": 0.05, "schedule": "cosine", "quiet": True}
-    return FitConfig(**{**base, **changes})
-
-
-def network(seed=0):
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(784, 16), nn.BatchNorm1d(16), nn.ReLU(), Dropout(0.2), nn.Linear(16, 10)
-    )
-
-
-def make_run(folder):
-    folder.mkdir()
-    return RunFolder(folder)
-
-
-def train(folder, digits, validate=None, tolerance=0.0, **changes):
-    """Fit the small network on 200 images in batches of 64; returns model, facts and run."""
+def train(
+    folder, digits, validate=None, tolerance=0.0, make_step=classification_step, batch_size=64, **changes
+):
+    """Fit the small network on 200 images; returns model, facts and run."""
     model, run = network(), RunFolder(folder)
     folder.mkdir(exist_ok=True)
-
-    def step(images, labels):
-        logits = model(images)
-        right = (logits.argmax(1) == labels).float().mean()
-        return cross_entropy(logits, labels), {"accuracy": right}
-
-    batches = BatchLoader(digits, torch.arange(len(digits.labels)), 64)
-    facts = fit(model, step, batches, settings(**changes), run, validate, tolerance=tolerance)
+    batches = BatchLoader(digits, torch.arange(len(digits.labels)), batch_size)
+    facts = fit(model, make_step(model), batches, settings(**changes), run, validate, tolerance=tolerance)
     return model, facts, run
 
 
@@ -54,7 +34,7 @@ def test_one_step_is_gradient_descent_by_hand_with_a_clipped_gradient(digits, cl
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     before, batches = copy.deepcopy(model), BatchLoader(digits, torch.arange(200), 200)
     config = settings(epochs=1, schedule="none", lr=0.1, clip_norm=clip_norm)
-    fit(model, lambda x, y: (cross_entropy(model(x), y), {}), batches, config)
+    fit(model, classification_step(model), batches, config)
     x, y = next(batches.epoch(0))
     cross_entropy(before(x), y).backward()
     norm = torch.cat([p.grad.flatten() for p in before.parameters()]).norm()
@@ -82,7 +62,7 @@ def test_validation_chooses_the_epoch_stops_early_and_lowers_the_rate(
         seen.append(copy.deepcopy(model.state_dict()))
         return {"val_loss": losses[epoch - 1]}
 
-    model, facts, run = train(tmp_path / "run", digits, validate, epochs=len(losses), **how)
+    model, facts, run = train(tmp_path, digits, validate, epochs=len(losses), **how)
     assert (facts["epochs"], facts["best_epoch"]) == (epochs, best)
     assert all(torch.equal(v, seen[best - 1][k]) for k, v in model.state_dict().items())
     assert [line["lr"] for line in run.history()] == pytest.approx(rates)
@@ -90,28 +70,13 @@ def test_validation_chooses_the_epoch_stops_early_and_lowers_the_rate(
 
 @pytest.mark.parametrize(("epochs", "logged"), [(1, [4]), (2, [4, 4]), (3, [0, 0, 0])])
 def test_only_a_short_training_logs_its_steps(tmp_path, digits, epochs, logged):
-    _, _, run = train(tmp_path / "run", digits, epochs=epochs)
+    _, _, run = train(tmp_path, digits, epochs=epochs)
     assert [len(line.get("steps", {}).get("step", [])) for line in run.history()] == logged
     for line in (line for line in run.history() if "steps" in line):
         assert set(line["steps"]) == {"step", "train_loss", "train_accuracy", "lr"}
         sizes = torch.tensor([64.0, 64, 64, 8])  # the last batch is smaller
         mean = float((torch.tensor(line["steps"]["train_loss"]) * sizes).sum() / 200)
         assert mean == pytest.approx(line["train_loss"], rel=1e-4)
-
-
-def test_history_holds_the_mean_over_images_not_over_batches(tmp_path, digits):
-    """The short last batch (8 of 200) must not count as much as the others."""
-    model, seen = network(), []
-
-    def step(images, labels):
-        loss = model(images).square().mean()
-        seen.append((len(labels), float(labels.float().mean())))
-        return loss, {"label": labels.float().mean()}
-
-    run = make_run(tmp_path / "run")
-    fit(model, step, BatchLoader(digits, torch.arange(200), 64), settings(epochs=1), run)
-    assert [n for n, _ in seen] == [64, 64, 64, 8]
-    assert run.history()[0]["train_label"] == pytest.approx(4.5, abs=1e-5)
 
 
 def test_with_ema_the_averaged_weights_are_validated_and_kept(tmp_path, digits):
@@ -121,22 +86,20 @@ def test_with_ema_the_averaged_weights_are_validated_and_kept(tmp_path, digits):
         seen.append(model[1].weight.detach().clone())
         return {"val_loss": 1.0 / len(seen)}
 
-    model, _, run = train(tmp_path / "run", digits, validate, ema=0.9)
+    model, _, run = train(tmp_path, digits, validate, ema=0.9)
     raw = torch.load(run.path("last.pt"), weights_only=True)["model"]["1.weight"]
     assert torch.equal(model[1].weight, seen[-1])
     assert not torch.equal(model[1].weight, raw)
 
 
 def test_a_non_finite_loss_names_its_step_and_keeps_the_last_good_checkpoint(tmp_path, digits):
-    model, run, calls = network(), make_run(tmp_path / "run"), []
+    factors, run = iter([1.0] * 6 + [torch.nan] * 10), RunFolder(tmp_path)
 
-    def step(images, labels):
-        calls.append(1)
-        loss = cross_entropy(model(images), labels)
-        return (loss * float("nan") if len(calls) == 7 else loss), {}
+    def make_step(model):
+        return lambda images, labels: (cross_entropy(model(images), labels) * next(factors), {})
 
     with pytest.raises(UserError, match=r"step 7 \(epoch 2\)"):
-        fit(model, step, BatchLoader(digits, torch.arange(200), 64), settings(), run)
+        train(tmp_path, digits, make_step=make_step)
     kept = torch.load(run.path("last.pt"), weights_only=True)
     assert kept["counters"][0] == 1
     assert all(v.isfinite().all() for v in kept["model"].values())
@@ -144,17 +107,15 @@ def test_a_non_finite_loss_names_its_step_and_keeps_the_last_good_checkpoint(tmp
 
 
 def test_weights_that_the_last_step_spoils_are_a_fault_and_not_saved(tmp_path, digits):
-    model, run = network(), make_run(tmp_path / "run")
-
-    def step(images, labels):
+    def make_step(model):
         for parameter in model.parameters():
             parameter.register_hook(lambda gradient: gradient * torch.inf)
-        return cross_entropy(model(images), labels), {}
+        return classification_step(model)
 
     with pytest.raises(UserError, match=r"weights are not finite after step 1 \(epoch 1\); try"):
-        fit(model, step, BatchLoader(digits, torch.arange(200), 200), settings(), run)
-    assert not run.path("last.pt").exists()
-    assert run.history() == []
+        train(tmp_path, digits, make_step=make_step, batch_size=200)
+    assert not (tmp_path / "last.pt").exists()
+    assert RunFolder(tmp_path).history() == []
 
 
 def test_a_metric_that_is_not_finite_is_a_fault(tmp_path, digits):
@@ -162,7 +123,7 @@ def test_a_metric_that_is_not_finite_is_a_fault(tmp_path, digits):
         return {"val_loss": 1.0 if epoch == 1 else float("inf")}
 
     with pytest.raises(UserError, match=r"val_loss is inf \(epoch 2\); the checkpoint of epoch 1 is kept"):
-        train(tmp_path / "run", digits, validate=validate)
+        train(tmp_path, digits, validate=validate)
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
@@ -192,7 +153,7 @@ def test_four_epochs_are_two_epochs_and_resume_two_bit_for_bit(tmp_path, digits,
 
 def test_every_rank_resumes_with_its_own_random_state(tmp_path, monkeypatch):
     """With dropout and pieces of unequal size the generators of the ranks drift apart."""
-    run, others = make_run(tmp_path / "run"), []
+    run, others = RunFolder(tmp_path), []
     ranks = [torch.Generator().manual_seed(seed).get_state() for seed in (5, 6)]
     monkeypatch.setattr(distributed, "gather_objects", lambda own: [own, {"cpu": ranks[1]}])
     training = Training(network(), settings(), 1, shared=True)
@@ -210,7 +171,7 @@ def test_every_rank_resumes_with_its_own_random_state(tmp_path, monkeypatch):
 
 
 def test_the_random_state_of_the_gpu_is_saved_and_restored(tmp_path, monkeypatch):
-    run, state, restored = make_run(tmp_path / "run"), torch.arange(16, dtype=torch.uint8), []
+    run, state, restored = RunFolder(tmp_path), torch.arange(16, dtype=torch.uint8), []
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: state)
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.append((state, device)))
     training = Training(network(), settings(), 1)
@@ -221,16 +182,8 @@ def test_the_random_state_of_the_gpu_is_saved_and_restored(tmp_path, monkeypatch
     assert restored[0][1] == torch.device("cuda", 1)
 
 
-def test_history_lines_after_the_checkpoint_are_dropped_on_resume(tmp_path, digits):
-    """A process may be killed between the history's line and the checkpoint."""
-    _, _, run = train(tmp_path / "run", digits)
-    run.log(epoch=5, train_loss=0.0)
-    train(tmp_path / "run", digits)
-    assert [line["epoch"] for line in run.history()] == [1, 2, 3, 4]
-
-
 def test_the_checkpoint_of_another_model_is_refused(tmp_path, digits):
-    _, _, run = train(tmp_path / "run", digits)
+    _, _, run = train(tmp_path, digits)
     other = Training(nn.Linear(3, 3), settings(), 4)
     with pytest.raises(CheckpointError, match=r"last\.pt: the checkpoint of another model"):
         other.restore(run)
@@ -242,23 +195,11 @@ def test_metrics_without_a_validation_loss_choose_nothing(tmp_path, digits):
     def validate(model, epoch):
         return {"val_knn_accuracy": 0.5} if epoch == 2 else {}
 
-    model, facts, run = train(tmp_path / "run", digits, validate, epochs=3)
+    model, facts, run = train(tmp_path, digits, validate, epochs=3)
     assert facts["best_epoch"] == facts["epochs"] == 3
     assert ["val_knn_accuracy" in line for line in run.history()] == [False, True, False]
     last = run.load_checkpoint()["model"]
     assert all(torch.equal(value, last[key]) for key, value in model.state_dict().items())
-
-
-def test_steps_per_epoch_can_be_limited(tmp_path, digits):
-    model, seen, run = network(), [], make_run(tmp_path / "run")
-
-    def step(images, labels):
-        seen.append(len(labels))
-        return cross_entropy(model(images), labels), {}
-
-    fit(model, step, BatchLoader(digits, torch.arange(200), 64), settings(epochs=2, max_steps=1), run)
-    assert seen == [64, 64]
-    assert run.history()[-1]["lr"] == pytest.approx(0, abs=1e-12)  # the schedule ends with the last step
 
 
 def test_the_step_of_a_classifier_takes_classes_or_probabilities():

@@ -31,16 +31,9 @@ def test_predict_is_the_softmax_of_the_eval_mode_logits(model, digits, monkeypat
     assert np.array_equal(labels, digits.labels.numpy())
 
 
-def test_predict_of_indices_keeps_their_order(model, digits, monkeypatch):
+def test_predict_over_shifts_is_the_mean_over_the_shifted_images(model, digits, monkeypatch):
     monkeypatch.setattr(batches, "IN_ORDER_BATCH", 3)
-    indices = torch.tensor([42, 7, 199, 7])
-    everything, _ = predict(model, digits)
-    probabilities, labels = predict(model, digits, indices)
-    np.testing.assert_allclose(probabilities, everything[indices.numpy()], atol=1e-6)
-    assert np.array_equal(labels, digits.labels[indices].numpy())
 
-
-def test_predict_over_shifts_is_the_mean_over_the_shifted_images(model, digits):
     def shift(images, down, right):
         moved = np.zeros_like(images)
         for row, column in itertools.product(range(28), range(28)):
@@ -48,7 +41,7 @@ def test_predict_over_shifts_is_the_mean_over_the_shifted_images(model, digits):
                 moved[..., row, column] = images[..., row - down, column - right]
         return digits._replace(images=torch.from_numpy(moved))
 
-    indices = torch.tensor([42, 7, 199])
+    indices = torch.tensor([42, 7, 199, 7])
     moves = itertools.product((-1, 0, 1), repeat=2)
     each = [predict(model, shift(digits.images.numpy(), *move), indices)[0] for move in moves]
     probabilities, labels = predict(model, digits, indices, shifts=1)

@@ -5,26 +5,11 @@ import math
 
 import pytest
 import torch
+from helpers import fit_settings as settings
+from helpers import small_network as network
 from torch import nn
 
-from models.layers import Dropout
-from utils.training.optim import OPTIMIZERS, FitConfig, anneal, make_optimizer, make_schedule, update_average
-
-
-def settings(**changes):
-    base = {"epochs": 4, "optimizer": "sgd", "lr": 0.05, "schedule": "cosine", "quiet": True}
-    return FitConfig(**{**base, **changes})
-
-
-def network(seed=0):
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(784, 16), nn.BatchNorm1d(16), nn.ReLU(), Dropout(0.2), nn.Linear(16, 10)
-    )
-
-
-def optimizer_for(model, **changes):
-    return make_optimizer([{"params": list(model.parameters())}], settings(**changes))
+from utils.training.optim import OPTIMIZERS, anneal, make_optimizer, make_schedule, update_average
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 4, 5, 100])
@@ -45,19 +30,14 @@ def test_anneal_has_the_shape_of_the_papers():
     assert anneal(60, 101, 0.25) == pytest.approx(middle)
 
 
-def test_weight_decay_spares_biases_and_normalisation():
-    model = network()
-    decayed, spared = optimizer_for(model, weight_decay=0.1).param_groups
-    assert [p.ndim for p in decayed["params"]] == [2, 2]
-    assert all(p.ndim == 1 for p in spared["params"])
-    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0)
-
-
-def test_frozen_parameters_are_left_out_of_the_optimizer():
+def test_weight_decay_spares_biases_and_normalisation_and_frozen_parameters_are_left_out():
     model = network()
     model[1].requires_grad_(False)
-    held = [p for group in optimizer_for(model).param_groups for p in group["params"]]
-    assert not any(p is q for p in held for q in model[1].parameters())
+    groups = [{"params": list(model.parameters())}]
+    decayed, spared = make_optimizer(groups, settings(weight_decay=0.1)).param_groups
+    assert [p.shape for p in decayed["params"]] == [(10, 16)]
+    assert [p.shape for p in spared["params"]] == [(16,), (16,), (10,)]  # batch norm, a bias
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0)
 
 
 def test_moving_average_of_weights_and_statistics():

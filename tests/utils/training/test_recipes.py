@@ -28,10 +28,3 @@ def test_few_labels_get_enough_steps_in_small_batches():
 def test_a_dry_run_is_one_step_per_epoch(flags, steps):
     args, _ = train_cnn.parse(["--device", "cpu", *flags])
     assert FitConfig.from_values(vars(args)).max_steps == steps
-
-
-@pytest.mark.parametrize(
-    ("changes", "needed"), [({}, False), ({"patience": 3}, True), ({"schedule": "plateau"}, True)]
-)
-def test_early_stopping_and_the_plateau_schedule_need_validation(changes, needed):
-    assert FitConfig(epochs=1, lr=0.1, **changes).needs_validation == needed
