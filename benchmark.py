@@ -3,7 +3,7 @@
     python benchmark.py                           all of them; about half an hour on 2 CPU cores
     python benchmark.py --only augment mil        two minutes
     python benchmark.py --list                    describe every benchmark
-    python benchmark.py --device cuda --compile
+    python benchmark.py --device cuda
 
 Ours and the standard way alternate, so that a slow phase of the machine affects both. Close other programs
 first. results/benchmarks/<name>.json gets every measured value, medians, and ratios of medians with the range
@@ -18,9 +18,9 @@ import torch
 
 from benchmarks.cnn import augment, fast, layers
 from benchmarks.contrastive import moco, simclr
-from benchmarks.measure import ratio_text
 from benchmarks.mil import mil
 from benchmarks.triplet import triplet
+from report.benchmarks import ratio_texts
 from utils.arguments import Number, any_path
 from utils.cli import Parser, command, command_line, resolve_device
 from utils.runs.folder import FORMAT, RunFolder, device_name, git_commit
@@ -33,9 +33,7 @@ def make_parser() -> Parser:
     add = parser.add_argument
     names = list(BENCHMARKS)
     add("--only", choices=names, default=names, nargs="+", help="benchmarks to run (default: all)")
-    count = Number(int, 1, 1000)
-    add("--repeats", type=count, default=5, help="number of measurements of each side")
-    add("--compile", action="store_true", help="torch.compile the network of `fast`")
+    add("--repeats", type=Number(int, 1, 1000), default=5, help="number of measurements of each side")
     add("--list", action="store_true", help="describe the benchmarks, measure nothing")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
     add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="folder that holds MNIST")
@@ -59,11 +57,11 @@ def main(argv: list[str] | None = None) -> None:
     tempfile.TemporaryFile(dir=results.folder).close()  # an error now, not after half an hour
     machine = {"device": device_name(device), "cpu": device_name("cpu"), "threads": torch.get_num_threads()}
     for name in chosen:
-        options = {"compile": args.compile} if name == "fast" else {}
-        content = BENCHMARKS[name](args.data_dir, device, args.repeats, **options)
+        content = BENCHMARKS[name](args.data_dir, device, args.repeats)
         content = {"format": FORMAT, "benchmark": name, **machine, **head, **content}
         results.write_json(f"{name}.json", content)
-        print(*[f"{name}: {ratio_text(ratio)}" for ratio in content["ratios"]], sep="\n", flush=True)
+        for ratio in content["ratios"]:
+            print(f"{name}: {ratio['name']}: {', '.join(filter(None, ratio_texts(ratio)))}")
         print(f"{name}: all values in {results.path(f'{name}.json')}", flush=True)
 
 

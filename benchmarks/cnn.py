@@ -32,7 +32,7 @@ STANDARD_AUGMENT = f"torchvision.transforms.RandomAffine on one PIL image at a t
 LAYER_GAIN = 1.1
 
 
-def fast(data_dir, device, repeats, compile=False, target=0.99, epochs=14, images=6400):
+def fast(data_dir, device, repeats, target=0.99, epochs=14, images=6400):
     """Seconds of training to 99.0 % test accuracy: the recipe `fast` against the usual PyTorch program.
 
     A speed benchmark: the test set says on both sides when to stop; neither its evaluation nor loading is
@@ -44,11 +44,11 @@ def fast(data_dir, device, repeats, compile=False, target=0.99, epochs=14, image
     standard = measure.standard_dataset(data_dir, True), measure.standard_dataset(data_dir, False)
     loops = compare("fast, images/s", repeats, *loop_sides(data[0], standard[0], device, images))
     programs = {
-        "ours": lambda seed: our_training(data, device, seed, target, *["--compile"] * compile),
+        "ours": lambda seed: our_training(data, device, seed, target),
         "standard way": lambda seed: standard_training(*standard, device, seed, target, epochs),
     }
-    if device.type == "cuda" or compile:
-        programs["ours"](0)  # loads kernels, compiles the network
+    if device.type == "cuda":
+        programs["ours"](0)  # loads kernels
     trainings: dict[str, list] = {side: [] for side in programs}
 
     def seconds(side, seed):
@@ -66,17 +66,16 @@ def fast(data_dir, device, repeats, compile=False, target=0.99, epochs=14, image
         "rows": content["rows"] + loops["rows"],
         "ratios": content["ratios"] + loops["ratios"],
         "target_accuracy": target,
-        "compiled": compile,
         "trainings": trainings,
     }
 
 
-def our_training(data, device, seed: int, target: float, *flags: str) -> dict:
+def our_training(data, device, seed: int, target: float) -> dict:
     """Train for one epoch and, if that falls short, for two; return epochs, seconds and test accuracy."""
     record: dict = {}
     everything = torch.arange(len(data[0].labels))
     for epochs in (1, 2):
-        config = measure.classifier_config("fast", device, "--epochs", str(epochs), *flags)
+        config = measure.classifier_config("fast", device, "--epochs", str(epochs))
         with tempfile.TemporaryDirectory() as folder:
             indices = everything, everything[:0]
             record = train_cnn.train(config, data, indices, {"seed": seed}, RunFolder(folder))
@@ -185,8 +184,6 @@ def standard_affine(policy: Augment):
 
 
 class PlainGlobalPool(nn.Module):
-    """GlobalPool as two poolings of torch."""
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1)
 
@@ -199,8 +196,6 @@ LAYERS = {
 
 
 class OneBatch(list):
-    """The same batch in every epoch, so that only the training step is timed."""
-
     def epoch(self, number: int = 0) -> list:
         return self
 
@@ -208,8 +203,9 @@ class OneBatch(list):
 def layers(data_dir, device, repeats, steps=20):
     """Seconds of a training step with a hand-written layer and with its obvious version, on one CPU thread.
 
-    A step is that of `fit` by the model's recipe, always on the same batch. The versions alternate at every
-    step, because the effect is small; a repeat is the median of `steps` steps. On a GPU Dropout is torch's.
+    A step is that of `fit` by the model's recipe, always on the same batch, so that nothing else is timed.
+    The versions alternate at every step, because the effect is small; a repeat is the median of `steps`
+    steps. On a GPU Dropout is torch's.
     """
     train_set, _ = load("mnist", data_dir, device)
     rows, ratios, threads = [], [], torch.get_num_threads()

@@ -14,62 +14,41 @@ from benchmarks import measure
 from benchmarks.cnn import standard_affine
 from benchmarks.measure import rate_of
 from data import load, view_augment
-from models import ContrastiveModel, create, nt_xent
+from models import ContrastiveModel, create
 from utils.training.contrastive import make_views
 from utils.training.fit import FitConfig
 
 # Without elastic deformation on either side: torchvision has no fast one for PIL images.
 VIEWS = "affine,blur"
-LOSS_SHAPE = (2048, 2, 128)
 STANDARD_VIEWS = f"torchvision.transforms of PIL images, one view at a time, {measure.LOADER}"
-STANDARD_TRAINING = f"the same network with AdamW in float32 and a loss with masks; {STANDARD_VIEWS}"
+STANDARD_SIMCLR = f"the same network with AdamW in float32 and a loss with masks; {STANDARD_VIEWS}"
 STANDARD_MOCO = (
     "the same networks with AdamW in float32, without shuffling, one parameter at a time in the momentum "
     f"update; {STANDARD_VIEWS}"
 )
-STANDARD_LOSS = {"with masks": "NT-Xent with boolean masks of all pairs of views"}
 
 
-def simclr(data_dir, device, repeats, images=4096, loss_shape=LOSS_SHAPE):
-    """SimCLR: images per second of views and of training, against PIL views from a DataLoader; the loss.
+def simclr(data_dir, device, repeats, images=4096):
+    """SimCLR: images per second of views and of training, against PIL views from a DataLoader.
 
     Both sides train the default encoder and head with AdamW on batches of the same size, augmented by the
-    same ranges. The loss is timed, and its memory measured, with its gradient.
+    same ranges.
     """
-    facts, sides, views = pretraining(train_simclr, standard_simclr, data_dir, device, images)
-    views = {f"views, {side}": measured for side, measured in views.items()}
-    sides = {f"training, {side}": measured for side, measured in sides.items()}
-
-    def sample():
-        return torch.randn(loss_shape, device=device, requires_grad=True), 0.2
-
-    losses = measure.loss_sides("loss", {"ours": nt_xent, "with masks": masked_nt_xent}, sample)
-    goals = {"training": 3, "views": 8} if device.type == "cpu" else {}
-    ratios = [
-        (f"{what}, ours / standard way", f"{what}, ours", f"{what}, standard way", text, goals.get(what))
-        for what, text in (("training", STANDARD_TRAINING), ("views", STANDARD_VIEWS))
-    ]
-    ratios += measure.loss_ratios(["loss"], STANDARD_LOSS, None)
-    count, width = loss_shape[0] * loss_shape[1], loss_shape[2]
-    what = f"SimCLR: images per second, and the loss of {count:,} x {width} features."
-    return {"what": what, **measure.compare("simclr", repeats, views | sides | losses, ratios), **facts}
+    standard = standard_simclr, STANDARD_SIMCLR
+    return pretraining("SimCLR", train_simclr, standard, data_dir, device, repeats, images)
 
 
 def moco(data_dir, device, repeats, images=4096):
-    """MoCo: images per second of pre-training, against PIL views from a DataLoader.
+    """MoCo: images per second of views and of training, against PIL views from a DataLoader.
 
     Both sides train the default encoder and head with AdamW and the same queue, on batches of the same size,
     augmented by the same ranges.
     """
-    facts, sides, _ = pretraining(train_moco, standard_moco, data_dir, device, images)
-    goal = 3 if device.type == "cpu" else None
-    ratios = [("training, ours / standard way", "ours", "standard way", STANDARD_MOCO, goal)]
-    what = "MoCo: images per second of pre-training."
-    return {"what": what, **measure.compare("moco", repeats, sides, ratios), **facts}
+    return pretraining("MoCo", train_moco, (standard_moco, STANDARD_MOCO), data_dir, device, repeats, images)
 
 
-def pretraining(script, standard_step: Callable, data_dir, device, images: int) -> tuple[dict, dict, dict]:
-    """Return what is recorded of a script's pre-training, its two sides, and those of the views alone."""
+def pretraining(name: str, script, standard: tuple[Callable, str], data_dir, device, repeats, images) -> dict:
+    """Compare a script's training, and its views alone. standard: the usual step, and a line about it."""
     args = script.parse(["--device", device.type, "--views", VIEWS, "--quiet"])[0]
     train_set, _ = load("mnist", data_dir, device)
     images = min(images, len(train_set.labels))
@@ -79,18 +58,21 @@ def pretraining(script, standard_step: Callable, data_dir, device, images: int) 
     loader = measure.standard_loader(dataset, args.batch_size, device)
     model, step = script.build(args)
     ours = measure.training_rate(model, step, FitConfig.from_values(vars(args)), batches, images, device)
-    standard = standard_step(args)
-    facts = {name: getattr(args, name) for name in ("batch_size", "queue") if name in args}
-    facts |= {"images": images, "views": VIEWS, "precision": {"ours": args.precision, "standard": "fp32"}}
+    their_step = standard[0](args)
     sides = {
-        "ours": ("images/s", ours),
-        "standard way": ("images/s", lambda repeat: rate_of(loader, device, standard)),
+        "views, ours": ("images/s", lambda repeat: rate_of(batches.epoch(repeat), device)),
+        "views, standard way": ("images/s", lambda repeat: rate_of(loader, device)),
+        "training, ours": ("images/s", ours),
+        "training, standard way": ("images/s", lambda repeat: rate_of(loader, device, their_step)),
     }
-    views = {
-        "ours": ("images/s", lambda repeat: rate_of(batches.epoch(repeat), device)),
-        "standard way": ("images/s", lambda repeat: rate_of(loader, device)),
-    }
-    return facts, sides, views
+    ratios = []
+    for what, text, goal in (("training", standard[1], 3), ("views", STANDARD_VIEWS, 8)):
+        facts = f"{what}, ours", f"{what}, standard way", text, goal if device.type == "cpu" else None
+        ratios.append((f"{what}, ours / standard way", *facts))
+    settings = {key: getattr(args, key) for key in ("batch_size", "queue") if key in args}
+    settings |= {"images": images, "views": VIEWS, "precision": {"ours": args.precision, "standard": "fp32"}}
+    content = measure.compare(name.lower(), repeats, sides, ratios)
+    return {"what": f"{name}: images per second of training, and of views alone.", **content, **settings}
 
 
 class TwoViews:

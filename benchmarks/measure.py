@@ -1,27 +1,22 @@
 """What the benchmarks share: alternating measurements, rows, ratios, and the training loop of each side."""
 
-import itertools
-import os
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import nn
-from torch.profiler import profile
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 import train_cnn
+from report.text import significant
 from utils.training.cnn import ClassifierConfig
 from utils.training.fit import FitConfig, Training
 from utils.training.forward import clock
 
 WORKERS = 2
 LOADER = f"in a DataLoader with {WORKERS} worker processes"
-# Passes over which the time of a loss is averaged.
-LOSS_REPEATS = 3
 
 Side = Callable[[int], float]  # what is measured, given the number of the repeat
 Values = Sequence[float | None]  # None: a training did not reach its goal
@@ -42,7 +37,7 @@ def compare(name: str, repeats: int, sides: Mapping[str, tuple], ratios: Iterabl
         for side in list(sides)[:: -1 if repeat % 2 else 1]:
             unit, measure = sides[side]
             values[side].append(measure(repeat))
-            print(f"  {side} {number_text(values[side][-1])} {unit}", end="", flush=True)
+            print(f"  {side} {significant(values[side][-1])} {unit}", end="", flush=True)
         print(flush=True)
     return {
         "rows": [row(side, unit, values[side]) for side, (unit, _) in sides.items()],
@@ -55,16 +50,11 @@ def rounded(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def median(values: Values) -> float | None:
-    """Return the median, rounded; None when one of the values is None."""
-    known = [value for value in values if value is not None]
-    return rounded(statistics.median(known)) if len(known) == len(values) else None
-
-
 def row(name: str, unit: str, values: Values) -> dict:
-    """Return one measured quantity for the file: all its values and their median."""
-    recorded = [None if value is None else rounded(value) for value in values]
-    return {"name": name, "unit": unit, "values": recorded, "median": median(values)}
+    """Return one measured quantity for the file: all its values and their median, None when one is None."""
+    recorded = [value and rounded(value) for value in values]
+    middle = None if None in values else rounded(median(values))  # type: ignore
+    return {"name": name, "unit": unit, "values": recorded, "median": middle}
 
 
 def ratio(name: str, numerators: Values, denominators: Values, standard: str, target: float | None) -> dict:
@@ -74,27 +64,15 @@ def ratio(name: str, numerators: Values, denominators: Values, standard: str, ta
     value is None, so are the ratio and its range.
     """
     value = low = high = verdict = None
-    top, bottom = median(numerators), median(denominators)
-    if top is not None and bottom is not None:
-        pairs = [rounded(a / b) for a, b in zip(numerators, denominators, strict=True)]  # type: ignore
-        value, low, high = rounded(top / bottom), min(pairs), max(pairs)
-    if target is not None and (high or 0) < target:
-        verdict = "not reached"
-    elif target is not None:
-        verdict = "reached" if (low or 0) >= target else "the range crosses it"
+    if None not in (*numerators, *denominators):
+        pairs = [a / b for a, b in zip(numerators, denominators, strict=True)]  # type: ignore
+        numbers = median(numerators) / median(denominators), min(pairs), max(pairs)  # type: ignore
+        value, low, high = map(rounded, numbers)
+    if target is not None:
+        reached = "reached" if (low or 0) >= target else "the range crosses it"
+        verdict = reached if (high or 0) >= target else "not reached"
     measured = {"name": name, "value": value, "low": low, "high": high}
     return {**measured, "target": target, "standard": standard, "verdict": verdict}
-
-
-def number_text(value: float | None) -> str:
-    return "not reached" if value is None else f"{value:,.4g}"
-
-
-def ratio_text(ratio: dict) -> str:
-    """Return a ratio in words: name, value, range and, where there is a goal, whether it is reached."""
-    value, low, high = (number_text(ratio[key]) for key in ("value", "low", "high"))
-    text = f"{ratio['name']} {value}" + (f" ({low} to {high})" if ratio["value"] else "")
-    return text if ratio["target"] is None else f"{text}, goal of {ratio['target']:.3g}: {ratio['verdict']}"
 
 
 # --- Our side ---
@@ -166,45 +144,3 @@ def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-
-
-# --- A loss alone, forward and backward ---
-
-
-def loss_sides(name: str, losses: Mapping, sample: Callable) -> dict[str, tuple]:
-    """Return sides for `compare`, "NAME time, LOSS" and "NAME memory, LOSS", of loss(*sample())."""
-    sides: dict[str, tuple] = {}
-    for key, loss in losses.items():
-        work = partial(lambda loss: loss(*sample()).backward(), loss)
-        sides[f"{name} time, {key}"] = "s", partial(mean_seconds, work)
-        sides[f"{name} memory, {key}"] = "MB", partial(peak_megabytes, work)
-    return sides
-
-
-def loss_ratios(names: Iterable[str], standard: Mapping[str, str], time_target: float | None) -> list[tuple]:
-    """Return ratios for `compare` of every standard loss and "ours". standard: {loss: its description}."""
-    return [
-        (f"{what}, {other} / ours", f"{what}, {other}", f"{what}, ours", text, target)
-        for kind, target in (("time", time_target), ("memory", None))
-        for what in [f"{name} {kind}" for name in names]
-        for other, text in standard.items()
-    ]
-
-
-def mean_seconds(work: Callable, repeat: int = 0) -> float:
-    """Return the mean time of LOSS_REPEATS calls, after one that is not timed."""
-    work()
-    start = clock()
-    for _ in range(LOSS_REPEATS):
-        work()
-    return (clock() - start) / LOSS_REPEATS
-
-
-def peak_megabytes(work: Callable, repeat: int = 0) -> float:
-    """Return the peak memory of tensors during work(), in MB, summed over all devices."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silence the profiler
-    with profile(profile_memory=True) as profiled:
-        work()
-    events = profiled.profiler.kineto_results.events()
-    sizes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
-    return max(itertools.accumulate(size for _, size in sizes)) / 1e6

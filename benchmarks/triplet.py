@@ -1,12 +1,17 @@
 """The triplet loss and its miners, against the usual ways."""
 
 import importlib.util
+import itertools
+import os
+from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch.profiler import profile
 
-from benchmarks import measure
+from benchmarks.measure import compare
 from models.triplet import pair_masks, pairwise_distances, triplet_loss
+from utils.training.forward import clock
 
 MINERS = ("batch-hard", "semi-hard")
 MARGIN, DISTANCE = 0.2, "unit-euclidean"
@@ -37,15 +42,34 @@ def triplet(data_dir, device, repeats, shape=(32, 32, 128)):
         losses[LIBRARY] = library_loss
     else:
         print(f"triplet: no {LIBRARY}; pip install -r requirements-benchmark.txt", flush=True)
-    sides: dict = {}
-    for mining in MINERS:
-        mined = {name: partial(loss, mining=mining) for name, loss in losses.items()}
-        sides |= measure.loss_sides(mining, mined, sample)
-    standard = {name: text for name, text in STANDARD.items() if name in losses}
-    return {
-        "what": f"The triplet loss of {classes * each:,} x {width} embeddings, forward and backward.",
-        **measure.compare("triplet", repeats, sides, measure.loss_ratios(MINERS, standard, 3)),
-    }
+    sides, ratios = {}, []
+    for mining, (name, loss) in itertools.product(MINERS, losses.items()):
+        work = partial(lambda loss, mining: loss(*sample(), mining).backward(), loss, mining)
+        sides[f"{mining} time, {name}"] = "s", partial(seconds, work)
+        sides[f"{mining} memory, {name}"] = "MB", partial(peak_megabytes, work)
+        for what, target in ((f"{mining} time", 3), (f"{mining} memory", None)) if name in STANDARD else ():
+            pair = f"{what}, {name}", f"{what}, ours"
+            ratios.append((f"{what}, {name} / ours", *pair, STANDARD[name], target))
+    what = f"The triplet loss of {classes * each:,} x {width} embeddings, forward and backward."
+    return {"what": what, **compare("triplet", repeats, sides, ratios)}
+
+
+def seconds(work: Callable, repeat: int = 0) -> float:
+    """Return the time of a call, after one that is not timed."""
+    work()
+    start = clock()
+    work()
+    return clock() - start
+
+
+def peak_megabytes(work: Callable, repeat: int = 0) -> float:
+    """Return the peak memory of tensors during work(), in MB, summed over all devices."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silence the profiler
+    with profile(profile_memory=True) as profiled:
+        work()
+    events = profiled.profiler.kineto_results.events()
+    sizes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    return max(itertools.accumulate(size for _, size in sizes)) / 1e6
 
 
 def our_loss(embeddings: torch.Tensor, labels: torch.Tensor, mining: str) -> torch.Tensor:

@@ -28,30 +28,24 @@ def benchmarks_section(results: Results) -> str:
 
 
 def one_benchmark(name: str, content: dict) -> str:
-    ratios, standard, medians = [], [], []
-    for ratio in content["ratios"]:
-        target = ratio["target"]
-        goal = f"at least {text.significant(target)}: {ratio['verdict']}" if target else ""
-        ratios.append([ratio["name"], *ratio_texts(ratio), goal])
-        standard += [text.escape(f"- {ratio['name']}: {ratio['standard']}")] if ratio["standard"] else []
+    ratios = [[ratio["name"], *ratio_texts(ratio)] for ratio in content["ratios"]]
+    standard = [f"- {ratio['name']}: {ratio['standard']}" for ratio in content["ratios"] if ratio["standard"]]
+    medians = []
     for row in content["rows"]:
-        median = (
-            "not reached" if row["median"] is None else f"{text.significant(row['median'])} {row['unit']}"
-        )
-        medians.append([row["name"], median])
+        unit = "" if row["median"] is None else f" {row['unit']}"
+        medians.append([row["name"], f"{text.significant(row['median'])}{unit}"])
     table = text.table(["comparison", "ratio", f"range of {content['repeats']} repeats", "goal"], ratios)
     details = text.collapsed("Medians", text.table(["measured", "median"], medians))
     origin = f"{text.devices([content['device']])}; commit {text.escape(str(content['commit']))}."
-    parts = [f"### {name}", text.escape(content["what"]), "\n".join(standard), table, details, origin]
-    return "\n\n".join(filter(None, parts))
+    described = text.escape(content["what"]), "\n".join(map(text.escape, standard))
+    return "\n\n".join(filter(None, [f"### {name}", *described, table, details, origin]))
 
 
-def ratio_texts(ratio: dict) -> tuple[str, str]:
-    """ "34.7", "25.6 to 43.3"; a ratio without a value was not reached."""
-    if ratio["value"] is None:
-        return "not reached", ""
-    value, low, high = (text.significant(ratio[key]) for key in ("value", "low", "high"))
-    return value, f"{low} to {high}"
+def ratio_texts(ratio: dict) -> tuple[str, str, str]:
+    """Return value, range and goal: "34.7", "25.6 to 43.3", "at least 8: reached"; "" for what is none."""
+    value, *ends = (text.significant(ratio[key]) for key in ("value", "low", "high"))
+    goal = f"at least {text.significant(ratio['target'])}: {ratio['verdict']}" if ratio["target"] else ""
+    return value, " to ".join(ends) if ratio["value"] else "", goal
 
 
 def speed_section(results: Results) -> str:
@@ -60,7 +54,7 @@ def speed_section(results: Results) -> str:
     for name, prefix, label in SPEED:
         content = results.benchmarks.get(name, {"ratios": []})
         for ratio in [ratio for ratio in content["ratios"] if ratio["name"].startswith(prefix)][:1]:
-            lines.append([label, *ratio_texts(ratio)])
+            lines.append([label, *ratio_texts(ratio)[:2]])
             devices.append(content["device"])
     head = [f"against {STANDARD}", "times faster", "range"]
     return f"{text.table(head, lines)}\n\nOn {text.devices(devices)}." if lines else text.EMPTY

@@ -60,8 +60,10 @@ def time(seconds: float) -> str:
     return f"≤ {duration(seconds)}" if seconds else "none"
 
 
-def significant(value: float) -> str:
-    """Three digits: "0.0123", "41.9", "18,300"."""
+def significant(value: float | None) -> str:
+    """Three digits: "0.0123", "41.9", "18,300"; None is a goal that was not reached."""
+    if value is None:
+        return "not reached"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

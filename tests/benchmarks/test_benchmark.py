@@ -23,7 +23,7 @@ def test_main_writes_the_file_of_each_chosen_benchmark(small_dir, tmp_path, caps
     ours, standard = (row["median"] for row in content["rows"])
     assert content["ratios"][0]["value"] == pytest.approx(ours / standard, rel=1e-3)
     assert content["images"] == {"ours": 600, "standard": 600}
-    assert "goal of 8: " in capsys.readouterr().out
+    assert "at least 8: " in capsys.readouterr().out
 
 
 def test_what_would_be_measured_is_said_without_measuring(tmp_path, capsys):

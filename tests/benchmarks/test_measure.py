@@ -1,4 +1,4 @@
-"""Alternation, ratios with their ranges, verdicts, memory, and the standard way's data."""
+"""Alternation, ratios with their ranges, verdicts, and the standard way's data."""
 
 from functools import partial
 
@@ -8,6 +8,7 @@ from torch import nn
 
 from benchmarks import measure
 from data import load
+from report.benchmarks import ratio_texts
 from utils.training.fit import FitConfig, classification_step
 
 CPU = torch.device("cpu")
@@ -41,7 +42,7 @@ def test_the_ratio_is_that_of_the_medians_with_the_range_of_the_pairs():
 def test_a_side_that_missed_its_goal_leaves_no_ratio():
     ratio = measure.ratio("a / b", [2, None, 3], [1, 1, 1], "b", 2)
     assert (ratio["value"], ratio["low"], ratio["high"]) == (None, None, None)
-    assert measure.ratio_text(ratio) == "a / b not reached, goal of 2: not reached"
+    assert ratio_texts(ratio) == ("not reached", "", "at least 2: not reached")
     missed = measure.row("x", "s", [1.23456789, None])
     assert (missed["values"], missed["median"]) == ([1.2346, None], None)
 
@@ -52,7 +53,7 @@ def test_a_side_that_missed_its_goal_leaves_no_ratio():
 def test_a_range_that_crosses_the_goal_is_said_so(target, verdict):
     ratio = measure.ratio("a / b", [2, 3, 4], [1, 1, 1], "b", target)
     assert ratio["verdict"] == verdict
-    assert measure.ratio_text(ratio) == f"a / b 3 (2 to 4), goal of {target}: {verdict}"
+    assert ratio_texts(ratio) == ("3", "2 to 4", f"at least {target}: {verdict}")
 
 
 def test_our_side_trains_on_every_batch_after_a_first_step():
@@ -72,15 +73,6 @@ def test_our_side_trains_on_every_batch_after_a_first_step():
     assert rate(0) > 0
     assert trained == [8, 8, 5]
     assert not torch.equal(model.weight, before)
-
-
-def test_memory_is_the_most_that_is_held_at_a_time():
-    def work():
-        for _ in range(3):
-            torch.zeros(1000, 1000).add_(1)
-        torch.zeros(500, 1000) + 1
-
-    assert measure.peak_megabytes(work) == pytest.approx(4, abs=0.001)
 
 
 def test_the_standard_way_sees_the_same_pixels(tiny_dir):

@@ -16,6 +16,15 @@ def test_triplet_measures_ours_and_skips_what_is_not_installed(check, monkeypatc
         assert min(rows[f"{mining} memory, all triplets"]) > max(rows[f"{mining} memory, ours"])
 
 
+def test_memory_is_the_most_that_is_held_at_a_time():
+    def work():
+        for _ in range(3):
+            torch.zeros(1000, 1000).add_(1)
+        torch.zeros(500, 1000) + 1
+
+    assert module.peak_megabytes(work) == pytest.approx(4, abs=0.001)
+
+
 @pytest.mark.parametrize("mining", module.MINERS)
 def test_the_tensor_of_all_triplets_gives_the_same_loss(mining):
     labels = torch.arange(48) // 6
