@@ -29,7 +29,7 @@ from evaluation.ensemble import selection
 from evaluation.ensemble.library import Library, evaluate_library, member_history, read_library
 from models import ENCODERS, RECIPES, Fusion, create, load_model
 from utils import cli, distributed
-from utils.arguments import LARGEST_SEED, Number, any_path, name_list
+from utils.arguments import LARGEST_SEED, Number, any_path, list_of
 from utils.console import score
 from utils.errors import UserError
 from utils.plots import cnn
@@ -74,14 +74,14 @@ def make_parser() -> cli.Parser:
     count = f"number of members of a library (default: {MEMBERS}, or all of --from)"
     add("--members", type=Number(int, 2, 1000), help=count)
     names = f"networks of the members, in turn: {', '.join(ENCODERS)} (default: cnn)"
-    add("--model", dest="models", type=name_list(ENCODERS), metavar="A[,B,...]", help=names)
+    add("--model", dest="models", type=list_of(known=ENCODERS), metavar="A[,B,...]", help=names)
     runs = "combine these finished runs, train nothing"
     add("--from", dest="sources", type=any_path, nargs="+", metavar="RUN", help=runs)
     add("--mode", choices=MODES, help="how members are trained (default: voting)")
     rounds = "train every member on K folds, and validate on the predictions out of fold"
     add("--folds", dest="member_folds", type=Number(int, 2, 100), metavar="K", help=rounds)
     share = f"share of the training images to validate on (default: {VAL_FRACTION})"
-    add("--val-fraction", type=Number(float, 0, 1, open_low=True, open_high=True), help=share)
+    add("--val-fraction", type=Number(float, 0.0001, 0.9999), help=share)
     seed = "seed of the choice of validation images"
     add("--split-seed", type=Number(int, 0, LARGEST_SEED), default=0, help=seed)
     headline = "combination that is the headline (default: average; of fusion log_average)"

@@ -22,7 +22,7 @@ from data import Data, few_labels, split
 from evaluation.few_labels import JoinedEncoders, Method, Source, Study, method_table
 from models import load_encoder
 from utils import cli, distributed
-from utils.arguments import Number, name_list, named_path, number_list
+from utils.arguments import Number, list_of, named_path
 from utils.errors import UserError
 from utils.plots.few_labels import plot_error_against_labels
 from utils.runs.folder import RunFolder, open_run
@@ -44,9 +44,9 @@ def make_parser() -> cli.Parser:
     own = method_table([])
     on_encoder = [name for name in method_table(["NAME"]) if name not in own]
     methods = f"{', '.join(own)} and, for each encoder, {', '.join(on_encoder)} (default: all)"
-    add("--methods", type=name_list(), metavar="A,B,...", help=methods)
+    add("--methods", type=list_of(), metavar="A,B,...", help=methods)
     labels, draws = "numbers of labels, all classes together", "number of draws of the labels"
-    add("--labels", type=number_list(0, 1000000), default=LABELS, metavar="N,N", help=labels)
+    add("--labels", type=list_of(Number(int, 0, 1000000)), default=LABELS, metavar="N,N", help=labels)
     add("--draws", type=Number(int, 1, 1000), default=10, help=draws)
     files = "encoders that train_simclr.py or train_moco.py saved; NAME=FILE+FILE joins two"
     add("--encoders", type=named_path, nargs="+", default=[], metavar="NAME=FILE", help=files)

@@ -36,7 +36,7 @@ from evaluation import mil as evaluation
 from models import load_encoder
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil, mil_loss
 from utils import cli, distributed
-from utils.arguments import Number, any_path, number_list, with_commas
+from utils.arguments import Number, any_path, list_of, with_commas
 from utils.console import percent, score
 from utils.errors import UserError
 from utils.plots import mil
@@ -83,7 +83,7 @@ def make_parser() -> cli.Parser:
     add = parser.add_argument_group("repeats and sweeps").add_argument
     add("--repeats", dest="runs", type=Number(int, 1, 1000), help="the same as --runs")
     sweep = f"train every --method with each number of training bags (default: {with_commas(SWEEP_BAGS)})"
-    numbers = number_list(1, MOST_BAGS)
+    numbers = list_of(Number(int, 1, MOST_BAGS))
     add("--sweep", nargs="?", const=SWEEP_BAGS, type=numbers, metavar="N,N,...", help=sweep)
     add = parser.add_argument_group("bags").add_argument
     count = Number(int, 0, MOST_BAGS)
@@ -101,7 +101,7 @@ def make_parser() -> cli.Parser:
     add("--model", choices=MIL_ENCODERS, help="network of the instances (default: the recipe's)")
     add("--encoder", type=any_path, metavar="FILE", help="start from a saved encoder or classifier")
     add("--freeze", action="store_true", help="keep the weights of --encoder as they are")
-    share = Number(float, 0, 1, open_low=True)
+    share = Number(float, 1e-6, 1)
     add("--encoder-rate", type=share, default=0.1, help="learning rate of --encoder as a share of --lr")
     add("--dropout", type=Number(float, 0, 0.9), default=0.0, help="share of features to drop")
     add("--augment", choices=POLICIES, help="random changes of the images (default: the recipe's)")

@@ -27,7 +27,7 @@ from evaluation.contrastive.clustering import tsne_map
 from models import ContrastiveModel, create, load_encoder, supcon, triplet
 from models.contrastive import HEADS
 from utils import cli, distributed
-from utils.arguments import Number, any_path, name_list
+from utils.arguments import Number, any_path, list_of
 from utils.console import score
 from utils.plots import contrastive
 from utils.plots.history import plot_history
@@ -83,12 +83,8 @@ def make_parser() -> cli.Parser:
     )
     count = Number(int, 0, 1000)
     add = parser.add_argument_group("images to train on").add_argument
-    add(
-        "--classes",
-        type=name_list(least=2),
-        metavar="A,B,...",
-        help="classes to train on, by name or number (default: all)",
-    )
+    classes = "classes to train on, by name or number (default: all)"
+    add("--classes", type=list_of(least=2), metavar="A,B,...", help=classes)
     add("--images-per-class", type=Number(int, 3, 100000), help="images of each class (default: all)")
     add("--recipe", choices=RECIPES, help="set of defaults (default: few with --images-per-class, else all)")
     add("--class-augment", choices=CLASS_AUGMENTS, help="synthetic classes made from the given ones")

@@ -16,24 +16,15 @@ LONGEST_NAME = 200  # bytes; file systems take 255
 
 @dataclass(frozen=True)
 class Number:
-    """A finite int or float within bounds, which --help and the error name.
-
-    open_low, open_high: the bound itself is excluded.
-    """
+    """A finite int or float from `low` to `high`; --help and the error name these bounds."""
 
     kind: type
     low: float
     high: float
-    open_low: bool = False
-    open_high: bool = False
 
     @property
     def bounds(self) -> str:
-        """In words, e.g. "0 to 4", "above 0, at most 100"."""
-        if not (self.open_low or self.open_high):
-            return f"{self.low:,} to {self.high:,}"
-        low, high = ("at least", "above")[self.open_low], ("at most", "below")[self.open_high]
-        return f"{low} {self.low:,}, {high} {self.high:,}"
+        return f"{self.low:,} to {self.high:,}"
 
     def __call__(self, text: str) -> Any:
         try:
@@ -41,34 +32,21 @@ class Number:
         except ValueError:
             noun = "a whole number" if self.kind is int else "a number"
             raise ArgumentTypeError(f"expected {noun}, not {text[:80]!r}") from None
-        excluded = (self.open_low and value == self.low) or (self.open_high and value == self.high)
-        if excluded or not self.low <= value <= self.high:  # false for NaN
+        if not self.low <= value <= self.high:  # false for NaN
             raise ArgumentTypeError(f"must be {self.bounds}, not {text[:80]}")
         return value
 
 
-def number_list(low: int, high: int, least: int = 1) -> Callable[[str], list[int]]:
-    """Return the type of a list with commas: `least` or more different whole numbers from low to high."""
+def list_of(item: Callable[[str], Any] = str, known: Collection = (), least: int = 1) -> Callable:
+    """Return the type of a list with commas: `least` or more different items, of `known` if any are."""
 
     def parse(text):
-        values = [Number(int, low, high)(word) for word in text.split(",")]
-        if len(set(values)) < max(len(values), least):
-            raise ArgumentTypeError(f"expected {least} or more different numbers, not {text[:80]!r}")
-        return values
-
-    return parse
-
-
-def name_list(known: Collection[str] = (), least: int = 1) -> Callable[[str], list[str]]:
-    """Return the type of a list with commas: `least` or more names, of the known ones where there are any."""
-
-    def parse(text):
-        names = text.split(",")
-        if unknown := [name for name in names if known and name not in known]:
+        items = [item(word) for word in text.split(",")]
+        if unknown := [name for name in items if known and name not in known]:
             raise ArgumentTypeError(f"unknown name {unknown[0][:80]!r}: choose from {', '.join(known)}")
-        if least > 1 and len(set(names)) < max(len(names), least):
-            raise ArgumentTypeError(f"expected {least} or more different names, not {text[:80]!r}")
-        return names
+        if len(set(items)) < max(len(items), least):
+            raise ArgumentTypeError(f"expected {least} or more different items, not {text[:80]!r}")
+        return items
 
     return parse
 

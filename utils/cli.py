@@ -17,7 +17,7 @@ import torch
 from data import DATASETS, POLICIES, VIEW_PARTS, Data, DataError, check_classes, load
 from models import ENCODERS, CheckpointError
 from utils import distributed
-from utils.arguments import LARGEST_SEED, Number, any_path, dataset, name_list, run_name, with_commas
+from utils.arguments import LARGEST_SEED, Number, any_path, dataset, list_of, run_name, with_commas
 from utils.console import aligned, write_any_sign
 from utils.errors import UserError, printable, signals
 from utils.runs import tracking
@@ -25,7 +25,7 @@ from utils.runs.folder import BOOKKEEPING, RunFolder, close_runs, open_runs
 from utils.training.optim import OPTIMIZERS, SCHEDULES
 
 EPOCHS = Number(int, 1, 100_000)
-SHARE = Number(float, 0, 1, open_high=True)
+SHARE = Number(float, 0, 0.9999)
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -111,7 +111,7 @@ def training_flags(least_batch: int | None = 2) -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(add_help=False, parents=[run_flags(), precision_flag()])
     add = parser.add_argument_group("training").add_argument
-    rate, recipe = Number(float, 0, 100, open_low=True), " (default: the recipe's)"
+    rate, recipe = Number(float, 1e-9, 100), " (default: the recipe's)"
     add("--runs", type=Number(int, 1, 1000), default=1, help="trainings, with seeds --seed, --seed + 1, ...")
     add("--epochs", type=EPOCHS, help=f"passes over the training data{recipe}")
     if least_batch:
@@ -157,7 +157,7 @@ def view_flags(encoders: Iterable[str] = ENCODERS) -> argparse.ArgumentParser:
     parts = f"random changes that make a view, joined by commas: {', '.join(VIEW_PARTS)}"
     add("--model", choices=encoders, help="network to train")
     add("--temperature", type=Number(float, 0.001, 100), help="temperature of the loss")
-    add("--views", type=name_list(VIEW_PARTS), metavar="A,B,...", help=parts)
+    add("--views", type=list_of(known=VIEW_PARTS), metavar="A,B,...", help=parts)
     add("--strength", type=Number(float, 0, 10), help="factor on the ranges of all --views")
     add("--knn-every", type=EPOCHS, default=5, help="check by k-NN on validation images every N epochs")
     return parser

@@ -45,10 +45,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def progress(total: int, quiet: bool, unit: str = "step", done: int = 0) -> tqdm:
     """Return a bar that a terminal shows until it is closed; a file gets none."""
     columns = min(WIDTH, shutil.get_terminal_size().columns - 1)
-    hidden = quiet or not sys.stderr.isatty()
-    return tqdm(
-        total=total, initial=done, unit=unit, mininterval=0.5, ncols=columns, leave=False, disable=hidden
-    )
+    look = {"mininterval": 0.5, "ncols": columns, "leave": False}
+    return tqdm(total=total, initial=done, unit=unit, disable=quiet or None, **look)  # None: not in a file
 
 
 def print_line(line: str) -> None:

@@ -36,9 +36,7 @@ def bad_values(action):
     if action.choices:
         return [*NO_TEXT.values(), "unknown", str(next(iter(action.choices))).upper()]
     if isinstance(action.type, Number):
-        low, high = action.type.low, action.type.high
-        bounds = [str(low)] * action.type.open_low + [str(high)] * action.type.open_high
-        return [*NO_TEXT.values(), str(low - 1), str(high + 1), *bounds, *NO_NUMBER]
+        return [*NO_TEXT.values(), str(action.type.low - 1), str(action.type.high + 1), *NO_NUMBER]
     if action.type is any_path:
         return [text for name, text in NO_TEXT.items() if name != "line"]
     return [] if action.type is None else [*NO_TEXT.values(), ";;"]

@@ -15,7 +15,7 @@ import train_simclr
 from data import DATASETS, ImageSet
 from models import RECIPES
 from utils import cli
-from utils.arguments import Number, number_list
+from utils.arguments import Number, list_of
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 
@@ -161,12 +161,14 @@ def test_a_table_has_a_line_per_flag_and_a_column_per_recipe():
 
 def test_the_help_of_a_flag_names_choices_bounds_and_default():
     parser = cli.Parser()
-    parser.add_argument("--share", type=Number(float, 0, 1, open_low=True), help="a share (default: all)")
+    parser.add_argument("--share", type=Number(float, 0, 1), help="a share (default: all)")
     parser.add_argument("--kind", choices={"a": 1, "b": 2}, default="a", help="kind")
-    parser.add_argument("--few", type=number_list(1, 9), default=[1, 2], metavar="N,N", help="of them")
+    parser.add_argument(
+        "--few", type=list_of(Number(int, 1, 9)), default=[1, 2], metavar="N,N", help="of them"
+    )
     parser.add_argument("--off", action="store_true", help="nothing")
     assert {
-        "--share X a share (above 0, at most 1; default: all)",
+        "--share X a share (0 to 1; default: all)",
         "--kind NAME kind: a, b (default: a)",
         "--few N,N of them (default: 1,2)",
         "--off nothing",
