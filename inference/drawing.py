@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from data import DataError
 from data.pictures import SIDE, border, grey, on_light_paper, shrunk
@@ -58,8 +59,6 @@ def find_ink(values: np.ndarray) -> np.ndarray:
     brighter. Away from strokes, what differs little from the paper (its grain, a shadow) counts as paper.
     Raises DataError for a blank picture.
     """
-    from scipy import ndimage
-
     light, edge = on_light_paper(values), border(values)
     if light and np.ptp(np.quantile(edge, (0.1, 0.9))) > UNEVEN:
         values = without_shadows(values)
@@ -72,8 +71,7 @@ def find_ink(values: np.ndarray) -> np.ndarray:
     ink = (ink / ink.max()).clip(0, 1)
     strokes = ink > otsu(ink)
     # The grey edge of a stroke is as wide as the picture is blurred: about a pixel of the 20 x 20 box.
-    rows, columns = extent(strokes)
-    reach = 2 * max(1, round(max(rows.stop - rows.start, columns.stop - columns.start) / BOX)) + 1
+    reach = 2 * max(1, round(max(strokes[extent(strokes)].shape) / BOX)) + 1
     near = ndimage.maximum_filter(strokes.view(np.uint8), reach) > 0
     return np.where(near & (ink > EDGE), ink, 0)
 
@@ -83,8 +81,6 @@ def without_shadows(values: np.ndarray) -> np.ndarray:
 
     The light is what is left when everything dark that is narrower than WIDE_STROKE is closed.
     """
-    from scipy import ndimage
-
     light = ndimage.grey_closing(ndimage.median_filter(values, 3), math.ceil(WIDE_STROKE * min(values.shape)))
     return (values / light.clip(0.05)).clip(0, 1)
 
@@ -101,8 +97,7 @@ def otsu(values: np.ndarray) -> float:
 
 def extent(mask: np.ndarray) -> tuple[slice, slice]:
     """Return the rows and columns, as slices, from the first to the last true pixel of a mask (H, W)."""
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return ndimage.find_objects(mask.view(np.uint8))[0]
 
 
 # --- One digit ---
@@ -122,11 +117,8 @@ def to_mnist(ink: np.ndarray) -> np.ndarray:
     resized = Image.fromarray(np.ascontiguousarray(ink)).resize(size[::-1], Image.Resampling.LANCZOS)
     small = np.asarray(resized).clip(0, 1)
     small = small / max(float(small.max()), 1e-9)
-    total = small.sum()
-    top, left = (
-        min(max(round(SIDE // 2 - float(mass @ np.arange(len(mass))) / total), 0), SIDE - len(mass))
-        for mass in (small.sum(1), small.sum(0))
-    )
+    places = zip(ndimage.center_of_mass(small), size, strict=True)
+    top, left = (min(max(round(SIDE // 2 - centre), 0), SIDE - length) for centre, length in places)
     digit = np.zeros((SIDE, SIDE), np.uint8)
     digit[top : top + size[0], left : left + size[1]] = np.rint(255 * small)
     return digit
@@ -134,8 +126,6 @@ def to_mnist(ink: np.ndarray) -> np.ndarray:
 
 def thicken(ink: np.ndarray, scale: float) -> np.ndarray:
     """Widen strokes to THINNEST pixels after scaling by `scale`; leave wider ones as they are."""
-    from scipy import ndimage
-
     strokes = np.pad(ink > 0.5, 1)
     # Across a stroke of width w the mean distance to its edge is w / 4.
     width = 4 * float(ndimage.distance_transform_edt(strokes)[strokes].mean()) * scale
@@ -153,9 +143,7 @@ def separate(ink: np.ndarray, single: bool = False) -> tuple[np.ndarray, list[np
 
     single: all ink is one digit.
     """
-    from scipy import ndimage
-
-    labels, count = ndimage.label(ink > 0, np.ones((3, 3)))
+    labels, _ = ndimage.label(ink > 0, np.ones((3, 3)))
     parts = np.array([(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)])
     sides = (parts[:, 2:] - parts[:, :2]).max(1)
     order = np.argsort(parts[:, 0], kind="stable")
@@ -173,11 +161,8 @@ def separate(ink: np.ndarray, single: bool = False) -> tuple[np.ndarray, list[np
         ),
         "wider than a digit: digits may touch": np.any(widths > WIDEST * heights),
     }
-    inks = [ink]
-    if count > 1:
-        windows = [np.s_[top:bottom, left:right] for left, top, right, bottom in boxes]
-        own = [np.isin(labels[w], np.array(g) + 1) for w, g in zip(windows, groups, strict=True)]
-        inks = [np.where(mask, ink[window], 0) for mask, window in zip(own, windows, strict=True)]
+    windows = [np.s_[top:bottom, left:right] for left, top, right, bottom in boxes]
+    inks = [ink[w] * np.isin(labels[w], np.array(g) + 1) for w, g in zip(windows, groups, strict=True)]
     return boxes, inks, tuple(note for note, holds in notes.items() if holds)
 
 
