@@ -8,11 +8,7 @@ SPEED = (
     ("fast", "", "training to 99 % test accuracy"),
     ("fast", "images/s in our loop", "images per second: our network for the usual one, in our loop"),
     ("fast", "images/s of our network", "images per second: our loop for the usual one, on our network"),
-    (
-        "fast",
-        "images/s of their network",
-        "images per second: our loop for the usual one, on the usual network",
-    ),
+    ("fast", "images/s of their", "images per second: our loop for the usual one, on the usual network"),
     ("augment", "", "augmented images per second"),
     ("simclr", "training", "SimCLR training, images per second"),
     ("mil", "", "bags trained per second"),

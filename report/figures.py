@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from report.rows import Row, has, number, value_text
+from evaluation.differences import mcnemar_margin
+from report.rows import TEST_IMAGES, Row, has, number, value_text
 from report.sections import Page, distinct
 from utils.plots import contrastive, ensemble, few_labels
 from utils.plots import report as plots
@@ -18,9 +19,8 @@ SELECTIONS = ("greedy_loss", "greedy_accuracy", "bagged")
 LIBRARIES = {"best": "22 strong ones of four recipes", "cnn-20": "10 cnn", "lenet-10": "10 lenet"}
 LIBRARIES |= {"mixed-10": "10 of unequal strength"}
 LONG = "test-time augmentation over "  # before "nine shifts"
-# The lines of the few-label figure, the best last, and the number of images of MNIST's test set.
+# The lines of the few-label figure, the best last.
 LINES = ("pixels-linear", "moco-linear", "simclr-linear", "moco-spread", "simclr-spread")
-TEST_IMAGES = 10_000
 
 
 class Figure(NamedTuple):
@@ -134,20 +134,10 @@ def gains(page: Page) -> list[dict]:
 
 
 def gain(record: dict, selection: str) -> list:
-    """Return a gain and half of its 95 % interval in points.
-
-    The interval needs the number of images on which the two differ. It is not saved, but it is the only one
-    that has this gain and this p-value of McNemar's test, unless the gain is at most one image: then None.
-    """
-    from scipy.stats import binomtest
-
+    """Return a gain and half of its 95 % interval in points, see `mcnemar_margin`."""
     share, p = record[f"{selection}_test_gain"], record[f"{selection}_test_mcnemar_p"]
-    net = abs(round(share * TEST_IMAGES))
-    for count in range(net, TEST_IMAGES, 2) if net > 1 else ():
-        if abs(binomtest((count + net) // 2, count).pvalue / p - 1) < 1e-6:
-            half = 1.96 * (count - net**2 / TEST_IMAGES) ** 0.5 / TEST_IMAGES
-            return [round(100 * share, 6), round(100 * half, 6)]
-    return [round(100 * share, 6), None]
+    half = mcnemar_margin(round(share * TEST_IMAGES), p, TEST_IMAGES)
+    return [round(100 * share, 6), half and round(100 * half, 6)]
 
 
 # By script and file name: the plot, and what gives its data; a figure without data is left out.

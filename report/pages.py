@@ -33,9 +33,7 @@ from utils.plots.style import description
 from utils.runs.files import write_atomically
 
 MARKER = "<!-- report:{} {} -->"
-VALUE = re.compile(
-    r"(<!-- value (\S+) (\S+)( spread| all| worst| count| difference)? -->).*?(<!-- end -->)", re.S
-)
+VALUE = r"(?s)(<!-- value (\S+) (\S+)( spread| all| worst| count| difference)? -->).*?(<!-- end -->)"
 
 Outputs = dict[Path, bytes | Figure]
 
@@ -51,10 +49,7 @@ class Paradigm(NamedTuple):
     sections: dict[str, Callable[[Page], str]] = {}
 
 
-SECTIONS = {
-    "results": sections.results_section,
-    "references": sections.references_section,
-}
+SECTIONS = {"results": sections.results_section, "references": sections.references_section}
 PARADIGMS = {
     "train_cnn": Paradigm(sections={"models": sections.models_section}),
     "ensemble": Paradigm(sections={"combinations": sections.combinations_section}),
@@ -120,7 +115,7 @@ def page_output(results: Results, path: Path, contents: dict[str, str]) -> Outpu
         text = results.attempt(path, value_of, results, runs.split(","), metrics.split(","), mode.strip())
         return match[0] if text is None else f"{begin}{text}{end}"
 
-    return {path: VALUE.sub(fill, text).encode()}
+    return {path: re.sub(VALUE, fill, text).encode()}
 
 
 def value_of(results: Results, names: list[str], metrics: list[str], mode: str) -> str | None:

@@ -4,8 +4,9 @@ import csv
 import io
 import re
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import stdev
 
+from evaluation.differences import difference
 from report import text
 from report.results import Results, read_results
 from report.rows import Row, data_counts, encoder_time, values_of
@@ -61,23 +62,16 @@ def compare(results: Results, names: list[str], metrics: list[str]) -> str:
     A paired t-test where both have the same seeds and draws, else Welch's test.
     metrics: of the two, or one of both. UserError where there is nothing to test.
     """
-    from scipy import stats
-
     metrics = (metrics * 2)[:2]
     a, b = (values_by_seed(results, *pair) for pair in zip(names, metrics, strict=True))
     if min(len(a), len(b)) < 2:
         raise UserError(f"{' and '.join(names)}: a single training has no spread to test with")
-    if a.keys() == b.keys():
-        test = stats.ttest_rel([a[key] for key in a], [b[key] for key in a])
-        kind = f"paired t-test, n = {len(a)}"
-    else:
-        test = stats.ttest_ind(list(a.values()), list(b.values()), equal_var=False)
-        kind = f"Welch's t-test, n = {len(a)} and {len(b)}"
+    paired = a.keys() == b.keys()
+    kind = f"paired t-test, n = {len(a)}" if paired else f"Welch's t-test, n = {len(a)} and {len(b)}"
+    found = difference([*a.values()], [b[key] for key in (a if paired else b)], paired)
     is_share = text.unit(metrics[0])[1] == " %"
-    low, high = test.confidence_interval(0.95)
-    differences = fmean(a.values()) - fmean(b.values()), low, high
-    ends = [f"{value * (100 if is_share else 1):+.2g}" for value in differences]
-    return f"{ends[0]}{' points' * is_share} ({ends[1]} to {ends[2]}; {kind}; p = {test.pvalue:.2g})"
+    mean, low, high = (f"{value * (100 if is_share else 1):+.2g}" for value in found[:3])
+    return f"{mean}{' points' * is_share} ({low} to {high}; {kind}; p = {found.p:.2g})"
 
 
 def values_by_seed(results: Results, name: str, metric: str) -> dict[tuple[int, int], float]:

@@ -1,5 +1,6 @@
 """Read what is committed in results/. A missing or damaged file becomes one line; the rest is read."""
 
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -106,7 +107,7 @@ def read_results(folder: Path) -> Results:
     results = Results(folder)
     experiments, references = folder / "experiments.json", folder / "references.json"
     results.attempt(experiments, read_experiments, experiments, results)
-    results.references = results.attempt(references, read_references, folder) or {}
+    results.references = results.attempt(references, lambda: read_json(references)["references"]) or {}
     for run in sorted({path.parent for path in folder.glob("*/*/*.json")}):
         path = run / (SWEEP if (run / SWEEP).exists() else "metrics.json")
         hidden = run.name.startswith((".", "dry-run", "demo")) or ".old-" in run.name
@@ -114,15 +115,9 @@ def read_results(folder: Path) -> Results:
     for path in sorted((folder / "benchmarks").glob("*.json")):
         if content := results.attempt(path, read_json, path):
             results.benchmarks[path.stem] = content
-    results.attempt(folder, add_notes, results)
+    missing = [each for each in results.experiments if not os.path.isdir(folder / each.folder)]
+    results.notes += [f"{folder / each.folder}: not run yet; {each.command}" for each in missing]
     return results
-
-
-def add_notes(results: Results) -> None:
-    """Note what is not run yet."""
-    for experiment in results.experiments:
-        if not (folder := results.folder / experiment.folder).is_dir():
-            results.notes.append(f"{folder}: not run yet; {experiment.command}")
 
 
 def read_json(path: Path) -> dict:
@@ -144,16 +139,10 @@ def read_experiments(path: Path, results: Results) -> None:
         if not runs_ours or not experiment.command.isprintable() or "`" in experiment.command:
             raise UserError(f"{path}: {experiment.name!r} must be a name and run a script of this repository")
         if flags := ELSEWHERE & {word.partition("=")[0] for word in words}:
-            raise UserError(
-                f"{path}: {experiment.name} has {flags.pop()}, which is for the command line alone"
-            )
+            reason = "which is for the command line alone"
+            raise UserError(f"{path}: {experiment.name} has {flags.pop()}, {reason}")
         results.experiments.append(experiment)
     results.tables = content["tables"]
-
-
-def read_references(results_dir: Path) -> dict[str, dict]:
-    """Return {key: {"value", "source", ...}}; the file describes its fields."""
-    return read_json(results_dir / "references.json")["references"]
 
 
 def read_runs(path: Path) -> dict[str, Result]:

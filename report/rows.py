@@ -5,6 +5,7 @@ from statistics import fmean, median, stdev
 from typing import NamedTuple
 
 from evaluation.cnn import wilson_interval
+from evaluation.differences import differs
 from report import text
 from report.results import Experiment, Result, Results, RowSpec
 
@@ -57,19 +58,10 @@ class Number(NamedTuple):
         return self.mean, self.text.replace(" %", "")
 
     def is_beyond_noise(self, reference: dict) -> bool:
-        """Whether it differs from prior work: by a t-test (5 %), or outside the interval or range.
-
-        Welch's test where the other side has a spread, else a test against its value as if that had no noise.
-        """
-        from scipy import stats
-
+        """Whether it differs from prior work: by `differs`, or outside the interval or range."""
         if self.kind != "std":
             return not self.low <= reference["value"] <= self.high
-        if "std" in reference and "runs" in reference:
-            other = (reference[key] for key in ("value", "std", "runs"))
-            own = self.mean, stdev(self.values), len(self.values)
-            return stats.ttest_ind_from_stats(*own, *other, equal_var=False).pvalue < 0.05
-        return stats.ttest_1samp(self.values, reference["value"]).pvalue < 0.05
+        return differs(self.values, reference["value"], reference.get("std"), reference.get("runs"))
 
 
 def number(result: Result, metric: str) -> Number:
@@ -87,9 +79,8 @@ def number(result: Result, metric: str) -> Number:
         low, high = records[0].get(f"{metric}_low", low), records[0].get(f"{metric}_high", high)
         return Number(metric, mean, low, high, "interval" if low < high else "none", values, "1")
     if arguments.get("sources"):
-        return Number(
-            metric, mean, min(values), max(values), "range", values, f"{count} overlapping libraries"
-        )
+        ends = min(values), max(values)
+        return Number(metric, mean, *ends, "range", values, f"{count} overlapping libraries")
     std = stdev(values)
     drawn = count > len(records) or arguments.get("labels")
     noun = "draws" if drawn else "folds" if arguments.get("folds") else "runs"
@@ -98,12 +89,10 @@ def number(result: Result, metric: str) -> Number:
 
 def values_of(record: dict) -> dict[str, list[float]]:
     """Return {metric: its values} of a training: those of all draws where it scored several."""
-    numbers = {
-        key: [value] for key, value in record.items() if isinstance(value, int | float) and key != "seed"
-    }
-    lists = {key: value for key, value in record.items() if key.endswith(("accuracies", "mces"))}
-    draws = {re.sub("ies$", "y", key).removesuffix("s"): value for key, value in lists.items()}
-    return numbers | draws
+    values = {key: [value] for key, value in record.items() if isinstance(value, int | float)}
+    draws = (key for key in record if key.endswith(("accuracies", "mces")))
+    values |= {re.sub("ies$", "y", key).removesuffix("s"): record[key] for key in draws}
+    return {key: value for key, value in values.items() if key != "seed"}
 
 
 def has(result: Result, metric: str) -> bool:

@@ -4,12 +4,10 @@ import importlib
 import re
 import shlex
 
-import numpy as np
 import pytest
 from helpers import ROOT, load_script
 from made_up import MARKERS, classifier_records, make_run, write_lists
 
-from evaluation.cnn import mcnemar
 from report import figures, pages
 from report.results import read_results
 from report.rows import MARKS
@@ -239,17 +237,6 @@ def test_figures_show_the_rows_of_their_pages(tree, results):
     assert pages.is_fresh(path, figure)
     path.write_bytes(path.read_bytes()[:40])
     assert not pages.is_fresh(path, figure)
-
-
-@pytest.mark.parametrize(("right", "wrong"), [(30, 11), (2, 9), (1, 0), (7, 6)])
-def test_the_interval_of_a_gain_follows_from_its_p_value(right, wrong):
-    a, b = np.arange(10_000) >= wrong, np.arange(10_000) < 10_000 - right
-    record = {"x_test_gain": (right - wrong) / 10_000, "x_test_mcnemar_p": mcnemar(a, b)}
-    net, half = figures.gain(record, "x")
-    assert net == pytest.approx((right - wrong) / 100)
-    difference = a.astype(float) - b
-    known = 1.96 * 100 * difference.std() / 100 if abs(right - wrong) > 1 else None
-    assert half == (known and pytest.approx(known, abs=1e-4))
 
 
 def parsed(command):
