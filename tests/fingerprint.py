@@ -88,24 +88,17 @@ def comparable(content):
     return [comparable(value) for value in content] if isinstance(content, list) else content
 
 
-def weights_digest(paths):
+def arrays_digest(paths):
+    """Hash of the weights in .pt files or of the arrays in .npz files."""
+    import numpy as np
     import torch
 
     parts = []
     for path in paths:
-        for key, value in torch.load(path, weights_only=True)["weights"].items():
-            parts += [key, str(value.dtype), str(tuple(value.shape)), value.contiguous().numpy().tobytes()]
-    return digest(parts)
-
-
-def predictions_digest(paths):
-    import numpy as np
-
-    parts = []
-    for path in paths:
-        with np.load(path) as arrays:
-            for key in sorted(arrays):
-                parts += [key, str(arrays[key].dtype), str(arrays[key].shape), arrays[key].tobytes()]
+        arrays = torch.load(path, weights_only=True)["weights"] if path.suffix == ".pt" else np.load(path)
+        for key in arrays if path.suffix == ".pt" else sorted(arrays):
+            value = arrays[key]
+            parts += [key, str(value.dtype), str(tuple(value.shape)), np.asarray(value).tobytes()]
     return digest(parts)
 
 
@@ -119,8 +112,8 @@ def run_digests(folder):
     """Hashes of the files of a run and of the trainings inside it."""
     found = {}
     for name, patterns, hashed in (
-        ("weights", ("best.pt", "encoder.pt"), weights_digest),
-        ("predictions", ("predictions.npz",), predictions_digest),
+        ("weights", ("best.pt", "encoder.pt"), arrays_digest),
+        ("predictions", ("predictions.npz",), arrays_digest),
         ("history", ("history.jsonl",), json_digest),
         ("metrics", ("metrics.json",), json_digest),
         ("sweep", ("sweep.json",), json_digest),

@@ -87,12 +87,11 @@ def test_zero_magnitude_is_the_exact_identity_and_draws_nothing():
 
 def test_a_batch_with_every_part_equals_the_images_one_by_one():
     images = smooth_images(8)
-    everything = Augment(
-        crop=2, rotate=10, translate=0.1, scale=0.1, shear=7, elastic=1.5, resize=0.5, blur=1, erase=0.5
-    )
+    affine = {"rotate": 10, "translate": 0.1, "scale": 0.1, "shear": 7, "resize": 0.5}
+    everything = Augment(**affine, crop=2, elastic=1.5, blur=1, erase=0.5, stroke=0.5)
     params = everything.sample(8, gen())
     batch = everything.apply(images, params)
-    assert set(params) == {"corner", "matrix", "noise", "sigma", "box"}
+    assert set(params) == {"corner", "matrix", "noise", "sigma", "box", "ends", "width"}
     for i in range(8):
         alone = everything.apply(images[i : i + 1], {k: v[i : i + 1] for k, v in params.items()})
         torch.testing.assert_close(batch[i : i + 1], alone, rtol=0, atol=1e-6)

@@ -26,26 +26,15 @@ def slow_stroke(image, ends, width):
     return result
 
 
-@pytest.mark.parametrize(
-    ("ends", "width"), [((1.0, 2.0, 7.5, 5.0), 1.2), ((4.0, 8.0, 4.0, 1.0), 0.8), ((3.3, 4.4, 3.3, 4.4), 1.5)]
-)
-def test_a_stroke_equals_a_loop_over_pixels(ends, width):
-    image = 0.4 * torch.rand(1, 1, 9, 9, generator=gen())
-    stroked = add_strokes(image, torch.tensor([ends]), torch.tensor([width]))
-    expected = slow_stroke(image[0, 0].numpy(), ends, width)
-    np.testing.assert_allclose(stroked[0, 0].numpy(), expected, atol=2e-3)
-
-
-def test_every_image_gets_its_own_stroke_and_minus_one_none():
-    images = torch.rand(3, 1, 28, 28, generator=gen())
+def test_strokes_equal_a_loop_over_pixels_and_leave_their_argument_alone():
+    images = 0.4 * torch.rand(4, 1, 9, 9, generator=gen())
     before = images.clone()
-    ends = torch.tensor([[8.0, 8, 20, 20], [8.0, 20, 20, 8], [14.0, 8, 14, 20]])
-    width = torch.tensor([1.0, -1.0, 1.4])
-    stroked = add_strokes(images, ends, width)
-    for i in range(3):
-        alone = add_strokes(images[i : i + 1], ends[i : i + 1], width[i : i + 1])
-        assert torch.equal(stroked[i : i + 1], alone)
-    assert torch.equal(stroked[1], images[1])
+    ends = [[1.0, 2, 7.5, 5], [4, 8, 4, 1], [3.3, 4.4, 3.3, 4.4], [1, 2, 7.5, 5]]
+    widths = [1.2, 0.8, 1.5, -1]  # -1: no stroke
+    stroked = add_strokes(images, torch.tensor(ends), torch.tensor(widths))
+    expected = [slow_stroke(image[0].numpy(), *how) for image, *how in zip(before, ends, widths, strict=True)]
+    np.testing.assert_allclose(stroked[:, 0], np.stack(expected), atol=2e-3)
+    assert torch.equal(stroked[3], before[3])
     assert torch.equal(images, before)
 
 

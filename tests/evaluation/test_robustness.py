@@ -95,10 +95,13 @@ def test_only_good_models_have_a_say_on_labels(labels):
 
 def test_models_and_reviewers_are_counted(labels):
     p = np.eye(10)[labels]
-    answers = {947: 9, 2130: 9, 5: 1}  # agreed with reviewers; no label agreed on; not reviewed at all
-    for index, answer in answers.items():
-        p[index] = np.eye(10)[answer]
-    verdicts = judge_labels({"one": p[None], "two": p[None]}, labels)
+    # Reviewers agree; they agree on no label; nobody reviewed it.
+    for index, answer, confidence in ((947, 9, 0.6), (2130, 9, 0.9), (5, 1, 0.8)):
+        p[index] = confidence * np.eye(10)[answer] + (1 - confidence) / 10
+    other = p.copy()
+    other[7] = np.eye(10)[1]  # not a mistake of all
+    verdicts = judge_labels({"one": p[None], "two": other[None]}, labels)
+    assert verdicts.shared.tolist() == [2130, 5, 947]  # the most confident first
     assert label_record(verdicts, labels) == {
         "good_models": 2,
         "shared_mistakes": 3,
@@ -119,10 +122,3 @@ def test_levels_are_summed_before_the_ratio_and_corruptions_averaged_after_it():
     assert corruption_error(errors - 0.02, BASE - 0.1) == pytest.approx((0.16 / 0.2 + 0.36 / 0.2) / 2)
     assert corruption_error(BASE, np.zeros((2, 2))) is None  # of a baseline that never errs
     assert corruption_error(BASE, BASE - 0.2) is None  # or does not rise
-
-
-def test_shared_mistakes_are_those_of_all_models_the_most_confident_first(labels):
-    one, two = np.eye(10)[labels], np.eye(10)[labels]
-    one[[5, 6, 7]], two[[5, 6]] = np.eye(10)[1], np.eye(10)[1]
-    one[5] = 0.6 * np.eye(10)[1] + 0.04
-    assert judge_labels({"one": one[None], "two": two[None]}, labels).shared.tolist() == [6, 5]

@@ -181,11 +181,3 @@ def test_every_map_of_a_network_is_channels_last(encoder, dtype):
     assert [m for m, output in maps if not output.is_contiguous(memory_format=torch.channels_last)] == []
     assert maps or encoder in ("linear", "mlp1", "mlp")
     assert all(output.dtype == dtype for module, output in maps if isinstance(module, nn.Conv2d))
-
-
-def test_the_images_of_bags_are_no_exception():
-    model = create_mil("fast", "attention").to(memory_format=torch.channels_last)
-    maps = []
-    model.encoder[1].register_forward_hook(lambda module, inputs, output: maps.append(output))
-    model(torch.rand(6, 1, 28, 28), torch.tensor([[True, True, False], [True] * 3, [True, False, False]]))
-    assert maps[0].is_contiguous(memory_format=torch.channels_last)

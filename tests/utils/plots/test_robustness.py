@@ -16,14 +16,6 @@ def test_every_error_is_a_cell_of_its_corruption(drawn, texts):
     assert np.allclose(colors[[0, 4, 5]], [0.5, 0.0449, plots.LEAST])  # a log scale has no zero
 
 
-def test_examples_have_a_column_per_corruption(images):
-    pixels = np.arange(len(CORRUPTIONS) * (LEVELS + 1)).reshape(len(CORRUPTIONS), LEVELS + 1, 1, 1)
-    (part,), columns, _ = images(plots.plot_examples, pixels, None)
-    assert [name.partition("\n")[0] for name in part.heads] == list(CORRUPTIONS)
-    assert (part.rows[:2], columns) == (["clean", "level 1"], len(CORRUPTIONS))
-    assert part.tiles.ravel()[:2].tolist() == [0, LEVELS + 1]
-
-
 def test_digits_have_a_text_and_maybe_a_frame(images):
     digit = np.zeros((4, 4), np.uint8)
     tiles = [(digit, "label 6", False), (digit, "label 5", True)]

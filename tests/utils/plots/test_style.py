@@ -51,17 +51,6 @@ def test_a_log_axis_has_plain_numbers_the_more_the_shorter_it_is(axes, texts, li
     assert set(expected.split()) <= set(texts(axes.get_yticklabels()))
 
 
-@pytest.mark.parametrize("horizontal", [False, True])
-def test_kinds_of_ranges_look_different(axes, horizontal):
-    for kind in ("std", "interval", "range", "none"):
-        style.range_bars(axes, [0, 1], ([1, 2], [3, 5]), kind, horizontal, color="black")
-    ranges = np.array([[[0, 1], [0, 3]], [[1, 2], [1, 5]]])[..., :: -1 if horizontal else 1]
-    assert all(np.allclose(bars.get_segments(), ranges) for bars in axes.collections)
-    std, interval, dashed = axes.collections
-    assert (std.get_linewidth() > interval.get_linewidth(), len(axes.get_lines())) == (True, 2)  # caps
-    assert dashed.get_linestyle() != interval.get_linestyle()
-
-
 @pytest.mark.parametrize("band", [True, False])
 def test_errors_are_lines_with_their_names_at_their_ends(axes, texts, band):
     curves = [
