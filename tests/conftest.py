@@ -14,8 +14,6 @@ from helpers import ROOT, real_mnist, tiny_idx
 
 from data import images, load
 
-__all__ = ["ROOT"]
-
 images.CHECKSUMS.clear()  # the made-up digits of these tests have others
 images._mnist_5k = functools.cache(images._mnist_5k)  # a second for each call
 torch.set_num_threads(1)  # the fastest for data this small, and no fight with the processes that tests start

@@ -10,12 +10,6 @@ COUNT = 23
 FLAT = flat_grey(torch.arange(COUNT), 0.1307, 0.3081)  # a batch tells which images it holds
 
 
-@pytest.fixture(scope="module")
-def few(digits):
-    """Sixty images with something in them to augment."""
-    return digits._replace(images=digits.images[:60], labels=digits.labels[:60])
-
-
 def loader(images=FLAT, indices=None, batch_size=7, **options):
     indices = torch.arange(len(images.labels)) if indices is None else indices
     return BatchLoader(images, indices, batch_size, **options)
@@ -75,22 +69,22 @@ def test_order_is_shuffled_differently_each_epoch_and_replayable():
     assert not torch.equal(others[2], second)  # seed and epoch are not just added up
 
 
-def test_global_random_state_is_neither_read_nor_moved(few):
+def test_global_random_state_is_neither_read_nor_moved(digits):
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    first = pixels(loader(few, augment=POLICIES["elastic"]))
+    first = pixels(loader(digits, augment=POLICIES["elastic"]))
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(1)
-    assert torch.equal(pixels(loader(few, augment=POLICIES["elastic"])), first)
+    assert torch.equal(pixels(loader(digits, augment=POLICIES["elastic"])), first)
 
 
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("name", ["none", "shift", "elastic", "erase"])
-def test_the_ranks_together_see_what_one_process_sees(few, name, world):
+def test_the_ranks_together_see_what_one_process_sees(digits, name, world):
     # 59 images in batches of 16: the last batch has 11, which neither 2 nor 3 ranks can share equally.
     options = {"indices": torch.arange(59), "batch_size": 16, "augment": POLICIES[name], "seed": 3}
-    single = list(loader(few, **options).epoch(1))
-    ranks = [list(loader(few, **options, rank=r, world=world).epoch(1)) for r in range(world)]
+    single = list(loader(digits, **options).epoch(1))
+    ranks = [list(loader(digits, **options, rank=r, world=world).epoch(1)) for r in range(world)]
     for (x, y), *pieces in zip(single, *ranks, strict=True):
         sizes = [len(piece[1]) for piece in pieces]
         assert max(sizes) - min(sizes) <= 1

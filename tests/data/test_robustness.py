@@ -51,17 +51,14 @@ def test_rotation_turns_the_centre_of_mass_by_its_angle_to_either_side():
     for level, degrees in enumerate(CORRUPTIONS["rotation"].strengths, 1):
         after = centre(corrupt(BAR, "rotation", level)) - middle
         turned = torch.atan2(after[:, 1], after[:, 0]) - torch.atan2(before[1], before[0])
-        turned = torch.rad2deg(turned)
-        torch.testing.assert_close(turned.abs(), torch.full_like(turned, degrees), atol=1.0, rtol=0)
+        np.testing.assert_allclose(turned.abs(), math.radians(degrees), atol=math.radians(1))
         assert (turned > 0).any()
         assert (turned < 0).any()
 
 
 def test_shift_moves_by_its_distance_in_all_directions():
     moved = centre(corrupt(BAR, "shift", 3)) - centre(BAR)
-    torch.testing.assert_close(
-        moved.norm(dim=1), torch.full((40,), 4.0, dtype=torch.double), atol=0.1, rtol=0
-    )
+    np.testing.assert_allclose(moved.norm(dim=1), 4, atol=0.1)
     assert ((moved > 0).sum(0) > 5).all()
     assert ((moved < 0).sum(0) > 5).all()
 
@@ -77,9 +74,7 @@ def test_scale_multiplies_the_area_by_the_square_of_its_factor_or_divides():
 def test_shear_moves_rows_sideways_in_proportion_to_their_height():
     for level, degrees in enumerate(CORRUPTIONS["shear"].strengths, 1):
         sheared = corrupt(BAR, "shear", level)
-        np.testing.assert_allclose(
-            sheared.double().sum((1, 2, 3)) / BAR.double().sum((1, 2, 3)), 1, rtol=0.03
-        )
+        np.testing.assert_allclose(sheared.double().sum((1, 2, 3)), BAR.double().sum((1, 2, 3)), rtol=0.03)
         shift = centre(sheared)[:, 0] - centre(BAR)[:, 0]
         height = float(centre(BAR)[0, 1]) - 13.5
         np.testing.assert_allclose(shift.abs(), abs(height) * math.tan(math.radians(degrees)), atol=0.1)

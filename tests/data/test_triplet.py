@@ -87,10 +87,8 @@ def test_the_images_of_a_synthetic_class_join_images_of_the_same_classes(digits,
 def test_a_synthetic_class_is_turned_as_a_whole(digits):
     """With one image of each class drawn K times over, all K images of a synthetic class are the same."""
     first = digits.labels.argsort(stable=True)[::20]
-    same = digits._replace(
-        images=digits.images[first].repeat_interleave(20, 0), labels=torch.arange(10).repeat_interleave(20)
-    )
-    images, _ = next(batches(same).epoch())
+    parts = digits.images[first].repeat_interleave(20, 0), torch.arange(10).repeat_interleave(20)
+    images, _ = next(batches(digits._replace(images=parts[0], labels=parts[1])).epoch())
     glyphs = images[20:].unflatten(0, (6, 5))
     torch.testing.assert_close(glyphs, glyphs[:, :1].expand_as(glyphs))
 

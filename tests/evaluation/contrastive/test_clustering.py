@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import blobs
+from helpers import blobs, noise
 from sklearn.semi_supervised import LabelSpreading
 
 from evaluation.contrastive import clustering
@@ -38,8 +38,7 @@ def test_probabilities_of_clusters_break_ties_between_few_labels():
 
 def test_clear_blobs_are_clusters_and_images_in_a_wrong_one_are_mended_by_their_neighbours():
     labels = torch.arange(200) % 10
-    generator = torch.Generator().manual_seed(0)
-    features = torch.eye(10)[labels] + 0.05 * torch.randn(200, 10, generator=generator)
+    features = torch.eye(10)[labels] + 0.05 * noise(200, 10)
     clusters = (labels.numpy() + 3) % 10
     clusters[:30] = (clusters[:30] + 1) % 10  # three of twenty, in every class
     graph = neighbour_graph(features)
@@ -73,7 +72,7 @@ def test_labels_spread_like_scikit_learn_s_over_the_same_graph():
 
 
 def test_equal_images_are_neighbours_of_one_another_and_none_of_itself():
-    distinct = torch.randn(12, 8, generator=torch.Generator().manual_seed(0))
+    distinct = noise(12, 8)
     graph = neighbour_graph(torch.cat([distinct, distinct[:1].repeat(6, 1), distinct[1:3]]), k=3)
     assert not graph.diagonal().any()
     assert graph[1, 18] > 0
@@ -105,7 +104,7 @@ def slow_loss(first, second, weight):
 
 @pytest.mark.parametrize("weight", [0.0, 5.0])
 def test_the_loss_equals_a_loop_over_pairs(weight):
-    first, second = torch.randn(2, 12, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    first, second = noise(2, 12, 4).double()
     expected = slow_loss(first.numpy(), second.numpy(), weight)
     assert float(neighbour_loss(first, second, weight)) == pytest.approx(expected, abs=1e-10)
 
@@ -120,9 +119,8 @@ def test_a_pair_that_surely_disagrees_has_a_gradient():
 def test_heads_find_clusters_and_the_seed_decides(monkeypatch):
     for name, value in {"HEADS": 3, "HEAD_STEPS": 100, "HEAD_BATCH": 128, "HEAD_RATE": 0.05}.items():
         monkeypatch.setattr(clustering, name, value)
-    generator = torch.Generator().manual_seed(1)
     truth = torch.arange(300) % 3
-    features = 4 * torch.eye(5)[truth] + 0.3 * torch.randn(300, 5, generator=generator)
+    features = 4 * torch.eye(5)[truth] + 0.3 * noise(300, 5)
     graph = neighbour_graph(features, 5)
     head = cluster_head(features, graph, clusters=3, seed=0)
     clusters = head(features).argmax(1).numpy()
