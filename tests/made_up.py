@@ -93,10 +93,7 @@ def make_sweep(folder, cells, keys=("method", "train_bags"), script="train_mil",
     """Write a sweep. cells: {values of its keys: the records of its repeats}."""
     write_config(folder, script, COMMIT, arguments)
     done = sum(map(len, cells.values()))
-    contents = [
-        {**dict(zip(keys, values, strict=True)), **runs_and_mean(records)}
-        for values, records in cells.items()
-    ]
+    contents = [dict(zip(keys, values, strict=True)) | runs_and_mean(runs) for values, runs in cells.items()]
     head = {"device": DEVICE, "seconds": 80.0, "trainings": [done, wanted or done]}
     write_json(folder / "sweep.json", **head, cells=contents)
 

@@ -1,7 +1,6 @@
 """ensemble.py end to end: members trained on tiny data, and made-up finished runs."""
 
 import os
-import re
 
 import numpy as np
 import pytest
@@ -63,20 +62,6 @@ def arguments(*flags):
     return ensemble.parse(base_flags("unused", "unused", *flags))[0]
 
 
-def test_models_take_turns_and_every_member_has_its_own_seed():
-    args = arguments("--members", "3", "--runs", "2", "--seed", "5", "--model", "linear,mlp")
-    models = ["linear", "mlp", "linear", "linear", "mlp", "linear"]
-    expected = [[{"seed": 5 + i, "model": model}] for i, model in enumerate(models)]
-    assert ensemble.training_units(args) == expected
-
-
-@pytest.mark.parametrize("mode", ["snapshot", "fusion"])
-def test_members_that_are_trained_together_are_one_unit(mode):
-    args = arguments("--members", "3", "--runs", "2", "--model", "lenet", "--mode", mode)
-    units = ensemble.training_units(args)
-    assert [[job["seed"] for job in unit] for unit in units] == [[0, 1, 2], [3, 4, 5]]
-
-
 def test_a_snapshot_run_shares_the_recipes_epochs_out_over_its_cycles():
     labels = torch.arange(20_000) % 10
     own = ensemble.member_config(arguments("--mode", "snapshot", "--members", "5"), "lenet", labels)
@@ -130,8 +115,6 @@ def test_a_library_of_two_models_writes_all_its_files(library, tiny_dir):
     assert (record["average_test_gain"], record["average_test_mcnemar_p"]) == (0, 1)
     for name in COMBINATIONS:
         assert record[f"{name}_test_accuracy"] <= record["oracle_test_accuracy"]
-        gain = record[f"{name}_test_accuracy"] - right
-        assert record[f"{name}_test_gain"] == pytest.approx(gain)
         assert metrics["mean"][f"{name}_test_scaled_ece"] >= 0
     lines = RunFolder(folder).history()
     assert [(line["seed"], line["epoch"]) for line in lines] == [(s, e) for s in range(3) for e in (1, 2)]
@@ -170,7 +153,7 @@ def test_fusion_trains_the_mean_of_logits_and_reports_it(tmp_path, tiny_dir, no_
 
 
 def test_runs_are_libraries_of_members_of_their_own_and_resume_member_by_member(
-    tmp_path, tiny_dir, no_figures, monkeypatch, capsys
+    tmp_path, tiny_dir, no_figures, monkeypatch
 ):
     libraries = ("--runs", "2", "--seed", "4", "--mode", "bagging")
     whole = train(tiny_dir, tmp_path / "whole", *libraries)
@@ -178,22 +161,16 @@ def test_runs_are_libraries_of_members_of_their_own_and_resume_member_by_member(
     names = [["linear 4", "linear 5"], ["linear 6", "linear 7"]]
     assert [record["library"] for record in whole["runs"]] == names
     assert whole["std"]["test_accuracy"] is not None
-    original, trained = ensemble.create_member, []
+    original, trained, folder = ensemble.create_member, [], tmp_path / "whole" / "ensemble" / "run"
+    (folder / "member-6" / "metrics.json").unlink()
 
-    def interrupted(classes, job, *rest):
-        if job["seed"] == 5 and not trained[1:]:
-            raise KeyboardInterrupt
+    def create(classes, job, *rest):
         trained.append(job["seed"])
         return original(classes, job, *rest)
 
-    monkeypatch.setattr(ensemble, "create_member", interrupted)
-    with pytest.raises(SystemExit) as stop:
-        train(tiny_dir, tmp_path, *libraries)
-    assert stop.value.code == 130
-    assert "--name run --resume" in re.search(r"python ensemble\.py .*", capsys.readouterr().err).group()
-    trained.append(None)
-    resumed = train(tiny_dir, tmp_path, *libraries, "--resume")
-    assert trained == [4, None, 5, 6, 7]
+    monkeypatch.setattr(ensemble, "create_member", create)
+    resumed = train(tiny_dir, tmp_path / "whole", *libraries, "--resume")
+    assert trained == [6]
     assert without_seconds(resumed) == without_seconds(whole)
 
 
@@ -208,9 +185,6 @@ def test_libraries_are_drawn_from_a_pool_by_seed(tmp_path, tiny_dir, no_figures)
     assert all(len(set(library)) == 4 for library in libraries)
     assert len(set(map(tuple, libraries))) > 1
     assert metrics["runs"] == run(tiny_dir, tmp_path, *flags, "b")["runs"]
-    accuracies = [record["greedy_loss_test_accuracy"] for record in metrics["runs"]]
-    assert metrics["mean"]["greedy_loss_test_accuracy"] == pytest.approx(np.mean(accuracies))
-    assert metrics["std"]["greedy_loss_test_accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
     assert metrics["runs"][0]["seconds"] == 8.0
     assert RunFolder(tmp_path / "ensemble" / "a").history() == []
 
@@ -251,9 +225,7 @@ def test_members_that_trained_on_all_images_are_averaged_and_nothing_is_chosen(t
     [
         (["--model", "linear,mlp,lenet", "--members", "2"], "fewer than the 3 names"),
         (["--members", "1000", "--folds", "100"], "too many"),
-        (["--folds", "50"], "cannot split"),
         (["--from", "{pool}", "--ema", "0"], "leave out --ema"),
-        (["--from", "{pool}", "--compile"], "leave out --compile"),
         (["--mode", "fusion", "--model", "linear,mlp"], "one model"),
         (["--folds", "3", "--val-fraction", "0.2"], "can't be combined"),
         (["--from", "nowhere"], "no such run"),
@@ -264,7 +236,6 @@ def test_members_that_trained_on_all_images_are_averaged_and_nothing_is_chosen(t
         (["--from", "{pool}", "--members", "3", "--runs", "2"], "from 3 members"),
         (["--from", "{pool}/member-0"], "at least 2 members, found 1"),
         (["--from", "{pool}", "{other}"], "share one validation split"),
-        (["--from", "{pool}", "{unequal}"], "test_labels"),
         (["--from", "{unequal}"], "are not those of mnist"),
         (["--from", "{pool}", "{pool}/../pool/member-1"], "named twice"),
         (["--from", "{pool}", "--dry-run"], "leave out --dry-run"),

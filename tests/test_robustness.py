@@ -87,27 +87,16 @@ def test_the_disputed_labels_are_described(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ([], "required: --models"),
         (["--models", "lenet.pt"], "expected NAME=FILE"),
-        (["--models", "a=x.pt"], "x.pt: no such file"),
-        (["--models", "a=DAMAGED"], "not a model file"),
-        (["--models", "a=EMPTY"], "no best.pt or encoder.pt"),
         (["--models", "a=ONE", "a=ONE"], "names a twice"),
         (["--models", "a=ONE", "a_corrupted=ONE"], "rename a_corrupted"),
         (["--models", "a=ONE", "--baseline", "b"], "choose from a"),
         (["--models", "a=ONE", "--images", "101"], "there are 100 test images"),
-        (["--models", "a=ONE", "--images", "9"], "must be 10 to 1,000,000, not 9"),
-        (["--models", "a=ONE", "--epochs", "3"], "unrecognized arguments: --epochs"),
-        (["--models", "a=ONE", "--dataset", "nothing"], "no data set and no path"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(
     tmp_path, tiny_dir, models, capsys, wrong, said
 ):
-    (tmp_path / "damaged.pt").write_bytes(b"no weights")
-    (tmp_path / "empty").mkdir()
-    places = {"DAMAGED": "damaged.pt", "EMPTY": "empty", "ONE": "one.pt"}
-    for key, name in places.items():
-        wrong = [word.replace(f"={key}", f"={tmp_path / name}") for word in wrong]
+    wrong = [word.replace("=ONE", f"={tmp_path}/one.pt") for word in wrong]
     assert said in refusal(robustness.main, flags(tiny_dir, tmp_path / "r", *wrong), capsys)
     assert not (tmp_path / "r").exists()

@@ -107,9 +107,7 @@ def test_every_seed_has_its_own_images(tiny_dir):
         (["--images-per-class", "21"], "from 1 to 20"),
         (["--batch-images", "14"], "from 2 to 13"),
         (["--batch-classes", "4", "--class-augment", "none"], "from 2 to 3"),
-        (["--batch-size", "64"], "--batch-size"),
         (["--schedule", "plateau"], "plateau"),
-        (["--compare", "nothing.pt"], "nothing.pt"),
         (["--sweep"], "no --classes"),
     ],
 )

@@ -36,11 +36,6 @@ def test_what_would_be_measured_is_said_without_measuring(tmp_path, capsys):
     assert not results.exists()
 
 
-@pytest.mark.parametrize("flags", [["--repeats", "0"], ["--only", "slow"], ["--device", "tpu"]])
-def test_a_bad_flag_is_one_line_and_exit_code_2(flags, capsys):
-    assert refusal(benchmark.main, flags, capsys)
-
-
 def test_a_results_folder_that_cannot_be_made_is_said_before_measuring(tmp_path, capsys):
     taken = tmp_path / "results"
     taken.write_text("a file")

@@ -22,12 +22,6 @@ def test_the_first_training_that_reaches_the_target_counts(tiny_dir, check):
         assert rows[side] == [training["train_seconds"] for training in trainings]
         assert rows[f"{side}, test accuracy"] == [training["test_accuracy"] for training in trainings]
     assert list(targets.items())[0] == ("standard way / ours", 30)
-    assert list(targets)[1:] == [
-        "images/s of our network, our loop / their loop",
-        "images/s of their network, our loop / their loop",
-        "images/s in our loop, our / their network",
-        "images/s in their loop, our / their network",
-    ]
 
 
 @pytest.mark.parametrize("network", cnn.NETWORKS)

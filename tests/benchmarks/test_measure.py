@@ -11,7 +11,7 @@ from data import load
 from report.benchmarks import ratio_texts
 from utils.training.fit import FitConfig, classification_step
 
-CPU = torch.device("cpu")
+CPU, CROSSED, MISSED = torch.device("cpu"), "the range crosses it", "not reached"
 
 
 def test_sides_take_turns_and_every_other_repeat_goes_backwards(capsys):
@@ -29,31 +29,29 @@ def test_sides_take_turns_and_every_other_repeat_goes_backwards(capsys):
         {"name": "b", "unit": "MB", "values": [2, 2, 2], "median": 2},
     ]
     assert content["ratios"] == [measure.ratio("b / a", [2, 2, 2], [0.5, 1.5, 2.5], "a, as usual", 2)]
+    missed = measure.row("x", "s", [1.23456789, None])
+    assert (missed["values"], missed["median"]) == ([1.2346, None], None)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "x, repeat 2 of 3:  b 2 MB  a 1.5 s"
 
 
-def test_the_ratio_is_that_of_the_medians_with_the_range_of_the_pairs():
-    ratio = measure.ratio("a / b", [2, 9, 8], [1, 3, 8], "b, as usual", None)
-    expected = {"name": "a / b", "value": 2.6667, "low": 1, "high": 3}
-    assert ratio == {**expected, "target": None, "standard": "b, as usual", "verdict": None}
-
-
-def test_a_side_that_missed_its_goal_leaves_no_ratio():
-    ratio = measure.ratio("a / b", [2, None, 3], [1, 1, 1], "b", 2)
-    assert (ratio["value"], ratio["low"], ratio["high"]) == (None, None, None)
-    assert ratio_texts(ratio) == ("not reached", "", "at least 2: not reached")
-    missed = measure.row("x", "s", [1.23456789, None])
-    assert (missed["values"], missed["median"]) == ([1.2346, None], None)
-
-
 @pytest.mark.parametrize(
-    ("target", "verdict"), [(2, "reached"), (2.5, "the range crosses it"), (5, "not reached")]
+    ("values", "target", "measured", "verdict", "words"),
+    [
+        (([2, 9, 8], [1, 3, 8]), None, (2.6667, 1, 3), None, ("2.67", "1 to 3", "")),
+        (([2, None], [1, 1]), 2, (None,) * 3, MISSED, (MISSED, "", f"at least 2: {MISSED}")),
+        (([2, 3, 4], [1, 1, 1]), 2, (3, 2, 4), "reached", ("3", "2 to 4", "at least 2: reached")),
+        (([3, 2], [1, 1]), 2.5, (2.5, 2, 3), CROSSED, ("2.5", "2 to 3", f"at least 2.5: {CROSSED}")),
+        (([2, 3, 4], [1, 1, 1]), 5, (3, 2, 4), MISSED, ("3", "2 to 4", f"at least 5: {MISSED}")),
+    ],
 )
-def test_a_range_that_crosses_the_goal_is_said_so(target, verdict):
-    ratio = measure.ratio("a / b", [2, 3, 4], [1, 1, 1], "b", target)
-    assert ratio["verdict"] == verdict
-    assert ratio_texts(ratio) == ("3", "2 to 4", f"at least {target}: {verdict}")
+def test_a_ratio_of_medians_has_the_range_of_its_pairs_and_a_verdict(
+    values, target, measured, verdict, words
+):
+    ratio = measure.ratio("a / b", *values, "b, as usual", target)
+    expected = {"name": "a / b", **dict(zip(("value", "low", "high"), measured, strict=True))}
+    assert ratio == {**expected, "target": target, "standard": "b, as usual", "verdict": verdict}
+    assert ratio_texts(ratio) == words
 
 
 def test_our_side_trains_on_every_batch_after_a_first_step():

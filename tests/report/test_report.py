@@ -19,6 +19,7 @@ from utils.plots.style import description
 report = load_script("report")
 COMMITTED = read_results(ROOT / "results")
 CNN = ["results/cnn/README.md", "results/cnn/comparison.png"]
+TWO = "cnn/wide,cnn/old"
 FREE = {*BOOKKEEPING, "device"}
 
 
@@ -67,9 +68,7 @@ def test_rendering_twice_changes_no_byte_and_leaves_nothing_half_written(rendere
 def test_check_writes_nothing_and_names_all_that_was_never_written(tree, capsys):
     before = {path: path.read_bytes() for path in tree.rglob("*") if path.is_file()}
     names = stale(tree, capsys)
-    assert {"README.md", "results/overview.png", "results/mil/README.md", "results/cnn/comparison.png"} < {
-        *names
-    }
+    assert {"README.md", "results/overview.png", "results/mil/README.md", CNN[1]} < set(names)
     assert {path: path.read_bytes() for path in tree.rglob("*") if path.is_file()} == before
 
 
@@ -78,12 +77,7 @@ def test_check_writes_nothing_and_names_all_that_was_never_written(tree, capsys)
     [
         ("README.md", "99.76", "99.77", ["README.md"]),
         ("results/cnn/README.md", "99.76", "99.77", ["results/cnn/README.md"]),
-        (
-            "results/cnn/fast/metrics.json",
-            '"train_images": 54000',
-            '"train_images": 54002',
-            ["results/cnn/README.md", "results/results.csv"],
-        ),
+        ("results/cnn/fast/metrics.json", "54000", "54002", ["results/cnn/README.md", "results/results.csv"]),
         ("results/references.json", "0.99748", "0.99749", ["README.md", *CNN, "results/overview.png"]),
         ("results/benchmarks/fast.json", "47.3", "47.4", ["README.md", "results/benchmarks/README.md"]),
     ],
@@ -99,11 +93,9 @@ def test_check_notices_a_changed_digit(rendered, capsys, file, old, new, expecte
     [
         ("cnn/fast/metrics.json", '{"format": 1, "runs": [', "not valid JSON; half-written?"),
         ("cnn/fast/metrics.json", '{"format": 2}', "format 2, but this code reads format 1"),
-        ("cnn/fast/metrics.json", "[]", "not a JSON object; half-written?"),
         ("cnn/fast/metrics.json", '{"format": 1}', "damaged (KeyError: 'device')"),
         ("cnn/fast/metrics.json", None, "missing"),
         ("cnn/fast/config.json", None, "missing"),
-        ("benchmarks/fast.json", '{"format": 1, "benchm', "not valid JSON; half-written?"),
         ("benchmarks/fast.json", '{"format": 1, "ratios": []}', "damaged (KeyError: 'rows')"),
         ("simclr/simclr/map.csv", "digit,x\n7,half\n", "damaged (ValueError: could not convert string"),
     ],
@@ -144,6 +136,10 @@ def test_what_a_reader_should_know_is_a_note_and_no_fault(rendered, capsys):
         ({"name": "../x"}, "'../x' must be a name and run a script"),
         ({"minutes": 3}, "minutes"),
         ({"rows": [{"minutes": 3}]}, "minutes"),
+        ({"command": "python train_cnn.py '--show-bags=FILE'"}, "x has --show-bags, which"),
+        ({"command": "python train_cnn.py --results-dir FILE"}, "x has --results-dir, which"),
+        ({"command": "python predict.py --show FILE"}, "'x' must be a name and run a script"),
+        ({"command": "python train_cnn.py\n--model fast"}, "'x' must be a name and run a script"),
     ],
 )
 def test_an_experiment_runs_a_script_of_this_repository(tree, capsys, entry, line):
@@ -179,10 +175,7 @@ def test_sections_are_renewed_and_prose_is_left_alone(tree, results):
         ("cnn/wide test_accuracy count", "3 runs"),
         ("cnn/wide test_accuracy worst", "99.74 %"),
         ("mil/sweep/max/100 test_auc", "0.950"),
-        (
-            "cnn/wide,cnn/old test_accuracy difference",
-            "+15 points (-49 to +78; Welch's t-test, n = 3 and 2; p = 0.21)",
-        ),
+        (f"{TWO} test_accuracy difference", "+15 points (-49 to +78; Welch's t-test, n = 3 and 2; p = 0.21)"),
         ("cnn/gone test_accuracy", "results/cnn/gone: a page names it, but there is no result"),
         ("mil/sweep/max/70 test_auc", "results/mil/sweep/max/70: a page names it, but there is no result"),
         ("cnn/wide test_f1", "results/cnn/wide/metrics.json: lacks test_f1; the text keeps the old value"),

@@ -46,27 +46,20 @@ def test_the_rebuilt_command_leaves_out_where_things_lie():
     assert "--data-dir d" in cli.command_line(parser, args, leave_out={"name"})
 
 
-def test_fill_keeps_what_the_user_said():
-    args = argparse.Namespace(lr=0.5, epochs=None)
-    cli.fill(args, {"lr": 0.1, "epochs": 7})
-    assert (args.lr, args.epochs) == (0.5, 7)
-
-
 # --- Errors and signals ---
+
+FAILED = "test_cli.py: error: "
+STOPPED = "\nstopped. To start again:\n  python test_cli.py --lr 1\n"
 
 
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (UserError("two\nlines"), 2, "test_cli.py: error: two lines\n"),
-        (OSError(28, "No space", "a.txt"), 2, "test_cli.py: error: a.txt: No space\n"),
-        (
-            torch.OutOfMemoryError(),
-            2,
-            "test_cli.py: error: the GPU is out of memory: try a smaller --batch-size\n",
-        ),
-        (KeyboardInterrupt(), 130, "\nstopped. To start again:\n  python test_cli.py --lr 1\n"),
-        (signal.SIGTERM, 143, "\nstopped. To start again:\n  python test_cli.py --lr 1\n"),
+        (UserError("two\nlines"), 2, f"{FAILED}two lines\n"),
+        (OSError(28, "No space", "a.txt"), 2, f"{FAILED}a.txt: No space\n"),
+        (torch.OutOfMemoryError(), 2, f"{FAILED}the GPU is out of memory: try a smaller --batch-size\n"),
+        (KeyboardInterrupt(), 130, STOPPED),
+        (signal.SIGTERM, 143, STOPPED),
     ],
 )
 def test_an_error_or_a_signal_is_one_line(error, code, said, capsys):
@@ -81,15 +74,6 @@ def test_an_error_or_a_signal_is_one_line(error, code, said, capsys):
         main(["--lr", "1"])
     assert stop.value.code == code
     assert capsys.readouterr().err == said
-
-
-def test_a_figure_that_cannot_be_drawn_is_one_line_about_a_finished_run(tmp_path):
-    run, problem = (
-        RunFolder(tmp_path / "r"),
-        "r: a figure cannot be drawn .ZeroDivisionError: division by zero.",
-    )
-    with pytest.raises(UserError, match=problem):
-        cli.draw(lambda run, number: 1 / number, run, 0)
 
 
 def test_an_unforeseen_error_keeps_its_traceback():

@@ -12,10 +12,8 @@ class Terminal(io.StringIO):
 
 
 def test_numbers_have_one_style():
-    several = {
-        "mean": {"test_accuracy": 0.9921, "test_auc": 0.99},
-        "std": {"test_accuracy": 5e-4, "test_auc": 1e-3},
-    }
+    mean, std = {"test_accuracy": 0.9921, "test_auc": 0.99}, {"test_accuracy": 5e-4, "test_auc": 1e-3}
+    several = {"mean": mean, "std": std}
     assert [score(several, metric) for metric in several["mean"]] == ["99.21 ± 0.05 %", "0.9900 ± 0.0010"]
     assert percent(0.5) == "50.00 %"
 
