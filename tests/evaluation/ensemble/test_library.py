@@ -74,13 +74,11 @@ def first(value):
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("val_probabilities", first(np.nan)),
         ("test_probabilities", first(-0.1)),
         ("val_probabilities", first(0.9)),
         ("test_probabilities", np.log),
         ("val_probabilities", lambda p: p[:0]),
         ("test_labels", first(3)),
-        ("test_labels", lambda y: y.astype(str)),
         ("val_labels", lambda y: y[1:]),
         ("val_indices", first(2)),
         ("val_indices", lambda indices: indices[1:]),
