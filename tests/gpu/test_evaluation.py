@@ -5,7 +5,6 @@ import pytest
 import torch
 from fake_gpu import on_gpu
 from scipy import sparse
-from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from data import POLICIES, ImageSet, in_order
@@ -14,7 +13,7 @@ from data.triplet import sample_episodes
 from evaluation import few_labels
 from evaluation import triplet as retrieval
 from evaluation.contrastive import clustering
-from evaluation.contrastive.features import encode, knn
+from evaluation.contrastive.features import knn
 from evaluation.mil import predict_bags
 from inference import knn_predictor, load_predictor
 from models import create
@@ -100,15 +99,6 @@ def test_neighbours_need_the_memory_of_a_chunk_of_queries(gpu):
     assert knn(rows(TRAIN), labels(TRAIN), rows(TEST)).shape == (TEST, 10)
     assert gpu.to_host == []
     assert gpu.largest == 4 * 1000 * TRAIN  # one chunk of similarities, not ten
-
-
-def test_features_of_every_split_stay_on_the_device(gpu):
-    encoder, images = create("fast", 0).to("cuda"), on_gpu(image_set(3000))
-    gpu.clear()
-    f = encode(encoder, (images, images), torch.arange(2500), torch.arange(2500, 3000), "bf16")
-    assert (f.train.shape, f.val.shape, f.test.shape) == ((2500, 64), (500, 64), (3000, 64))
-    assert f.map(nn.Linear(64, 32).to("cuda")).test.shape == (3000, 32)
-    assert gpu.to_host == []
 
 
 def test_the_steps_of_cluster_heads_never_wait(gpu, monkeypatch):
