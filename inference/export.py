@@ -16,6 +16,7 @@ import io
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,14 +83,13 @@ def serialise(saved: SavedModel, suffix: str) -> tuple[bytes, float | None]:
     images = torch.randint(256, (CHECKED, *([LENGTH] * mil), 1, 28, 28), generator=gen, dtype=torch.uint8)
     mask = torch.arange(LENGTH) < torch.randint(1, LENGTH + 1, (CHECKED, 1), generator=gen)
     inputs = (images, mask) if mil else (images,)
-    with torch.no_grad():
-        program = torch.export.export(model, inputs, dynamic_shapes=(sizes,) * len(inputs))
+    program = torch.export.export(model, inputs, dynamic_shapes=(sizes,) * len(inputs))
     if suffix == ".pt2":
         file = io.BytesIO()
         torch.export.save(program, file, extra_files={"metadata.json": json.dumps(describe(saved))})
         content = file.getvalue()
     else:
-        content = onnx_bytes(program, OUTPUTS.get(type(saved.model), ["features"]), describe(saved))
+        content = onnx_bytes(program, saved)
     pairs = zip(as_arrays(model(*inputs)), run_exported(content, suffix, inputs), strict=True)
     return content, max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
 
@@ -98,23 +98,18 @@ def describe(saved: SavedModel) -> dict[str, str]:
     """Return the metadata: how a picture becomes an input, what the graph does with it, what comes out."""
     data, mil = saved.data, isinstance(saved.model, MIL)
     shape = "(batch, length, 1, 28, 28), and a bool mask (batch, length)" if mil else "(batch, 1, 28, 28)"
-    if data["dataset"] in CENTRED:
-        invert, padding = "dark ink on light paper", "4 pixels around 20 x 20, which the digit fills"
-        centring, grey = "centre of mass at (14, 14)", "paper 0, strongest ink 255"
-    else:
-        invert, padding = "always" if data.get("inverted") else "never", "to a square, with the border's grey"
-        centring, grey = "none: the whole picture is scaled to 28 x 28", "as in the picture"
-    in_graph = {"mean": data["mean"], "std": data["std"], "temperature": calibrated(data)["temperature"]}
+    centred, inverted = data["dataset"] in CENTRED, "always" if data.get("inverted") else "never"
+    place = "centre of mass at (14, 14)" if centred else "none: the whole picture is scaled to 28 x 28"
     return {
         "input": f"uint8 pixels 0..255, light ink on black, {shape}",
-        "invert": invert,
-        "padding": padding,
-        "centring": centring,
-        "grey_range": grey,
-        **{key: str(value) for key, value in in_graph.items()},
+        "invert": "dark ink on light paper" if centred else inverted,
+        "padding": "4 pixels around a box of 20 x 20" if centred else "to a square, with the border's grey",
+        "centring": place,
+        "grey_range": "paper 0, strongest ink 255" if centred else "as in the picture",
+        **{key: str(data[key]) for key in ("mean", "std", "dataset")},
+        "temperature": str(calibrated(data)["temperature"]),
         "classes": json.dumps(["negative", "positive"] if mil else data["classes"]),
         "architecture": saved.name,
-        "dataset": data["dataset"],
     }
 
 
@@ -133,21 +128,16 @@ def run_exported(content: bytes, suffix: str, inputs: tuple[torch.Tensor, ...]) 
     return session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
 
 
-def onnx_bytes(program: ExportedProgram, outputs: list[str], facts: dict[str, str]) -> bytes:
+def onnx_bytes(program: ExportedProgram, saved: SavedModel) -> bytes:
     try:
-        onnx, *_ = map(importlib.import_module, ("onnx", "onnxscript", "onnxruntime"))
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            importlib.import_module(package)
     except ImportError as error:
         needed = f"ONNX needs {error.name}: pip install -r requirements-export.txt (.pt2 needs nothing)"
         raise UserError(needed) from error
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    exported = torch.onnx.export(program, dynamo=True, output_names=outputs, verbose=False)
-    assert exported is not None  # it is for dynamo=True
-    proto = exported.model_proto  # made anew at each access
-    onnx.helper.set_model_props(proto, facts)
-    del proto.graph.value_info[:]  # shapes within the graph, by PyTorch's names of the sizes
-    values = [*proto.graph.input, *proto.graph.output]
-    sizes = [size for value in values for size in value.type.tensor_type.shape.dim if size.dim_param]
-    names = dict(zip(dict.fromkeys(size.dim_param for size in sizes), ("batch", "length"), strict=False))
-    for size in sizes:
-        size.dim_param = names[size.dim_param]
-    return proto.SerializeToString()
+    outputs = OUTPUTS.get(type(saved.model), ["features"])
+    sizes: tuple = ({0: "batch", 1: "length"}, None) if isinstance(saved.model, MIL) else ({0: "batch"},)
+    exported: Any = torch.onnx.export(program, output_names=outputs, dynamic_shapes=sizes, verbose=False)
+    exported.model.metadata_props.update(describe(saved))
+    return exported.model_proto.SerializeToString()
