@@ -1,7 +1,7 @@
 """Draw digits in the browser and watch the models read them.
 
     python demo.py                                       then open http://127.0.0.1:7860
-    python demo.py --model results/cnn/wide --ensemble results/ensemble/lenet-10
+    python demo.py --model results/cnn/wide              any run or best.pt, also of your own data
 
 Three tabs: the probabilities of a drawn digit and its nearest labelled digits; a bag of digits with the
 attention of a MIL network; your own symbols, recognised from one example each. It works offline, answers only
@@ -29,14 +29,13 @@ from data import DataError, in_order, load
 from data.images import CENTRED
 from data.pictures import open_picture
 from evaluation.contrastive.features import neighbours
-from inference import ensemble_predictor, knn_predictor, load_predictor
+from inference import knn_predictor, load_predictor
 from inference.drawing import read_drawing
 from inference.predictor import ENCODER, SYMBOLS, with_images
 from inference.server import HOST, serve
 from models import load_encoder
 from utils.arguments import Number, any_path
 from utils.cli import Parser, command
-from utils.errors import UserError
 from utils.training.forward import forward_all
 
 HTML = Path(__file__).parent / "inference" / "page.html"
@@ -55,7 +54,6 @@ def make_parser() -> Parser:
     add = parser.add_argument
     model = "a best.pt or the folder of a run (default: the bundled classifier)"
     add("--model", type=any_path, metavar="FILE", help=model)
-    add("--ensemble", type=any_path, metavar="RUN", help="a run of ensemble.py, beside the model")
     encoder = "an encoder.pt (default: the bundled one)"
     add("--encoder", type=any_path, default=str(ENCODER), metavar="FILE", help=encoder)
     add("--port", type=Number(int, 0, 65535), default=7860, help="port of the server")
@@ -73,10 +71,6 @@ class Page:
         self.labelled = data[0]
         self.model = load_predictor(args.model)
         self.predictors = {"CNN": self.model}
-        if args.ensemble:
-            self.predictors["ensemble"] = ensemble_predictor(args.ensemble)
-            if self.predictors["ensemble"].images.classes != self.model.images.classes:
-                raise UserError(f"{args.ensemble}: its classes are not those of the model")
         digits, known = self.labelled.classes, self.model.images
         self.own = known.name not in CENTRED or known.classes != digits
         if not self.own:

@@ -34,7 +34,7 @@ SHOWN_MISTAKES = 24
 
 
 def make_parser() -> cli.Parser:
-    parser = cli.Parser(prog="robustness.py", description=__doc__, parents=[cli.run_flags()])
+    parser = cli.Parser(prog="robustness.py", description=__doc__, parents=[cli.run_flags(precision=False)])
     add = parser.add_argument_group("robustness").add_argument
     files = "models to compare: each a name, and a file or the folder of a run"
     add("--models", type=named_path, nargs="+", required=True, metavar="NAME=FILE", help=files)

@@ -38,8 +38,7 @@ Methods = dict[str, tuple[Method, str]]  # each with the name of its source
 
 
 def make_parser() -> cli.Parser:
-    parents = [cli.run_flags(), cli.precision_flag()]
-    parser = cli.Parser(prog="train_few_labels.py", description=__doc__, parents=parents)
+    parser = cli.Parser(prog="train_few_labels.py", description=__doc__, parents=[cli.run_flags()])
     add = parser.add_argument_group("study").add_argument
     own = method_table([])
     on_encoder = [name for name in method_table(["NAME"]) if name not in own]

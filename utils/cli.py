@@ -75,8 +75,8 @@ def recipe_table(recipes: dict[str, dict], title: str) -> str:
 # --- Flags that scripts share, as parent parsers ---
 
 
-def run_flags() -> argparse.ArgumentParser:
-    """Return the flags of every script that makes a run folder."""
+def run_flags(precision: bool = True) -> argparse.ArgumentParser:
+    """Return the flags of every script that makes a run folder; precision: and computes in that of a flag."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("data and run folder").add_argument
     own = "a folder with train/<class>/*.png or IDX files, or an .npz file with x_train, y_train"
@@ -93,14 +93,9 @@ def run_flags() -> argparse.ArgumentParser:
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     add("--dry-run", action="store_true", help="try everything on one batch; the run is called dry-run")
     add("--quiet", action="store_true", help="print only the result")
-    return parser
-
-
-def precision_flag() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False)
-    add = parser.add_argument_group("arithmetic").add_argument
     auto = "number format of the training (default: auto, bf16 on CUDA and on CPUs with AMX, else fp32)"
-    add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help=auto)
+    if precision:
+        add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help=auto)
     return parser
 
 
@@ -109,7 +104,7 @@ def training_flags(least_batch: int | None = 2) -> argparse.ArgumentParser:
 
     least_batch: of --batch-size, None for no such flag. Batch normalisation can't train on a single image.
     """
-    parser = argparse.ArgumentParser(add_help=False, parents=[run_flags(), precision_flag()])
+    parser = argparse.ArgumentParser(add_help=False, parents=[run_flags()])
     add = parser.add_argument_group("training").add_argument
     rate, recipe = Number(float, 1e-9, 100), " (default: the recipe's)"
     add("--runs", type=Number(int, 1, 1000), default=1, help="trainings, with seeds --seed, --seed + 1, ...")

@@ -1,6 +1,8 @@
 """Optional live tracking: TensorBoard or Weights & Biases, imported on use."""
 
+import contextlib
 import importlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from utils.errors import UserError
@@ -17,24 +19,15 @@ def load(kind: str) -> Any:
         raise UserError(f"--track {kind} needs a package: pip install {kind}") from error
 
 
-class Tracker:
-    """Sends one dict of numbers per epoch to `kind`: "none", "tensorboard" or "wandb"."""
-
-    def __init__(self, kind: str, run: RunFolder):
-        module = load(kind)
-        self.writer = module.SummaryWriter(log_dir=run.path("tensorboard")) if kind == "tensorboard" else None
+@contextlib.contextmanager
+def tracker(kind: str, run: RunFolder | None) -> Iterator[Callable]:
+    """Give a function (numbers of an epoch, epoch) that sends to `kind`: "none", "tensorboard" or "wandb"."""
+    if not run or kind == "none":
+        yield lambda values, step: None
+    elif kind == "tensorboard":
+        with load(kind).SummaryWriter(log_dir=run.path("tensorboard")) as writer:
+            yield lambda values, step: [writer.add_scalar(name, values[name], step) for name in values]
+    else:
         name = f"{run.folder.parent.name}/{run.folder.name}"
-        self.wandb = module.init(project="mnist", name=name, dir=run.folder) if kind == "wandb" else None
-
-    def log(self, values: dict[str, float], step: int) -> None:
-        if self.writer:
-            for key, value in values.items():
-                self.writer.add_scalar(key, value, step)
-        if self.wandb:
-            self.wandb.log(values, step=step)
-
-    def close(self) -> None:
-        if self.writer:
-            self.writer.close()
-        if self.wandb:
-            self.wandb.finish()
+        with load(kind).init(project="mnist", name=name, dir=run.folder) as session:
+            yield session.log

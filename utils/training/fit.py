@@ -16,7 +16,7 @@ from utils import distributed
 from utils.console import print_line, progress
 from utils.errors import UserError, check_signals
 from utils.runs.folder import RunFolder
-from utils.runs.tracking import Tracker
+from utils.runs.tracking import tracker
 from utils.training import optim
 from utils.training.optim import FitConfig, make_optimizer, make_schedule, update_average
 
@@ -74,9 +74,9 @@ def fit(
         training.restore(run)
     if config.compile:
         model.compile()
-    tracker = Tracker(config.track, run) if run else None
     start = time.perf_counter() - training.seconds
-    with progress(config.epochs * steps, config.quiet, done=training.epoch * steps) as bar:
+    bar = progress(config.epochs * steps, config.quiet, done=training.epoch * steps)
+    with bar, tracker(config.track, run) as track:
         while training.epoch < config.epochs and not training.stopped:
             training.epoch += 1
             bar.set_description(f"epoch {training.epoch}/{config.epochs}")
@@ -85,14 +85,12 @@ def fit(
                 metrics = validate(training.averaged or model, training.epoch)
                 values = training.check_finite({**values, **metrics})
             values = training.end_epoch(values, time.perf_counter() - start)
-            if run and tracker:
+            if run:
                 run.log(**values, **training.within_epoch)
                 run.save_checkpoint(training.state())
-                tracker.log(values, training.epoch)
+                track(values, training.epoch)
             if not config.quiet:
                 print_line(_line(values, config.epochs))
-    if tracker:
-        tracker.close()
     return training.finish()
 
 

@@ -1,5 +1,6 @@
 """Live tracking: optional packages, imported on use, with a clear error when missing."""
 
+import contextlib
 import sys
 from types import SimpleNamespace
 
@@ -19,13 +20,15 @@ def test_a_missing_package_is_a_user_error_before_the_training(monkeypatch, kind
 
 def test_every_number_of_an_epoch_is_sent_and_the_run_is_closed(tmp_path, monkeypatch):
     sent = []
-    session = SimpleNamespace(
-        log=lambda *args, **kw: sent.append((args, kw)), finish=lambda: sent.append("end")
-    )
-    fake = SimpleNamespace(init=lambda **kwargs: sent.append(kwargs["name"]) or session)
-    monkeypatch.setitem(sys.modules, "wandb", fake)
+
+    @contextlib.contextmanager
+    def init(name, **options):
+        sent.append(name)
+        yield SimpleNamespace(log=lambda *values: sent.append(values))
+        sent.append("end")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     for kind in ("wandb", "none"):
-        tracker = tracking.Tracker(kind, RunFolder(tmp_path / "cnn" / "mine"))
-        tracker.log({"train_loss": 0.5}, 3)
-        tracker.close()
-    assert sent == ["cnn/mine", (({"train_loss": 0.5},), {"step": 3}), "end"]
+        with tracking.tracker(kind, RunFolder(tmp_path / "cnn" / "mine")) as track:
+            track({"train_loss": 0.5}, 3)
+    assert sent == ["cnn/mine", ({"train_loss": 0.5}, 3), "end"]
