@@ -31,7 +31,7 @@ from data.pictures import open_picture
 from evaluation.contrastive.features import neighbours
 from inference import knn_predictor, load_predictor
 from inference.drawing import read_drawing
-from inference.predictor import ENCODER, SYMBOLS, with_images
+from inference.predictor import SYMBOLS, with_images
 from inference.server import HOST, serve
 from models import load_encoder
 from utils.arguments import Number, any_path
@@ -52,10 +52,8 @@ ONE_SHOT_TEMPERATURE = 0.1
 def make_parser() -> Parser:
     parser = Parser(prog="demo.py", description=__doc__)
     add = parser.add_argument
-    model = "a best.pt or the folder of a run (default: the bundled classifier)"
-    add("--model", type=any_path, metavar="FILE", help=model)
-    encoder = "an encoder.pt (default: the bundled one)"
-    add("--encoder", type=any_path, default=str(ENCODER), metavar="FILE", help=encoder)
+    add("--model", type=any_path, metavar="FILE", help="a best.pt, or the folder of a run")
+    add("--encoder", type=any_path, default="simclr", metavar="FILE", help="an encoder.pt")
     add("--port", type=Number(int, 0, 65535), default=7860, help="port of the server")
     return parser
 

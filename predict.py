@@ -74,8 +74,7 @@ def make_parser() -> Parser:
     encoder = "k-NN on an encoder (default: SimCLR's)"
     add("--encoder", nargs="?", type=any_path, const=str(ENCODER), metavar="FILE", help=encoder)
     add = group.add_argument
-    labelled = "labelled images of --encoder (default: mnist-5k)"
-    add("--dataset", type=dataset, metavar="NAME", help=labelled)
+    add("--dataset", type=dataset, metavar="NAME", help="labelled images of --encoder (default: mnist-5k)")
     add("--data-dir", type=any_path, metavar="DIR", help="where its files are (default: datasets)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="cpu", help="where to compute")
     group = parser.add_argument_group("output")
@@ -84,8 +83,7 @@ def make_parser() -> Parser:
     add("--csv", action="store_true", help="one line per digit, with a header")
     add = group.add_argument
     add("--show", type=any_path, metavar="FILE", help="plot what the network sees of the pictures, as PNG")
-    formats = "write --model for other programs: .onnx, .pt2 or .safetensors"
-    add("--export", type=any_path, metavar="FILE", help=formats)
+    add("--export", type=any_path, metavar="FILE", help="write --model as .onnx, .pt2 or .safetensors")
     add("--overwrite", action="store_true", help="replace the files of --show and --export")
     return parser
 
@@ -161,12 +159,10 @@ def as_line(result: Result) -> str:
 
 
 def as_json(result: Result) -> str:
-    if result.error:
-        return json.dumps({"file": result.path, "error": result.error})
     pairs = zip(result.answers, result.drawing.boxes.tolist(), strict=True)
     digits = [{**answer._asdict(), "box": box} for answer, box in pairs]
-    facts = {"file": result.path, "text": result.text}
-    return json.dumps({**facts, "digits": digits, "warnings": result.warnings})
+    found = {"text": result.text, "digits": digits, "warnings": result.warnings}
+    return json.dumps({"file": result.path} | ({"error": result.error} if result.error else found))
 
 
 def write(results: Sequence[Result], args: Namespace) -> None:
@@ -203,10 +199,10 @@ def plot_figures(results: Sequence[Result], path: str) -> None:
 def check_flags(args: Namespace) -> None:
     """Raise UserError for flags that contradict each other, and for one that would be ignored."""
     shown, written = args.single or args.json or args.csv or args.show, args.show or args.export
+    other = args.ensemble or args.encoder
     broken = {
         "no image: name pictures, folders or globs": not args.images and (shown or not args.export),
-        "--export writes what --model names, also an encoder": args.export
-        and (args.ensemble or args.encoder),
+        "--export writes what --model names, also an encoder": args.export and other,
         "--dataset and --data-dir are for --encoder": (args.dataset or args.data_dir) and not args.encoder,
         "--overwrite is for --show and --export": args.overwrite and not written,
         "the standard output is closed": sys.stdout is None,

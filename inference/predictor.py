@@ -107,9 +107,8 @@ def as_picture(picture: Any) -> Image.Image:
     if isinstance(picture, Path | str):
         return open_picture(picture)
     if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim > 1 and picture.size:
-        if picture.shape[2:] in ((), (3,), (4,)):
-            return Image.fromarray(picture)
-    elif isinstance(picture, Image.Image):
+        picture = Image.fromarray(picture) if picture.shape[2:] in ((), (3,), (4,)) else None
+    if isinstance(picture, Image.Image):
         return picture
     raise TypeError("expected a path, a PIL image or an array of uint8 (H, W), (H, W, 3) or (H, W, 4)")
 
@@ -179,14 +178,12 @@ def load_predictor(path: Path | str | None = None, device: torch.device | str = 
     return Predictor(empty, score, calibration["least_confidence"])
 
 
-def knn_predictor(
-    encoder: Path | str | None, labelled: ImageSet, device: torch.device | str = "cpu"
-) -> Predictor:
-    """Return k-NN on the features of an encoder, by default the SimCLR encoder of the repository.
+def knn_predictor(encoder: Path | str, labelled: ImageSet, device: torch.device | str = "cpu") -> Predictor:
+    """Return k-NN on the features of an encoder: a file, or the name of one in weights/, e.g. "simclr".
 
     labelled: the reference images. A fifth of them calibrates the votes.
     """
-    network = load_encoder(encoder or ENCODER).to(device)
+    network = load_encoder(encoder).to(device)
     features, labels = forward_all(network, in_order(labelled))
 
     def votes(queries, known):

@@ -83,8 +83,7 @@ def run_flags(precision: bool = True) -> argparse.ArgumentParser:
     names = f"{', '.join(DATASETS)}, or the path of your own data: {own}"
     add("--dataset", type=dataset, default="mnist", metavar="NAME", help=names)
     add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="folder of the data sets")
-    differ = "take a known data set even if its files differ from the published ones"
-    add("--unverified", action="store_true", default=None, help=differ)
+    add("--unverified", action="store_true", default=None, help="take other files than the published ones")
     add("--results-dir", type=any_path, default="results", metavar="DIR", help="folder for all runs")
     add("--name", type=run_name, metavar="NAME", help="name of the run (default: the next free one)")
     add("--resume", action="store_true", help="continue the run of that --name where it stopped")
@@ -113,8 +112,7 @@ def training_flags(least_batch: int | None = 2) -> argparse.ArgumentParser:
         add("--batch-size", type=Number(int, least_batch, 65536), help=f"batch size{recipe}")
     add("--lr", type=rate, help=f"highest learning rate{recipe}")
     add("--compile", action="store_true", help="compile the network with torch.compile")
-    trackers = ("none", "tensorboard", "wandb")
-    add("--track", choices=trackers, default="none", help="service to send every epoch's metrics to")
+    add("--track", choices=("none", *tracking.MODULES), default="none", help="send every epoch's metrics to")
     return parser
 
 
@@ -122,13 +120,12 @@ def optimizer_flags(validated: bool = True) -> argparse.ArgumentParser:
     """Return the flags of the optimisation; "plateau" is a choice where there is a validation loss."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("optimisation (defaults: the recipe's, see below)").add_argument
-    decay, norm = Number(float, 0, 100), Number(float, 0, 1_000_000)
     add("--optimizer", choices=OPTIMIZERS, help="optimiser")
-    add("--weight-decay", type=decay, help="decay of all weights but biases and those of normalisation")
+    add("--weight-decay", type=Number(float, 0, 100), help="decay, not of biases and normalisation")
     schedules = [name for name in SCHEDULES if validated or name != "plateau"]
     add("--schedule", choices=schedules, help="how the learning rate changes")
     add("--ema", type=SHARE, help="decay of the moving average of the weights; 0 for none")
-    add("--clip-norm", type=norm, help="largest norm of the gradient; 0 for no limit")
+    add("--clip-norm", type=Number(float, 0, 1_000_000), help="largest norm of the gradient; 0 for no limit")
     return parser
 
 

@@ -91,7 +91,7 @@ def test_bags(gpu, method):
 
 def test_predictors_answer_on_the_gpu(gpu):
     pictures = np.zeros((3, 28, 28), np.uint8)
-    for predictor in (load_predictor(device="cuda"), knn_predictor(None, on_gpu(image_set(300)), "cuda")):
+    for predictor in (load_predictor(device="cuda"), knn_predictor("simclr", on_gpu(image_set(300)), "cuda")):
         assert predictor.scores(pictures).probabilities.shape == (3, 10)
 
 
