@@ -8,6 +8,7 @@ After a stop the same command resumes. A committed run is renamed to <name>.old-
 experiments take 26 hours on one CPU core.
 """
 
+import contextlib
 import shlex
 import subprocess
 import sys
@@ -60,10 +61,9 @@ def run(experiment: Experiment, args: Namespace) -> None:
         code = process.wait()
     except KeyboardInterrupt:
         process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        process.kill()  # unless it has ended
         raise
     if code == 2:
         sys.exit(2)  # the training has said why

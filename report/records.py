@@ -29,11 +29,10 @@ def load_results(folder: Path | str = "results") -> list[dict[str, str | int | f
         for record in result.records:
             seconds = record["seconds"] + record.get("shared_seconds", 0) + encoder_time(results, result)
             for metric, values in named(values_of(record)).items():
-                tail = (*data_counts(results, result, metric), seconds, result.device)
-                lines = (
-                    (name, record["seed"], draw, metric, value, *tail) for draw, value in enumerate(values)
-                )
-                rows += [dict(zip(KEYS, line, strict=True)) for line in lines]
+                head, tail = (name, record["seed"]), data_counts(results, result, metric)
+                for draw, value in enumerate(values):
+                    line = (*head, draw, metric, value, *tail, seconds, result.device)
+                    rows.append(dict(zip(KEYS, line, strict=True)))
     return rows
 
 

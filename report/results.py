@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,6 +96,10 @@ class Results:
         except DAMAGE as error:
             self.faults.append(f"{source}: damaged ({type(error).__name__}: {error})")
         return None
+
+    def prior_work(self, keys: Iterable[str]) -> list[dict]:
+        """Return the references with these keys, each once."""
+        return [self.references[key] for key in dict.fromkeys(keys) if key in self.references]
 
     def run_of(self, file: str) -> Result | None:
         """Return the run whose folder holds a file, e.g. results/simclr/simclr/seed-0/encoder.pt."""

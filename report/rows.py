@@ -26,7 +26,7 @@ class Number(NamedTuple):
     """A metric of a run: the values behind it, and what their spread is.
 
     kind: "std", standard deviation of independent values; "range" of libraries that overlap; "interval" of
-    95 % of a single value; "none". low, high: its ends. samples: their number, e.g. "12 draws".
+    95 % of a single value; "none". low, high: its ends.
     """
 
     metric: str
@@ -35,7 +35,6 @@ class Number(NamedTuple):
     high: float
     kind: str
     values: list[float]
-    samples: str
 
     @property
     def short(self) -> str:
@@ -69,22 +68,18 @@ def number(result: Result, metric: str) -> Number:
 
     Where a training scored several draws of few labels, the values are those of all draws.
     """
-    records, arguments = result.records, result.arguments
-    values = [value for record in records for value in values_of(record)[metric]]
-    mean, count = fmean(values), len(values)
-    if count == 1:
+    values = [value for record in result.records for value in values_of(record)[metric]]
+    mean = fmean(values)
+    if len(values) == 1:
         low = high = mean
         if re.fullmatch(r"test_(?!.*(\dway|verif)).*(accuracy|at_1)", metric):  # a share of the test images
             low, high = wilson_interval(round(mean * TEST_IMAGES), TEST_IMAGES)
-        low, high = records[0].get(f"{metric}_low", low), records[0].get(f"{metric}_high", high)
-        return Number(metric, mean, low, high, "interval" if low < high else "none", values, "1")
-    if arguments.get("sources"):
-        ends = min(values), max(values)
-        return Number(metric, mean, *ends, "range", values, f"{count} overlapping libraries")
+        low, high = (result.records[0].get(f"{metric}_{end}", x) for end, x in (("low", low), ("high", high)))
+        return Number(metric, mean, low, high, "interval" if low < high else "none", values)
+    if result.arguments.get("sources"):
+        return Number(metric, mean, min(values), max(values), "range", values)
     std = stdev(values)
-    drawn = count > len(records) or arguments.get("labels")
-    noun = "draws" if drawn else "folds" if arguments.get("folds") else "runs"
-    return Number(metric, mean, mean - std, mean + std, "std", values, f"{count} {noun}")
+    return Number(metric, mean, mean - std, mean + std, "std", values)
 
 
 def values_of(record: dict) -> dict[str, list[float]]:
@@ -146,7 +141,7 @@ def make_row(
     if not has(result, metric):
         results.notes.append(f"{result.path}: lacks {metric}; its row is left out")
         return None
-    references = (results.references[key] for key in spec.references if key in results.references)
+    references = results.prior_work(spec.references)
     comparable = [reference for reference in references if "selected" not in reference.get("marks", ())]
     rivals = sorted(comparable, key=lambda reference: ("marks" in reference, -reference["value"]))
     counts, seconds = data_counts(results, result, metric), training_time(results, result)

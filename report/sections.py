@@ -89,12 +89,8 @@ def legend(rows: list[Row]) -> str:
 
 def references_section(page: Page) -> str:
     """Return all prior work of a script's rows with its protocol, also what was selected on the test set."""
-    keys: dict[str, None] = {}
-    for row in page.rows:
-        keys |= dict.fromkeys((*row.spec.references, *row.experiment.references))
-    known = page.results.references
-    references = [known[key] for key in keys if key in known]
-    lines = []
+    keys = (key for row in page.rows for key in (*row.spec.references, *row.experiment.references))
+    references, lines = page.results.prior_work(keys), []
     for reference in references:
         runs = f" (n = {reference['runs']})" if "runs" in reference else ""
         first = f"- {link(reference)}: {reference['task']} {value_text(reference)}{runs}"
@@ -126,9 +122,8 @@ def metrics_table(rows: list[Row], corner: str, columns: dict[str, str]) -> str:
         numbers = [number(row.result, metric) if has(row.result, metric) else None for metric in metrics]
         cells = [(found.mean, found.short.replace(" %", "")) if found else "" for found in numbers]
         lines.append([row.label, *cells, str(len(row.number.values))])
-    lowest = [
-        head for metric, head in columns.items() if metric.endswith(("error_rate", "accept_rate", "mce"))
-    ]
+    errors = "error_rate", "accept_rate", "mce"
+    lowest = [head for metric, head in columns.items() if metric.endswith(errors)]
     return text.ranked([corner, *columns.values(), "n"], lines, lowest)
 
 
@@ -146,8 +141,7 @@ def cells_table(page: Page, rows: list[Row], corner: str) -> str:
         entries.setdefault(label, {})[int(column)] = row.number.mean, row.number.short.replace(" %", "")
     if max(map(len, entries.values())) > 1:
         entries = {label: cells for label, cells in entries.items() if len(cells) > 1}
-    keys = dict.fromkeys(key for row in rows for key in row.experiment.references)
-    references = [known for key in keys if (known := page.results.references.get(key))]
+    references = page.results.prior_work(key for row in rows for key in row.experiment.references)
     for reference in references:
         task, _, method = reference["task"].partition(", ")
         label = text.Markdown(f"{text.escape(method)}, {link(reference)}")

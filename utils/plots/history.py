@@ -96,10 +96,8 @@ def plot_history(
         ax.remove()
     for ax, panel in zip(axes.flat, panels, strict=False):
         for model, key in itertools.product(models, panel.curves):
-            curves, trains = (
-                [curve_of(run, key) for run in split_runs(models[model])],
-                key.startswith("train_"),
-            )
+            curves = [curve_of(run, key) for run in split_runs(models[model])]
+            trains = key.startswith("train_")
             look = LOOKS.get(key, ("training", TRAINING) if trains else ("validation", VALIDATION))
             name, color = (model or "", method_color(model)) if several else look
             ls = "--" if several and trains else "-"

@@ -217,11 +217,8 @@ def plot_images(
 ) -> None:
     """Plot images of one size on `wide` inches; black is the greatest value. options: of imshow()."""
     tiles = images.tiles.reshape(-1, *images.tiles.shape[-2:])
-    (_, height, width), gap, count = (
-        tiles.shape,
-        max(1, tiles.shape[-1] // 7),
-        max(1, -(-len(tiles) // columns)),
-    )
+    (_, height, width), count = tiles.shape, max(1, -(-len(tiles) // columns))
+    gap = max(1, width // 7)
     inches = (wide - 0.2 - 1.1 * bool(images.rows)) / columns / (width + gap)  # of a pixel
     lines = max((text.count("\n") + 1 for text in images.texts), default=0)
     top = int(np.ceil(0.145 * lines / inches)) + bool(lines)

@@ -4,7 +4,6 @@ No file is ever half-written, and nothing is deleted but the last dry run. A run
 gets its name. The process that works on it locks its folder; the system frees the lock when the process ends.
 """
 
-import errno
 import io
 import itertools
 import json
@@ -171,22 +170,24 @@ def check_records(records: Any, path: Path) -> list[dict]:
     A record is a dict of numbers, texts and lists or dicts of them, its "seconds" not negative, its "seed" an
     integer, and its shares (FRACTION), single or in lists, from 0 to 1, an interval's ends about so.
     """
-    if not isinstance(records, list) or not records:
+    if not isinstance(records, list) or not records or not all(map(_is_record, records)):
         raise UserError(f"{path}: no records of trainings; {WAY_OUT}")
-    for record in records:
-        seconds: Any = record.get("seconds") if isinstance(record, dict) else None
-        if not is_number(seconds) or seconds < 0 or type(record.get("seed", 0)) is not int:
-            raise UserError(f"{path}: no records of trainings; {WAY_OUT}")
-        for key, value in record.items():
-            parts = (
-                value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-            )
-            lowest, share = -1.01 if key.endswith("gain") else -0.01, FRACTION.fullmatch(key)
-            if not all(
-                is_number(x) and lowest <= x <= 1.01 if share else isinstance(x, PLAIN) for x in parts
-            ):
-                raise UserError(f"{path}: impossible {key[:80]} {str(value)[:80]}; {WAY_OUT}")
+    for key, value in (item for record in records for item in record.items()):
+        low, share = -1.01 if key.endswith("gain") else -0.01, FRACTION.fullmatch(key)
+        parts = _parts(value)
+        if not all(is_number(x) and low <= x <= 1.01 if share else isinstance(x, PLAIN) for x in parts):
+            raise UserError(f"{path}: impossible {key[:80]} {str(value)[:80]}; {WAY_OUT}")
     return records
+
+
+def _is_record(record: Any) -> bool:
+    seconds: Any = record.get("seconds") if isinstance(record, dict) else None
+    return is_number(seconds) and seconds >= 0 and type(record.get("seed", 0)) is int
+
+
+def _parts(value: Any) -> list:
+    """Return what a list or dict holds, or a list of the value alone."""
+    return [*value.values()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
 
 
 def is_number(value: Any) -> bool:
@@ -326,19 +327,12 @@ def _reopen(run: RunFolder, config: dict, args: Namespace) -> bool:
     if not (run.resumable or run.path("metrics.json").exists() or run.path("sweep.json").exists()):
         run.write_json("config.json", config)  # nothing was trained here
         return True
-    words = [
-        word for value in vars(args).values() for word in (value if isinstance(value, list) else [value])
-    ]
+    words = [word for value in vars(args).values() for word in _parts(value)]
     for path in (path for word in words if isinstance(word, str) for path in re.split("[=+]", word)):
         if path and os.path.exists(path) and Path(path).resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{folder} can't be replaced by a run that reads {path}: choose another --name")
     aside = folder.with_name(f"{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S-%f}")
-    try:
-        folder.rename(aside)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        shutil.move(folder, aside)  # copies: a folder in the image of a container can't be renamed
+    shutil.move(folder, aside)  # copies where a folder can't be renamed, as in the image of a container
     _locks.pop(folder, None)  # not closed: another process may have opened the old folder to lock it
     if args.dry_run:
         shutil.rmtree(aside, ignore_errors=True)

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import subprocess
-from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -222,7 +221,7 @@ def test_ranks_that_share_a_training_are_recorded_and_told(tmp_path, monkeypatch
 
 def test_a_run_in_the_image_of_a_container_is_copied_aside(tmp_path, monkeypatch):
     finish(start(tmp_path, name="mine"))
-    monkeypatch.setattr(Path, "rename", Mock(side_effect=OSError(errno.EXDEV, "Invalid cross-device link")))
+    monkeypatch.setattr(os, "rename", Mock(side_effect=OSError(errno.EXDEV, "Invalid cross-device link")))
     start(tmp_path, name="mine", overwrite=True)
     new, old = sorted((tmp_path / "cnn").iterdir())
     assert os.listdir(new) == ["config.json"]
