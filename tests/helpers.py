@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import socket
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,25 @@ def tiny_idx(folder, name="MNIST", train=200, test=100, seed=0):
     for file, array in zip(IDX_FILES, arrays, strict=True):
         write_idx(raw / file, array)
     return Path(folder)
+
+
+def spoilt(content, rng):
+    """Bytes with their end cut off, or with a few bits flipped, mostly near the start."""
+    if rng.random() < 0.3:
+        return content[: rng.randrange(len(content))]
+    changed = bytearray(content)
+    for _ in range(rng.choice((1, 2, 20))):
+        changed[rng.randrange(min(rng.choice((16, 64, len(content))), len(content)))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def claiming_png(width, height):
+    """A PNG of a few bytes that claims to be large."""
+    head, parts = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0), b"\x89PNG\r\n\x1a\n"
+    for kind, content in ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(9))), (b"IEND", b"")):
+        parts += struct.pack(">I", len(content)) + kind + content
+        parts += struct.pack(">I", zlib.crc32(kind + content))
+    return parts
 
 
 def gen(seed=0):

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers import FACTS
+from helpers import FACTS, refusal
 from PIL import Image
 
 import ensemble
@@ -61,12 +61,7 @@ def run(*words):
 
 
 def error_line(capsys, *words):
-    """The line on stderr of a call that must fail with exit code 2."""
-    with pytest.raises(SystemExit) as stop:
-        run(*words)
-    assert stop.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
+    return refusal(predict.main, [str(word) for word in words], capsys)
 
 
 # --- Pictures and output ---
@@ -76,14 +71,10 @@ def test_a_folder_is_read_by_the_bundled_classifier_and_shown(pictures, tmp_path
     results = run(pictures, "--show", tmp_path / "seen.png")
     assert [result.path for result in results] == [str(pictures / f"{i}.png") for i in range(10)]
     assert [result.text for result in results] == [label(i) for i in range(10)]
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 10
-    for line, result in zip(lines, results, strict=True):
+    for line, result in zip(capsys.readouterr().out.splitlines(), results, strict=True):
         answer = result.answers[0]
-        assert result.path in line
         mark = "?" if answer.warning else " "
-        said = f"  {answer.label}{mark} {100 * answer.probability:.2f} %"
-        assert line.endswith(said + line.partition("%")[2])
+        assert line.startswith(f"{result.path}  {answer.label}{mark} {100 * answer.probability:.2f} %")
     with Image.open(tmp_path / "seen.png") as figure:
         assert figure.width > 300
 
@@ -113,8 +104,7 @@ def test_json_has_one_object_a_line_and_csv_one_line_a_digit(tmp_path, capsys):
     assert first["text"] == "".join(digit["label"] for digit in first["digits"])
     assert len(first["digits"]) == 2
     for digit, left in zip(first["digits"], (0, 112), strict=True):
-        assert 0.1 < digit["probability"] <= 1
-        assert digit["probability"] + digit["runner_up_probability"] <= 1 + 1e-6
+        assert 0.1 < digit["probability"] <= 1 + 1e-6 - digit["runner_up_probability"]
         assert left <= digit["box"][0] < digit["box"][2] <= left + 112
     assert "not a picture" in second["error"]
     run(tmp_path / "a.png", "--csv")
@@ -161,19 +151,10 @@ def test_bad_pictures_are_one_line_each_and_the_others_are_answered(tmp_path, pi
         assert said in line
 
 
-def test_bad_models_are_one_line(tmp_path, pictures, pair, capsys):
-    (tmp_path / "damaged.pt").write_bytes(b"no weights")
+def test_models_of_another_kind_are_one_line(tmp_path, pictures, pair, capsys):
     save_model(tmp_path / "bare.pt", create("fast", 0), "fast", {}, num_classes=0)
-    (tmp_path / "run").mkdir()
-    bad = {
-        tmp_path / "damaged.pt": "not a model file",
-        tmp_path / "bare.pt": "data.dataset is missing",
-        tmp_path / "run": "no best.pt",
-        tmp_path / "missing.pt": "no such file",
-        ENCODER: "named with --encoder",
-    }
-    for path, said in bad.items():
-        assert said in error_line(capsys, pictures, "--model", path)
+    assert "data.dataset is missing" in error_line(capsys, pictures, "--model", tmp_path / "bare.pt")
+    assert "named with --encoder" in error_line(capsys, pictures, "--model", ENCODER)
     assert "not a finished run" in error_line(capsys, pictures, "--ensemble", pair / "member-0")
 
 
@@ -181,7 +162,6 @@ def test_flags_that_contradict_or_would_be_ignored_are_refused(capsys, monkeypat
     refused = {
         "": "no image",
         "x.png --model a --encoder": "not allowed with argument --model",
-        "x.png --json --csv": "not allowed with argument --json",
         "--export x.onnx --ensemble a": "--export writes what --model names",
         "--export x.onnx --encoder": "also an encoder",
         "--export x.onnx --show x.png": "no image",

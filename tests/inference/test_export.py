@@ -38,10 +38,11 @@ BAGS = images(3, 9), torch.arange(9) < torch.tensor([[1], [9], [4]])
     ("network", "batches"),
     [
         (saved("linear"), [(images(1),), (images(7),)]),
+        (saved("fast", classes=0), [(images(1),), (images(2),)]),
         (saved("linear", "loss-attention"), [ONE_IMAGE, BAGS]),
         (saved("fast", "instance-max"), [ONE_IMAGE, BAGS]),
     ],
-    ids=["classifier", "loss-attention", "instance-max"],
+    ids=["classifier", "encoder", "loss-attention", "instance-max"],
 )
 def test_an_export_answers_as_pytorch_for_any_number_of_images(tmp_path, network, batches, suffix):
     if suffix == ".onnx":
@@ -53,12 +54,6 @@ def test_an_export_answers_as_pytorch_for_any_number_of_images(tmp_path, network
         for ours, theirs in zip(expected, run_exported(path.read_bytes(), suffix, inputs), strict=True):
             assert theirs.shape == ours.shape
             np.testing.assert_allclose(theirs, ours, atol=1e-5)
-
-
-def test_an_encoder_gives_features(tmp_path):
-    export_model(saved("fast", classes=0), tmp_path / "model.pt2")
-    (features,) = run_exported((tmp_path / "model.pt2").read_bytes(), ".pt2", (images(2),))
-    assert features.shape == (2, saved("fast", classes=0).model.num_features)
 
 
 def test_the_graph_holds_normalisation_and_temperature():

@@ -1,6 +1,5 @@
 """Damaged data sets: one line that names what is wrong, or the data as it is; never another exception."""
 
-import contextlib
 import gzip
 import os
 import random
@@ -8,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from helpers import no_network, stripes, tiny_idx, write_idx
+from helpers import no_network, spoilt, stripes, tiny_idx, write_idx
 from PIL import Image
 
 import train_cnn
@@ -67,7 +66,6 @@ INSTEAD = {
 }
 WHOLE = {
     "exchanged": exchanged,
-    "label 10": labels(lambda values: values.put(3, 10)),
     "label 255": labels(lambda values: values.put(3, 255)),
     "one class": labels(lambda values: values.fill(7)),
     "no class 4": labels(lambda values: values.put(np.flatnonzero(values == 4), 5)),
@@ -163,17 +161,6 @@ def test_a_damaged_picture_is_a_line(tmp_path, damage):
 # --- Damage at random places ---
 
 
-def spoilt(content, rng):
-    """Flip a few bytes, mostly near the start, or cut the end off."""
-    changed = bytearray(content)
-    if rng.random() < 0.3:
-        return bytes(changed[: rng.randrange(len(changed))])
-    for _ in range(rng.choice((1, 1, 2, 20))):
-        place = rng.randrange(min(rng.choice((16, 64, len(content))), len(content)))
-        changed[place] ^= rng.randrange(1, 256)
-    return bytes(changed)
-
-
 def is_whole(part):
     """Whether a loaded set is what its fields say."""
     return (
@@ -211,10 +198,10 @@ def test_a_small_data_set_trains_or_is_refused_before_a_run_is_opened(tmp_path, 
     tiny_idx(tmp_path, train=count, test=max(count // 2, 1))
     argv = ["--data-dir", str(tmp_path), "--results-dir", str(tmp_path / "r"), "--device", "cpu", "--quiet"]
     argv += ["--model", "linear", "--epochs", "1", "--unverified"]
-    code = 0
-    with contextlib.suppress(SystemExit):
-        code = 2
+    code = None
+    try:
         train_cnn.main(argv)
-        code = 0
+    except SystemExit as stop:
+        code = stop.code
     lines, made = capsys.readouterr().err.splitlines(), (tmp_path / "r").exists()
-    assert (code, len(lines), made) in ((0, 0, True), (2, 1, False))
+    assert (code, len(lines), made) in ((None, 0, True), (2, 1, False))

@@ -7,11 +7,10 @@ import random
 import struct
 import subprocess
 import sys
-import zlib
 
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import ROOT, claiming_png, spoilt
 from PIL import Image, ImageDraw
 
 from data import DataError, load
@@ -28,7 +27,7 @@ def whole_pictures():
     for mode in MODES:
         picture = Image.new("RGB", (48, 40), "white")
         ImageDraw.Draw(picture).line([(20, 8), (28, 30)], "black", 4)
-        picture = picture.convert("L").convert(mode) if mode in ("I;16", "F") else picture.convert(mode)
+        picture = picture.convert("L" if mode in ("I;16", "F") else mode).convert(mode)
         for format in sorted(set(Image.SAVE) - set(NOT_WRITTEN)):
             content = io.BytesIO()
             try:
@@ -36,26 +35,6 @@ def whole_pictures():
             except (OSError, ValueError, KeyError, AttributeError, TypeError):
                 continue  # not of this mode
             yield f"{format}-{mode.replace(';', '')}", content.getvalue()
-
-
-def damaged(content, rng):
-    """Cut the file, or flip bits, mostly near its start."""
-    if rng.random() < 0.3:
-        return content[: rng.randrange(len(content))]
-    changed = bytearray(content)
-    for _ in range(rng.choice((1, 2, 20))):
-        place = rng.randrange(min(rng.choice((32, 128, len(content))), len(content)))
-        changed[place] ^= 1 << rng.randrange(8)
-    return bytes(changed)
-
-
-def claiming_png(width, height):
-    """A PNG of a few bytes that claims to be large."""
-    head, parts = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0), b"\x89PNG\r\n\x1a\n"
-    for kind, content in ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(9))), (b"IEND", b"")):
-        parts += struct.pack(">I", len(content)) + kind + content
-        parts += struct.pack(">I", zlib.crc32(kind + content))
-    return parts
 
 
 def float_tiff(value):
@@ -85,7 +64,7 @@ def test_every_damaged_picture_is_an_answer_or_a_line(tmp_path):
     folder.mkdir()
     for name, content in whole_pictures():
         for i in range(20):
-            (folder / f"{name}-{i}.png").write_bytes(damaged(content, rng))
+            (folder / f"{name}-{i}.png").write_bytes(spoilt(content, rng))
     for name, content in REFUSED.items():
         (folder / f"{name}.png").write_bytes(content)
     code, out, err, megabytes = predict(folder, "--json")
