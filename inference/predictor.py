@@ -119,9 +119,6 @@ def with_images(images: ImageSet, digits: np.ndarray) -> ImageSet:
     return images._replace(images=pixels, labels=pixels.new_zeros(len(pixels)).long())
 
 
-# --- Model files ---
-
-
 def model_files(path: Path) -> list[Path]:
     """Return the model file of every training of a run, best.pt before encoder.pt; a file is itself."""
     if not path.is_dir():
@@ -157,9 +154,6 @@ def read_network(
 def calibrated(data: dict) -> dict[str, float]:
     """Return the calibration of a saved model's data, see evaluation/cnn.py."""
     return UNCALIBRATED | data.get("calibration", {})
-
-
-# --- The kinds of predictors ---
 
 
 def load_predictor(path: Path | str | None = None, device: torch.device | str = "cpu") -> Predictor:
@@ -248,9 +242,6 @@ def first_library(run: RunFolder, arguments: dict, record: dict) -> Library:
     if library.names != record["library"]:
         raise UserError(f"{run.folder}: its members have changed since: run ensemble.py again")
     return library
-
-
-# --- Scores of images, for studies ---
 
 
 def load_scorers(path: Path | str, labelled: ImageSet, trainings: int | None = None) -> list[Scorer]:

@@ -50,10 +50,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser with one-line errors and a --help that starts with purpose and examples.
-
-    epilog: may hold a table of the recipe's defaults, see `recipe_table`.
-    """
+    """An ArgumentParser with one-line errors and a --help that starts with purpose and examples."""
 
     def __init__(self, **kwargs):
         kwargs.setdefault("usage", f"{kwargs.get('prog', 'python script.py')} [flags]")
@@ -112,7 +109,7 @@ def training_flags(least_batch: int | None = 2) -> argparse.ArgumentParser:
         add("--batch-size", type=Number(int, least_batch, 65536), help=f"batch size{recipe}")
     add("--lr", type=rate, help=f"highest learning rate{recipe}")
     add("--compile", action="store_true", help="compile the network with torch.compile")
-    add("--track", choices=("none", *tracking.MODULES), default="none", help="send every epoch's metrics to")
+    add("--track", choices=("none", *tracking.STARTS), default="none", help="send every epoch's metrics to")
     return parser
 
 
@@ -179,9 +176,7 @@ def command_line(
         words.append(action.option_strings[-1])
         if action.nargs != 0:
             values = value if action.nargs == "+" else [value]
-            words += [
-                f"{v:.0f}" if isinstance(v, float) and v.is_integer() else with_commas(v) for v in values
-            ]
+            words += [with_commas(int(v) if isinstance(v, float) and v.is_integer() else v) for v in values]
     return shlex.join(["python", parser.prog, *words])
 
 

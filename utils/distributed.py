@@ -4,6 +4,7 @@ import atexit
 import datetime
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -20,10 +21,7 @@ from utils.errors import UserError
 # ranks may reach far apart, after whole trainings.
 STEP, MEETING = datetime.timedelta(minutes=30), datetime.timedelta(days=2)
 # What gloo and NCCL report when another rank has ended.
-LOST = (
-    *("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting"),
-    "remote process exited or there was a network error",
-)
+LOST = "Connection (closed|reset) by peer|Broken pipe|Timed out waiting|remote process exited or there was"
 
 _meeting: Any = None  # the process group of barriers and objects, on the CPU
 
@@ -99,12 +97,9 @@ def on_rank_zero(function: Callable[[], Any]) -> Any:
     return answer[0]
 
 
-# --- When a rank fails ---
-
-
 def is_lost_rank(error: RuntimeError) -> bool:
     """Return whether the error says that another rank has ended or hangs."""
-    return dist.is_initialized() and any(text in str(error) for text in LOST)
+    return dist.is_initialized() and bool(re.search(LOST, str(error)))
 
 
 def wait_for_the_end() -> None:
@@ -119,9 +114,6 @@ def report_failure(line: str) -> None:
         facts = {"py_callstack": line, "timestamp": str(int(time.time()))}
         with open(path, "w") as file:
             json.dump({"message": {"message": line, "extraInfo": facts}}, file)
-
-
-# --- Ranks that share one training ---
 
 
 def data_parallel(model: nn.Module, synchronise: bool = True) -> nn.Module:

@@ -8,14 +8,17 @@ from typing import Any
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 
-MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
+STARTS = {"tensorboard": ("torch.utils.tensorboard", "SummaryWriter"), "wandb": ("wandb", "init")}
 
 
 def load(kind: str) -> Any:
-    """Import the module for --track, None for "none"; UserError when its package is not installed."""
+    """Import what starts --track, None for "none"; UserError when its package is not installed."""
+    if kind == "none":
+        return None
+    module, start = STARTS[kind]
     try:
-        return None if kind == "none" else importlib.import_module(MODULES[kind])
-    except ImportError as error:
+        return getattr(importlib.import_module(module), start)
+    except (AttributeError, ImportError) as error:  # AttributeError: of a folder of that name
         raise UserError(f"--track {kind} needs a package: pip install {kind}") from error
 
 
@@ -25,9 +28,9 @@ def tracker(kind: str, run: RunFolder | None) -> Iterator[Callable]:
     if not run or kind == "none":
         yield lambda values, step: None
     elif kind == "tensorboard":
-        with load(kind).SummaryWriter(log_dir=run.path("tensorboard")) as writer:
+        with load(kind)(log_dir=run.path("tensorboard")) as writer:
             yield lambda values, step: [writer.add_scalar(name, values[name], step) for name in values]
     else:
         name = f"{run.folder.parent.name}/{run.folder.name}"
-        with load(kind).init(project="mnist", name=name, dir=run.folder) as session:
+        with load(kind)(project="mnist", name=name, dir=run.folder) as session:
             yield session.log

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -11,9 +11,10 @@ from utils.runs import tracking
 from utils.runs.folder import RunFolder
 
 
-@pytest.mark.parametrize(("kind", "module"), tracking.MODULES.items())
-def test_a_missing_package_is_a_user_error_before_the_training(monkeypatch, kind, module):
-    monkeypatch.setitem(sys.modules, module, None)
+@pytest.mark.parametrize("found", [None, ModuleType("a folder of that name")])
+@pytest.mark.parametrize(("kind", "start"), tracking.STARTS.items())
+def test_a_missing_package_is_a_user_error_before_the_training(monkeypatch, kind, start, found):
+    monkeypatch.setitem(sys.modules, start[0], found)
     with pytest.raises(UserError, match=f"pip install {kind}"):
         tracking.load(kind)
 
