@@ -1,36 +1,52 @@
-"""Crash points: a process is killed before each change of a file that a run makes, once.
+"""Crash points: a process is killed before each change of a file that a run makes, in many modes before some.
 
-The same command must then end as if nothing had happened, and until a new run has something to keep, the run
-that it replaces must not be lost.
+The same command must then end as if nothing had happened, bit for bit, and until a new run has something to
+keep, the run that it replaces must not be lost.
 """
 
+import importlib
 import shutil
 
+import fingerprint
+import numpy as np
 import pytest
 import trials
+from helpers import base_flags
 from trials import CRASH, Crash, content
 
+import ensemble
 import train_cnn
+import train_few_labels
 import train_mil
+import train_moco
+import train_simclr
+import train_triplet
 from utils.plots import style
 
 pytestmark = pytest.mark.reliability
 
+SCRIPTS = (ensemble, train_cnn, train_few_labels, train_mil, train_moco, train_simclr, train_triplet)
+
+
+def command(script, *words):
+    """A command as a function of the folders of data and results."""
+    return lambda data, results: script.main(base_flags(data, results, *words))
+
 
 def cnn(*more):
-    small = ("--model", "linear", "--epochs", "2", "--batch-size", "64", "--lr", "0.01", *more)
-    return lambda data, results: train_cnn.main([*where(data, results), *small])
+    small = ("--model", "linear", "--epochs", "2", "--batch-size", "64", "--lr", "0.01")
+    return command(train_cnn, *small, *more)
 
 
 def mil(*more):
-    small = ("--model", "linear", "--epochs", "1", "--mean-length", "3", "--std-length", "1", *more)
+    small = ("--model", "linear", "--epochs", "1", "--mean-length", "3", "--std-length", "1")
     bags = ("--train-bags", "8", "--val-bags", "4", "--test-bags", "8", "--bags-per-epoch", "0")
-    return lambda data, results: train_mil.main([*where(data, results), *small, *bags])
+    return command(train_mil, *small, *bags, *more)
 
 
-def where(data, results):
-    folders = ("--data-dir", str(data), "--results-dir", str(results))
-    return [*folders, "--device", "cpu", "--precision", "fp32", "--quiet"]
+def fingerprinted(mode):
+    script, *words = fingerprint.MODES[mode].split()
+    return command(importlib.import_module(script), *RUN, "--resume", *words)
 
 
 def delete_uncommitted(results):
@@ -51,6 +67,14 @@ CASES = {
     "a sweep": (mil(*RUN, "--resume", "--sweep", "6,4", "--method", "mean"), None, None),
     "a dry run": (cnn("--dry-run"), cnn("--dry-run", "--seed", "1"), None),
 }
+# Commands of the fingerprint, each killed before POINTS changes.
+MODES = ("cnn-folds", "cnn-all", "ensemble", "ensemble-folds", "ensemble-bagging", "ensemble-snapshot")
+MODES += ("ensemble-fusion", "simclr", "supcon", "moco", "triplet", "mil")
+POINTS = 3
+FEW = ("--labels", "10,100", "--draws", "2", "--methods", "pixels-knn,pixels-linear")
+SOME = {mode: fingerprinted(mode) for mode in MODES}
+SOME |= {"few-labels": command(train_few_labels, *RUN, "--resume", *FEW)}
+CASES |= {mode: (train, None, None) for mode, train in SOME.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -61,17 +85,12 @@ def one_figure(monkeypatch):
         fig, _ = style.figure(size=(0.5, 0.5))
         style.save(fig, run.path("curves.png"))
 
-    trials.replace_figures(monkeypatch, (train_cnn, train_mil), plot)
-
-
-def is_whole(folder, old):
-    """Whether the old run is in its place or has another name."""
-    return old in [content(place) for place in folder.glob("run*")]
+    trials.replace_figures(monkeypatch, SCRIPTS, plot)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_crash_at_any_change_of_a_file_loses_nothing(tmp_path, tiny_dir, case):
-    command, before, then = CASES[case]
+def test_a_crash_at_a_change_of_a_file_loses_nothing(tmp_path, tiny_dir, case):
+    train, before, then = CASES[case]
     (tmp_path / "before").mkdir()
     if before:
         assert trials.run(lambda: before(tiny_dir, tmp_path / "before")).code == 0
@@ -79,17 +98,23 @@ def test_a_crash_at_any_change_of_a_file_loses_nothing(tmp_path, tiny_dir, case)
             then(tmp_path / "before")
     old = content(tmp_path / "before" / "cnn" / "run")
     shutil.copytree(tmp_path / "before", tmp_path / "whole")
-    whole = trials.run(lambda: command(tiny_dir, tmp_path / "whole"), Crash(tmp_path / "whole"))
+    if case in SOME:
+        train(tiny_dir, tmp_path / "loaded")  # so that the trials find everything loaded
+    whole = trials.run(lambda: train(tiny_dir, tmp_path / "whole"), Crash(tmp_path / "whole"))
     assert whole.code == 0, whole.err
     expected = content(tmp_path / "whole")
     assert whole.changes > 15
-    for at in range(1, whole.changes + 1):
+    points = 1 + np.arange(whole.changes)
+    if case in SOME:
+        points = np.random.default_rng(list(case.encode())).choice(points, POINTS, replace=False)
+    for at in points:
         results = tmp_path / str(at)
         shutil.copytree(tmp_path / "before", results)
-        crashed = trials.run(lambda results=results: command(tiny_dir, results), Crash(results, at))
+        crashed = trials.run(lambda results=results: train(tiny_dir, results), Crash(results, at))
         assert crashed.code == CRASH, (at, crashed.err)
-        assert not before or case == "a dry run" or is_whole(results / "cnn", old), at
-        again = trials.run(lambda results=results: command(tiny_dir, results))
+        kept = [content(place) for place in (results / "cnn").glob("run*")]  # under its or another name
+        assert not before or case == "a dry run" or old in kept, at
+        again = trials.run(lambda results=results: train(tiny_dir, results))
         assert again.code == 0, (at, again.err)
         assert content(results) == expected, at
         shutil.rmtree(results)

@@ -8,29 +8,14 @@ import re
 import pytest
 from helpers import load_script
 from made_up import make_tree
+from trials import GONE, places, with_value
 
 report = load_script("report")
 pytestmark = pytest.mark.reliability
 
 EVIL = "<script>x</script> [a](b)\n# evil \x1b[31m \ud800 |"
-WRONG = (
-    EVIL,
-    None,
-    True,
-    -1,
-    7.5,
-    1e308,
-    math.nan,
-    10**400,
-    "text",
-    "",
-    [],
-    {},
-    [[]],
-    {"a": {}},
-    ["x"],
-    "../../x",
-)
+WRONG = (EVIL, None, True, -1, 7.5, 1e308, math.nan, 10**400, "text", "", "../../x")
+WRONG += ([], {}, [[]], {"a": {}}, ["x"], *[GONE] * 6)
 
 
 @pytest.fixture
@@ -47,28 +32,6 @@ def tree(tmp_path, monkeypatch):
     return make_tree(tmp_path)
 
 
-def places(content, path=()):
-    """Every place in a JSON value."""
-    yield path
-    children = content.items() if isinstance(content, dict) else ()
-    children = enumerate(content) if isinstance(content, list) else children
-    for key, value in children:
-        yield from places(value, (*path, key))
-
-
-def spoilt(content, rng):
-    """Replace or delete one value at a random place."""
-    *path, last = rng.choice([place for place in places(content) if place])
-    parent = content
-    for key in path:
-        parent = parent[key]
-    if rng.random() < 0.3:
-        del parent[last]
-    else:
-        parent[last] = rng.choice(WRONG)
-    return content
-
-
 def check(tree):
     assert report.main(["--results-dir", f"{tree}/results", "--readme", f"{tree}/README.md"]) in (0, 1)
 
@@ -79,7 +42,9 @@ def test_a_wrong_value_anywhere_is_a_line(tree, seed):
     files = sorted((tree / "results").rglob("*.json"))
     for file in (*rng.choices(files, k=4), *files[-2:]):
         whole = file.read_text()
-        file.write_text(json.dumps(spoilt(json.loads(whole), rng)))
+        content = json.loads(whole)
+        path, _ = rng.choice(list(places(content)))
+        file.write_text(json.dumps(with_value(content, path, rng.choice(WRONG))))
         check(tree)
         file.write_text(whole)
 
@@ -88,19 +53,13 @@ def test_no_text_or_number_of_a_result_is_markup_or_out_of_range(tree):
     for file in sorted((tree / "results").rglob("*.json")):
         whole = file.read_text()
         content, done = json.loads(whole), set()
-        for path in [path for path in places(content) if path]:
-            *parents, key = path
-            parent = content
-            for step in parents:
-                parent = parent[step]
+        for path, old in places(content):
             kind = file.parent.parent, *(step for step in path if isinstance(step, str))
-            if isinstance(parent[key], str | float) and kind not in done:
+            if isinstance(old, str | float) and kind not in done:
                 done.add(kind)
-                old = parent[key]
-                for parent[key] in [EVIL] if isinstance(old, str) else (math.nan, -1.5, 7.5):
-                    file.write_text(json.dumps(content))
+                for wrong in [EVIL] if isinstance(old, str) else (math.nan, -1.5, 7.5):
+                    file.write_text(json.dumps(with_value(content, path, wrong)))
                     check(tree)
-                parent[key] = old
         file.write_text(whole)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import trials
 from test_crashes import cnn, one_figure
-from trials import content
+from trials import assert_one_line, content
 
 import train_cnn
 from utils.runs.folder import RunFolder
@@ -30,12 +30,6 @@ def whole(tmp_path_factory, tiny_dir):
         trial = trials.run(lambda: cnn(*RUN)(tiny_dir, folder))
     assert trial.code == 0, trial.err
     return folder, content(folder)
-
-
-def assert_one_line(trial, *words):
-    assert trial.code == 2, trial.err
-    assert len(trial.lines) == 1, trial.err
-    assert all(word in trial.err for word in words), trial.err
 
 
 def limit_files(size):

@@ -1,7 +1,6 @@
 """Run folders from elsewhere, in which any value may be anything: one line, never a crash or a traceback."""
 
 import contextlib
-import copy
 import io
 import json
 import math
@@ -15,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 import trials
-from test_crashes import cnn, mil, where
+from test_crashes import cnn, command, mil
 from torch import nn
+from trials import places, with_value
 
 import ensemble
 import train_cnn
 import train_mil
+from data import BatchLoader
 from models import CheckpointError
 from utils.errors import UserError
 from utils.runs import folder
@@ -32,50 +33,16 @@ pytestmark = pytest.mark.reliability
 WRONG = (None, True, -1, 10**400, math.nan, "text", [], {}, {"a": [{}]}, b"x", torch.zeros(1))
 
 
-def places(content, path=()):
-    """Every place in nested dicts and lists."""
-    yield path
-    children = content.items() if isinstance(content, dict) else ()
-    for key, value in enumerate(content) if isinstance(content, list) else children:
-        yield from places(value, (*path, key))
-
-
-def with_value(content, path, value):
-    """A copy of the content with another value at a place."""
-    if not path:
-        return value
-    changed = copy.copy(content)
-    changed[path[0]] = with_value(content[path[0]], path[1:], value)
-    return changed
-
-
-def value_at(content, path):
-    for key in path:
-        content = content[key]
-    return content
-
-
 # --- Checkpoints ---
 
 
-class Noise:
-    """Two random batches."""
-
-    def __len__(self):
-        return 2
-
-    def epoch(self, number):
-        generator = torch.Generator().manual_seed(number)
-        for _ in range(2):
-            yield torch.randn(8, 1, 28, 28, generator=generator), torch.arange(8)
-
-
-def train(run, epochs, **how):
+def train(run, digits, epochs, **how):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 4, 9), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(1600, 10))
     config = FitConfig(epochs=epochs, lr=0.01, quiet=True, **how)
     network.to(memory_format=torch.channels_last)
-    return fit(network, classification_step(network), Noise(), config, run, lambda *_: {"val_loss": 1.0})
+    batches = BatchLoader(digits, torch.arange(16), 8)
+    return fit(network, classification_step(network), batches, config, run, lambda *_: {"val_loss": 1.0})
 
 
 def foreign_tensors(value):
@@ -93,20 +60,19 @@ def foreign_tensors(value):
         {"optimizer": "sgd", "schedule": "step", "patience": 9},
     ],
 )
-def test_a_foreign_checkpoint_is_refused_or_harmless(tmp_path, monkeypatch, how):
+def test_a_foreign_checkpoint_is_refused_or_harmless(tmp_path, digits, monkeypatch, how):
     """In one process: memory that is corrupted may show only later."""
-    train(RunFolder(tmp_path), 2, **how)
+    train(RunFolder(tmp_path), digits, 2, **how)
     run, state = RunFolder(tmp_path, writes=False), RunFolder(tmp_path).load_checkpoint()
 
     def resume_with_each():
-        for path in list(places(state))[2:]:
-            value = value_at(state, path)
+        for path, value in list(places(state))[1:]:
             for other in foreign_tensors(value) if isinstance(value, torch.Tensor) else WRONG:
                 print(path, file=sys.stderr)
                 changed = with_value(state, path, other)
                 monkeypatch.setattr(run, "load_checkpoint", lambda changed=changed: changed)
                 with contextlib.suppress(CheckpointError, UserError):
-                    train(run, 3, **how)
+                    train(run, digits, 3, **how)
 
     trial = trials.run(resume_with_each)
     assert trial.code == 0, "\n".join(trial.lines[-20:])
@@ -119,11 +85,7 @@ CNN = ("--name", "run", "--resume", "--runs", "2", "--epochs", "2")
 SWEEP = ("--name", "run", "--resume", "--sweep", "6,4", "--method", "mean")
 
 
-def combine(data, results):
-    ensemble.main([*where(data, results), "--from", "cnn/run"])
-
-
-COMMANDS = {"cnn": cnn(*CNN), "mil": mil(*SWEEP), "combine": combine}
+COMMANDS = {"cnn": cnn(*CNN), "mil": mil(*SWEEP), "combine": command(ensemble, "--from", "cnn/run")}
 
 
 @pytest.fixture(autouse=True)
@@ -173,8 +135,8 @@ def test_a_foreign_value_in_a_file_of_a_run_is_one_line_or_no_matter(tmp_path, t
     files = sorted((whole / ("mil" if name == "mil" else "cnn")).rglob("*.json*"))
     for file in [path.relative_to(whole) for path in files if "seed-1" not in path.parts]:
         content, _ = lines_of(whole / file)
-        steps = {tuple(step for step in path if isinstance(step, str)): path for path in places(content)}
-        for path in [path for path in steps.values() if path]:
+        steps = {tuple(step for step in path if isinstance(step, str)): path for path, _ in places(content)}
+        for path in steps.values():
             value = rng.choice([wrong for wrong in WRONG if not isinstance(wrong, bytes | torch.Tensor)])
 
             def change(results, file=file, path=path, value=value):
@@ -253,7 +215,7 @@ def test_foreign_predictions_are_one_line(tmp_path, tiny_dir, whole, monkeypatch
     def change(results):
         np.savez_compressed(results / "cnn/run/seed-0/predictions.npz", **ARRAYS[kind])
 
-    line = attempt(combine, tiny_dir, whole, tmp_path / "results", change)
+    line = attempt(COMMANDS["combine"], tiny_dir, whole, tmp_path / "results", change)
     assert "cnn/run/seed-" in line
     assert ("delete it" in line) == (kind == "a bomb")
 
@@ -261,6 +223,5 @@ def test_foreign_predictions_are_one_line(tmp_path, tiny_dir, whole, monkeypatch
 def test_figures_that_cannot_be_drawn_are_one_line_and_lose_nothing(tmp_path, tiny_dir, monkeypatch):
     trials.replace_figures(monkeypatch, [train_cnn], lambda run, *args: 1 / 0)
     trial = trials.run(lambda: COMMANDS["cnn"](tiny_dir, tmp_path))
-    assert (trial.code, len(trial.lines)) == (2, 1)
-    assert f"{tmp_path}/cnn/run: a figure cannot be drawn (ZeroDivisionError" in trial.err
+    trials.assert_one_line(trial, f"{tmp_path}/cnn/run: a figure cannot be drawn (ZeroDivisionError")
     assert len(RunFolder(tmp_path / "cnn/run").records()) == 2

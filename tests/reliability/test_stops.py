@@ -12,8 +12,8 @@ import weakref
 
 import pytest
 import trials
-from helpers import ROOT, free_port, tiny_idx, without_seconds
-from test_crashes import cnn, one_figure, where
+from helpers import ROOT, base_flags, free_port, tiny_idx, without_seconds
+from test_crashes import cnn, one_figure
 
 import train_cnn
 from utils.runs.folder import RunFolder
@@ -22,6 +22,16 @@ pytestmark = pytest.mark.reliability
 __all__ = ["one_figure"]
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+# A function, and the number of the call in which the signal comes.
+PLACES = {
+    "data": ("utils.cli", "load", 1),
+    "training": ("utils.training.fit", "update_average", 5),
+    "callback": ("utils.training.fit", "update_average", 5),
+    "saving": ("os", "fsync", 8),
+    "evaluation": ("train_cnn", "evaluate_classifier", 1),
+    "drawing": ("utils.plots.style", "save", 1),
+    "printing": ("train_cnn", "report", 1),
+}
 
 
 class Part:
@@ -35,24 +45,14 @@ def stop_itself(number):
 
 
 @pytest.mark.parametrize("number", CODES)
-@pytest.mark.parametrize(
-    "place", ["data", "training", "callback", "saving", "evaluation", "drawing", "printing"]
-)
+@pytest.mark.parametrize("place", PLACES)
 def test_a_signal_keeps_the_work_and_tells_how_to_resume(tmp_path, tiny_dir, monkeypatch, number, place):
-    module, name = {
-        "data": ("utils.cli", "load"),
-        "training": ("utils.training.fit", "update_average"),
-        "callback": ("utils.training.fit", "update_average"),
-        "saving": ("os", "fsync"),
-        "evaluation": ("train_cnn", "evaluate_classifier"),
-        "drawing": ("utils.plots.style", "save"),
-        "printing": ("train_cnn", "report"),
-    }[place]
+    module, name, at = PLACES[place]
     function, calls = getattr(sys.modules[module], name), []
 
     def stop(*args, **kwargs):
         calls.append(args)
-        if len(calls) == {"training": 5, "callback": 5, "saving": 8}.get(place, 1):
+        if len(calls) == at:
             callback = weakref.ref(Part(), lambda part: stop_itself(number) if place == "callback" else None)
             if place != "callback":
                 stop_itself(number)
@@ -109,8 +109,7 @@ MEETING = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
 )
 def test_ranks_that_cannot_meet_are_one_line(tmp_path, tiny_dir, changes, said):
     trial = trials.run(lambda: (os.environ.update(changes), cnn()(tiny_dir, tmp_path)))
-    assert (trial.code, len(trial.lines)) == (2, 1), trial.err
-    assert trial.err.startswith(f"train_cnn.py: error: {said}")
+    trials.assert_one_line(trial, f"train_cnn.py: error: {said}")
 
 
 def test_a_closed_stderr_stops_no_training(tmp_path, tiny_dir, monkeypatch):
@@ -152,7 +151,8 @@ def test_a_dead_rank_ends_the_others_and_its_line_is_the_last(tmp_path, how):
     driver = tmp_path / "driver.py"
     driver.write_text(DRIVER.format(root=str(ROOT), mark=str(tmp_path / "mark"), how=how))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    words = [*launcher, "--master-port", free_port(), str(driver), *where(data, tmp_path / "results"), *small]
+    launcher += ["--master-port", free_port(), str(driver)]
+    words = [*launcher, *base_flags(data, tmp_path / "results", *small)]
     start = time.monotonic()
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=240)
     assert done.returncode == 1

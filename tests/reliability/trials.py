@@ -3,11 +3,12 @@
 A trial may be ended before any change of a file, as by kill -9 or a power failure.
 """
 
+import copy
 import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,6 +69,12 @@ class Crash:
             os._exit(CRASH)
 
 
+def assert_one_line(trial: Trial, *words: str) -> None:
+    """A user error: exit code 2 and one line with these words."""
+    assert (trial.code, len(trial.lines)) == (2, 1), trial.err
+    assert all(word in trial.err for word in words), trial.err
+
+
 def run(function: Callable, crash: Crash | None = None) -> Trial:
     """Call a function in a forked process and wait for its end."""
     return start(function, crash)()
@@ -117,6 +124,34 @@ def replace_figures(monkeypatch, scripts: Iterable, plot: Callable) -> None:
     for script in scripts:
         for name in [name for name in vars(script) if name.startswith("plot_")]:
             monkeypatch.setattr(script, name, plot)
+
+
+# --- Nested dicts and lists ---
+
+GONE = object()
+
+
+def places(content, path: tuple = ()):
+    """Yield (path, value) of everything inside."""
+    parts = enumerate(content) if isinstance(content, list) else ()
+    for key, value in content.items() if isinstance(content, dict) else parts:
+        yield (*path, key), value
+        yield from places(value, (*path, key))
+
+
+def with_value(content, path: Sequence, value):
+    """Return a copy with another value at a place, or with none for GONE."""
+    changed, (key, *rest) = copy.copy(content), path
+    if rest:
+        changed[key] = with_value(content[key], rest, value)
+    elif value is GONE:
+        del changed[key]
+    else:
+        changed[key] = value
+    return changed
+
+
+# --- What a run left ---
 
 
 def content(results: Path) -> dict:
