@@ -181,19 +181,14 @@ def _run_script(name, argv, threads, environment):
         script.main([*argv, "--unverified"])
 
 
-def start_script(name, argv, **environment):
-    """Start a script in a process of its own."""
-    arguments = (name, argv, torch.get_num_threads(), environment)
-    context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=_run_script, args=arguments, daemon=True)
-    process.start()
-    return process
-
-
 def run_two_ranks(name, argv):
     """Run a script in two processes, which torchrun would tell the same."""
-    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": free_port()}
-    ranks = [start_script(name, argv, RANK=str(rank), LOCAL_RANK=str(rank), **meeting) for rank in range(2)]
+    meeting, ranks = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": free_port()}, []
+    for rank in "01":
+        arguments = (name, argv, torch.get_num_threads(), {**meeting, "RANK": rank, "LOCAL_RANK": rank})
+        context = multiprocessing.get_context("forkserver")
+        ranks.append(context.Process(target=_run_script, args=arguments, daemon=True))
+        ranks[-1].start()
     for process in ranks:
         process.join(240)
     assert [process.exitcode for process in ranks] == [0, 0]

@@ -98,7 +98,6 @@ def test_a_library_of_two_models_writes_all_its_files(library, tiny_dir):
     names = {"config.json", "metrics.json", "history.jsonl", "predictions.npz", "curves.png"}
     members = [folder / f"member-{seed}" for seed in range(3)]
     assert set(os.listdir(folder)) == {*names, *(f"{x}.png" for x in FIGURES), *(m.name for m in members)}
-    assert metrics == RunFolder(folder).read_json("metrics.json")
     (record,) = metrics["runs"]
     assert record["library"] == ["linear 0", "fast 1", "linear 2"]
     assert [load_model(m / "best.pt").head.in_features for m in members] == [784, 64, 784]

@@ -1,6 +1,5 @@
 """robustness.py end to end on tiny images: its files, equal seeds, what it refuses."""
 
-import json
 import os
 
 import numpy as np
@@ -37,7 +36,6 @@ def test_a_run_writes_its_files_and_is_repeatable(tmp_path, tiny_dir, models, ca
     folder = tmp_path / "r" / "robustness" / "models"
     files = {"config.json", "history.jsonl", "metrics.json", "predictions.npz", "errors.png", "examples.png"}
     assert set(os.listdir(folder)) == files  # no labels.png: these are not MNIST's labels
-    assert metrics == json.loads((folder / "metrics.json").read_text())
     (record,) = metrics["runs"]
     assert record["corrupted_images"] == 20
     assert [record[f"{name}_trainings"] for name in ("one", "two", "encoder")] == [1, 2, 1]

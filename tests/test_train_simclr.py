@@ -77,8 +77,6 @@ def test_two_ranks_train_one_encoder_together(tmp_path, tiny_dir, no_figures):
     assert len(two.history()) == len(one.history()) == 1
     for key in ("train_loss", "train_alignment", "train_uniformity"):
         assert two.history()[0][key] == pytest.approx(one.history()[0][key], rel=1e-4)
-    a, b = (load_encoder(run.path("encoder.pt")).state_dict() for run in (one, two))
-    assert a.keys() == b.keys()
     assert two.read_json("metrics.json")["mean"].keys() == one.read_json("metrics.json")["mean"].keys()
 
 

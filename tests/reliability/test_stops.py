@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM at any moment of a real process, and a dead rank under torchrun."""
 
-import json
 import os
 import re
 import shlex
@@ -13,6 +12,7 @@ import weakref
 import pytest
 import trials
 from helpers import ROOT, base_flags, free_port, tiny_idx, without_seconds
+from made_up import write_lists
 from test_crashes import cnn, one_figure
 
 import train_cnn
@@ -80,9 +80,7 @@ def test_reproduce_ends_its_training_with_itself(tmp_path, number):
     started, experiment = tmp_path / "started", {"name": "a", "command": "python train_cnn.py"}
     training = f"import os, pathlib, time; pathlib.Path({str(started)!r}).write_text(str(os.getpid()))"
     (tmp_path / "train_cnn.py").write_text(f"{training}; time.sleep(600)")
-    (tmp_path / "experiments.json").write_text(
-        json.dumps({"format": 1, "experiments": [experiment], "tables": {}})
-    )
+    write_lists(tmp_path, experiment)
     code = f"import reproduce; reproduce.__file__ = {str(tmp_path / 'reproduce.py')!r}"
     words = [sys.executable, "-c", f"{code}; reproduce.main(['--results-dir', {str(tmp_path)!r}])"]
     process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)

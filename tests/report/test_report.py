@@ -13,7 +13,6 @@ from report.results import read_results
 from report.rows import MARKS
 from report.text import EMPTY
 from utils.cli import BOOKKEEPING
-from utils.plots import report as plots
 from utils.plots.style import description
 
 report = load_script("report")
@@ -198,13 +197,6 @@ def test_a_new_script_is_one_entry(tree, monkeypatch):
     text = outputs[tree / "results/novel/README.md"].decode()
     assert "| new | 90.00 (89.80 to 90.17) | 1 | 54,000 | 1 |" in text
     assert "<!-- report:extra begin -->\n\n1 row\n\n<!-- report:extra end -->" in text
-
-
-def test_a_digest_covers_what_is_drawn_and_no_source():
-    figure = figures.Figure(plots.plot_overview, [])
-    assert figure.digest == figures.Figure(plots.plot_overview, []).digest
-    assert figure.digest != figures.Figure(plots.plot_overview, [1]).digest
-    assert figure.digest != figures.Figure(plots.plot_error_against_time, []).digest
 
 
 def test_figures_show_the_rows_of_their_pages(tree, results):

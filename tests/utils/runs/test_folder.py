@@ -13,14 +13,6 @@ from utils.errors import UserError
 from utils.runs.folder import RunFolder, summarise
 
 
-@pytest.fixture
-def run(tmp_path):
-    folder = RunFolder(tmp_path)
-    config = {"script": "train_cnn", "name": "cnn", "device": "cpu", "arguments": {"dataset": "mnist"}}
-    folder.write_json("config.json", config)
-    return folder
-
-
 def test_metrics_have_mean_and_sample_deviation_over_runs(run):
     values = [0.5, 0.6, 0.9]
     more = {"test_recall": [0.5, 1.0], "seconds": 2.0}

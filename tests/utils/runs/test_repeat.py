@@ -17,14 +17,6 @@ def arguments(**changes):
     return SimpleNamespace(**{"seed": 3, "runs": 1, "folds": None, "quiet": True, **changes})
 
 
-@pytest.fixture
-def run(tmp_path):
-    folder = RunFolder(tmp_path)
-    config = {"script": "s", "name": "n", "command": "c", "device": "d", "arguments": {"dataset": "mnist"}}
-    folder.write_json("config.json", config)
-    return folder
-
-
 def trainer(calls):
     """A training that takes a second and whose accuracy is a tenth of its seed."""
 
