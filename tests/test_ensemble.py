@@ -16,8 +16,6 @@ from models import load_model
 from utils.runs.folder import RunFolder, summarise
 
 FIGURES = {"mistakes"}
-
-
 LINEAR = ("--model", "linear", "--epochs", "2", "--batch-size", "64")
 
 
