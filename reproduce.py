@@ -38,15 +38,19 @@ def depth(experiment: Experiment, experiments: list[Experiment]) -> int:
 
 def print_commands(results: Results, experiments: list[Experiment]) -> None:
     """Print every command with the time of its committed run; an ensemble of finished runs takes none."""
+
+    def time(seconds):  # an upper bound, because other work on a machine only adds to a time
+        return f"≤ {text.duration(seconds)}" if seconds else "none"
+
     total = 0.0
     for experiment in experiments:
         result = results.runs.get(experiment.folder)
         seconds = result.seconds if result and not result.arguments.get("sources") else 0
-        time = text.time(seconds) if result else "not run yet"
         note = experiment.retired and f" (of commit {experiment.retired}: not repeated)"
-        print(f"{experiment.folder:31} {time:>12}   {experiment.command}{note}")
+        took = time(seconds) if result else "not run yet"
+        print(f"{experiment.folder:31} {took:>12}   {experiment.command}{note}")
         total += seconds
-    print(f"CPU time of all together: {text.time(total)}", flush=True)
+    print(f"CPU time of all together: {time(total)}", flush=True)
 
 
 def run(experiment: Experiment, args: Namespace) -> None:

@@ -129,23 +129,21 @@ def make_rows(results: Results, script: str, metric: str) -> list[Row]:
         for spec in experiment.rows:
             for cell in cells if spec.cell == "*" else [spec.cell]:
                 if result := results.runs.get(f"{start}{cell}".rstrip("/")):
-                    args = (results, experiment, spec._replace(cell=cell), result, spec.metric or metric)
-                    rows.append(results.attempt(result.path, make_row, *args))
+                    own = spec._replace(cell=cell, metric=spec.metric or metric)
+                    rows.append(results.attempt(result.path, make_row, results, experiment, own, result))
     return [row for row in rows if row]
 
 
-def make_row(
-    results: Results, experiment: Experiment, spec: RowSpec, result: Result, metric: str
-) -> Row | None:
+def make_row(results: Results, experiment: Experiment, spec: RowSpec, result: Result) -> Row | None:
     """Return a row, or None and a note where the run lacks the metric, as older or newer code may."""
-    if not has(result, metric):
+    if not has(result, metric := spec.metric):
         results.notes.append(f"{result.path}: lacks {metric}; its row is left out")
         return None
     references = results.prior_work(spec.references)
     comparable = [reference for reference in references if "selected" not in reference.get("marks", ())]
     rivals = sorted(comparable, key=lambda reference: ("marks" in reference, -reference["value"]))
-    counts, seconds = data_counts(results, result, metric), training_time(results, result)
-    seconds = 0 if is_untrained(metric) else seconds
+    seconds = 0 if is_untrained(metric) else training_time(results, result)
+    counts = data_counts(results, result, metric)
     return Row(experiment, spec, result, number(result, metric), rivals, *counts, seconds)
 
 

@@ -50,11 +50,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / size:.{1 if seconds / size < 10 else 0}f} {name}"
 
 
-def time(seconds: float) -> str:
-    """ "≤ 36 min": an upper bound, because other work on a machine only adds to a time."""
-    return f"≤ {duration(seconds)}" if seconds else "none"
-
-
 def significant(value: float | None) -> str:
     """Three digits: "0.0123", "41.9", "18,300"; None is a goal that was not reached."""
     if value is None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from data import load, view_batches
@@ -68,8 +69,13 @@ def plot_strokes(data: Sequence[dict], path: Path | str, description: str | None
         ax.set_axis_off()
     for column, panel in enumerate(data):
         ax = fig.add_subplot(grid[2, column])
-        colors = zip(panel["rows"], (PALETTE[7], PALETTE[1]), strict=True)
-        style.error_rows(ax, [(name, color, shares) for (name, shares), color in colors])
+        for row, (_, shares) in enumerate(panel["rows"]):
+            dots, color = [row] * len(shares), (PALETTE[7], PALETTE[1])[row]
+            ax.plot(style.error_percent(shares), dots, "o", color=color, alpha=0.6, ms=5.5, mew=0)
+            ax.plot(style.error_percent(np.mean(shares)), row, "|", color="black", ms=14, mew=1.5)
+        style.name_rows(ax, [name for name, _ in panel["rows"]])
+        ax.set_xscale("log")
+        style.plain_numbers(ax.xaxis)
         ax.set_title(panel["title"], size=9.5)
         ax.tick_params(labelleft=column == 0)
     fig.supxlabel("test error (%, log scale); dots: draws of the labels, bars: their mean", size=9)

@@ -189,16 +189,6 @@ def name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], size: float = 
         floor += 1.25 * size * (text.count("\n") + 1) / points
 
 
-def error_rows(axes: Axes, rows: Sequence[tuple[str, str, Sequence[float]]]) -> None:
-    """Plot a row (name, colour, shares right) of dots, one for each run, and a bar at their mean error."""
-    for row, (_, color, shares) in enumerate(rows):
-        axes.plot(error_percent(shares), [row] * len(shares), "o", color=color, alpha=0.6, ms=5.5, mew=0)
-        axes.plot(error_percent(np.mean(shares)), row, "|", color="black", ms=14, mew=1.5)
-    name_rows(axes, [name for name, *_ in rows])
-    axes.set_xscale("log")
-    plain_numbers(axes.xaxis)
-
-
 class Images(NamedTuple):
     """Images (N, H, W) or (rows, columns, H, W), row by row; NaN leaves a place empty.
 
