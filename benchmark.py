@@ -58,7 +58,8 @@ def main(argv: list[str] | None = None) -> None:
     machine = {"device": device_name(device), "cpu": device_name("cpu"), "threads": torch.get_num_threads()}
     for name in chosen:
         content = BENCHMARKS[name](args.data_dir, device, args.repeats)
-        content = {"format": FORMAT, "benchmark": name, **machine, **head, **content}
+        what = (inspect.getdoc(BENCHMARKS[name]) or "").partition("\n")[0]
+        content = {"format": FORMAT, "benchmark": name, **machine, **head, "what": what, **content}
         results.write_json(f"{name}.json", content)
         for ratio in content["ratios"]:
             print(f"{name}: {ratio['name']}: {', '.join(filter(None, ratio_texts(ratio)))}")

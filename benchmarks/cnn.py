@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Subset
 
 import train_cnn
 from benchmarks import measure
-from benchmarks.measure import LOADER, compare, rate_of, ratio, row, training_rate
+from benchmarks.measure import LOADER, compare, rate_of, ratio, row, training_rate, versus
 from data import POLICIES, Augment, BatchLoader, ImageSet, load
 from models import create
 from models.layers import Dropout, GlobalPool
@@ -42,7 +42,7 @@ def fast(data_dir, device, repeats, target=0.99, epochs=14, images=6400):
     """
     data = load("mnist", data_dir, device)
     standard = measure.standard_dataset(data_dir, True), measure.standard_dataset(data_dir, False)
-    loops = compare("fast, images/s", repeats, *loop_sides(data[0], standard[0], device, images))
+    sides, ratios = loop_sides(data[0], standard[0], device, images)
     programs = {
         "ours": lambda seed: our_training(data, device, seed, target),
         "standard way": lambda seed: standard_training(*standard, device, seed, target, epochs),
@@ -55,19 +55,14 @@ def fast(data_dir, device, repeats, target=0.99, epochs=14, images=6400):
         trainings[side].append(training := programs[side](seed))
         return training["train_seconds"] if training["test_accuracy"] >= target else None
 
+    sides |= {side: ("s", partial(seconds, side)) for side in programs}
     goal = 30 if device.type == "cpu" else None
-    ratios = [("standard way / ours", "standard way", "ours", STANDARD_FAST, goal)]
-    content = compare("fast", repeats, {side: ("s", partial(seconds, side)) for side in programs}, ratios)
+    ratios = [("standard way / ours", "standard way", "ours", STANDARD_FAST, goal), *ratios]
+    content = compare("fast", repeats, sides, ratios)
     for side, runs in trainings.items():
         accuracies = [run["test_accuracy"] for run in runs]
         content["rows"].append(row(f"{side}, test accuracy", "of the images", accuracies))
-    return {
-        "what": f"Seconds of training until {target:.1%} of the test images are right, loading apart.",
-        "rows": content["rows"] + loops["rows"],
-        "ratios": content["ratios"] + loops["ratios"],
-        "target_accuracy": target,
-        "trainings": trainings,
-    }
+    return content | {"target_accuracy": target, "trainings": trainings}
 
 
 def our_training(data, device, seed: int, target: float) -> dict:
@@ -160,18 +155,10 @@ def augment(data_dir, device, repeats, images=20_000):
     images = min(images, len(everything))
     loader = measure.standard_loader(Subset(dataset, range(images)), 256, device)
     rate_of(batches.epoch(), device)  # warm-up
-    sides = {
-        "ours": ("images/s", lambda repeat: rate_of(batches.epoch(repeat), device)),
-        "standard way": ("images/s", lambda repeat: rate_of(loader, device)),
-    }
     target = 8 if device.type == "cpu" else None
-    ratios = [("ours / standard way", "ours", "standard way", STANDARD_AUGMENT, target)]
-    return {
-        "what": "Augmented and normalised training images per second: rotation, shift, zoom and shear.",
-        **compare("augment", repeats, sides, ratios),
-        "batch_size": 256,
-        "images": {"ours": len(everything), "standard": images},
-    }
+    sides = lambda repeat: rate_of(batches.epoch(repeat), device), lambda repeat: rate_of(loader, device)
+    content = versus("augment", repeats, "images/s", *sides, STANDARD_AUGMENT, target)
+    return content | {"batch_size": 256, "images": {"ours": len(everything), "standard": images}}
 
 
 def standard_affine(policy: Augment):
@@ -218,8 +205,7 @@ def layers(data_dir, device, repeats, steps=20):
         rows += [row(f"step, {name}, ours", "s", ours), row(f"step, {name}, obvious", "s", obvious)]
         ratios.append(ratio(f"{name}, obvious / ours", obvious, ours, LAYERS[layer][1], LAYER_GAIN))
     torch.set_num_threads(threads)
-    what = "Seconds of a training step with a hand-written layer and with its obvious version."
-    return {"what": what, "rows": rows, "ratios": ratios, "steps": steps, "step_threads": 1}
+    return {"rows": rows, "ratios": ratios, "steps": steps, "step_threads": 1}
 
 
 def training_step(model: str, train_set: ImageSet, device: torch.device, plain: type | None) -> measure.Side:

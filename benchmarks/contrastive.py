@@ -52,16 +52,11 @@ def simclr(data_dir, device, repeats, images=4096):
     }
     ratios = []
     for what, text, goal in (("training", STANDARD_TRAINING, 3), ("views", STANDARD_VIEWS, 8)):
-        facts = f"{what}, ours", f"{what}, standard way", text, goal if device.type == "cpu" else None
-        ratios.append((f"{what}, ours / standard way", *facts))
-    return {
-        "what": "SimCLR: images per second of training, and of views alone.",
-        **measure.compare("simclr", repeats, sides, ratios),
-        "images": images,
-        "batch_size": args.batch_size,
-        "views": VIEWS,
-        "precision": {"ours": args.precision, "standard": "fp32"},
-    }
+        pair = f"{what}, ours", f"{what}, standard way"
+        ratios.append((f"{what}, ours / standard way", *pair, text, goal if device.type == "cpu" else None))
+    precision = {"ours": args.precision, "standard": "fp32"}
+    facts = {"images": images, "batch_size": args.batch_size, "views": VIEWS, "precision": precision}
+    return measure.compare("simclr", repeats, sides, ratios) | facts
 
 
 def two_views(view: Callable, image) -> torch.Tensor:

@@ -39,10 +39,15 @@ def compare(name: str, repeats: int, sides: Mapping[str, tuple], ratios: Iterabl
             values[side].append(measure(repeat))
             print(f"  {side} {significant(values[side][-1])} {unit}", end="", flush=True)
         print(flush=True)
-    return {
-        "rows": [row(side, unit, values[side]) for side, (unit, _) in sides.items()],
-        "ratios": [ratio(title, values[a], values[b], *facts) for title, a, b, *facts in ratios],
-    }
+    rows = [row(side, unit, values[side]) for side, (unit, _) in sides.items()]
+    measured = [ratio(title, values[a], values[b], *facts) for title, a, b, *facts in ratios]
+    return {"rows": rows, "ratios": measured}
+
+
+def versus(name: str, repeats: int, unit: str, ours: Side, theirs: Side, standard: str, target) -> dict:
+    """Return `compare` of two sides, "ours" and "standard way"; standard, target: see `ratio`."""
+    sides = {"ours": (unit, ours), "standard way": (unit, theirs)}
+    return compare(name, repeats, sides, [("ours / standard way", *sides, standard, target)])
 
 
 def rounded(value: float) -> float:

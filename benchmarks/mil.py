@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
 
 import train_mil
-from benchmarks.measure import compare, descend, rate_of, training_rate
+from benchmarks.measure import descend, rate_of, training_rate, versus
 from data import load
 from data.batches import prepare
 from data.mil import BagLoader
@@ -42,19 +42,11 @@ def mil(data_dir, device, repeats, bags=200, passes=5):
     dataset = [(prepare(data[0], part.to(device)).cpu(), label) for part, label in parts]
     loader: DataLoader = DataLoader(dataset, shuffle=True, pin_memory=device.type == "cuda")  # type: ignore
     their_step = standard_step(device)
-    sides = {
-        "ours": ("bags/s", training_rate(model, step, config, batches, passes * bags, device)),
-        "standard way": ("bags/s", lambda repeat: rate_of(chain(*[loader] * passes), device, their_step)),
-    }
-    ratios = [("ours / standard way", "ours", "standard way", STANDARD, TARGET[device.type])]
-    return {
-        "what": "Bags of ten digits trained per second, attention pooling on the reference LeNet.",
-        **compare("mil", repeats, sides, ratios),
-        "bags": bags,
-        "passes": passes,
-        "batch_size": args.batch_size,
-        "precision": args.precision,
-    }
+    ours = training_rate(model, step, config, batches, passes * bags, device)
+    sides = ours, lambda repeat: rate_of(chain(*[loader] * passes), device, their_step)
+    content = versus("mil", repeats, "bags/s", *sides, STANDARD, TARGET[device.type])
+    facts = {"bags": bags, "passes": passes, "batch_size": args.batch_size, "precision": args.precision}
+    return content | facts
 
 
 def standard_step(device: torch.device):

@@ -50,8 +50,7 @@ def triplet(data_dir, device, repeats, shape=(32, 32, 128)):
         for what, target in ((f"{mining} time", 3), (f"{mining} memory", None)) if name in STANDARD else ():
             pair = f"{what}, {name}", f"{what}, ours"
             ratios.append((f"{what}, {name} / ours", *pair, STANDARD[name], target))
-    what = f"The triplet loss of {classes * each:,} x {width} embeddings, forward and backward."
-    return {"what": what, **compare("triplet", repeats, sides, ratios)}
+    return compare("triplet", repeats, sides, ratios)
 
 
 def seconds(work: Callable, repeat: int = 0) -> float:

@@ -28,7 +28,6 @@ def check():
     """check(content, repeats): look at every row and ratio; return {row: values} and {ratio: target}."""
 
     def check(content, repeats):
-        assert content["what"].endswith(".")
         for row in content["rows"]:
             assert row["unit"]
             assert len(row["values"]) == repeats

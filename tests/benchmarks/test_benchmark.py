@@ -16,6 +16,7 @@ def test_main_writes_the_file_of_each_chosen_benchmark(small_dir, tmp_path, caps
     content = json.loads(files[0].read_text())
     assert list(content)[:4] == ["format", "benchmark", "device", "cpu"]
     assert (content["format"], content["benchmark"], content["repeats"]) == (1, "augment", 2)
+    assert content["what"].endswith("per-image transforms.")
     assert content["command"] == "python benchmark.py --only augment --repeats 2 --device cpu"
     assert [row["name"] for row in content["rows"]] == ["ours", "standard way"]
     ours, standard = (row["median"] for row in content["rows"])

@@ -39,9 +39,8 @@ FORMAT = 1
 # Flags that say where and how a run is kept. They change no metric.
 BOOKKEEPING = {"data_dir", "results_dir", "name", "resume", "overwrite", "quiet", "track", "unverified"}
 PLAIN = int | float | str | None  # what a record holds, alone or in lists and dicts
-FRACTION = re.compile(
-    "(.*_)?(accuracy|accuracies|precision|recall|auc|nmi|ece|rates?|errors|p|at_1|at_r|gain|roc)(_low|_high)?"
-)
+SHARES = "accuracy|accuracies|precision|recall|auc|nmi|ece|rates?|errors|p|at_1|at_r|gain|roc"
+FRACTION = re.compile(f"(.*_)?({SHARES})(_low|_high)?")
 TOGETHER = {"train_simclr", "train_moco"}  # whose ranks share a training, which changes its weights
 WAY_OUT = "damaged: delete it, and --resume makes it again"
 
