@@ -9,6 +9,7 @@ experiments take 26 hours on one CPU core.
 """
 
 import contextlib
+import re
 import shlex
 import subprocess
 import sys
@@ -23,17 +24,24 @@ from utils.errors import UserError
 
 
 def choose(experiments: list[Experiment], names: list[str]) -> list[Experiment]:
-    """Return the named experiments, or all, each after those whose runs its command uses."""
+    """Return the named experiments, or all, and before each those whose runs its command uses."""
     chosen = [e for e in experiments if not names or {e.folder, e.folder.split("/")[0]} & set(names)]
     if unknown := set(names) - {part for e in chosen for part in (e.folder, e.folder.split("/")[0])}:
         raise UserError(f"no experiment {unknown.pop()}; reproduce.py --list shows them")
+    for experiment in chosen:  # which grows
+        chosen += [e for e in needed(experiment, experiments) if e not in chosen]
     return sorted(chosen, key=lambda experiment: depth(experiment, experiments))
+
+
+def needed(experiment: Experiment, experiments: list[Experiment]) -> list[Experiment]:
+    """Return the experiments whose runs a command uses."""
+    words = f"{experiment.command.replace(' ', '/')}/"
+    return [e for e in experiments if f"/{e.folder}/" in words]
 
 
 def depth(experiment: Experiment, experiments: list[Experiment]) -> int:
     """Return the length of the longest chain of experiments whose runs this one needs."""
-    words = f"{experiment.command.replace(' ', '/')}/"
-    return max((1 + depth(e, experiments) for e in experiments if f"/{e.folder}/" in words), default=0)
+    return max((1 + depth(e, experiments) for e in needed(experiment, experiments)), default=0)
 
 
 def print_commands(results: Results, experiments: list[Experiment]) -> None:
@@ -55,7 +63,8 @@ def print_commands(results: Results, experiments: list[Experiment]) -> None:
 
 def run(experiment: Experiment, args: Namespace) -> None:
     """Run one command to its end; UserError when it fails. A signal that stops this script stops it, too."""
-    _, script, *flags = shlex.split(experiment.command)
+    paths = re.sub("(?<=[ =+])results/", lambda _: f"{args.results_dir}/", experiment.command)
+    _, script, *flags = shlex.split(paths)
     words = [sys.executable, str(Path(__file__).parent / script), *flags, "--name", experiment.name]
     words += ["--results-dir", args.results_dir, "--data-dir", args.data_dir, "--resume"]
     words += ["--device", args.device] if args.device else []

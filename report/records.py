@@ -18,7 +18,7 @@ KEYS = ("run", "seed", "draw", "metric", "value", "labelled", "unlabelled", "sec
 
 
 def load_results(folder: Path | str = "results") -> list[dict[str, str | int | float]]:
-    """Return every committed number as a row: `pandas.DataFrame(load_results())`.
+    """Return every number in results/ as a row: `pandas.DataFrame(load_results())`.
 
     run: "cnn/fast", or "mil/sweep/max/50" for a cell of a sweep. seed: of the training; draw: of the labels
     where one training scored several draws. metric, value: results/README.md explains them. labelled,

@@ -186,7 +186,7 @@ def mark_legend(references: list[dict]) -> list[str]:
 def data_counts(results: Results, result: Result, metric: str) -> tuple[int, int]:
     """Return the labelled images (MIL: bags), those for validation included, and the unlabelled images.
 
-    Images that an encoder saw without labels count as unlabelled, also where they have labels later.
+    With all labels, images that an encoder saw without labels count in both.
     """
     arguments, mean, images = result.arguments, result.mean, result.mean.get("train_images", 0)
     few, unlabelled = re.search(r"_(\d+)_accuracy$", metric), 0.0
@@ -201,7 +201,8 @@ def data_counts(results: Results, result: Result, metric: str) -> tuple[int, int
     elif per_class := arguments.get("labels_per_class"):
         labelled = 10 * per_class
     elif is_unsupervised(result) and (few or "kmeans" in metric):
-        labelled, unlabelled = 10 * int(few[1]) if few else 0, images
+        labelled = 10 * int(few[1]) if few else 0
+        unlabelled = images - labelled
     elif folds := arguments.get("folds") or arguments.get("member_folds"):
         labelled = images * folds / (folds - 1)
     else:

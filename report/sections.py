@@ -10,6 +10,7 @@ from models import ENCODERS, RECIPES, create
 from report import text
 from report.results import Results
 from report.rows import HEADS, Row, has, link, mark_legend, number, value_text
+from utils.errors import UserError
 from utils.plots.ensemble import LABELS as COMBINATION_LABELS
 
 SPREADS = {
@@ -118,7 +119,9 @@ def metrics_table(rows: list[Row], corner: str, columns: dict[str, str]) -> str:
     """Return a table of rows by metrics; columns: {metric: head}. Rates of errors are best when low."""
     lines: list[list[text.Cell]] = []
     for row in rows:
-        metrics = [row.number.metric.replace(next(iter(columns)), metric) for metric in columns]
+        if (first := next(iter(columns))) not in row.number.metric:
+            raise UserError(f"experiments.json: {row.experiment.name}: no {first} in {row.number.metric}")
+        metrics = [row.number.metric.replace(first, metric) for metric in columns]
         numbers = [number(row.result, metric) if has(row.result, metric) else None for metric in metrics]
         cells = [(found.mean, found.short.replace(" %", "")) if found else "" for found in numbers]
         lines.append([row.label, *cells, str(len(row.number.values))])

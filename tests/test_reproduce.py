@@ -97,5 +97,12 @@ def test_a_run_comes_after_those_that_its_command_names():
         "supcon": "python train_simclr.py",
         "pool-2": "python ensemble.py --members 3",
     }
-    ordered = reproduce.choose([Experiment(name, command) for name, command in commands.items()], [])
-    assert [e.name for e in ordered] == ["pool", "supcon", "pool-2", "ten", "bags", "best"]
+    experiments = [Experiment(name, command) for name, command in commands.items()]
+    ordered = [e.name for e in reproduce.choose(experiments, [])]
+    assert ordered == ["pool", "supcon", "pool-2", "ten", "bags", "best"]
+    assert [e.name for e in reproduce.choose(experiments, ["ensemble/ten", "mil"])] == [
+        "pool",
+        "supcon",
+        "ten",
+        "bags",
+    ]
