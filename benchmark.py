@@ -2,7 +2,6 @@
 
     python benchmark.py                           all of them; about half an hour on 2 CPU cores
     python benchmark.py --only augment mil        two minutes
-    python benchmark.py --list                    describe every benchmark
     python benchmark.py --device cuda
 
 Ours and the standard way alternate, so that a slow phase of the machine affects both. Close other programs
@@ -34,7 +33,6 @@ def make_parser() -> Parser:
     names = list(BENCHMARKS)
     add("--only", choices=names, default=names, nargs="+", help="benchmarks to run (default: all)")
     add("--repeats", type=Number(int, 1, 1000), default=5, help="number of measurements of each side")
-    add("--list", action="store_true", help="describe the benchmarks, measure nothing")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
     add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="folder that holds MNIST")
     add("--results-dir", type=any_path, default="results", metavar="DIR", help="folder for the results")
@@ -46,9 +44,6 @@ def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
     chosen = [name for name in BENCHMARKS if name in args.only]
-    if args.list:
-        print(*[f"{name}: {inspect.getdoc(BENCHMARKS[name])}" for name in chosen], sep="\n\n")
-        return
     head = {"repeats": args.repeats, "torch": torch.__version__, "commit": git_commit()}
     head["command"] = command_line(parser, args)
     device = resolve_device(args.device if args.device != "auto" or torch.cuda.is_available() else "cpu")

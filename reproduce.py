@@ -67,7 +67,6 @@ def run(experiment: Experiment, args: Namespace) -> None:
     _, script, *flags = shlex.split(paths)
     words = [sys.executable, str(Path(__file__).parent / script), *flags, "--name", experiment.name]
     words += ["--results-dir", args.results_dir, "--data-dir", args.data_dir, "--resume"]
-    words += ["--device", args.device] if args.device else []
     print(f"\n{experiment.command}", flush=True)
     process = subprocess.Popen(words, process_group=0)  # Ctrl-C in a terminal reaches this script alone
     try:
@@ -90,7 +89,6 @@ def make_parser() -> Parser:
     add("experiments", nargs="*", metavar="EXPERIMENT", help="a folder of results/, or one run in it")
     add("--list", action="store_true", help="print the commands, run nothing")
     add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="folder of the data sets")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to compute (default: the best)")
     add("--results-dir", type=any_path, default="results", metavar="DIR", help="folder for all runs")
     add("--readme", type=any_path, default="README.md", metavar="FILE", help="the front page")
     return parser

@@ -51,9 +51,8 @@ def overview(rows: list[Row]) -> list[dict]:
     """Return the figure of README.md: every row beside the best comparable prior work."""
     data = []
     for row in rows:
-        front = row.spec.front
-        label = front["method"].replace("`", "").replace(LONG, "")
-        texts = {"task": front["task"], "label": label, "text": row.number.short}
+        label = row.spec.front["method"].replace("`", "").replace(LONG, "")
+        texts = {"task": row.spec.front["task"], "label": label, "text": row.number.short}
         data.append({**point(row), **texts, "auc": row.number.metric.endswith("auc")})
     return data
 
@@ -65,8 +64,9 @@ def error_against_time(page: Page) -> list[dict]:
         if not row.result.arguments.get("labels_per_class"):
             key = row.method, row.result.arguments.get("shifts")
             most[key] = max(most.get(key, row), row, key=lambda row: len(row.number.values))
-    data = [{**point(row), "seconds": row.seconds} for row in most.values()]
-    return [{**each, "label": each["label"].replace(LONG, "")} for each in data]
+    return [
+        point(row) | {"label": row.label.replace(LONG, ""), "seconds": row.seconds} for row in most.values()
+    ]
 
 
 def feature_maps(page: Page) -> list[dict]:

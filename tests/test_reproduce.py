@@ -64,10 +64,10 @@ def test_an_experiment_that_writes_elsewhere_is_refused(tree, capsys):
 def test_runs_are_resumed_and_the_report_renewed(tree, monkeypatch):
     run = Mock(return_value=Mock(returncode=3))
     monkeypatch.setattr(reproduce.subprocess, "run", run)
-    assert again(tree, "cnn", "--device", "cpu") == 3
+    assert again(tree, "cnn") == 3
     assert calls(tree) == [
-        "--runs 3 --model wide --name wide --results-dir --data-dir datasets --resume --device cpu",
-        "--model fast --name fast --results-dir --data-dir datasets --resume --device cpu",
+        "--runs 3 --model wide --name wide --results-dir --data-dir datasets --resume",
+        "--model fast --name fast --results-dir --data-dir datasets --resume",
     ]
     assert run.call_args[0][0][1:3] == ["report.py", "--results-dir"]
 

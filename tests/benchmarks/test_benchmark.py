@@ -25,16 +25,6 @@ def test_main_writes_the_file_of_each_chosen_benchmark(small_dir, tmp_path, caps
     assert "at least 8: " in capsys.readouterr().out
 
 
-def test_what_would_be_measured_is_said_without_measuring(tmp_path, capsys):
-    results = tmp_path / "results"
-    benchmark.main(["--device", "cuda", "--list", "--results-dir", str(results)])
-    text = "\n\n" + capsys.readouterr().out
-    assert all(f"\n\n{name}: " in text for name in benchmark.BENCHMARKS)
-    benchmark.main(["--only", "fast", "--list"])
-    assert capsys.readouterr().out.startswith("fast: Seconds of training to 99.0 %")
-    assert not results.exists()
-
-
 def test_a_results_folder_that_cannot_be_made_is_said_before_measuring(tmp_path, capsys):
     taken = tmp_path / "results"
     taken.write_text("a file")

@@ -68,14 +68,13 @@ def plot_error_against_time(data: Sequence[dict], path: Path | str, description:
         ax.annotate(row["label"], (row["seconds"], error), place, **look)
     ax.set(xscale="log", yscale="log", ylabel="test error (%, log scale)")
     ax.set_xlabel("training time of one run (at most, s, log scale)")
-    notes = [*_interval_notes(data), "dotted: prior work"]
-    ax.set_title("; ".join(notes), size=9, color=REFERENCE)
+    ax.set_title("; ".join([*_interval_notes(data), "dotted: prior work"]), size=9, color=REFERENCE)
     ax.margins(x=0.14, y=0.08)
     rivals = {(float(error_percent(r["value"])), r["source"]) for row in data for r in row["rivals"]}
     for error, _ in rivals:
         ax.axhline(error, color=REFERENCE, ls=":", lw=1)
-    for axis in (ax.xaxis, ax.yaxis):
-        style.plain_numbers(axis)
+    style.plain_numbers(ax.xaxis)
+    style.plain_numbers(ax.yaxis)
     style.name_ends(ax, [(error, f"{error:.2g} %, {source}", REFERENCE) for error, source in rivals], 8)
     style.save(fig, path, description)
 
