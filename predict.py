@@ -149,8 +149,7 @@ def as_line(result: Result) -> str:
     each = "  ".join(
         f"{a.label} {percent(a.probability)} (or {a.runner_up} {percent(a.runner_up_probability)})"
         for a in result.answers
-    )
-    each = each.removeprefix(f"{result.text} ")  # of a single digit
+    ).removeprefix(f"{result.text} ")  # of a single digit
     mark = "?" if any(answer.warning for answer in result.answers) else " "
     return f"{result.text}{mark} {each}" + f"  [{'; '.join(result.warnings)}]" * bool(result.warnings)
 

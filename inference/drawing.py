@@ -71,7 +71,8 @@ def find_ink(values: np.ndarray) -> np.ndarray:
     ink = (ink / ink.max()).clip(0, 1)
     strokes = ink > otsu(ink)
     # The grey edge of a stroke is as wide as the picture is blurred: about a pixel of the 20 x 20 box.
-    reach = 2 * max(1, round(max(strokes[extent(strokes)].shape) / BOX)) + 1
+    box = ndimage.find_objects(strokes.view(np.uint8))[0]
+    reach = 2 * max(1, round(max(ink[box].shape) / BOX)) + 1
     near = ndimage.maximum_filter(strokes.view(np.uint8), reach) > 0
     return np.where(near & (ink > EDGE), ink, 0)
 
@@ -95,18 +96,14 @@ def otsu(values: np.ndarray) -> float:
     return float(edges[1:-1][np.argmax(below * above * np.square(means[1] - means[0]))])
 
 
-def extent(mask: np.ndarray) -> tuple[slice, slice]:
-    """Return the rows and columns, as slices, from the first to the last true pixel of a mask (H, W)."""
-    return ndimage.find_objects(mask.view(np.uint8))[0]
-
-
 def to_mnist(ink: np.ndarray) -> np.ndarray:
     """Scale and centre the ink of one digit, (H, W) in [0, 1], as in MNIST: (28, 28) uint8.
 
     Keeps the aspect ratio. Strokes that would be too thin to see at this size are thickened.
     """
     # An enlarged digit has a blurred edge, which belongs to it only as far as it is dark.
-    ink = ink[extent(ink > (SOLID if max(ink.shape) > 2 * BOX else 0))]
+    solid = ink > (SOLID if max(ink.shape) > 2 * BOX else 0)
+    ink = ink[ndimage.find_objects(solid.view(np.uint8))[0]]
     scale = BOX / max(ink.shape)
     size = tuple(max(1, round(scale * length)) for length in ink.shape)
     if scale < 0.5:

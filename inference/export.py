@@ -24,7 +24,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from data.images import CENTRED
-from inference.predictor import calibrated
+from inference.predictor import UNCALIBRATED
 from models import Classifier, SavedModel
 from models.checkpoint import model_bytes
 from models.mil import MIL
@@ -43,7 +43,7 @@ class Deployed(nn.Module):
         super().__init__()
         self.model = saved.model.eval().requires_grad_(False)
         self.mean, self.std = saved.data["mean"], saved.data["std"]
-        self.temperature = calibrated(saved.data)["temperature"]
+        self.temperature = saved.data.get("calibration", UNCALIBRATED)["temperature"]
 
     def forward(self, images: torch.Tensor, mask: torch.Tensor | None = None) -> Any:
         """Encode padding as well, so that no shape depends on the data; the pooling ignores it."""
@@ -105,7 +105,7 @@ def describe(saved: SavedModel) -> dict[str, str]:
         "centring": place,
         "grey_range": "paper 0, strongest ink 255" if centred else "as in the picture",
         **{key: str(data[key]) for key in ("mean", "std", "dataset")},
-        "temperature": str(calibrated(data)["temperature"]),
+        "temperature": str(data.get("calibration", UNCALIBRATED)["temperature"]),
         "classes": json.dumps(["negative", "positive"] if mil else data["classes"]),
         "architecture": saved.name,
     }

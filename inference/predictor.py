@@ -148,12 +148,7 @@ def read_network(
     images = torch.empty(0, 1, SIDE, SIDE, dtype=torch.uint8, device=device)
     facts = (data["mean"], data["std"], data["dataset"], tuple(data["classes"]), data.get("inverted", False))
     empty = ImageSet(images, images.flatten().long(), *facts, mixed=data.get("mixed", False))
-    return saved.model.to(device).eval(), empty, calibrated(data)
-
-
-def calibrated(data: dict) -> dict[str, float]:
-    """Return the calibration of a saved model's data, see evaluation/cnn.py."""
-    return UNCALIBRATED | data.get("calibration", {})
+    return saved.model.to(device).eval(), empty, data.get("calibration", UNCALIBRATED)
 
 
 def load_predictor(path: Path | str | None = None, device: torch.device | str = "cpu") -> Predictor:

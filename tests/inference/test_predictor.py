@@ -54,8 +54,7 @@ def test_what_is_no_model_is_refused(tmp_path, digits):
         load_scorers(tmp_path, digits)
     with pytest.raises(CheckpointError, match="no such file"):
         load_scorers(tmp_path / "gone.pt", digits)
-    save_model(
-        tmp_path / "two.pt", create("lenet", 2), "lenet", FACTS | {"classes": ["a", "b"]}, num_classes=2
-    )
+    facts = FACTS | {"classes": ["a", "b"]}
+    save_model(tmp_path / "two.pt", create("lenet", 2), "lenet", facts, num_classes=2)
     with pytest.raises(CheckpointError, match="trained on the classes a, b"):
         load_scorers(tmp_path / "two.pt", digits)

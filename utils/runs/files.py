@@ -73,7 +73,7 @@ def parse(text: bytes) -> Any:
 def read_lines(path: Path) -> list[dict]:
     """Return the JSON objects in the lines of a file, if there is one; a torn line is left out."""
     records = []
-    for line in _content(path).splitlines() if path.exists() else ():
+    for line in check_file(path, LARGEST).read_bytes().splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError, RecursionError):
             records.append(parse(line))
     return [record for record in records if isinstance(record, dict)]
@@ -82,7 +82,7 @@ def read_lines(path: Path) -> list[dict]:
 def read_object(path: Path, way_out: str = "half-written?") -> dict:
     """Return the JSON object in a file; UserError, which ends with the way out, when there is none."""
     try:
-        content = parse(_content(path))
+        content = parse(check_file(path, LARGEST).read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path}: missing") from None
     except (ValueError, RecursionError):
@@ -92,17 +92,13 @@ def read_object(path: Path, way_out: str = "half-written?") -> dict:
     return content
 
 
-def check_file(path: Path, largest: float = math.inf) -> None:
-    """Raise UserError for a pipe, which would be waited for, a device, a folder, and too large a file."""
+def check_file(path: Path, largest: float = math.inf) -> Path:
+    """Return the path; UserError for a pipe, which would be waited for, a folder, and too large a file."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: not a regular file")
     if path.exists() and path.stat().st_size > largest:
         raise UserError(f"{path}: more than {largest:,} bytes")
-
-
-def _content(path: Path) -> bytes:
-    check_file(path, LARGEST)
-    return path.read_bytes()
+    return path
 
 
 def _finite(text: str) -> float:
