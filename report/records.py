@@ -11,6 +11,7 @@ from report import text
 from report.results import Results, read_results
 from report.rows import Row, data_counts, encoder_time, values_of
 from utils.errors import UserError
+from utils.runs.folder import FRACTION
 
 COLUMNS = ["page", "name", "metric", "mean", "spread", "n", "labelled", "unlabelled", "seconds"]
 COLUMNS += ["device", "command", "commit"]
@@ -65,10 +66,12 @@ def compare(results: Results, names: list[str], metrics: list[str]) -> str:
     a, b = (values_by_seed(results, *pair) for pair in zip(names, metrics, strict=True))
     if min(len(a), len(b)) < 2:
         raise UserError(f"{' and '.join(names)}: a single training has no spread to test with")
+    if a == b:
+        raise UserError(f"{' and '.join(names)}: the same values")
     paired = a.keys() == b.keys()
     kind = f"paired t-test, n = {len(a)}" if paired else f"Welch's t-test, n = {len(a)} and {len(b)}"
     found = difference([*a.values()], [b[key] for key in (a if paired else b)], paired)
-    is_share = text.unit(metrics[0])[1] == " %"
+    is_share = bool(text.unit(metrics[0])[1] and FRACTION.fullmatch(metrics[0]))
     mean, low, high = (f"{value * (100 if is_share else 1):+.2g}" for value in found[:3])
     return f"{mean}{' points' * is_share} ({low} to {high}; {kind}; p = {found.p:.2g})"
 
@@ -77,6 +80,9 @@ def values_by_seed(results: Results, name: str, metric: str) -> dict[tuple[int, 
     """Return {(seed, draw): value}; a UserError names what is missing or not independent."""
     if (result := results.runs.get(name)) is None:
         raise UserError(f"{results.folder / name}: no such result; results/results.csv lists them")
+    if not result.records:
+        cells = ", ".join(key for key in results.runs if key.startswith(f"{name}/"))
+        raise UserError(f"{name} is a sweep; choose a cell: {cells}")
     if result.arguments.get("sources"):
         raise UserError(f"{name}: libraries of one pool overlap; its page has McNemar's test of each")
     records = [(record["seed"], named(values_of(record))) for record in result.records]
