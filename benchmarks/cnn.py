@@ -21,10 +21,7 @@ from utils.training.cnn import classifier_batches
 from utils.training.fit import classification_step
 from utils.training.forward import clock
 
-STANDARD_FAST = (
-    f"conv 32, conv 64, fc 128 with Adadelta, batches of 64 PIL images {LOADER}, float32, tested after "
-    "every epoch"
-)
+STANDARD_FAST = f"conv 32, conv 64, fc 128, Adadelta, batches of 64 PIL images {LOADER}, float32"
 STANDARD_LOOP = "the same network with Adadelta, batches of 64 PIL images, float32"
 STANDARD_NETWORK = "the network of that program in the same loop"
 STANDARD_AUGMENT = f"torchvision.transforms.RandomAffine on one PIL image at a time {LOADER}"

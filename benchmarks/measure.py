@@ -22,9 +22,6 @@ Side = Callable[[int], float]  # what is measured, given the number of the repea
 Values = Sequence[float | None]  # None: a training did not reach its goal
 
 
-# --- Results ---
-
-
 def compare(name: str, repeats: int, sides: Mapping[str, tuple], ratios: Iterable[tuple]) -> dict:
     """Measure all sides in turn; return "rows" and "ratios" for the file; print a line per repeat.
 
@@ -80,9 +77,6 @@ def ratio(name: str, numerators: Values, denominators: Values, standard: str, ta
     return {**measured, "target": target, "standard": standard, "verdict": verdict}
 
 
-# --- Our side ---
-
-
 def training_rate(model: nn.Module, step, config: FitConfig, batches, count: int, device) -> Side:
     """Return a side: images per second of an epoch of `count` images, trained as `fit` does.
 
@@ -104,9 +98,6 @@ def classifier_config(model: str, device: torch.device, *flags: str) -> Classifi
     """Return the settings of `python train_cnn.py --model MODEL`."""
     args = train_cnn.parse(["--model", model, "--device", device.type, "--quiet", *flags])[0]
     return ClassifierConfig.from_values(vars(args))
-
-
-# --- The standard way ---
 
 
 def standard_transform(*augmentation: Callable) -> Callable:

@@ -75,9 +75,6 @@ def repeat(
     return distributed.on_rank_zero(merge)
 
 
-# --- Sweeps: a grid of many small trainings ---
-
-
 def collect(
     train: Callable[[dict], dict],
     todo: Sequence[dict],
