@@ -76,8 +76,8 @@ def feature_maps(page: Page) -> list[dict]:
         first.setdefault(row.method, row.result.path.with_name("map.csv"))
     maps: list[dict] = []
     load = partial(np.loadtxt, delimiter=",", skiprows=1, ndmin=2)
-    for method, path in ((method, path) for method, path in first.items() if path.exists()):
-        if (table := page.results.attempt(path, load, path)) is not None:
+    for method, path in first.items():
+        if path.exists() and (table := page.results.attempt(path, load, path)) is not None:
             parts = {} if maps else {"raw pixels": table[:, 3:]}
             parts |= {f"features of {method}": table[:, 1:3]}  # before those of the pixels
             labels = table[:, 0].astype(int).tolist()

@@ -147,10 +147,8 @@ def range_bars(axes: Axes, at: ArrayLike, ends: Any, kind: str, horizontal: bool
         axes.plot(*((end, at, "|") if horizontal else (at, end, "_")), ms=8, color=line["color"])
 
 
-def error_lines(
-    axes: Axes, curves: Sequence[dict], xlabel: str, band: bool = False, xscale: str = "log"
-) -> None:
-    """Plot the mean error against an amount of data, on a log scale, each curve with its name at its end.
+def error_lines(axes: Axes, curves: Sequence[dict], xlabel: str, band: bool = False) -> None:
+    """Plot the mean error against an amount of data, on log scales, each curve with its name at its end.
 
     curves: {"label", "color", "points": [[x, [share right, ...]], ...]} each, and maybe "style" and "marker";
     the shares are those of single runs or draws. band: a band from the best to the worst of these, not a dot
@@ -168,7 +166,7 @@ def error_lines(
         means = error_percent([np.mean(values) for values in shares])
         axes.plot(x, means, ls=curve.get("style", "-"), ms=5, label=curve["label"], **look)
         ticks |= set(x)
-    axes.set(xscale=xscale, yscale="log", xlabel=xlabel)
+    axes.set(xscale="log", yscale="log", xlabel=xlabel)
     axes.set_xticks(sorted(ticks), [f"{tick:,}" for tick in sorted(ticks)])
     axes.xaxis.minorticks_off()
     plain_numbers(axes.yaxis)

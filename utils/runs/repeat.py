@@ -76,11 +76,7 @@ def repeat(
 
 
 def collect(
-    train: Callable[[dict], dict],
-    todo: Sequence[dict],
-    args: Namespace,
-    run: RunFolder,
-    group: Sequence[str] = (),
+    train: Callable[[dict], dict], todo: Sequence[dict], args: Namespace, run: RunFolder, group: Sequence[str]
 ) -> dict:
     """Call train(job) for every job that the sweep has no record of; return the content of sweep.json.
 
