@@ -170,9 +170,7 @@ def group_strokes(parts: np.ndarray, kept: list[int]) -> list[list[int]]:
     groups: list[list[int]] = []
     for i in kept:
         group = [i]
-        while groups and 2 * shared(group, last := groups[-1]) >= min(
-            shared(group, group), shared(last, last)
-        ):
+        while groups and 2 * shared(group, groups[-1]) >= min(shared(x, x) for x in (group, groups[-1])):
             group = groups.pop() + group
         groups.append(group)
     while len(groups) > 1:

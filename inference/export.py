@@ -97,12 +97,11 @@ def describe(saved: SavedModel) -> dict[str, str]:
     data, mil = saved.data, isinstance(saved.model, MIL)
     shape = "(batch, length, 1, 28, 28), and a bool mask (batch, length)" if mil else "(batch, 1, 28, 28)"
     centred, inverted = data["dataset"] in CENTRED, "always" if data.get("inverted") else "never"
-    place = "centre of mass at (14, 14)" if centred else "none: the whole picture is scaled to 28 x 28"
     return {
         "input": f"uint8 pixels 0..255, light ink on black, {shape}",
         "invert": "dark ink on light paper" if centred else inverted,
         "padding": "4 pixels around a box of 20 x 20" if centred else "to a square, with the border's grey",
-        "centring": place,
+        "centring": "centre of mass at (14, 14)" if centred else "none: the picture is scaled to 28 x 28",
         "grey_range": "paper 0, strongest ink 255" if centred else "as in the picture",
         **{key: str(data[key]) for key in ("mean", "std", "dataset")},
         "temperature": str(data.get("calibration", UNCALIBRATED)["temperature"]),

@@ -126,9 +126,8 @@ KINDS = "|text/plain|application/x-www-form-urlencoded|multipart/form-data|appli
 LENGTHS = f"|abc|1.5|0x10|-1|+2|2,2|2;2|1_0|1e3|\xb2|NaN|2\r\nContent-Length: 2|{'9' * 5000}"
 LINES = "GET /|||\0\0|get / HTTP/1.1|GET / HTTP/9.9|GET / FTP/1.1|GET http://x/ HTTP/1.1|POST /read  HTTP/1.1"
 BODIES = f"""|[]|null|1|"x"|{{|{"[" * 5000}|{'{"a":' * 5000}|{{"pictures": []}}|{{"picture": 1}}|\xff|NaN"""
-COUNTS = (
-    f"""NaN|Infinity|1e999|-1|0|25|1.5|true|null|"1"|{"9" * 5000}|1, "classes": [[]]|1, "classes": {{}}"""
-)
+NOWHERE = "|answer|__init__|read/|/read|%72ead"
+COUNTS = f"""NaN|1e999|-1|0|25|1.5|true|null|"1"|{"9" * 5000}|1, "classes": [[]]|1, "classes": {{}}"""
 SIZES = ((60_000, 60_000), (20_000, 20_000), (1, 2**31 - 1), (0, 0), (2001, 2000))
 
 
@@ -165,11 +164,7 @@ def hostile():
     yield "line", 400, [request(line=line) for line in LINES.split("|")]
     yield "head", 431, [request(X="x" * 100_000), request(X="\r\nX: ".join(["x"] * 200))]
     yield "method", 405, [request(line=f"{name} / HTTP/1.1") for name in ("PUT", "HEAD", "OPTIONS", "TRACE")]
-    yield (
-        "path",
-        404,
-        [request(f"/{name}") for name in ("", "answer", "__init__", "read/", "/read", "%72ead")],
-    )
+    yield "path", 404, [request(f"/{name}") for name in NOWHERE.split("|")]
     yield "body", 400, [request(path, body.encode("latin-1")) for path in PATHS for body in bodies]
     yield "pictures", 200, [asked("/bag", pictures=["x"] * n) for n in (25, 3000, 200_000)]
     yield "picture", 200, [asked(path, picture=p) for path in ("/read", "/see") for p in bad_pictures()]
@@ -185,9 +180,8 @@ def test_hostile_requests_are_refused(port, kind, capfd):
 
 
 def test_the_page_is_served_with_headers_that_protect_it(port):
-    for host, path in itertools.product(
-        ("127.0.0.1:80", "localhost", "[::1]:80", "LOCALHOST:1"), ("/", "/?")
-    ):
+    hosts = "127.0.0.1:80", "localhost", "[::1]:80", "LOCALHOST:1"
+    for host, path in itertools.product(hosts, ("/", "/?x=1")):
         status, head, content = exchange(port, request(path, b"", "GET {} HTTP/1.1", Host=host))
         assert (status, "http" in content) == (200, False)
         assert not re.search("(?i)server:|python|unsafe", head)

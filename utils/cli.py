@@ -152,9 +152,6 @@ def view_flags(encoders: Iterable[str] = ENCODERS) -> argparse.ArgumentParser:
     return parser
 
 
-# --- Arguments ---
-
-
 def fill(args: argparse.Namespace, recipe: dict) -> None:
     """Set every argument that the user left out (None) to the recipe's value."""
     for key, value in recipe.items():
@@ -274,9 +271,6 @@ def resume_command(script: str, argv: list[str] | None, runs: list[RunFolder]) -
     return shlex.join([*launcher, script, *words])
 
 
-# --- Machine and data ---
-
-
 def resolve_machine(args: argparse.Namespace) -> None:
     """Resolve --device and --precision on this machine, silence ranks above 0, shorten a dry run."""
     args.quiet |= distributed.rank() > 0
@@ -323,7 +317,5 @@ def load_data(args: argparse.Namespace) -> Data:
     if train.notes and not args.quiet:
         print(f"{args.dataset}: {'; '.join(train.notes)}", flush=True)
     if args.dry_run:
-        train, test = (
-            part._replace(images=part.images[:1000], labels=part.labels[:1000]) for part in (train, test)
-        )
+        train, test = (p._replace(images=p.images[:1000], labels=p.labels[:1000]) for p in (train, test))
     return train, test

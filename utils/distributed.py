@@ -134,9 +134,8 @@ def data_parallel(model: nn.Module, synchronise: bool = True) -> nn.Module:
 def _synchronise_batch_norm(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-            on_gpu = child.weight.is_cuda
-            new = nn.SyncBatchNorm.convert_sync_batchnorm(child) if on_gpu else CpuSyncBatchNorm(child)
-            setattr(module, name, new)
+            to = nn.SyncBatchNorm.convert_sync_batchnorm if child.weight.is_cuda else CpuSyncBatchNorm
+            setattr(module, name, to(child))
         else:
             _synchronise_batch_norm(child)
 
