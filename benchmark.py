@@ -30,8 +30,7 @@ BENCHMARKS = {f.__name__: f for f in (fast, augment, layers, simclr, triplet, mi
 def make_parser() -> Parser:
     parser = Parser(prog="benchmark.py", description=__doc__)
     add = parser.add_argument
-    names = list(BENCHMARKS)
-    add("--only", choices=names, default=names, nargs="+", help="benchmarks to run (default: all)")
+    add("--only", choices=BENCHMARKS, default=[*BENCHMARKS], nargs="+", help="what to run (default: all)")
     add("--repeats", type=Number(int, 1, 1000), default=5, help="number of measurements of each side")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
     add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="folder that holds MNIST")
@@ -43,7 +42,6 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
-    chosen = [name for name in BENCHMARKS if name in args.only]
     head = {"repeats": args.repeats, "torch": torch.__version__, "commit": git_commit()}
     head["command"] = command_line(parser, args)
     device = resolve_device(args.device if args.device != "auto" or torch.cuda.is_available() else "cpu")
@@ -51,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     results.folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=results.folder).close()  # an error now, not after half an hour
     machine = {"device": device_name(device), "cpu": device_name("cpu"), "threads": torch.get_num_threads()}
-    for name in chosen:
+    for name in dict.fromkeys(args.only):
         content = BENCHMARKS[name](args.data_dir, device, args.repeats)
         what = (inspect.getdoc(BENCHMARKS[name]) or "").partition("\n")[0]
         content = {"format": FORMAT, "benchmark": name, **machine, **head, "what": what, **content}

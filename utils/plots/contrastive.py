@@ -33,9 +33,8 @@ def plot_maps(
     for ax, part in zip(axes[0], maps, strict=True):
         points, labels = np.asarray(part["points"]), np.asarray(part["labels"])
         known = np.isin(labels, part.get("seen", labels))
-        cross = {"marker": "x", "s": 11, "lw": 0.8, "label": "unseen"}
         ax.scatter(*points[known].T, color=colors[labels[known]], s=5, lw=0, label="trained on")
-        ax.scatter(*points[~known].T, color=colors[labels[~known]], **cross)
+        ax.scatter(*points[~known].T, color=colors[labels[~known]], marker="x", s=11, lw=0.8, label="unseen")
         if not known.all():
             fig.legend(loc="outside lower center", ncols=2, markerscale=2)
         for i in np.unique(labels):

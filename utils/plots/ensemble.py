@@ -25,14 +25,13 @@ def plot_gains(libraries: Sequence[dict], path: Path | str, description: str | N
     """
     fig, ax = style.figure(size=(style.WIDTH, 0.75 * len(libraries) + 1.2))
     for i, key in enumerate(libraries[0]["gains"]):
-        color = PALETTE[i]
         for row, library in enumerate(libraries):
             gains = library["gains"][key]
             for n, (gain, half) in enumerate(gains):
                 at = row + 0.24 * (i - 1) + 0.07 * (n - (len(gains) - 1) / 2)
                 if half is not None:
-                    style.range_bars(ax, at, (gain - half, gain + half), "interval", True, color=color)
-                ax.plot(gain, at, "o", color=color, ms=5, label="" if row or n else LABELS[key])
+                    style.range_bars(ax, at, (gain - half, gain + half), "interval", True, color=PALETTE[i])
+                ax.plot(gain, at, "o", color=PALETTE[i], ms=5, label="" if row or n else LABELS[key])
     ax.axvline(0, color=style.REFERENCE, ls=":")
     style.name_rows(ax, [library["name"] for library in libraries])
     ax.set_xlabel("gain on the plain average (points of test accuracy), right is better")

@@ -13,7 +13,6 @@ from utils.plots.style import Images, plot_images
 FRAMED = style.PALETTE[1]
 # Error rates below this share are plotted as this share: a log scale has no zero.
 LEAST = 0.002
-
 CHANCE = 0.9  # the error of a guess among ten digits
 
 Tile = tuple[np.ndarray, str, bool]  # image (S, S), text above it, whether it has a frame
