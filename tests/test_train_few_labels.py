@@ -33,8 +33,7 @@ def short(monkeypatch):
 
 
 def test_a_study_writes_all_its_files(tmp_path, tiny_dir, encoder_file, capsys):
-    twice = ",".join([*METHODS, "pixels-knn"])  # counts once
-    how = ("--encoders", f"simclr={encoder_file}", "--methods", twice, "--name", "one")
+    how = ("--encoders", f"simclr={encoder_file}", "--methods", ",".join(METHODS), "--name", "one")
     whole = train_few_labels.main(flags(tiny_dir, tmp_path, *how))
     folder = tmp_path / "few_labels" / "one"
     assert set(os.listdir(folder)) == {"config.json", "sweep.json", "records-0.jsonl", "labels.png"}
