@@ -72,7 +72,7 @@ def read_idx(
     size: the only (H, W) allowed. checksum: the MD5 that the uncompressed file must have. Raises DataError
     for a file that is damaged or whose size contradicts its header; the message ends with the remedy.
     """
-    dims = 3 if "images" in path.name else 1
+    dims = 3 if "idx3" in path.name.lower() else 1
     head = 4 + 4 * dims
     try:
         with path.open("rb") as file:

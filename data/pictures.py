@@ -89,6 +89,8 @@ def grey(picture: Image.Image) -> np.ndarray:
         values = np.asarray(picture, np.float32) / 2  # so that no difference is infinite
         least, greatest = float(values.min()), float(values.max())
         return (values - least) / max(greatest - least, 1e-9)
+    if picture.mode == "LAB":  # whose A is a colour, and which Pillow doesn't convert
+        picture = picture.getchannel("L")
     if picture.mode == "P" or "transparency" in picture.info:
         picture = picture.convert("RGBA")
     if "A" in picture.getbands() or "a" in picture.getbands():

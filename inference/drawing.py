@@ -101,6 +101,7 @@ def to_mnist(ink: np.ndarray) -> np.ndarray:
 
     Keeps the aspect ratio. Strokes that would be too thin to see at this size are thickened.
     """
+    ink = ink / ink.max()  # of one digit, which may be paler than another in the picture
     # An enlarged digit has a blurred edge, which belongs to it only as far as it is dark.
     solid = ink > (SOLID if max(ink.shape) > 2 * BOX else 0)
     ink = ink[ndimage.find_objects(solid.view(np.uint8))[0]]

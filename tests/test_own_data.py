@@ -148,7 +148,7 @@ def test_compressed_idx_files_are_read_by_path_and_by_name(tmp_path, tiny_dir):
 def test_names_of_emnist_are_known_its_images_stand_up_and_gzip_needs_no_suffix(tmp_path):
     names = "train-images-idx3", "train-labels-idx1", "test-images-idx3", "test-labels-idx1"
     for name, array in zip(names, (X.swapaxes(1, 2), Y, TEST_X.swapaxes(1, 2), TEST_Y), strict=True):
-        path = tmp_path / f"emnist-letters-{name}-ubyte"
+        path = tmp_path / f"EMNIST-letters-{name}-ubyte".upper()
         write_idx(path, array)
         path.write_bytes(gzip.compress(path.read_bytes()))
     train, _ = load(tmp_path, "")

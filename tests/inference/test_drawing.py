@@ -73,6 +73,7 @@ VARIANTS = {
     "inverted": seven(paper=0, ink=255),
     "colour": COLOUR,
     "CMYK": COLOUR.convert("CMYK"),
+    "LAB": Image.merge("LAB", [seven(), *2 * [Image.new("L", (300, 400), 128)]]),
     "16 bit": Image.fromarray(np.asarray(seven()).astype(np.uint16) * 200),
     "dark on transparent": seven(paper=(0, 0, 0, 0), ink=(10, 10, 10, 255), mode="RGBA"),
     "light on transparent": seven(paper=(0, 0, 0, 0), ink=(240, 250, 250, 255), mode="RGBA"),
@@ -110,7 +111,10 @@ FIVE = sheet([(0.3, 0.2), (0.7, 0.2)], [(0.32, 0.28), (0.32, 0.47), (0.63, 0.5),
 TOUCHING = Image.new("L", (500, 200), 255)
 for place in (100, 200, 300):
     ImageDraw.Draw(TOUCHING).ellipse((place, 50, place + 105, 150), outline=0, width=14)
+PALE = sheet([(0.33, 0.2), (0.33, 0.8)], size=(300, 200), width=10)
+ImageDraw.Draw(PALE).line((150, 40, 150, 160), 150, 16)
 NOTES = {
+    "pale beside dark": (PALE, 2, ()),
     "strokes apart": (FIVE, 1, ("strokes that lie apart were taken for one digit",)),
     "touching": (TOUCHING, 1, ("wider than a digit: digits may touch",)),
     "close": (
