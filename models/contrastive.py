@@ -72,7 +72,9 @@ def supcon(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
 def _unit(features):
     rows = features if features.dtype == torch.float64 else features.float()
     # A power of two brings every length near 1: squares neither overflow nor vanish, and no digit changes.
-    largest = rows.detach().abs().amax(-1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
+    largest = rows.detach().abs().amax(-1, keepdim=True)
+    # Rows of zeros stay as they are: scaled, they would have an infinite gradient.
+    largest = largest.where(largest >= torch.finfo(rows.dtype).tiny, 1)
     return F.normalize(rows * torch.exp2(-largest.log2().floor()), dim=-1)
 
 

@@ -84,6 +84,8 @@ def test_gradients_are_the_losses_own():
     features = noise(4, 2, 6).double().requires_grad_()
     labels = torch.tensor([0, 1, 1, 2])
     assert torch.autograd.gradcheck(lambda z: nt_xent(z, 0.3), features)
+    zero = noise(4, 2, 6).index_fill(0, torch.tensor(1), 0).requires_grad_()
+    assert torch.autograd.grad(nt_xent(zero, 0.3), zero)[0].isfinite().all()
     assert torch.autograd.gradcheck(lambda z: supcon(z, labels, 0.3), features)
 
 
