@@ -211,6 +211,7 @@ def check_flags(args: Namespace) -> None:
 def main(argv: list[str] | None = None) -> list[Result]:
     args = make_parser().parse_args(argv)
     check_flags(args)
+    resolve_device(args.device)  # fail now, before a file is written
     source = model_files(Path(args.model or CLASSIFIER))[0]
     args.images = find_pictures(args.images)
     if args.show:

@@ -92,7 +92,7 @@ def make_parser() -> cli.Parser:
     add("--std-length", type=Number(float, 0, 500), default=2, help="standard deviation of that number")
     add("--builder", choices=BUILDERS, default="balanced", help="how bags are built")
     add("--shortcut", metavar="CLASS", help="class that only negative bags carry (default: the first other)")
-    add("--train-bags", type=Number(int, 1, MOST_BAGS), default=200, help="number of bags to train on")
+    add("--train-bags", type=Number(int, 1, MOST_BAGS), help="number of bags to train on (default: 200)")
     add("--val-bags", type=count, default=200, help="bags to choose epoch and threshold on; 0 for none")
     add("--test-bags", type=Number(int, 2, MOST_BAGS), default=1000, help="number of bags to test on")
     add("--show-bags", type=any_path, metavar="FILE", help="plot the first training bags, train nothing")
@@ -101,8 +101,8 @@ def make_parser() -> cli.Parser:
     add("--model", choices=MIL_ENCODERS, help="network of the instances (default: the recipe's)")
     add("--encoder", type=any_path, metavar="FILE", help="start from a saved encoder or classifier")
     add("--freeze", action="store_true", help="keep the weights of --encoder as they are")
-    share = Number(float, 1e-6, 1)
-    add("--encoder-rate", type=share, default=0.1, help="learning rate of --encoder as a share of --lr")
+    share = "learning rate of --encoder as a share of --lr (default: 0.1)"
+    add("--encoder-rate", type=Number(float, 1e-6, 1), help=share)
     add("--dropout", type=Number(float, 0, 0.9), default=0.0, help="share of features to drop")
     add("--augment", choices=POLICIES, help="random changes of the images (default: the recipe's)")
     count = Number(int, 0, 1_000_000)
@@ -114,15 +114,21 @@ def parse(argv: list[str] | None = None) -> tuple:
     """Return the checked arguments, filled in from the recipe, and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    if args.freeze and not args.encoder:
-        parser.error("--freeze needs --encoder, the file of the encoder to keep")
-    if args.shortcut is not None and args.builder != "shortcut":
-        parser.error("--shortcut needs --builder shortcut")
-    if args.val_bags == 1:
-        parser.error("--val-bags must be 0 or at least 2: an AUC compares bags")
+    trained = args.encoder and not args.freeze
+    broken = {
+        "--freeze needs --encoder, the file of the encoder to keep": args.freeze and not args.encoder,
+        "--encoder brings its own network: leave out --model": args.encoder and args.model,
+        "--encoder-rate needs --encoder and no --freeze": args.encoder_rate and not trained,
+        "--sweep has its own numbers of bags: leave out --train-bags": args.sweep and args.train_bags,
+        "--shortcut needs --builder shortcut": args.shortcut is not None and args.builder != "shortcut",
+        "--val-bags must be 0 or at least 2: an AUC compares bags": args.val_bags == 1,
+    }
+    for message in filter(broken.get, broken):
+        parser.error(message)
     command = cli.command_line(parser, args)
-    args.methods = [args.method] if args.method else list(POOLINGS)  # of a sweep
-    cli.fill(args, RECIPE)
+    if args.sweep:
+        args.methods = [args.method] if args.method else list(POOLINGS)
+    cli.fill(args, RECIPE | {"train_bags": 200, "encoder_rate": 0.1})
     if not args.val_bags and FitConfig.from_values(vars(args)).needs_validation:
         parser.error("--schedule plateau needs --val-bags above 0")
     if args.dry_run:

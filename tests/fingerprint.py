@@ -37,8 +37,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 LENET = "--model lenet --epochs 2 --batch-size 32"
 PRETRAIN = "--model fast --epochs 2 --batch-size 45"
 TRIPLET = "--model fast --episodes 20 --copies 1 --steps 2 --epochs 2 --batch-images 3"
-BAGS = "--mean-length 4 --std-length 1 --train-bags 12 --val-bags 8 --test-bags 12 --epochs 2 --batch-size 4 "
-BAGS += "--bags-per-epoch 0"
+SWEPT = "--mean-length 4 --std-length 1 --val-bags 8 --test-bags 12 --epochs 2 --batch-size 4 "
+SWEPT += "--bags-per-epoch 0"
+BAGS = f"{SWEPT} --train-bags 12"
 ENCODER = "{results}/simclr/simclr/encoder.pt"
 # What is run, in this order: a run may use what an earlier one saved.
 MODES = {
@@ -66,7 +67,7 @@ MODES = {
     "mil-natural": f"train_mil {BAGS} --builder natural --model linear --val-bags 0 --bags-per-epoch 30",
     "mil-frozen": f"train_mil {BAGS} --method instance-max --encoder {ENCODER} --freeze",
     "mil-tuned": f"train_mil {BAGS} --method loss-attention --encoder {ENCODER}",
-    "mil-sweep": f"train_mil {BAGS} --builder shortcut --model linear --sweep 10 --epochs 1",
+    "mil-sweep": f"train_mil {SWEPT} --builder shortcut --model linear --sweep 10 --epochs 1",
     "robustness": "robustness --images 20 --models lenet={results}/cnn/cnn simclr={results}/simclr/simclr",
 }
 NOT_COMPARED = ("seconds", "device", "command", "versions", "commit")

@@ -156,6 +156,7 @@ def test_flags_that_contradict_or_would_be_ignored_are_refused(capsys, monkeypat
         "": "no image",
         "x.png --model a --encoder": "not allowed with argument --model",
         "--export x.onnx --ensemble a": "--export writes what --model names",
+        "--export x.onnx --device mps": "this machine has none",
         "--export x.onnx --encoder": "also an encoder",
         "--export x.onnx --show x.png": "no image",
         "x.png --dataset mnist": "--dataset and --data-dir are for --encoder",

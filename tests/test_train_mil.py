@@ -21,8 +21,10 @@ FILES |= {"curves.png", "bags.png"}
 
 def flags(data, results, *more):
     """The smallest useful training: a linear encoder, a dozen short bags."""
-    small = ("--model", "linear", "--epochs", "2", "--batch-size", "4", "--mean-length", "4")
-    bags = ("--train-bags", "12", "--val-bags", "8", "--test-bags", "12", "--bags-per-epoch", "0")
+    small = ("--epochs", "2", "--batch-size", "4", "--mean-length", "4")
+    bags = ("--val-bags", "8", "--test-bags", "12", "--bags-per-epoch", "0")
+    more = (*(() if "--sweep" in more else ("--train-bags", "12")), *more)
+    more = (*(() if "--encoder" in more else ("--model", "linear")), *more)
     return base_flags(data, results, *small, "--std-length", "1", *bags, *more)
 
 
@@ -169,13 +171,13 @@ def test_two_ranks_share_a_sweep_out(tmp_path, tiny_dir, no_figures):
 
 
 @pytest.mark.parametrize(
-    ("words", "target", "shortcut"),
-    [([], 9, None), (["--target", "0"], 0, 1), (["--shortcut", "0"], 9, 0)],
+    ("words", "target", "shortcut"), [([], 9, None), (["--target", "0"], 0, 1), (["--shortcut", "0"], 9, 0)]
 )
 def test_the_shortcut_is_by_default_the_first_class_but_the_target(words, target, shortcut):
     args, _ = train_mil.parse([*words, *(["--builder", "shortcut"] if words else [])])
     train_mil.find_classes(args, tuple("0123456789"))
     assert (args.target, args.shortcut) == (target, shortcut)
+    assert "methods" not in args  # of a sweep alone: a run is resumed also after a pooling was added
 
 
 # --- Bad input ---
@@ -192,6 +194,9 @@ def test_the_shortcut_is_by_default_the_first_class_but_the_target(words, target
         (["--val-bags", "0", "--schedule", "plateau"], "--val-bags above 0"),
         (["--builder", "natural", "--mean-length", "100"], "all or none of the 8 val bags"),
         (["--freeze"], "needs --encoder"),
+        (["--encoder", "x.pt", "--model", "fast"], "leave out --model"),
+        (["--encoder-rate", "0.1"], "--encoder-rate needs --encoder"),
+        (["--sweep", "--train-bags", "9"], "leave out --train-bags"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(tmp_path, tiny_dir, capsys, wrong, said):

@@ -40,7 +40,7 @@ def cnn(*more):
 
 def mil(*more):
     small = ("--model", "linear", "--epochs", "1", "--mean-length", "3", "--std-length", "1")
-    bags = ("--train-bags", "8", "--val-bags", "4", "--test-bags", "8", "--bags-per-epoch", "0")
+    bags = ("--val-bags", "4", "--test-bags", "8", "--bags-per-epoch", "0")
     return command(train_mil, *small, *bags, *more)
 
 
