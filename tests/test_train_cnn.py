@@ -7,15 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from helpers import (
-    FACTS,
-    base_flags,
-    equal_weights,
-    no_network,
-    refusal,
-    run_two_ranks,
-    without_seconds,
-)
+from helpers import FACTS, base_flags, equal_weights, no_network, refusal, run_two_ranks, without_seconds
 
 import train_cnn
 from data import load

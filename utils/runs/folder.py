@@ -4,6 +4,7 @@ No file is ever half-written, and nothing is deleted but the last dry run. A run
 gets its name. The process that works on it locks its folder; the system frees the lock when the process ends.
 """
 
+import errno
 import io
 import itertools
 import json
@@ -297,7 +298,9 @@ def _lock(folder: Path) -> None:
     except NotADirectoryError:
         raise UserError(f"{folder} exists and is not the folder of a run: choose another --name") from None
     except (BlockingIOError, FileNotFoundError):  # locked, or moved aside a moment ago
-        raise UserError(f"{folder} is in use by another process: choose another --name") from None
+        lost = folder.is_symlink() and not folder.exists()
+        problem = "is a link to a folder that is gone" if lost else "is in use by another process"
+        raise UserError(f"{folder} {problem}: choose another --name") from None
     except OSError:
         print(f"note: no locks at {folder}: take care to start it once at a time", file=sys.stderr)
 
@@ -331,7 +334,12 @@ def _reopen(run: RunFolder, config: dict, args: Namespace) -> bool:
         if path and os.path.exists(path) and Path(path).resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{folder} can't be replaced by a run that reads {path}: choose another --name")
     aside = folder.with_name(f"{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S-%f}")
-    shutil.move(folder, aside)  # copies where a folder can't be renamed, as in the image of a container
+    try:
+        folder.rename(aside)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.move(folder, aside)  # copies: a folder in the image of a container can't be renamed
     _locks.pop(folder, None)  # not closed: another process may have opened the old folder to lock it
     if args.dry_run:
         shutil.rmtree(aside, ignore_errors=True)
@@ -354,7 +362,7 @@ def _check_same_arguments(folder: Path, before: dict, now: dict) -> None:
 
 
 def _record_resumption(run: RunFolder, old: dict, config: dict, quiet: bool) -> None:
-    """Record in config.json what an unfinished run goes on with, if it was trained with something else."""
+    """Record in config.json what an unfinished run continues with, if it was trained with something else."""
     before = [old, *old.get("resumed", [])]
     now = {key: config[key] for key in ("commit", "device", "versions", "ranks") if key in config}
     pairs = {key: (before[-1].get(key, 1 if key == "ranks" else None), now[key]) for key in now}
@@ -364,8 +372,7 @@ def _record_resumption(run: RunFolder, old: dict, config: dict, quiet: bool) -> 
     if changed and done < wanted and not run.path("metrics.json").exists():
         run.write_json("config.json", {**old, "resumed": [*before[1:], now]})
         if not quiet:
-            text = f"the result of {run.folder} may differ from a run in one go: {changed}"
-            print(f"note: {text}", file=sys.stderr)
+            print(f"note: {run.folder} may differ from a run in one go: {changed}", file=sys.stderr)
 
 
 # --- What may change a result besides the arguments ---

@@ -150,6 +150,10 @@ def test_a_results_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_p
     (tmp_path / "results").touch()
     with pytest.raises(NotADirectoryError, match="results"):
         start(tmp_path / "results")
+    (tmp_path / "cnn").mkdir()
+    (tmp_path / "cnn/mine").symlink_to("nowhere")
+    with pytest.raises(UserError, match="mine is a link to a folder that is gone"):
+        start(tmp_path, name="mine")
 
 
 FOREIGN = {"format": 1, "arguments": {}, "versions": {}, "script": "train_cnn"}
@@ -221,7 +225,9 @@ def test_ranks_that_share_a_training_are_recorded_and_told(tmp_path, monkeypatch
 
 def test_a_run_in_the_image_of_a_container_is_copied_aside(tmp_path, monkeypatch):
     finish(start(tmp_path, name="mine"))
-    monkeypatch.setattr(os, "rename", Mock(side_effect=OSError(errno.EXDEV, "Invalid cross-device link")))
+    monkeypatch.setattr(os, "rename", Mock(side_effect=[PermissionError, *2 * [OSError(errno.EXDEV, "")]]))
+    with pytest.raises(PermissionError):
+        start(tmp_path, name="mine", overwrite=True)
     start(tmp_path, name="mine", overwrite=True)
     new, old = sorted((tmp_path / "cnn").iterdir())
     assert os.listdir(new) == ["config.json"]
