@@ -62,14 +62,14 @@ def pack(status: int, content: object, kind: str = "application/json", nonce: st
 async def reply(reader: asyncio.StreamReader, html: str, answers: dict[str, Callable]) -> bytes:
     """Read a request and return the reply: `html` with its nonce, an answer or {"error": reason}.
 
-    answers: by name, functions from a JSON value to a JSON object. They raise DataError for what the user can
-    mend, ValueError for what the page never sends.
+    answers: by name, functions from a JSON value to a JSON object. They raise DataError for an error the user
+    can fix, ValueError for what the page never sends.
     """
     try:
         first, _, rest = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
         headers = parse_headers(io.BytesIO(rest))
     except (asyncio.LimitOverrunError, HTTPException):
-        return pack(431, {"error": "too long a head"})
+        return pack(431, {"error": "request header too long"})
     line = re.fullmatch(r"([A-Z]{1,9}) (/[^ ?]*)(\?[^ ]*)? HTTP/1\.[01]", first.decode("latin-1"))
     if not line:
         return pack(400, {"error": "not a request"})
@@ -80,7 +80,7 @@ async def reply(reader: asyncio.StreamReader, html: str, answers: dict[str, Call
         nonce = secrets.token_urlsafe(16)
         return pack(200, html.replace("{nonce}", nonce), "text/html; charset=utf-8", nonce)
     if method == "GET" or question not in answers:
-        return pack(404, {"error": "not of this page"})
+        return pack(404, {"error": "not found"})
     body = await reader.readexactly(int(headers["Content-Length"]))
     try:
         return pack(200, await asyncio.to_thread(answers[question], json.loads(body)))

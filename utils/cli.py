@@ -73,14 +73,15 @@ def recipe_table(recipes: dict[str, dict], title: str) -> str:
 
 
 def run_flags(precision: bool = True) -> argparse.ArgumentParser:
-    """Return the flags of every script that makes a run folder; precision: and computes in that of a flag."""
+    """Return the flags of every script that makes a run folder; precision: whether to add --precision."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("data and run folder").add_argument
     own = "a folder with train/<class>/*.png or IDX files, or an .npz file with x_train, y_train"
     names = f"{', '.join(DATASETS)}, or the path of your own data: {own}"
     add("--dataset", type=dataset, default="mnist", metavar="NAME", help=names)
     add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="folder of the data sets")
-    add("--unverified", action="store_true", default=None, help="take other files than the published ones")
+    others = "accept files that differ from the published ones"
+    add("--unverified", action="store_true", default=None, help=others)
     add("--results-dir", type=any_path, default="results", metavar="DIR", help="folder for all runs")
     add("--name", type=run_name, metavar="NAME", help="name of the run (default: the next free one)")
     add("--resume", action="store_true", help="continue the run of that --name where it stopped")
@@ -118,7 +119,7 @@ def optimizer_flags(validated: bool = True) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("optimisation (defaults: the recipe's, see below)").add_argument
     add("--optimizer", choices=OPTIMIZERS, help="optimiser")
-    add("--weight-decay", type=Number(float, 0, 100), help="decay, not of biases and normalisation")
+    add("--weight-decay", type=Number(float, 0, 100), help="weight decay; biases and normalisation get none")
     schedules = [name for name in SCHEDULES if validated or name != "plateau"]
     add("--schedule", choices=schedules, help="how the learning rate changes")
     add("--ema", type=SHARE, help="decay of the moving average of the weights; 0 for none")
