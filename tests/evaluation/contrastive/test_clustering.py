@@ -112,7 +112,7 @@ def test_the_loss_equals_a_loop_over_pairs(weight):
 def test_a_pair_that_surely_disagrees_has_a_gradient():
     first = torch.tensor([[80.0, 0, 0]], requires_grad=True)
     loss = neighbour_loss(first, torch.tensor([[0, 80.0, 0]]), 0.0)
-    assert float(loss) == pytest.approx(80 - math.log(2), rel=1e-5)
+    assert loss.item() == pytest.approx(80 - math.log(2), rel=1e-5)
     assert torch.autograd.grad(loss, first)[0][0].tolist() == pytest.approx([0.5, -0.5, 0], abs=1e-5)
 
 
