@@ -23,7 +23,7 @@ from inference.drawing import Drawing, find_ink, read_drawing
 from models import CheckpointError, Classifier, create, load_encoder, read_model
 from models.checkpoint import BUNDLED
 from models.mil import create_mil
-from utils.errors import UserError
+from utils.errors import DAMAGE, UserError
 from utils.runs.folder import RunFolder
 from utils.training.forward import forward_all, predict, surprise
 
@@ -203,17 +203,20 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
     record = run.records()[0] if is_ensemble(run) and run.path("metrics.json").is_file() else {}
     if "members" not in record:
         raise UserError(f"{folder}: not a finished run of ensemble.py")
-    arguments = run.read_json("config.json")["arguments"]
-    name, size, shifts = arguments["combine"], record["members"], arguments.get("shifts") or 0
-    weights = {name: np.array(record.get(f"{name}_weights", [1 / size] * size))}
-    temperature = record.get(f"{name}_temperature", 1.0)  # without validation images there is none
-    library = first_library(run, arguments, record)
-    parts = [[part / "best.pt" for part in member.folders] for member in library.members]
-    networks = [[read_network(file, device, Classifier) for file in folds] for folds in parts]
-    least = 0.0
-    if library.validated:
-        validation = scale(combine(name, library.val_p, weights), temperature)
-        least = float(np.quantile(validation.max(1), DOUBTFUL))
+    try:
+        arguments = run.read_json("config.json")["arguments"]
+        name, size, shifts = arguments["combine"], record["members"], arguments.get("shifts") or 0
+        weights = {name: np.array(record.get(f"{name}_weights", [1 / size] * size))}
+        temperature = record.get(f"{name}_temperature", 1.0)  # without validation images there is none
+        library = first_library(run, arguments, record)
+        known = library.val_p if library.validated else library.test_p
+        confidence = scale(combine(name, known, weights), temperature).max(1)
+        if not (np.isfinite(confidence).all() and type(shifts) is int and 0 <= shifts < SIDE):
+            raise ValueError("impossible weights, temperature or shifts")
+    except DAMAGE as error:
+        raise UserError(f"{folder}: a damaged run ({type(error).__name__}: {error})") from error
+    networks = [[read_network(f / "best.pt", device, Classifier) for f in m.folders] for m in library.members]
+    least = float(np.quantile(confidence, DOUBTFUL)) if library.validated else 0.0
 
     def score(images):
         p = [np.mean([predict(fold, images, shifts=shifts)[0] for fold, *_ in m], 0) for m in networks]

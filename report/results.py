@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils.errors import UserError
+from utils.errors import DAMAGE, UserError
 from utils.runs.files import read_object
 from utils.runs.folder import FORMAT, check_records
 from utils.runs.repeat import RESULT as SWEEP
 
 NAME, SCRIPT = re.compile(r"\w[\w.+-]*"), re.compile(r"(train_\w+|ensemble|robustness)\.py")
 ELSEWHERE = {"--show-bags", "--results-dir", "--data-dir", "--name", "--track"}  # flags that write elsewhere
-DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what wrong contents raise
 
 
 class RowSpec(NamedTuple):

@@ -1,5 +1,6 @@
 """The one exception for errors that the user can fix, and names made fit to be shown."""
 
+DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what wrong contents raise
 signals: list[int] = []  # what asks this process to end, see `check_signals`
 
 

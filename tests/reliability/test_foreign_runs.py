@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 import trials
+from PIL import Image
 from test_crashes import cnn, command, mil
 from torch import nn
 from trials import places, with_value
 
 import ensemble
+import predict
 import train_cnn
 import train_mil
 from data import BatchLoader
@@ -86,6 +88,9 @@ SWEEP = ("--name", "run", "--resume", "--sweep", "6,4", "--method", "mean")
 
 
 COMMANDS = {"cnn": cnn(*CNN), "mil": mil(*SWEEP), "combine": command(ensemble, "--from", "cnn/run")}
+PAIR = command(ensemble, "--members", "2", "--model", "linear", "--epochs", "1", "--name", "run")
+READ = ("--single", "--ensemble")
+COMMANDS["ensemble"] = lambda _, results: predict.main([f"{results}/7.png", *READ, f"{results}/ensemble/run"])
 
 
 @pytest.fixture(autouse=True)
@@ -99,9 +104,10 @@ def whole(tmp_path_factory, tiny_dir):
     """A run of two seeds and a sweep, undisturbed."""
     results = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        trials.replace_figures(patch, [train_cnn, train_mil], lambda *args: None)
-        for name in ("cnn", "mil"):
-            assert trials.run(lambda name=name: COMMANDS[name](tiny_dir, results)).code == 0
+        trials.replace_figures(patch, [train_cnn, train_mil, ensemble], lambda *args: None)
+        for work in (COMMANDS["cnn"], COMMANDS["mil"], PAIR):
+            assert trials.run(lambda work=work: work(tiny_dir, results)).code == 0
+    Image.fromarray(np.pad(np.full((8, 3), 255, np.uint8), 10)).save(results / "7.png")
     return results
 
 
@@ -132,7 +138,7 @@ def lines_of(path):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_foreign_value_in_a_file_of_a_run_is_one_line_or_no_matter(tmp_path, tiny_dir, whole, name):
     rng, command = random.Random(0), COMMANDS[name]
-    files = sorted((whole / ("mil" if name == "mil" else "cnn")).rglob("*.json*"))
+    files = sorted((whole / ("cnn" if name == "combine" else name)).rglob("*.json*"))
     for file in [path.relative_to(whole) for path in files if "seed-1" not in path.parts]:
         content, _ = lines_of(whole / file)
         steps = {tuple(step for step in path if isinstance(step, str)): path for path, _ in places(content)}
@@ -142,7 +148,7 @@ def test_a_foreign_value_in_a_file_of_a_run_is_one_line_or_no_matter(tmp_path, t
             def change(results, file=file, path=path, value=value):
                 content, write = lines_of(results / file)
                 write(with_value(content, path, value))
-                for summary in results.rglob("metrics.json") if name != "combine" else ():
+                for summary in results.rglob("metrics.json") if name in ("cnn", "mil") else ():
                     if rng.random() < 0.5 and summary != results / file:
                         summary.unlink()
 
