@@ -18,7 +18,7 @@ from data import DataError, load
 pytestmark = pytest.mark.reliability
 
 Image.init()
-NOT_WRITTEN = ("BUFR", "GRIB", "HDF5", "WMF", "PDF", "EPS")  # stubs and documents
+NOT_WRITTEN = ("IM", "BUFR", "GRIB", "HDF5", "WMF", "PDF", "EPS")  # stubs and documents
 MODES = ("L", "RGB", "RGBA", "P", "1", "I;16", "F")
 
 
