@@ -178,9 +178,6 @@ def command_line(
     return shlex.join(["python", parser.prog, *words])
 
 
-# --- Errors and signals ---
-
-
 def command(main: Callable) -> Callable:
     """Decorate a script's main: an error that the user can fix, or a signal, ends it with one line.
 
@@ -207,6 +204,8 @@ def command(main: Callable) -> Callable:
         except (UserError, DataError, CheckpointError) as error:
             fail(script, str(error))
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and not open_runs():
+                sys.exit(141)  # in silence: the reader, e.g. head, has enough
             reason = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
             fail(script, f"{reason}; finished work is kept, --resume continues" if open_runs() else reason)
         except torch.OutOfMemoryError:

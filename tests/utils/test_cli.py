@@ -57,6 +57,7 @@ STOPPED = "\nstopped. To start again:\n  python test_cli.py --lr 1\n"
     [
         (UserError("two\nlines"), 2, f"{FAILED}two lines\n"),
         (OSError(28, "No space", "a.txt"), 2, f"{FAILED}a.txt: No space\n"),
+        (BrokenPipeError(), 141, ""),
         (torch.OutOfMemoryError(), 2, f"{FAILED}the GPU is out of memory: try a smaller --batch-size\n"),
         (KeyboardInterrupt(), 130, STOPPED),
         (signal.SIGTERM, 143, STOPPED),
