@@ -24,7 +24,7 @@ from utils.plots import contrastive as plots
 from utils.plots.history import plot_history
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import parts, repeat
-from utils.training.contrastive import VAL_FRACTION, example_views, pretrain, report_encoder
+from utils.training.contrastive import VAL_FRACTION, check_head, example_views, pretrain, report_encoder
 from utils.training.fit import Step
 from utils.training.size import fit_to_size
 
@@ -75,8 +75,7 @@ def parse(argv: list[str] | None = None) -> tuple:
     args = parser.parse_args(argv)
     command = cli.command_line(parser, args)
     cli.fill(args, RECIPES[args.method])
-    if args.head == "none" and not any(True for _ in create(args.model, 0).parameters()):
-        parser.error(f"--head none leaves nothing to train of --model {args.model}")
+    check_head(args)
     cli.resolve_machine(args)
     return args, command
 

@@ -8,9 +8,8 @@ from evaluation.cnn import wilson_interval
 from evaluation.differences import differs
 from report import text
 from report.results import Experiment, Result, Results, RowSpec
+from utils.training.contrastive import VAL_FRACTION
 
-# The share of the training images that train_simclr.py and train_moco.py hold out for validation.
-ENCODER_VALIDATION = 0.1
 # What the field "marks" of references.json says about the protocol of prior work.
 MARKS = {
     "selected": ("†", "selected on the test set"),
@@ -206,7 +205,7 @@ def data_counts(results: Results, result: Result, metric: str) -> tuple[int, int
     elif folds := arguments.get("folds") or arguments.get("member_folds"):
         labelled = images * folds / (folds - 1)
     else:
-        share = ENCODER_VALIDATION if "test_knn_accuracy" in mean else arguments.get("val_fraction") or 0
+        share = VAL_FRACTION if "test_knn_accuracy" in mean else arguments.get("val_fraction") or 0
         labelled = images + mean["val_images"] if "val_images" in mean else images / (1 - share)
         unlabelled = images if is_unsupervised(result) and not is_untrained(metric) else 0
     return round(labelled), round(unlabelled)

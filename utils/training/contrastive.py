@@ -9,14 +9,21 @@ import torch
 from torch import nn
 
 from data import BatchLoader, Data, ImageSet, split, view_batches
-from models import load_encoder
+from models import create, load_encoder
 from utils import distributed
 from utils.console import score
+from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.training.fit import FitConfig, Step, fit
 
-VAL_FRACTION = 0.1
+VAL_FRACTION = 0.1  # of the training images
 SHOWN_PAIRS = 24  # pairs of views in a figure
+
+
+def check_head(args: Namespace) -> None:
+    """Raise UserError where a network without weights has no projection head, either."""
+    if args.head == "none" and not any(True for _ in create(args.model, 0).parameters()):
+        raise UserError(f"--head none leaves nothing to train of --model {args.model}")
 
 
 def make_views(args: Namespace, images: ImageSet, indices: torch.Tensor, seed: int) -> BatchLoader:
