@@ -2,53 +2,14 @@
 
 import json
 import statistics
+from pathlib import Path
 
 DEVICE = "Intel(R) Xeon(R), 2 threads"
 COMMIT = "0123456789ab"
 STROKE = "results/simclr/stroke/encoder.pt"
 MARKERS = "<!-- report:{0} begin -->\nold\n<!-- report:{0} end -->\n"
+LISTS = Path(__file__).with_suffix(".json")  # what is kept by hand: experiments, references, tables
 README = "Before.\n\n" + "\n".join(map(MARKERS.format, ("overview", "results", "speed")))
-TABLES = """{
-"simclr/ablations": {"corner": "views", "columns": {"linear_accuracy": "linear", "knn_accuracy": "k-NN"}},
-"triplet/groups": {"corner": "digits", "columns": {"precision_at_1": "P@1", "map_at_r": "MAP@R"}},
-"robustness/models": {"corner": "model", "columns": {"corrupted_accuracy": "corrupted", "mce": "mCE"}},
-"mil/bags": {"corner": "training bags"}, "few_labels/study": {"corner": "labels in all"}}"""
-REFERENCES = """{
-"best": {"task": "one CNN", "metric": "accuracy", "value": 0.99748, "std": 0.00028, "runs": 20,
-  "verified": true, "source": "best/cnn", "url": "https://example.org/best", "note": "last weights"},
-"paper": {"task": "a CNN", "metric": "accuracy", "low": 0.98, "value": 0.991, "source": "A paper", "url": "u",
-  "verified": false, "marks": ["protocol"], "citation": "Author, Title, 2020"},
-"chosen": {"task": "ensemble", "metric": "accuracy", "value": 0.9991, "source": "chosen", "url": "u",
-  "verified": true, "marks": ["selected"]},
-"mil-50": {"task": "50 training bags, theirs", "metric": "auc", "value": 0.931, "source": "A paper",
-  "url": "u", "verified": false, "marks": ["protocol"]},
-"mil-ilse-50": {"task": "50 training bags, attention", "metric": "auc", "value": 0.768},
-"ceiling": {"task": "wrong labels", "metric": "accuracy", "value": 0.9985, "source": "r", "url": "u"}}"""
-EXPERIMENTS = """[
-{"name": "wide", "command": "python train_cnn.py", "rows": [
-  {"references": ["paper", "best", "chosen"], "front": {"task": "network", "method": "`wide`"}}]},
-{"name": "fast", "command": "python train_cnn.py"},
-{"name": "old", "command": "python train_cnn.py", "retired": "abcdef", "rows": [{"group": "few"}]},
-{"name": "ten", "command": "python ensemble.py"},
-{"name": "simclr", "command": "python train_simclr.py", "rows": [{"label": "SimCLR, linear probe"},
-  {"label": "100 labels", "metric": "test_linear_10_accuracy"},
-  {"label": "random", "metric": "test_random_linear_accuracy"},
-  {"label": "gone", "metric": "test_spread_10_accuracy"}]},
-{"name": "stroke", "command": "python train_simclr.py"},
-{"name": "affine", "command": "python train_simclr.py", "rows": [
-  {"section": "ablations", "metric": "val_linear_accuracy"}]},
-{"name": "hundred", "command": "python train_few_labels.py", "rows": [
-  {"cell": "simclr-spread/100"}, {"section": "study", "cell": "*"}]},
-{"name": "more", "command": "python train_few_labels.py", "rows": [{"section": "study", "cell": "*"}]},
-{"name": "few", "command": "python train_triplet.py", "rows": [{},
-  {"label": "all", "section": "groups", "metric": "test_precision_at_1"},
-  {"label": "unseen", "section": "groups", "metric": "test_unseen_precision_at_1"}]},
-{"name": "sweep", "command": "python train_mil.py", "references": ["mil-50"], "rows": [
-  {"cell": "max/50", "front": {"task": "bags", "method": "max"}},
-  {"cell": "*", "section": "bags", "label": "twice"}]},
-{"name": "frozen", "command": "python train_mil.py"},
-{"name": "models", "command": "python robustness.py", "rows": [
-  {"label": "lenet", "section": "models", "metric": "lenet_corrupted_accuracy"}]}]"""
 BASE = {"seed": 0, "train_images": 54000, "seconds": 600.0, "val_linear_accuracy": 0.98}
 SCORES = {**BASE, "test_linear_accuracy": 0.99, "test_knn_accuracy": 0.98, "val_knn_accuracy": 0.97}
 SCORES |= {"test_linear_10_accuracy": 0.85, "test_random_linear_accuracy": 0.7}
@@ -145,8 +106,8 @@ def benchmark():
 def make_tree(folder):
     """Write README.md and results/: runs and sweeps of every script, dry runs, a benchmark."""
     results = folder / "results"
-    lists = {"references": json.loads(REFERENCES), "tables": json.loads(TABLES)}
-    write_lists(results, *json.loads(EXPERIMENTS), **lists)
+    lists = json.loads(LISTS.read_text())
+    write_lists(results, *lists.pop("experiments"), **lists)
     make_run(results / "cnn/wide", classifier_records([0.9974, 0.9976, 0.9978], 1200), model="wide")
     make_run(results / "cnn/fast", classifier_records([0.99], 7.4), model="fast", val_fraction=0.1)
     make_run(results / "cnn/old", classifier_records([0.9, 0.8]), model="cnn", labels_per_class=10)
