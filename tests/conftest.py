@@ -7,15 +7,17 @@ in the environment variable MNIST_DIR, else ../shared/data beside the repository
 
 import functools
 import sys
+import urllib.request
 
 import pytest
 import torch
-from helpers import ROOT, real_mnist, tiny_idx
+from helpers import ROOT, no_network, real_mnist, tiny_idx
 
 from data import images, load
 
 images.CHECKSUMS.clear()  # the made-up digits of these tests have others
 images._mnist_5k = functools.cache(images._mnist_5k)  # a second for each call
+urllib.request.urlopen = no_network
 torch.set_num_threads(1)  # the fastest for data this small, and no fight with the processes that tests start
 
 

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from helpers import FACTS, base_flags, equal_weights, no_network, refusal, run_two_ranks, without_seconds
+from helpers import FACTS, base_flags, equal_weights, refusal, run_two_ranks, without_seconds
 
 import train_cnn
 from data import load
@@ -141,8 +141,7 @@ def test_a_saved_encoder_is_tuned_from_a_probe(tmp_path, tiny_dir, no_figures, c
         (["--data-dir", "/dev/null/nowhere"], "--dataset mnist-5k"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, tiny_dir, capsys, monkeypatch, wrong, said):
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, tiny_dir, capsys, wrong, said):
     assert said in refusal(train_cnn.main, flags(tiny_dir, tmp_path, *wrong), capsys)
     assert not any(tmp_path.iterdir())
 

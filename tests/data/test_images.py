@@ -17,14 +17,6 @@ from data.images import CHECKSUMS, CLASSES, IDX_FILES, class_number
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    def download(self):
-        raise AssertionError("tried to use the network")
-
-    monkeypatch.setattr(datasets.MNIST, "download", download)
-
-
 @pytest.mark.parametrize(
     ("name", "folder", "mean", "std"),
     [
