@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ class GlyphBatches(ClassBatches):
     glyphs: G, at least 1. Other arguments and errors as in ClassBatches.
     """
 
-    def __init__(self, *args, glyphs: int, **kwargs):
+    def __init__(self, *args: Any, glyphs: int, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.glyphs = glyphs
 

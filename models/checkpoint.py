@@ -65,7 +65,7 @@ class SavedModel(NamedTuple):
     data: dict
 
 
-def save_model(path: Path | str, model: nn.Module, name: str, data: dict, **options) -> None:
+def save_model(path: Path | str, model: nn.Module, name: str, data: dict, **options: Any) -> None:
     """Write {"format", "name", "options", "data", "digest", "weights"} of a model that `create` made.
 
     `create(name, **options)` makes it again. data: as in SavedModel, e.g. `ImageSet.description`.

@@ -1,7 +1,7 @@
 """Image classifiers by name. Each is an encoder, (B, 1, 28, 28) -> (B, features), and a linear head."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ ENCODERS: dict[str, Callable[[], EncoderParts]] = {}
 RECIPES: dict[str, dict] = {}
 
 
-def classifier(**recipe) -> Callable[[Build], Build]:
+def classifier(**recipe: Any) -> Callable[[Build], Build]:
     """Decorate a function that builds an encoder: it becomes a classifier, named after the function.
 
     recipe: what its training has other than the defaults of `Recipe`, chosen on validation images.

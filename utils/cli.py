@@ -52,7 +52,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser with one-line errors and a --help that starts with purpose and examples."""
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         kwargs.setdefault("usage", f"{kwargs.get('prog', 'python script.py')} [flags]")
         super().__init__(allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
 

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -121,7 +121,7 @@ def plot_history(
     style.save(fig, path)
 
 
-def _plot_runs(axes: Axes, curves: list[tuple[list[float], np.ndarray]], label: str, **line) -> None:
+def _plot_runs(axes: Axes, curves: list[tuple[list[float], np.ndarray]], label: str, **line: Any) -> None:
     """Plot the curves of several runs thinly about their mean, which ends where the first of them ends."""
     if len(curves) > 1:
         for x, y in curves:

@@ -83,7 +83,7 @@ def error_percent(share: ArrayLike) -> np.ndarray:
 
 
 def figure(
-    rows: int = 1, columns: int = 1, size: tuple[float, float] = (WIDTH, 4.5), **options
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = (WIDTH, 4.5), **options: Any
 ) -> tuple[Figure, Any]:
     """Return a figure and its axes, as plt.subplots. size: inches; options: of plt.subplots."""
     dpi = 200 if size[0] <= FRONT else 150
@@ -133,7 +133,9 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.grid(False, axis="y")
 
 
-def range_bars(axes: Axes, at: ArrayLike, ends: Any, kind: str, horizontal: bool = False, **line) -> None:
+def range_bars(
+    axes: Axes, at: ArrayLike, ends: Any, kind: str, horizontal: bool = False, **line: Any
+) -> None:
     """Plot a range, or several, by its ends (low, high). line: of hlines() and vlines(), for instance color.
 
     kind: "std", one standard deviation on either side of a mean: thick and pale; "interval", of 95 %: thin
@@ -201,7 +203,7 @@ class Images(NamedTuple):
 
 
 def plot_images(
-    images: Images, columns: int, path: Path | str, title: str = "", wide: float = WIDTH, **options
+    images: Images, columns: int, path: Path | str, title: str = "", wide: float = WIDTH, **options: Any
 ) -> None:
     """Plot images of one size on `wide` inches; black is the greatest value. options: of imshow()."""
     tiles = images.tiles.reshape(-1, *images.tiles.shape[-2:])

@@ -94,7 +94,7 @@ class RunFolder:
         """Return the records of the trainings in metrics.json, see `check_records`."""
         return check_records(self.read_json("metrics.json").get("runs"), self.path("metrics.json"))
 
-    def save_model(self, name: str, model: nn.Module, architecture: str, data: dict, **options) -> None:
+    def save_model(self, name: str, model: nn.Module, architecture: str, data: dict, **options: Any) -> None:
         """Write a model file, see `models.save_model`."""
         self._write(name, lambda path: save_model(path, model, architecture, data, **options))
 
