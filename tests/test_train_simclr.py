@@ -1,10 +1,10 @@
-"""train_simclr.py end to end on tiny data on the CPU, and what train_moco.py shares with it."""
+"""train_simclr.py and train_moco.py end to end on tiny data on the CPU."""
 
 import os
 
 import pytest
 import torch
-from helpers import base_flags, run_two_ranks
+from helpers import base_flags, refusal, run_two_ranks
 
 import train_moco
 import train_simclr
@@ -91,10 +91,24 @@ def test_the_method_alone_gives_its_recipe():
     assert mixed == {**supcon, "model": "fast", "ema": 0}
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--queue", "44"], "can't hold the keys of a batch"),
+        (["--splits", "23"], "--batch-size of at least 46"),
+        (["--schedule", "plateau"], "plateau"),
+    ],
+)
+def test_bad_input_of_moco_ends_with_one_line_and_code_2(tmp_path, tiny_dir, wrong, said, capsys):
+    assert said in refusal(train_moco.main, flags(tiny_dir, tmp_path, *wrong), capsys)
+    assert not any(tmp_path.iterdir())
+
+
+# Below what an epoch gives with any seed; a random encoder is worse.
 @pytest.mark.slow
-def test_accuracy_of_frozen_features_on_the_real_mnist(tmp_path, mnist_dir, no_figures):
+@pytest.mark.parametrize(("script", "least"), [(train_simclr, 0.965), (train_moco, 0.96)])
+def test_accuracy_of_frozen_features_on_the_real_mnist(tmp_path, mnist_dir, no_figures, script, least):
     argv = ["--data-dir", str(mnist_dir), "--results-dir", str(tmp_path), "--model", "fast"]
-    mean = train_simclr.main([*argv, "--epochs", "1"])["mean"]
-    # Below what an epoch gives with any seed; a random encoder is worse.
-    assert mean["test_knn_accuracy"] >= 0.965
+    mean = script.main([*argv, "--epochs", "1"])["mean"]
+    assert mean["test_knn_accuracy"] >= least
     assert mean["test_knn_accuracy"] > mean["test_random_knn_accuracy"] + 0.03
