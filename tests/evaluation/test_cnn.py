@@ -6,18 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.cnn import (
-    calibration,
-    calibration_error,
-    confusion,
-    evaluate_classifier,
-    evidence,
-    fit_temperature,
-    mcnemar,
-    scale,
-    score,
-    softmax,
-)
+from evaluation import cnn
 from models import create
 from utils.training.forward import SMALLEST, cross_entropy
 
@@ -41,7 +30,7 @@ def random_case(count=400, seed=0):
 @pytest.mark.parametrize(("right", "count"), [(0, 10), (7, 10), (10, 10), (9951, 10000)])
 def test_accuracy_interval_is_wilsons(right, count):
     labels = np.zeros(count, int)
-    found = score(one_hot(np.where(np.arange(count) < right, 0, 1)), labels, "val")
+    found = cnn.score(one_hot(np.where(np.arange(count) < right, 0, 1)), labels, "val")
     z, share = 1.959963984540054, right / count
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
@@ -53,10 +42,10 @@ def test_accuracy_interval_is_wilsons(right, count):
 def test_loss_is_the_mean_negative_log_likelihood():
     probabilities, labels = random_case()
     surprises = [-math.log(max(p[y], SMALLEST)) for p, y in zip(probabilities, labels, strict=True)]
-    assert score(probabilities, labels, "x")["x_loss"] == pytest.approx(np.mean(surprises), rel=1e-6)
+    assert cnn.score(probabilities, labels, "x")["x_loss"] == pytest.approx(np.mean(surprises), rel=1e-6)
     # In float32, of two networks that are wrong for sure, one is more so than the other.
     p = np.array([[1 - 1e-20, 1e-20], [1 - 1e-30, 1e-30]], np.float32)
-    assert score(p, np.array([1, 1]), "x")["x_loss"] == pytest.approx(25 * math.log(10), rel=1e-6)
+    assert cnn.score(p, np.array([1, 1]), "x")["x_loss"] == pytest.approx(25 * math.log(10), rel=1e-6)
 
 
 def slow_calibration_error(probabilities, labels, bins):
@@ -78,9 +67,9 @@ def test_calibration_error_equals_the_definition(bins):
     probabilities, labels = random_case(seed=bins)
     expected = slow_calibration_error(probabilities, labels, bins)
     assert expected > 0.01
-    assert calibration_error(probabilities, labels, bins) == pytest.approx(expected, abs=1e-9)
+    assert cnn.calibration_error(probabilities, labels, bins) == pytest.approx(expected, abs=1e-9)
     if bins == 15:
-        assert score(probabilities, labels, "x")["x_ece"] == pytest.approx(expected, abs=1e-9)
+        assert cnn.score(probabilities, labels, "x")["x_ece"] == pytest.approx(expected, abs=1e-9)
 
 
 # True and predicted classes: of three zeros one is called 1; of two ones one is called 2; two is right.
@@ -88,90 +77,91 @@ TRUE, PREDICTED = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2])
 
 
 def test_precision_recall_and_confusion_by_hand():
-    found = score(one_hot(PREDICTED, 0.8, classes=4), TRUE, "test")
+    found = cnn.score(one_hot(PREDICTED, 0.8, classes=4), TRUE, "test")
     assert found["test_precision"] == [1.0, 0.5, 0.5, 0.0]  # nothing is called 3, and no warning is given
     assert found["test_recall"] == [0.66667, 0.5, 1.0, 0.0]
     expected = [[2, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
-    assert confusion(one_hot(PREDICTED, classes=4), TRUE).tolist() == expected
+    assert cnn.confusion(one_hot(PREDICTED, classes=4), TRUE).tolist() == expected
 
 
 def test_temperature_scaling_is_the_softmax_of_divided_logits():
     logits = np.random.default_rng(0).normal(size=(20, 10))
     p, half = (np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in (logits, logits / 2))
-    assert scale(p, 2.0) == pytest.approx(half, abs=1e-6)
-    assert scale(p, 1.0) == pytest.approx(p, abs=1e-6)
+    assert cnn.scale(p, 2.0) == pytest.approx(half, abs=1e-6)
+    assert cnn.scale(p, 1.0) == pytest.approx(p, abs=1e-6)
 
 
 def test_the_fitted_temperature_is_that_of_a_grid_and_mends_overconfidence():
     rng = np.random.default_rng(0)
     true = rng.dirichlet(np.full(10, 0.3), 2000)
     labels = (true.cumsum(1) > rng.random((2000, 1))).argmax(1)
-    p = scale(true, 1 / 3)  # as if the logits were three times too large
+    p = cnn.scale(true, 1 / 3)  # as if the logits were three times too large
     grid = np.exp(np.linspace(-1, 2.5, 141))
-    losses = [cross_entropy(scale(p, t), labels) for t in grid]
-    found = fit_temperature(np.log(p), labels)
+    losses = [cross_entropy(cnn.scale(p, t), labels) for t in grid]
+    found = cnn.fit_temperature(np.log(p), labels)
     assert found == pytest.approx(grid[np.argmin(losses)], rel=0.03)
     assert found == pytest.approx(3, rel=0.1)
-    assert calibration_error(scale(p, found), labels) < 0.3 * calibration_error(p, labels)
+    assert cnn.calibration_error(cnn.scale(p, found), labels) < 0.3 * cnn.calibration_error(p, labels)
 
 
 def test_the_temperature_of_very_sure_logits_is_not_clipped():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 5, 5000)
     logits = rng.normal(0, 1, (5000, 5)) + 2 * np.eye(5)[labels]
-    found = [fit_temperature(factor * logits, labels) / factor for factor in (0.5, 1, 3)]
+    found = [cnn.fit_temperature(factor * logits, labels) / factor for factor in (0.5, 1, 3)]
     assert found == pytest.approx(found[:1] * 3, rel=1e-3)
     sure = np.zeros((2000, 2), np.float32)
     sure[:, 0] = 200.0  # the probabilities are 1 and 0; one image in ten is wrong
     wrong = (np.arange(2000) % 10 == 0).astype(int)
-    assert fit_temperature(sure / 10, wrong) == pytest.approx(20 / math.log(9), rel=1e-2)
+    assert cnn.fit_temperature(sure / 10, wrong) == pytest.approx(20 / math.log(9), rel=1e-2)
 
 
 @pytest.mark.parametrize(("count", "least", "most"), [(12, 0.9, 1), (60, 0.6, 0.8), (6000, 0.05, 0.3)])
 def test_a_dozen_right_answers_make_no_network_sure(count, least, most):
     labels = np.arange(count) % 3
     logits = 4 * np.eye(3)[labels]  # all right, each with a confidence of 96.5 %
-    found = calibration(logits, labels)
+    found = cnn.calibration(logits, labels)
     temperature = found["temperature"]
     assert least < temperature < most
     doubt = 2 / (math.exp(4 / temperature) + 2)  # the slope of the loss equals that of the penalty
     assert doubt * 4 / temperature == pytest.approx(-((20 / count) ** 2) * math.log(temperature), rel=0.01)
     assert found["least_confidence"] == pytest.approx(min(1 - doubt, 1 - 1 / (count + 2)))
-    assert fit_temperature(logits, (labels + 1) % 3) > 1  # all wrong
+    assert cnn.fit_temperature(logits, (labels + 1) % 3) > 1  # all wrong
 
 
 def test_mcnemar_counts_only_the_images_on_which_two_classifiers_differ():
     a = np.array([True] * 90 + [True] * 8 + [False] * 2)
     b = np.array([True] * 90 + [False] * 8 + [True] * 2)
     both_tails = 2 * sum(math.comb(10, k) for k in range(3)) / 2**10
-    assert mcnemar(a, b) == mcnemar(b, a) == pytest.approx(both_tails)
-    assert mcnemar(a, a) == 1.0
+    assert cnn.mcnemar(a, b) == cnn.mcnemar(b, a) == pytest.approx(both_tails)
+    assert cnn.mcnemar(a, a) == 1.0
 
 
 def test_calibration_bounds_leave_out_one_in_two_hundred():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 5, 2000)
     logits = rng.normal(0, 1, (2000, 5)) + 4 * np.eye(5)[labels]
-    found = calibration(logits, labels)
-    p = softmax(logits / found["temperature"])
+    found = cnn.calibration(logits, labels)
+    p = cnn.softmax(logits / found["temperature"])
     assert (p.max(1) < found["least_confidence"]).mean() == pytest.approx(0.005, abs=0.001)
-    assert (evidence(logits) < found["least_evidence"]).mean() == pytest.approx(0.005, abs=0.001)
-    assert calibration(3 * logits, labels)["temperature"] == pytest.approx(3 * found["temperature"], rel=1e-2)
+    assert (cnn.evidence(logits) < found["least_evidence"]).mean() == pytest.approx(0.005, abs=0.001)
+    sharper = cnn.calibration(3 * logits, labels)
+    assert sharper["temperature"] == pytest.approx(3 * found["temperature"], rel=1e-2)
 
 
 def test_a_classifier_is_scored_with_and_without_validation_images(digits):
     torch.manual_seed(0)
     model, val_idx = create("linear"), torch.arange(100, 120)
     test_set = digits._replace(images=digits.images[:30], labels=digits.labels[:30])
-    scores, saved, constants = evaluate_classifier(model, (digits, test_set), val_idx)
+    scores, saved, constants = cnn.evaluate_classifier(model, (digits, test_set), val_idx)
     right = saved["test_probabilities"].argmax(1) == saved["test_labels"]
     assert scores["test_accuracy"] == right.mean()
     assert saved["val_indices"].tolist() == val_idx.tolist()
     assert np.array_equal(saved["val_labels"], digits.labels[val_idx].numpy())
     logits = np.log(saved["val_probabilities"])
-    expected = fit_temperature(logits, saved["val_labels"])
+    expected = cnn.fit_temperature(logits, saved["val_labels"])
     assert constants["temperature"] == pytest.approx(expected, rel=1e-3)
-    alone, predictions, constants = evaluate_classifier(model, (digits, test_set), val_idx[:0])
+    alone, predictions, constants = cnn.evaluate_classifier(model, (digits, test_set), val_idx[:0])
     assert alone == {key: value for key, value in scores.items() if key.startswith("test_")}
     assert predictions.keys() == {"test_probabilities", "test_labels"}
     assert constants == {}

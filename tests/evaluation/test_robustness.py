@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 
 from data.robustness import CORRUPTIONS, LABEL_ERRORS, LEVELS, corrupt
-from evaluation.robustness import (
-    Scored,
-    corruption_error,
-    judge_labels,
-    label_record,
-    robustness_record,
-    score_models,
-)
+from evaluation import robustness
 
 
 def by_mean(images):
@@ -26,7 +19,8 @@ def always(answer):
 
 def test_errors_are_those_of_the_corrupted_images(digits):
     subset = np.arange(0, 200, 4)
-    scored = score_models({"mean": [by_mean], "two": [always(3), always(4)]}, digits, subset, 7, True)
+    models = {"mean": [by_mean], "two": [always(3), always(4)]}
+    scored = robustness.score_models(models, digits, subset, 7, True)
     labels = digits.labels.numpy()
     assert scored["mean"].clean.shape == (1, 200, 10)
     assert scored["two"].errors.shape == (2, len(CORRUPTIONS), LEVELS)
@@ -46,12 +40,12 @@ def scored(accuracies, level_errors, clean_errors):
         p[:, 0] = np.arange(100) < round(100 * accuracy)
         p[:, 1] = 1 - p[:, 0]
     errors = np.broadcast_to(np.reshape(level_errors, (-1, 1, 1)), (len(accuracies), 9, 5))
-    return Scored(clean, errors, np.array(clean_errors))
+    return robustness.Scored(clean, errors, np.array(clean_errors))
 
 
 def test_a_record_has_means_lists_and_intervals():
     models = {"a": scored([0.9, 0.8], [0.2, 0.4], [0.1, 0.2]), "b": scored([0.95], [0.15], [0.05])}
-    record = robustness_record(models, np.zeros(100, int), "a")
+    record = robustness.robustness_record(models, np.zeros(100, int), "a")
     assert record["a_accuracies"] == [0.9, 0.8]
     assert record["a_accuracy"] == pytest.approx(0.85)
     assert record["a_corrupted_accuracy"] == pytest.approx(0.7)
@@ -66,7 +60,7 @@ def test_a_record_has_means_lists_and_intervals():
 
 def test_an_undefined_metric_is_left_out():
     models = {"a": scored([1.0], [0.0], [0.0]), "b": scored([0.9], [0.2], [0.1])}
-    record = robustness_record(models, np.zeros(100, int), "a")
+    record = robustness.robustness_record(models, np.zeros(100, int), "a")
     assert "b_corrupted_accuracy" in record
     assert not any(key.endswith("mce") for key in record)
 
@@ -83,14 +77,14 @@ def labels():
 def test_only_good_models_have_a_say_on_labels(labels):
     good, poor = np.eye(10)[labels][None], np.eye(10)[labels][None]
     good[:, 99], poor[:, 7000:7101] = np.eye(10)[1], np.eye(10)[1]
-    verdicts = judge_labels({"good": good, "poor": poor}, labels)
+    verdicts = robustness.judge_labels({"good": good, "poor": poor}, labels)
     assert verdicts.models == 1
     assert verdicts.shared.tolist() == [99]
     assert verdicts.answer[[99, 0]].tolist() == [1, 0]
     assert verdicts.confidence[[99, 0]].tolist() == [1, 1]
-    assert judge_labels({"poor": poor}, labels) is None
-    assert judge_labels({"good": good[:, :9999]}, labels[:9999]) is None
-    assert judge_labels({"good": good}, np.zeros(10000, int)) is None
+    assert robustness.judge_labels({"poor": poor}, labels) is None
+    assert robustness.judge_labels({"good": good[:, :9999]}, labels[:9999]) is None
+    assert robustness.judge_labels({"good": good}, np.zeros(10000, int)) is None
 
 
 def test_models_and_reviewers_are_counted(labels):
@@ -100,9 +94,9 @@ def test_models_and_reviewers_are_counted(labels):
         p[index] = confidence * np.eye(10)[answer] + (1 - confidence) / 10
     other = p.copy()
     other[7] = np.eye(10)[1]  # not a mistake of all
-    verdicts = judge_labels({"one": p[None], "two": other[None]}, labels)
+    verdicts = robustness.judge_labels({"one": p[None], "two": other[None]}, labels)
     assert verdicts.shared.tolist() == [2130, 5, 947]  # the most confident first
-    assert label_record(verdicts, labels) == {
+    assert robustness.label_record(verdicts, labels) == {
         "good_models": 2,
         "shared_mistakes": 3,
         "shared_reviewed": 2,
@@ -116,9 +110,10 @@ BASE = np.array([[0.1, 0.3], [0.2, 0.2]])
 
 def test_levels_are_summed_before_the_ratio_and_corruptions_averaged_after_it():
     errors = np.array([[0.1, 0.1], [0.3, 0.1]])
-    assert corruption_error(BASE, BASE) == 1
-    assert corruption_error(errors, BASE) == pytest.approx((0.2 / 0.4 + 0.4 / 0.4) / 2)
+    assert robustness.corruption_error(BASE, BASE) == 1
+    assert robustness.corruption_error(errors, BASE) == pytest.approx((0.2 / 0.4 + 0.4 / 0.4) / 2)
     # The rises: 0.2 - 2 * 0.02 and 0.4 - 2 * 0.02, over 0.4 - 2 * 0.1.
-    assert corruption_error(errors - 0.02, BASE - 0.1) == pytest.approx((0.16 / 0.2 + 0.36 / 0.2) / 2)
-    assert corruption_error(BASE, np.zeros((2, 2))) is None  # of a baseline that never errs
-    assert corruption_error(BASE, BASE - 0.2) is None  # or does not rise
+    relative = robustness.corruption_error(errors - 0.02, BASE - 0.1)
+    assert relative == pytest.approx((0.16 / 0.2 + 0.36 / 0.2) / 2)
+    assert robustness.corruption_error(BASE, np.zeros((2, 2))) is None  # of a baseline that never errs
+    assert robustness.corruption_error(BASE, BASE - 0.2) is None  # or does not rise

@@ -5,19 +5,7 @@ import pytest
 from helpers import probabilities
 
 from evaluation.cnn import cross_entropy
-from evaluation.ensemble.selection import (
-    COMBINATIONS,
-    METRICS,
-    average,
-    bagged,
-    best_single,
-    choose,
-    combine,
-    greedy,
-    hard_vote,
-    log_average,
-    oracle,
-)
+from evaluation.ensemble import selection
 
 
 def library(members=5, strength=2.0, seed=0):
@@ -52,67 +40,67 @@ def slow_greedy(p, y, metric, steps, patience):
     return np.bincount(path[:best], minlength=len(p)) / best
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", selection.METRICS)
 @pytest.mark.parametrize("patience", [1, 10])
 @pytest.mark.parametrize("seed", range(4))
 def test_greedy_is_the_slow_formula(metric, seed, patience):
     p, y = library(seed=seed)
     weights = slow_greedy(p, y, metric, steps=12, patience=patience)
-    assert greedy(p, y, metric, steps=12, patience=patience) == pytest.approx(weights)
+    assert selection.greedy(p, y, metric, steps=12, patience=patience) == pytest.approx(weights)
 
 
 def test_a_tie_in_accuracy_goes_to_the_lower_loss_and_then_to_the_first():
     y = np.array([0, 0, 1])
     sure, unsure = ([[[q, 1 - q], [q, 1 - q], [1 - q, q]]] for q in (0.9, 0.6))
     p = np.concatenate([unsure, sure, sure]).astype(np.float32)
-    assert best_single(p, y) == 1
-    assert greedy(p, y, "accuracy", steps=0).tolist() == [0, 1, 0]
+    assert selection.best_single(p, y) == 1
+    assert selection.greedy(p, y, "accuracy", steps=0).tolist() == [0, 1, 0]
 
 
 def test_bagged_weights_are_the_mean_over_seeded_subsets():
     p, y = library(members=6)
-    weights = bagged(p, y, bags=5, seed=3)
+    weights = selection.bagged(p, y, bags=5, seed=3)
     assert weights.sum() == pytest.approx(1)
-    assert np.array_equal(weights, bagged(p, y, bags=5, seed=3))
-    assert not np.array_equal(weights, bagged(p, y, bags=5, seed=4))
-    assert np.array_equal(bagged(p, y, bags=2, share=1.0), greedy(p, y))
+    assert np.array_equal(weights, selection.bagged(p, y, bags=5, seed=3))
+    assert not np.array_equal(weights, selection.bagged(p, y, bags=5, seed=4))
+    assert np.array_equal(selection.bagged(p, y, bags=2, share=1.0), selection.greedy(p, y))
     # A bag of one member can only take that one: with enough bags every member has its turn.
-    singles = bagged(p, y, bags=200, share=1 / 6)
+    singles = selection.bagged(p, y, bags=200, share=1 / 6)
     assert singles == pytest.approx(np.full(6, 1 / 6), abs=0.1)
 
 
 def test_all_weights_sum_to_one_and_every_combination_is_a_distribution():
     p, y = library()
-    weights = choose(p, y)
+    weights = selection.choose(p, y)
     assert all(w.sum() == pytest.approx(1) and w.min() >= 0 for w in weights.values())
-    assert np.array_equal(weights["greedy_loss"], greedy(p, y))
-    for name in COMBINATIONS:
-        combined = combine(name, p, weights)
+    assert np.array_equal(weights["greedy_loss"], selection.greedy(p, y))
+    for name in selection.COMBINATIONS:
+        combined = selection.combine(name, p, weights)
         assert combined.shape == p.shape[1:]
         assert combined.sum(1) == pytest.approx(np.ones(len(y)), abs=1e-5)
-    assert np.array_equal(combine("best_single", p, weights), p[best_single(p, y)])
+    assert np.array_equal(selection.combine("best_single", p, weights), p[selection.best_single(p, y)])
 
 
 def test_averages_against_the_formula():
     p, _ = library()
-    assert average(p) == pytest.approx(p.mean(0), abs=1e-6)
+    assert selection.average(p) == pytest.approx(p.mean(0), abs=1e-6)
     weights = np.array([0.5, 0, 0.25, 0.25, 0])
-    assert average(p, weights) == pytest.approx((weights[:, None, None] * p).sum(0), abs=1e-6)
+    assert selection.average(p, weights) == pytest.approx((weights[:, None, None] * p).sum(0), abs=1e-6)
     logits = np.log(p.astype(float)).mean(0)
     softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    assert log_average(p) == pytest.approx(softmax, abs=1e-6)
+    assert selection.log_average(p) == pytest.approx(softmax, abs=1e-6)
 
 
 def test_the_majority_wins_and_the_mean_probability_breaks_ties():
     first = [[0.6, 0.4, 0.0], [0.6, 0.4, 0.0], [0.0, 1.0, 0.0]]
     p = np.stack([first, [[0.5, 0.4, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]]], 1)
-    found = hard_vote(p)
+    found = selection.hard_vote(p)
     assert found.argmax(1).tolist() == [0, 1]  # 2 to 1 against the mean; 1 to 1 to 1, by the mean
-    assert average(p).argmax(1).tolist() == [1, 1]
+    assert selection.average(p).argmax(1).tolist() == [1, 1]
     assert found[0] == pytest.approx((np.array([2, 1, 0]) + p[:, 0].mean(0)) / 4)
 
 
 def test_the_oracle_is_right_where_any_member_is():
     p, y = library(members=3, strength=1)
     expected = [any(p[m, i].argmax() == y[i] for m in range(3)) for i in range(len(y))]
-    assert oracle(p, y).tolist() == expected
+    assert selection.oracle(p, y).tolist() == expected
