@@ -71,14 +71,8 @@ def make_parser() -> Parser:
     add = group.add_mutually_exclusive_group().add_argument
     add("--model", type=any_path, metavar="FILE", help="a best.pt, or the folder of a run")
     add("--ensemble", type=any_path, metavar="RUN", help="a run of ensemble.py, with its weights")
-    add(
-        "--encoder",
-        nargs="?",
-        type=any_path,
-        const=str(ENCODER),
-        metavar="FILE",
-        help="k-NN on an encoder.pt",
-    )
+    neighbours = "k-NN on an encoder.pt"
+    add("--encoder", nargs="?", type=any_path, const=str(ENCODER), metavar="FILE", help=neighbours)
     add = group.add_argument
     add("--dataset", type=dataset, metavar="NAME", help="labelled images of --encoder (default: mnist-5k)")
     add("--data-dir", type=any_path, metavar="DIR", help="where its files are (default: datasets)")
@@ -181,13 +175,13 @@ def write(results: Sequence[Result], args: Namespace) -> None:
 
 def plot_figures(results: Sequence[Result], path: str) -> None:
     """Plot the first pictures beside what the network sees of them."""
-    from utils.plots.inference import Picture, plot_pictures
+    from utils.plots.inference import plot_pictures
 
     pictures = []
     for result in [result for result in results if not result.error][:SHOWN]:
         texts = [f"{a.label}{'?' * bool(a.warning)}  {a.probability:.0%}" for a in result.answers]
         values = grey(open_picture(result.path))
-        pictures.append(Picture(Path(result.path).name, values, *result.drawing[:2], texts))
+        pictures.append((Path(result.path).name, values, *result.drawing[:2], texts))
     if pictures:
         plot_pictures(pictures, path)
 

@@ -5,7 +5,6 @@
     <!-- value RUN METRIC spread -->99.76 ± 0.02 %<!-- end -->    with its spread, as the tables show it
     <!-- value RUN METRIC all -->0.11 to 0.18<!-- end -->         the range over its runs or draws
     <!-- value RUN METRIC worst -->99.74 %<!-- end -->           the smallest of their values
-    <!-- value RUN METRIC count -->10<!-- end -->                      their number
     <!-- value A,B METRIC difference -->+0.2 points (...)<!-- end -->   what `report.py --compare A B` prints
 
 RUN is FOLDER/NAME or, for a cell of a sweep, FOLDER/NAME/METHOD/NUMBER. RUN and METRIC may be several, with
@@ -33,7 +32,7 @@ from utils.plots.style import description
 from utils.runs.files import write_atomically
 
 MARKER = "<!-- report:{} {} -->"
-VALUE = r"(?s)(<!-- value (\S+) (\S+)( spread| all| worst| count| difference)? -->).*?(<!-- end -->)"
+VALUE = r"(?s)(<!-- value (\S+) (\S+)( spread| all| worst| difference)? -->).*?(<!-- end -->)"
 
 Outputs = dict[Path, bytes | Figure]
 
@@ -131,8 +130,8 @@ def value_of(results: Results, names: list[str], metrics: list[str], mode: str) 
             return None
         numbers += [number(result, metric) for metric in metrics]
     first, shares = numbers[0], [share for each in numbers for share in each.values]
-    if mode in ("spread", "count"):
-        return first.text if mode == "spread" else str(len(first.values))
+    if mode == "spread":
+        return first.text
     if mode == "all" or len(numbers) > 1:
         return values(first.metric, shares)
     return values(first.metric, [min(shares) if mode == "worst" else first.mean])

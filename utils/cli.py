@@ -308,9 +308,8 @@ def load_data(args: argparse.Namespace) -> Data:
 
     Prints how the images were converted to MNIST's form.
     """
-    train, test = distributed.first_then_all(
-        lambda: load(args.dataset, args.data_dir, args.device, not args.unverified)
-    )
+    read = functools.partial(load, args.dataset, args.data_dir, args.device, not args.unverified)
+    train, test = distributed.first_then_all(read)
     check_classes(train, test)
     if train.digest:
         args.data_digest = train.digest  # a run is resumed on the data that it was started with

@@ -171,7 +171,6 @@ def test_sections_are_renewed_and_prose_is_left_alone(tree, results):
         ("cnn/wide test_accuracy spread", "99.76 ± 0.02 %"),
         ("cnn/wide test_accuracy all", "99.74 to 99.78 %"),
         ("cnn/wide,cnn/fast test_accuracy", "99.00 to 99.78 %"),
-        ("cnn/wide test_accuracy count", "3"),
         ("cnn/wide test_accuracy worst", "99.74 %"),
         ("mil/sweep/max/100 test_auc", "0.950"),
         (f"{TWO} test_accuracy difference", "+15 points (-49 to +78; Welch's t-test, n = 3 and 2; p = 0.21)"),
