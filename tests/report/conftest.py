@@ -1,9 +1,8 @@
-"""The made-up tree, read and rendered."""
+"""The made-up tree, and what is read from it."""
 
 import pytest
 from made_up import make_tree
 
-from report.pages import render
 from report.results import read_results
 
 
@@ -15,12 +14,3 @@ def tree(tmp_path):
 @pytest.fixture
 def results(tree):
     return read_results(tree / "results")
-
-
-@pytest.fixture(scope="session")
-def pages(tmp_path_factory):
-    tree = make_tree(tmp_path_factory.mktemp("tree"))
-    outputs = render(results := read_results(tree / "results"), tree / "README.md")
-    assert results.faults == []
-    texts = {path: output.decode() for path, output in outputs.items() if isinstance(output, bytes)}
-    return {"" if path.parent == tree else path.parent.name: text for path, text in texts.items()}
