@@ -39,12 +39,9 @@ class Figure(NamedTuple):
 def point(row: Row) -> dict:
     """Return what a figure shows of a row."""
     values = {key: getattr(row.number, key) for key in ("values", "mean", "low", "high", "kind")}
-    return {"label": row.label, "method": row.method, "rivals": [rival(r) for r in row.rivals[:1]], **values}
-
-
-def rival(reference: dict) -> dict:
-    shares = {key: reference[key] for key in ("value", "low", "std") if key in reference}
-    return {**shares, "text": value_text(reference), "source": reference["source"]}
+    keys = {"value", "low", "std", "source"}
+    rivals = [{key: r[key] for key in keys & r.keys()} | {"text": value_text(r)} for r in row.rivals]
+    return {"label": row.label, "method": row.method, "rivals": rivals, **values}
 
 
 def overview(rows: list[Row]) -> list[dict]:
@@ -97,12 +94,12 @@ def study_cells(page: Page, labels: int | None = None) -> list[dict]:
 
 
 def few_label_lines(page: Page) -> list[dict]:
-    """Return the cells of LINES, and the best comparable prior work with as many labels."""
+    """Return the cells of LINES, and the prior work of their table."""
     cells = [cell for cell in study_cells(page) if cell["method"] in LINES]
-    for row in page.section("results"):
-        if row.result.method == LINES[-1] and row.rivals:
-            runs = [{"test_accuracy": row.rivals[0]["value"]}]
-            cells.append({"method": "prior-best", "labels": row.result.arguments["labels"], "runs": runs})
+    keys = (key for row in page.section("study") for key in row.experiment.references)
+    for reference in page.results.prior_work(keys):
+        runs = [{"test_accuracy": reference["value"]}]
+        cells.append({"method": "prior-best", "labels": reference["column"], "runs": runs})
     return sorted(cells, key=lambda cell: ([*LINES, "prior-best"].index(cell["method"]), cell["labels"]))
 
 

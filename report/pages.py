@@ -162,7 +162,7 @@ def front_tables(rows: list[Row]) -> str:
         line = [task, cell, str(len(row.number.values)), sections.rival_text(row) or "none found"]
         line += [sections.data_text(row), row.experiment.folder]
         tables.setdefault(sections.head_of(row), []).append(line)
-    columns = "n", "best comparable work we found", "data", "run"
+    columns = "n", "best prior work", "data", "run"
     parts = [table(["task: method", head, *columns], lines) for head, lines in tables.items()]
     return "\n\n".join([*parts, sections.legend(rows).replace(f"{sections.TIME}. ", "")])
 

@@ -14,8 +14,8 @@ from utils.training.contrastive import VAL_FRACTION
 MARKS = {
     "selected": ("†", "selected on the test set"),
     "transductive": ("‡", "transductive: it sees the test images"),
-    "protocol": ("§", "another protocol, see the notes on prior work"),
-    "unknown": ("¶", "protocol of stopping and selection unknown to us"),
+    "protocol": ("§", "another protocol, see the notes"),
+    "unknown": ("¶", "stopping and selection unknown"),
 }
 TEST_IMAGES = 10_000  # of MNIST, Fashion-MNIST and KMNIST
 HEADS = {"auc": "test AUC", "1": "P@1, %", "r": "MAP@R, %"}  # of a table, by the last word of its metric
@@ -96,7 +96,7 @@ def has(result: Result, metric: str) -> bool:
 class Row(NamedTuple):
     """What a table and a figure show of one metric of a run.
 
-    rivals: prior work it may be compared with, the best comparable first. seconds: see `training_time`.
+    rivals: the best prior work of the fewest marks and, if higher, of all. seconds: see `training_time`.
     """
 
     experiment: Experiment
@@ -138,9 +138,9 @@ def make_row(results: Results, experiment: Experiment, spec: RowSpec, result: Re
     if not has(result, metric := spec.metric):
         results.notes.append(f"{result.path}: lacks {metric}; its row is left out")
         return None
-    references = results.prior_work(spec.references)
-    comparable = [reference for reference in references if "selected" not in reference.get("marks", ())]
-    rivals = sorted(comparable, key=lambda reference: ("marks" in reference, -reference["value"]))
+    ranked = sorted(results.prior_work(spec.references), key=lambda reference: -reference["value"])
+    rivals = sorted(ranked, key=lambda reference: len(reference.get("marks", ())))[:1]
+    rivals += [each for each in ranked[:1] if each["value"] > rivals[0]["value"]]
     seconds = 0 if is_untrained(metric) else training_time(results, result)
     counts = data_counts(results, result, metric)
     return Row(experiment, spec, result, number(result, metric), rivals, *counts, seconds)

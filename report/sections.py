@@ -71,11 +71,12 @@ def data_text(row: Row) -> str:
 
 def rival_text(row: Row) -> str:
     """The best comparable prior work: "99.748 ± 0.028, [Matuzas77](url)"; ≈ where the difference is noise."""
-    for rival in row.rivals[:1]:
+    texts = []
+    for rival in row.rivals:
         sign = "" if row.number.is_beyond_noise(rival) else "≈ "
         name = text.escape(rival["source"].partition("/")[0])
-        return text.Markdown(f"{sign}{value_text(rival).replace(' %', '')}, [{name}]({rival['url']})")
-    return ""
+        texts.append(f"{sign}{value_text(rival).replace(' %', '')}, [{name}]({rival['url']})")
+    return text.Markdown("; ".join(texts))
 
 
 def legend(rows: list[Row]) -> str:
@@ -83,7 +84,7 @@ def legend(rows: list[Row]) -> str:
     kinds, cells = {row.number.kind for row in rows}, [rival_text(row) for row in rows]
     parts = [words for kind, words in SPREADS.items() if kind in kinds]
     parts += [WITHIN_NOISE] if any("≈" in cell for cell in cells) else []
-    parts += mark_legend([row.rivals[0] for row in rows if row.rivals])
+    parts += mark_legend([rival for row in rows for rival in row.rivals])
     parts += ["data: images with labels, those for validation included, + images without"]
     return f"{text.sentence(parts)} {TIME}. Trained on {text.devices(row.result.device for row in rows)}."
 
@@ -146,9 +147,10 @@ def cells_table(page: Page, rows: list[Row], corner: str) -> str:
         entries = {label: cells for label, cells in entries.items() if len(cells) > 1}
     references = page.results.prior_work(key for row in rows for key in row.experiment.references)
     for reference in references:
-        task, _, method = reference["task"].partition(", ")
+        method, words = reference["task"].partition(", ")[2], value_text(reference).replace(" %", "")
         label = text.Markdown(f"{text.escape(method)}, {link(reference)}")
-        entries.setdefault(label, {})[int(task.split()[0])] = value_text(reference)
+        cell = words if "marks" in reference else (reference["value"], words)
+        entries.setdefault(label, {})[reference["column"]] = cell
     columns = sorted({column for cells in entries.values() for column in cells})
     lines = []
     for label, cells in entries.items():

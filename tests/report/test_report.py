@@ -10,7 +10,7 @@ from made_up import MARKERS, classifier_records, make_run, write_lists
 
 from report import figures, pages
 from report.results import read_results
-from report.rows import MARKS
+from report.rows import MARKS, make_rows
 from report.text import EMPTY
 from utils.cli import BOOKKEEPING
 from utils.plots.style import description
@@ -206,7 +206,7 @@ def test_figures_show_the_rows_of_their_pages(tree, results):
     assert (first["kind"], first["text"]) == ("std", "99.76 ± 0.02 %")
     assert first["values"] == [0.9974, 0.9976, 0.9978]
     rival = {"value": 0.99748, "std": 0.00028, "text": "99.748 ± 0.028 %", "source": "best/cnn"}
-    assert (first["rivals"], first["auc"]) == ([rival], False)
+    assert [first["rivals"][0], first["rivals"][1]["text"], first["auc"]] == [rival, "99.91 % †", False]
     assert (second["rivals"], second["auc"]) == ([], True)
     times = [(row["label"], row["seconds"]) for row in data["comparison.png"]]
     assert times == [("wide", 1200), ("fast", 7.4)]  # without the run with few labels
@@ -262,3 +262,15 @@ def test_every_reference_has_a_link_a_share_and_known_marks():
         assert reference["url"].startswith("https://")
         assert 0 < reference.get("low", 0.1) < reference["value"] < 1
         assert set(reference.get("marks", ())) <= set(MARKS)
+        assert reference["task"].replace(",", "").startswith(str(reference.get("column", "")))
+
+
+def test_a_row_shows_the_best_prior_work_with_the_fewest_marks_and_a_higher_one_with_its_marks(results):
+    def sources():
+        return [rival["source"] for rival in make_rows(results, "train_cnn", "test_accuracy")[0].rivals]
+
+    assert sources() == ["best/cnn", "chosen"]
+    results.references["chosen"] |= {"value": 0.99747, "marks": ["selected", "transductive"]}
+    assert sources() == ["best/cnn"]
+    results.references.pop("best")
+    assert sources() == ["A paper", "chosen"]

@@ -19,7 +19,7 @@ def plot_overview(data: Sequence[dict], path: Path | str, description: str | Non
 
     data: rows {"task", "label", "method", "values", "mean", "low", "high", "kind", "text", "auc", "rivals"}.
     All values are shares, those with "auc" have a panel of their own. kind: of the range from low to high,
-    see INTERVAL_LABELS. rivals: at most one of {"value", "text", and maybe "low" or "std"}.
+    see INTERVAL_LABELS. rivals: {"value", "text", and maybe "low" or "std"}.
     """
     parts = [[row for row in data if row["auc"] is auc] for auc in (False, True)]
     parts = [rows for rows in parts if rows]
@@ -35,7 +35,7 @@ def plot_overview(data: Sequence[dict], path: Path | str, description: str | Non
                 ends = error_percent([value + std, rival.get("low", value - std)])
                 ax.plot(ends, [y + 0.18] * 2, color=REFERENCE, linewidth=1.2)
                 ax.plot(error_percent(value), y + 0.18, "D", mfc="white", mec=REFERENCE, mew=1.3, ms=6)
-                _name(ax, y, 112, rival["text"], REFERENCE)
+            _name(ax, y, 112, "; ".join(rival["text"] for rival in row["rivals"]), REFERENCE)
         style.name_rows(ax, [f"{row['task']}\n{row['label']}" for row in rows])
         ax.tick_params(axis="y", labelsize=8)
         what = "1 − AUC" if rows[0]["auc"] else "test error"
@@ -70,7 +70,8 @@ def plot_error_against_time(data: Sequence[dict], path: Path | str, description:
     ax.set_xlabel("training time of one run (at most, s, log scale)")
     ax.set_title("; ".join([*_interval_notes(data), "dotted: prior work"]), size=9, color=REFERENCE)
     ax.margins(x=0.14, y=0.08)
-    rivals = {(float(error_percent(r["value"])), r["source"]) for row in data for r in row["rivals"]}
+    every = [rival for row in data for rival in row["rivals"]]
+    rivals = {(float(error_percent(r["value"])), r["source"] + r["text"].partition("%")[2]) for r in every}
     for error, _ in rivals:
         ax.axhline(error, color=REFERENCE, ls=":", lw=1)
     style.plain_numbers(ax.xaxis)

@@ -6,7 +6,7 @@ from utils.plots import report as plots
 
 ROW = {"task": "task", "label": "x", "method": "novel", "values": [1.0], "mean": 1.0, "low": 1.0, "high": 1.0}
 ROW |= {"text": "100 %", "kind": "none", "rivals": [], "seconds": 60.0, "auc": False}
-RIVAL = {"value": 0.99, "low": 0.98, "text": "98 to 99 %", "source": "A paper"}
+RIVAL = {"value": 0.99, "low": 0.98, "text": "98 to 99 % †", "source": "A paper"}
 SPREAD = {**ROW, "mean": 0.98, "low": 0.97, "high": 0.99, "rivals": [RIVAL], "seconds": 9.0}
 
 
@@ -22,17 +22,20 @@ def test_the_overview_is_about_400_pixels_high(tmp_path):
 
 def test_every_row_has_its_error_above_its_prior_work(drawn, texts):
     auc = {**SPREAD, "auc": True}
-    axes, below = drawn(plots.plot_overview, [SPREAD, ROW, auc], None).axes
+    two = {**SPREAD, "rivals": [RIVAL, {"value": 0.995, "text": "99.5 %"}]}
+    axes, below = drawn(plots.plot_overview, [two, ROW, auc], None).axes
     points = [line.get_xydata().round(3).tolist() for line in axes.get_lines()]
-    assert points == [[[2, -0.12]], [[1, 0.18], [2, 0.18]], [[1, 0.18]], [[0.005, 1]]]
-    assert texts(axes.texts) == ["100 %", "98 to 99 %", "100 %", "● ours", "◇ best comparable work"]
-    assert (texts(below.texts), below.get_xlabel()[:7]) == (["100 %", "98 to 99 %"], "1 − AUC")
+    second = [[0.5, 0.18]]
+    assert points == [[[2, -0.12]], [[1, 0.18], [2, 0.18]], [[1, 0.18]], second * 2, second, [[0.005, 1]]]
+    rivals, *ends = "98 to 99 % †; 99.5 %", "● ours", "◇ best comparable work"
+    assert texts(axes.texts) == ["100 %", rivals, "100 %", "", *ends]
+    assert (texts(below.texts), below.get_xlabel()[:7]) == (["100 %", "98 to 99 % †"], "1 − AUC")
 
 
 def test_error_against_time_names_its_points_and_prior_work(drawn, texts):
     (axes,) = drawn(plots.plot_error_against_time, [ROW, {**SPREAD, "kind": "std"}], None).axes
     first, second, rival = axes.get_lines()
     assert [line.get_xydata().round(3).tolist() for line in (first, second)] == [[[9, 2]], [[60, 0.005]]]
-    assert texts(axes.texts) == ["x", "x", "1 %, A paper"]
+    assert texts(axes.texts) == ["x", "x", "1 %, A paper †"]
     assert rival.get_ydata() == [1, 1]
     assert plots.INTERVAL_LABELS["std"] in axes.get_title()
