@@ -96,6 +96,19 @@ def test_an_import_that_goes_up_is_named_and_one_that_goes_down_is_not(path, cod
     assert len(violations(Path(path), code)) == count
 
 
+def test_every_script_can_be_imported_where_a_system_has_no_locks_forks_or_hang_ups():
+    """As on Windows; the modules that it lacks are imported by nothing."""
+    code = f"""
+import os, signal, sys
+sys.modules |= dict.fromkeys(("fcntl", "grp", "pwd", "resource", "termios"))
+del os.fork, os.O_DIRECTORY, os.O_NOFOLLOW, os.O_NONBLOCK, signal.SIGHUP, signal.SIGKILL
+for script in {sorted(SCRIPTS)}:
+    __import__(script)
+sys.modules["utils.cli"]._on_signals(signal.SIG_DFL)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_a_help_text_loads_neither_scikit_learn_nor_seaborn():
     """They take seconds; the modules import them where they use them."""
     code = (

@@ -33,8 +33,10 @@ from utils import distributed
 from utils.errors import UserError
 from utils.runs.files import LARGEST, append_line, check_file, read_lines, read_object, write_atomically
 
-if sys.platform != "win32":
+try:
     import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
 # Flags that say where and how a run is kept. They change no metric.
@@ -76,7 +78,7 @@ class RunFolder:
         return any(path for name in files for path in self.folder.glob(name))
 
     def write_text(self, name: str, text: str) -> None:
-        self._write(name, lambda path: path.write_text(text))
+        self._write(name, lambda path: path.write_text(text, encoding="utf-8"))
 
     def write_json(self, name: str, content: dict) -> None:
         self.write_text(name, json.dumps(content, indent=1, allow_nan=False) + "\n")
@@ -290,11 +292,14 @@ def _is_free(folder: Path) -> bool:
 
 def _lock(folder: Path) -> None:
     """Lock a run for this process; UserError when another one works on it."""
-    if sys.platform == "win32" or folder in _locks:
+    if folder in _locks:
         return
     try:
-        _locks[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(_locks[folder], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl:
+            _locks[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(_locks[folder], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            _locks[folder] = os.open(os.devnull, os.O_RDONLY)  # an open run, without a lock
     except NotADirectoryError:
         raise UserError(f"{folder} exists and is not the folder of a run: choose another --name") from None
     except (BlockingIOError, FileNotFoundError):  # locked, or moved aside a moment ago

@@ -191,6 +191,13 @@ def test_an_open_run_may_be_opened_again_also_on_a_file_system_without_locks(tmp
     close_runs()
     monkeypatch.setattr("fcntl.flock", lambda *args: os.close(-1))  # a file system without locks
     assert start(tmp_path, name="mine", resume=True).finished
+    close_runs()
+    monkeypatch.setattr(opening, "fcntl", None)  # a system without them
+    start(tmp_path, name="mine", overwrite=True)
+    assert [run.folder for run in open_runs()] == [tmp_path / "cnn" / "mine"]
+    (tmp_path / "cnn" / "file").touch()
+    with pytest.raises(UserError, match="file exists and is not the folder of a run"):
+        start(tmp_path, name="file")
 
 
 # --- What a resumption records ---
