@@ -295,18 +295,16 @@ def _lock(folder: Path) -> None:
     if folder in _locks:
         return
     try:
-        if fcntl:
-            _locks[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(_locks[folder], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            _locks[folder] = os.open(os.devnull, os.O_RDONLY)  # an open run, without a lock
+        _locks[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(_locks[folder], fcntl.LOCK_EX | fcntl.LOCK_NB)
     except NotADirectoryError:
         raise UserError(f"{folder} exists and is not the folder of a run: choose another --name") from None
     except (BlockingIOError, FileNotFoundError):  # locked, or moved aside a moment ago
         lost = folder.is_symlink() and not folder.exists()
         problem = "is a link to a folder that is gone" if lost else "is in use by another process"
         raise UserError(f"{folder} {problem}: choose another --name") from None
-    except OSError:
+    except (OSError, AttributeError):  # the latter on Windows
+        _locks.setdefault(folder, os.open(os.devnull, os.O_RDONLY))
         print(f"note: no locks at {folder}: take care to start it once at a time", file=sys.stderr)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import statistics
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,9 @@ def collect(
     begins. group: the keys of a job that name its cell. The jobs of one cell are repeats, over which mean
     and standard deviation are taken.
     """
-    keys = tuple(todo[0])
-    known = {identity(record, keys) for record in read_records(run, keys)}
-    left = [job for job in todo if identity(job, keys) not in known]
+    identity = itemgetter(*todo[0])
+    known = set(map(identity, read_records(run, tuple(todo[0]))))
+    left = [job for job in todo if identity(job) not in known]
     distributed.barrier()  # all ranks have read the records before any of them adds to them
     mine = left[distributed.rank() :: distributed.world()]
     with progress(len(mine), args.quiet, "training") as bar:
@@ -116,10 +117,6 @@ def report_sweep(content: dict, metrics: Sequence[str], run: RunFolder) -> None:
     print(f"{content['seconds']:.0f} s in all; figures and metrics in {run.folder}/")
 
 
-def identity(record: dict, keys: Sequence[str]) -> tuple:
-    return tuple(record[key] for key in keys)
-
-
 def read_records(run: RunFolder, keys: Sequence[str] = ()) -> list[dict]:
     """Return all records of the sweep so far, with these keys; lines torn by a power failure are none."""
     lines = [line for path in sorted(run.folder.glob("records-*.jsonl")) for line in read_lines(path)]
@@ -135,12 +132,12 @@ def is_record(line: dict, keys: Sequence[str]) -> bool:
 
 def write(run: RunFolder, todo: Sequence[dict], group: Sequence[str]) -> dict:
     """Write sweep.json: one cell for every value of the group, with mean and standard deviation."""
-    keys = tuple(todo[0])
-    known = {identity(record, keys): record for record in read_records(run, keys)}
-    done = [job for job in todo if identity(job, keys) in known]
+    identity, cell = itemgetter(*todo[0]), itemgetter(*group)
+    known = {identity(record): record for record in read_records(run, tuple(todo[0]))}
+    done = [job for job in todo if identity(job) in known]
     cells: dict[tuple, list[dict]] = {}
     for job in done:
-        cells.setdefault(identity(job, group), []).append(known[identity(job, keys)])
+        cells.setdefault(cell(job), []).append(known[identity(job)])
     content = {
         **run.head(),
         "trainings": [len(done), len(todo)],
