@@ -28,6 +28,15 @@ def apart(count, classes=5, spread=0.0):
     return Embedded(torch.eye(classes)[labels] + spread * noise(count, classes), labels)
 
 
+def test_distances_are_right_where_rows_are_close_and_zero_where_they_are_equal():
+    rows = nn.functional.normalize(noise(40, 64), dim=1)
+    close = rows + 1e-3 * nn.functional.normalize(noise(40, 64, seed=1), dim=1)
+    found = retrieval.distances(rows.unsqueeze(0), close)[0]
+    expected = (rows.double().unsqueeze(1) - close.double()).norm(dim=2)
+    assert torch.allclose(found.double(), expected, rtol=1e-6, atol=0)
+    assert not retrieval.distances(rows, rows).diagonal().any()
+
+
 # --- Rankings ---
 
 
