@@ -146,6 +146,7 @@ def test_a_student_learns_from_probabilities_alone(source, monkeypatch):
 
 
 def test_consistency_training_needs_unlabelled_images(source, short):
+    assert few.WEAK.stroke == few.STRONG.stroke == 0  # a 1 with a stroke is no 1, and labels are trained on
     with pytest.raises(UserError, match="use fewer --labels"):
         run("own-consistent", source, torch.arange(len(source.train_idx)))
 
