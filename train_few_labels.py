@@ -22,7 +22,7 @@ from data import Data, few_labels, split
 from evaluation.few_labels import JoinedEncoders, Method, Source, Study, method_table
 from models import load_encoder
 from utils import cli, distributed
-from utils.arguments import Number, list_of, named_path
+from utils.arguments import Number, list_of, named_path, with_commas
 from utils.errors import UserError
 from utils.plots.few_labels import plot_error_against_labels
 from utils.runs.folder import RunFolder, open_run
@@ -30,7 +30,7 @@ from utils.runs.repeat import collect, report_sweep
 from utils.training.forward import clock
 
 VAL_FRACTION = 0.1  # of the training images, for --tune alone
-LABELS = [0, 10, 20, 50, 100, 1000]
+PER_CLASS = (0, 1, 2, 5, 10, 100)  # labels, where there are as many
 # The draws of --tune are numbered from here on: no choice is made on the draws that are reported.
 TUNING_DRAWS = 1000
 
@@ -44,9 +44,10 @@ def make_parser() -> cli.Parser:
     on_encoder = [name for name in method_table(["NAME"]) if name not in own]
     methods = f"{', '.join(own)} and, for each encoder, {', '.join(on_encoder)} (default: all)"
     add("--methods", type=list_of(), metavar="A,B,...", help=methods)
-    labels, draws = "numbers of labels, all classes together", "number of draws of the labels"
-    add("--labels", type=list_of(Number(int, 0, 1000000)), default=LABELS, metavar="N,N", help=labels)
-    add("--draws", type=Number(int, 1, 1000), default=10, help=draws)
+    default = f"(default: {with_commas(list(PER_CLASS))} of each class, as far as there are)"
+    labels = f"numbers of labels, all classes together {default}"
+    add("--labels", type=list_of(Number(int, 0, 1000000)), metavar="N,N", help=labels)
+    add("--draws", type=Number(int, 1, 1000), default=10, help="number of draws of the labels")
     files = "encoders that train_simclr.py or train_moco.py saved; NAME=FILE+FILE joins two"
     add("--encoders", type=named_path, nargs="+", default=[], metavar="NAME=FILE", help=files)
     add("--tune", action="store_true", help="score on validation images instead of the test images")
@@ -145,9 +146,11 @@ def plot_figures(run: RunFolder, args: Namespace, cells: list[dict]) -> None:
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
     data = cli.load_data(args)
+    study, classes = make_study(args, data), len(data[0].classes)
     if args.dry_run:
-        args.labels, args.draws = [0, len(data[0].classes)], 1
-    study = make_study(args, data)
+        args.labels, args.draws = [0, classes], 1
+    most = int(study.pool_labels.bincount(minlength=classes).min())
+    args.labels = args.labels or [classes * count for count in PER_CLASS if count <= most]
     files = dict(text.split("=", 1) for text in args.encoders)
     sources = {name: load_source(study, paths) for name, paths in files.items()}
     methods = choose_methods(args, list(sources))

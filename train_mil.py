@@ -87,7 +87,7 @@ def make_parser() -> cli.Parser:
     add("--sweep", nargs="?", const=SWEEP_BAGS, type=numbers, metavar="N,N,...", help=sweep)
     add = parser.add_argument_group("bags").add_argument
     count = Number(int, 0, MOST_BAGS)
-    add("--target", default=9, metavar="CLASS", help="name or number of the class to find")
+    add("--target", metavar="CLASS", help="name or number of the class to find (default: the last)")
     add("--mean-length", type=Number(float, 1, 500), default=10, help="mean number of digits in a bag")
     add("--std-length", type=Number(float, 0, 500), default=2, help="standard deviation of that number")
     add("--builder", choices=BUILDERS, default="balanced", help="how bags are built")
@@ -139,9 +139,10 @@ def parse(argv: list[str] | None = None) -> tuple:
 
 def find_classes(args: Namespace, classes: tuple[str, ...]) -> None:
     """Set --target and, for the builder shortcut, --shortcut to the numbers of the classes they name."""
-    for flag in ("target", "shortcut") if args.builder == "shortcut" else ("target",):
-        name = getattr(args, flag)
-        setattr(args, flag, int(args.target == 0) if name is None else class_number(classes, flag, name))
+    args.target = class_number(classes, "target", classes[-1] if args.target is None else args.target)
+    if args.builder == "shortcut":
+        name = classes[args.target == 0] if args.shortcut is None else args.shortcut
+        args.shortcut = class_number(classes, "shortcut", name)
 
 
 def make_bags(args: Namespace, data: Data) -> dict[str, Bags]:

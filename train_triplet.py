@@ -261,7 +261,7 @@ def main(argv: list[str] | None = None) -> dict:
         content = collect(train_cell, work, args, run, group=("digits", "images"))
         if distributed.rank() == 0:
             names = [f"test_{len(data[0].classes)}way_{shots}shot_accuracy" for shots in evaluation.SHOTS]
-            report_sweep(content, names, run)
+            report_sweep(content, [name for name in names if name in content["cells"][0]["mean"]], run)
         return content
     metrics = repeat(lambda job, part: train(Namespace(**vars(args) | job), data, part), args, run)
     if distributed.rank() == 0:

@@ -141,9 +141,10 @@ def _read(path):
     if path.is_dir() and any(is_picture(file) for folder in _subfolders(path) for file in folder.iterdir()):
         folders = _class_folders(path)
         return [_read_pictures(path, folders)], list(folders)
+    found = sorted(p.name + "/" * p.is_dir() for p in path.iterdir()) if path.is_dir() else []
     raise DataError(
         f"{path}: not a data set; expected an .npz file, or a folder with train/<class>/*.png, <class>/*.png "
-        f"or {', '.join(IDX_FILES)}"
+        f"or {', '.join(IDX_FILES)}; found {', '.join(found[:4]) or path.suffix or 'nothing'}"
     )
 
 
@@ -198,7 +199,6 @@ def _class_folders(folder):
 
 def _read_pictures(folder, classes):
     images, labels, resized, coloured = [], [], 0, 0
-    skipped = sum(len(list((folder / name).iterdir())) - len(files) for name, files in classes.items())
     for name, files in classes.items():
         for file in files:
             picture = open_picture(file)
@@ -206,6 +206,7 @@ def _read_pictures(folder, classes):
             resized += picture.size != (SIDE, SIDE)
             images.append(to_square(grey(shrunk(picture))))
             labels.append(name)
+    skipped = sum(file.is_file() for file in folder.rglob("*")) - len(images)
     note = f"{folder.name}/: {len(images):,} files read, {skipped:,} skipped"
     return Part(np.stack(images), np.array(labels), resized, coloured, (note,))
 
@@ -216,7 +217,7 @@ def _read_pictures(folder, classes):
 def _read_npz(path):
     try:
         with np.load(path, allow_pickle=False) as file:
-            known = [name for name in file.files if name in ARRAYS]
+            every, known = file.files, [name for name in file.files if name in ARRAYS]
             check_bytes(sum(file.zip.getinfo(f"{name}.npy").file_size for name in known), path)
             arrays = {name: file[name] for name in known}
     except DataError:
@@ -225,7 +226,8 @@ def _read_npz(path):
         raise DataError(f"{path}: not a NumPy archive, damaged, or with Python objects in it") from error
     names = ["train", *(["test"] if {"x_test", "y_test"} & set(arrays) else [])]
     if missing := [f"{axis}_{name}" for name in names for axis in "xy" if f"{axis}_{name}" not in arrays]:
-        raise DataError(f"{path}: lacks {', '.join(missing)}; it has {', '.join(arrays) or 'no arrays'}")
+        named = ", ".join(every)[:200] or "no arrays"
+        raise DataError(f"{path}: lacks {', '.join(missing)}; it has {named}: rename them")
     pixels = [arrays[f"x_{name}"] for name in names]
     tops = [grey_range(x for x in pixels if x.dtype == own.dtype) for own in pixels]
     parts = [

@@ -1,6 +1,7 @@
 """Your own data: every form gives its pixels and labels, or one line says what is wrong; scripts use it."""
 
 import gzip
+import json
 import string
 
 import numpy as np
@@ -15,6 +16,7 @@ import train_cnn
 import train_few_labels
 import train_mil
 import train_moco
+import train_simclr
 import train_triplet
 from data import DataError, load
 from data.idx import IDX_FILES
@@ -163,10 +165,11 @@ def test_folders_as_they_are_give_what_they_hold_and_say_the_rest(tmp_path):
     write_folders(tmp_path, ("class 2", "class 10"), [(".", 40)])
     (tmp_path / "class 2" / "._0.png").write_bytes(b"of a Mac")
     (tmp_path / "class 10" / "notes.txt").write_text("no picture")
+    (tmp_path / "0.png").write_bytes(b"of no class")
     train, test = load(tmp_path, "")
     assert train.classes == ("class 2", "class 10")
     assert (len(train.labels), len(test.labels)) == (33, 7)
-    assert train.notes[0] == f"{tmp_path.name}/: 40 files read, 2 skipped"
+    assert train.notes[0] == f"{tmp_path.name}/: 40 files read, 3 skipped"
     for name in ("train", "val"):
         write_folders(tmp_path / "parts", parts=[(name, 30)])
     assert load(tmp_path / "parts", "")[0].notes[1] == "not read: val/"
@@ -185,6 +188,7 @@ def test_the_grey_range_is_found_for_all_images_and_said(tmp_path, top, dtype):
 
 BAD_ARRAYS = {
     "no labels": ({"y_train": None}, "lacks y_train"),
+    "other names": ({"x_train": None, "X": X}, "lacks x_train; it has y_train, x_test, y_test, X: rename"),
     "counts": ({"y_train": Y[:-1]}, "expected 30 whole numbers"),
     "flat images": ({"x_train": X.reshape(30, -1)[:, 1:]}, "found an array of shape"),
     "not a number": ({"x_train": np.full(X.shape, np.nan)}, "expected pixels from 0 to 1, 15, "),
@@ -207,7 +211,8 @@ def test_bad_arrays_are_one_line(tmp_path, changes, said):
 
 
 def test_bad_folders_are_one_line(tmp_path):
-    with pytest.raises(DataError, match="not a data set"):
+    (tmp_path / "training").mkdir()
+    with pytest.raises(DataError, match="not a data set; expected .*; found training/"):
         load(tmp_path, "")
     (tmp_path / "train").mkdir()
     with pytest.raises(DataError, match="expected a folder for each class"):
@@ -251,6 +256,31 @@ def read_last(results, classes, *model):
     return answer
 
 
+SCRIPTS = [train_cnn, train_simclr, train_moco, train_mil, train_triplet, ensemble]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+def test_defaults_fit_five_images_of_classes_called_like_formulas(tmp_path, script, monkeypatch):
+    monkeypatch.setattr("evaluation.triplet.PAIRS", 100)
+    shapes = write_folders(tmp_path / "$^$", ("1", "10", "$^$"), [("train", 15)])
+    words = ["--dataset", str(shapes), "--results-dir", str(tmp_path), "--dry-run", "--quiet"]
+    content = script.main(words + ["--episodes", "9"] * (script is train_triplet))
+    (folder,) = tmp_path.glob("*/dry-run")
+    assert len(list(folder.glob("*.png"))) > 1
+    if script is train_mil:
+        assert json.loads((folder / "config.json").read_text())["arguments"]["target"] == 2
+    if script is train_triplet:  # four images of each class to train on, one to test
+        names = {name.removesuffix("_accuracy") for name in content["mean"] if name.startswith("test_")}
+        assert names == {"test_3way_1shot", "test_3way_1shot_accuracy_low", "test_3way_1shot_accuracy_high"}
+
+
+def test_few_labels_are_by_default_as_many_of_each_class_as_there_are(tmp_path):
+    content = train(
+        train_few_labels, write_npz(tmp_path / "a.npz"), tmp_path, "--draws 1 --methods pixels-knn"
+    )
+    assert [cell["labels"] for cell in content["cells"]] == [3, 6, 15]
+
+
 def test_train_cnn_and_predict_on_folders(tmp_path, capsys):
     shapes = write_folders(tmp_path / "shapes", parts=(("train", 90), ("test", 45)), side=40)
     metrics = train(train_cnn, shapes, tmp_path, "--model linear")
@@ -289,10 +319,3 @@ def test_train_moco_and_few_labels_on_its_encoder(tmp_path, letters):
     cells = {(c["method"], c["labels"]): c["mean"]["test_accuracy"] for c in content["cells"]}
     assert len(cells) == 4
     assert cells["pixels-knn", 104] > 0.9
-
-
-def test_train_triplet(tmp_path, letters, capsys):
-    words = "--model fast --epochs 2 --batch-images 4 --episodes 5 --quiet"
-    metrics = train(train_triplet, letters, tmp_path, words)
-    assert "26way 1shot" in capsys.readouterr().out
-    assert 0 <= metrics["mean"]["test_26way_1shot_accuracy"] <= 1

@@ -57,6 +57,7 @@ def test_a_run_writes_all_its_files(results, tiny_dir):
     data = load("mnist", tiny_dir)
     assert model.data == data[0].description
     args, _ = train_mil.parse(flags(tiny_dir, results))
+    train_mil.find_classes(args, tuple("0123456789"))
     predictions = predict_bags(model.model, data[1], train_mil.make_bags(args, data)["test"])
     for name in ("probabilities", "attention"):
         np.testing.assert_allclose(predictions[name], saved[f"test_{name}"], atol=1e-4)
@@ -64,6 +65,7 @@ def test_a_run_writes_all_its_files(results, tiny_dir):
 
 def test_the_three_kinds_of_bags_share_no_image(tiny_dir):
     args, _ = train_mil.parse(flags(tiny_dir, "unused", "--train-bags", "300", "--val-bags", "300"))
+    train_mil.find_classes(args, tuple("0123456789"))
     data = load("mnist", tiny_dir)
     train, val, test = train_mil.make_bags(args, data).values()
     assert not set(train.indices.tolist()) & set(val.indices.tolist())
