@@ -76,7 +76,8 @@ def plot_error_against_time(data: Sequence[dict], path: Path | str, description:
         ax.axhline(error, color=REFERENCE, ls=":", lw=1)
     style.plain_numbers(ax.xaxis)
     style.plain_numbers(ax.yaxis)
-    style.name_ends(ax, [(error, f"{error:.2g} %, {source}", REFERENCE) for error, source in rivals], 8)
+    ends = [(error, f"{error:.2g} %, {source}", REFERENCE) for error, source in sorted(rivals)]
+    style.name_ends(ax, ends, 8)
     style.save(fig, path, description)
 
 

@@ -33,9 +33,11 @@ def test_every_row_has_its_error_above_its_prior_work(drawn, texts):
 
 
 def test_error_against_time_names_its_points_and_prior_work(drawn, texts):
-    (axes,) = drawn(plots.plot_error_against_time, [ROW, {**SPREAD, "kind": "std"}], None).axes
-    first, second, rival = axes.get_lines()
+    rivals = [{**RIVAL, "source": source} for source in ("C", "A paper", "B")]  # in the order of their names
+    rows = [ROW, {**SPREAD, "kind": "std", "rivals": rivals}]
+    (axes,) = drawn(plots.plot_error_against_time, rows, None).axes
+    first, second, rival, *_ = axes.get_lines()
     assert [line.get_xydata().round(3).tolist() for line in (first, second)] == [[[9, 2]], [[60, 0.005]]]
-    assert texts(axes.texts) == ["x", "x", "1 %, A paper †"]
+    assert texts(axes.texts) == ["x", "x", "1 %, A paper †", "1 %, B †", "1 %, C †"]
     assert rival.get_ydata() == [1, 1]
     assert plots.INTERVAL_LABELS["std"] in axes.get_title()
