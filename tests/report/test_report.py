@@ -57,11 +57,6 @@ def test_rendering_twice_changes_no_byte_and_leaves_nothing_half_written(rendere
     assert render(rendered) == 0
     assert {path: path.read_bytes() for path in rendered.rglob("*") if path.is_file()} == first
     assert not list(rendered.rglob("*.tmp"))
-    readme = (rendered / "README.md").read_text()
-    assert readme.startswith("Before.\n\n<!-- report:overview begin -->\n\n![Our")
-    assert "old" not in readme
-    page = (rendered / "results/cnn/README.md").read_text()
-    assert page.startswith("# cnn\n\n<!-- report:results begin -->\n\n| method |")
 
 
 def test_check_writes_nothing_and_names_all_that_was_never_written(tree, capsys):
