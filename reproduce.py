@@ -4,8 +4,8 @@
     python reproduce.py cnn triplet/few    all of train_cnn.py, and a single one
     python reproduce.py --list             only print the commands, and the time that the committed runs took
 
-After a stop the same command resumes. A committed run is renamed to <name>.old-<time>, not deleted. All
-experiments take 26 hours on one CPU core.
+After a stop the same command resumes. A committed run is renamed to <name>.old-<time>, not deleted, and
+repeated at its --precision. All experiments take 26 hours on one CPU core.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from report.results import Experiment, Results, read_results
 from utils.arguments import any_path
 from utils.cli import Parser, command
 from utils.errors import UserError
+from utils.runs.files import read_object
 
 
 def choose(experiments: list[Experiment], names: list[str]) -> list[Experiment]:
@@ -61,12 +62,21 @@ def print_commands(results: Results, experiments: list[Experiment]) -> None:
     print(f"CPU time of all together: {time(total)}", flush=True)
 
 
+def recorded_precision(folder: Path) -> list[str]:
+    """Return the flag with which a run was trained, because "auto" differs by machine; none without a run."""
+    config = read_object(folder / "config.json") if (folder / "config.json").exists() else {}
+    parts = [part for part in (config, config.get("arguments")) if isinstance(part, dict)]
+    return [f"--precision={part['precision']}" for part in parts if part.get("precision")][:1]
+
+
 def run(experiment: Experiment, args: Namespace) -> None:
     """Run one command to its end; UserError when it fails. A signal that stops this script stops it, too."""
     paths = re.sub("(?<=[ =+])results/", lambda _: f"{args.results_dir}/", experiment.command)
     _, script, *flags = shlex.split(paths)
     words = [sys.executable, str(Path(__file__).parent / script), *flags, "--name", experiment.name]
     words += ["--results-dir", args.results_dir, "--data-dir", args.data_dir, "--resume"]
+    if experiment.script != "robustness":  # which trains nothing
+        words += recorded_precision(Path(args.results_dir) / experiment.folder)
     print(f"\n{experiment.command}", flush=True)
     process = subprocess.Popen(words, process_group=0)  # Ctrl-C in a terminal reaches this script alone
     try:

@@ -90,7 +90,7 @@ def run_flags(precision: bool = True) -> argparse.ArgumentParser:
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     add("--dry-run", action="store_true", help="try everything on one batch; the run is called dry-run")
     add("--quiet", action="store_true", help="print only the result")
-    auto = "number format of the training (default: auto, bf16 on CUDA and on CPUs with AMX, else fp32)"
+    auto = "number format of the training (default: auto, bf16 on CUDA, AMX and AVX-512 BF16, else fp32)"
     if precision:
         add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help=auto)
     return parser
@@ -280,7 +280,7 @@ def resolve_machine(args: argparse.Namespace) -> None:
         args.epochs = 1
     args.device = str(distributed.start(resolve_device(args.device)))
     if "precision" in args:
-        args.precision = resolve_precision(args.precision, torch.device(args.device))
+        args.precision = resolve_precision(args.precision, torch.device(args.device), args.quiet)
     tracking.load(getattr(args, "track", "none"))  # fail now, before any training
 
 
@@ -294,13 +294,15 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def resolve_precision(name: str, device: torch.device) -> str:
-    """Return "bf16" or "fp32" for --precision; bf16 is faster on CUDA and on CPUs with AMX tiles."""
-    if name != "auto":
-        return name
+def resolve_precision(name: str, device: torch.device, quiet: bool = False) -> str:
+    """Return "bf16" or "fp32" for --precision: auto is bf16 where that is faster, on CUDA and some CPUs."""
     cpu: dict = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-    gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return "bf16" if gpu or cpu.get("amx_bf16") else "fp32"
+    gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    faster = gpu or cpu.get("amx_bf16") or cpu.get("avx512_bf16")
+    if name == "bf16" and cpu and not (faster or quiet):
+        slower = "bf16 is slower than fp32 on this CPU, which has neither AMX nor AVX-512 BF16"
+        print(f"note: {slower}", file=sys.stderr, flush=True)
+    return ("bf16" if faster else "fp32") if name == "auto" else name
 
 
 def load_data(args: argparse.Namespace) -> Data:

@@ -111,11 +111,30 @@ def test_cuda_without_cuda_is_a_user_error(monkeypatch):
     assert cli.resolve_device("auto") == torch.device("cpu")
 
 
-@pytest.mark.parametrize(("amx", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_cpus_train_in_bf16_only_with_amx(monkeypatch, amx, expected):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
-    assert cli.resolve_precision("auto", torch.device("cpu")) == expected
-    assert cli.resolve_precision("fp32", torch.device("cpu")) == "fp32"
+AMX, AVX512, AVX2 = ({"avx2": True, kind: True} for kind in ("amx_bf16", "avx512_bf16", "avx512_f"))
+
+
+@pytest.mark.parametrize(
+    ("device", "cpu", "gpu", "auto", "note"),
+    [
+        ("cpu", AMX, False, "bf16", False),
+        ("cpu", AVX512, False, "bf16", False),
+        ("cpu", AVX2, True, "fp32", True),
+        ("cpu", {}, True, "fp32", False),  # unknown
+        ("cuda", AVX2, True, "bf16", False),
+        ("cuda", AMX, False, "fp32", False),
+        ("mps", AMX, True, "fp32", False),
+    ],
+)
+def test_auto_is_bf16_where_the_processor_has_it(monkeypatch, capsys, device, cpu, gpu, auto, note):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu)
+    asked = {name: cli.resolve_precision(name, torch.device(device)) for name in ("auto", "fp32", "bf16")}
+    assert asked == {"auto": auto, "fp32": "fp32", "bf16": "bf16"}
+    told = capsys.readouterr().err.splitlines()
+    assert ["bf16 is slower than fp32 on this CPU" in line for line in told] == [True] * note
+    cli.resolve_precision("bf16", torch.device(device), quiet=True)
+    assert capsys.readouterr().err == ""
 
 
 def test_ranks_above_the_first_are_silent_and_a_dry_run_is_one_epoch_of_a_thousand_images(monkeypatch):
