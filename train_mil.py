@@ -201,14 +201,19 @@ def mil_step(model: MIL, method: str) -> Step:
     return step
 
 
+def build_training(args: Namespace, data: Data, bags: Bags) -> tuple[MIL, Step, BagLoader]:
+    """Create the model, its step and its batches of training bags."""
+    options = {"seed": args.seed, "augment": POLICIES[args.augment], "bags_per_epoch": args.bags_per_epoch}
+    torch.manual_seed(args.seed)
+    model = make_model(args).to(args.device).to(memory_format=torch.channels_last)
+    return model, mil_step(model, args.method), BagLoader(data[0], bags, args.batch_size, **options)
+
+
 def train(args: Namespace, data: Data, run: RunFolder | None = None) -> tuple[MIL, dict, dict]:
     """Train once from --seed; return model, record and predictions, and leave the files in `run`."""
     bags = make_bags(args, data)
-    options = {"seed": args.seed, "augment": POLICIES[args.augment], "bags_per_epoch": args.bags_per_epoch}
-    batches = BagLoader(data[0], bags["train"], args.batch_size, **options)
-    torch.manual_seed(args.seed)
-    model = make_model(args).to(args.device).to(memory_format=torch.channels_last)
-    step, config = mil_step(model, args.method), FitConfig.from_values(vars(args))
+    model, step, batches = build_training(args, data, bags["train"])
+    config = FitConfig.from_values(vars(args))
     validate = evaluation.validate_bags(data[0], bags["val"], args.precision) if args.val_bags else None
     groups = model.parameter_groups(args.encoder_rate if args.encoder else 1.0)
     facts = fit(

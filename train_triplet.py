@@ -158,6 +158,17 @@ def embedding_step(model: nn.Module, args: Namespace) -> Step:
     return step
 
 
+def build_training(
+    args: Namespace, images: ImageSet, indices: torch.Tensor
+) -> tuple[ContrastiveModel, Step, ClassBatches]:
+    """Create the model, its step and its batches of the images at `indices`."""
+    batches = make_batches(args, images, indices)
+    torch.manual_seed(args.seed)
+    model = ContrastiveModel(create(args.model, 0, triplet.TRIPLET_ENCODERS), args.head)
+    model = model.to(args.device).to(memory_format=torch.channels_last)
+    return model, embedding_step(model, args), batches
+
+
 def reference_encoders(args: Namespace) -> dict[str, nn.Module]:
     """Return what the trained encoder has to beat: --floors, and the encoder that --compare names."""
     encoders: dict[str, nn.Module] = {}
@@ -173,12 +184,9 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> dict:
     """Train and evaluate one embedding from --seed; return the record and leave the files in `run`."""
     train_set, test_set = data
     train_idx, val_idx = choose_images(args, train_set.labels)
-    batches, config = make_batches(args, train_set, train_idx), FitConfig.from_values(vars(args))
-    torch.manual_seed(args.seed)
-    model = ContrastiveModel(create(args.model, 0, triplet.TRIPLET_ENCODERS), args.head)
-    model = model.to(args.device).to(memory_format=torch.channels_last)
+    model, step, batches = build_training(args, train_set, train_idx)
     validate = evaluation.watch_precision(train_set, val_idx, args.knn_every, args.epochs, args.precision)
-    facts = fit(model, embedding_step(model, args), batches, config, run, validate)
+    facts = fit(model, step, batches, FitConfig.from_values(vars(args)), run, validate)
 
     seen = sorted(set(train_set.labels[train_idx].tolist()))
     unit = args.loss == "supcon" or args.distance.startswith("unit-")

@@ -5,7 +5,7 @@ from unittest.mock import Mock
 
 import pytest
 from helpers import refusal
-from made_up import ROBUST, classifier_records, make_run, write_json, write_lists
+from made_up import classifier_records, make_run, write_json, write_lists
 
 import reproduce
 from report.results import Experiment
@@ -73,32 +73,22 @@ def test_runs_are_resumed_and_the_report_renewed(tree, monkeypatch):
     assert run.call_args[0][0][1:3] == ["report.py", "--results-dir"]
 
 
-def test_a_run_is_repeated_at_the_precision_of_its_record(tree, monkeypatch):
-    """Also one that another needs, and one that was stopped before it had metrics."""
-    write_lists(
-        results := tree / "results",
-        {"name": "wide", "command": "python train_cnn.py --encoder results/cnn/fast/best.pt"},
-        {"name": "fast", "command": "python train_cnn.py --precision fp32"},
-        {"name": "stopped", "command": "python train_cnn.py"},
-        {"name": "new", "command": "python train_cnn.py"},
-        {"name": "models", "command": "python robustness.py --models cnn=results/cnn/new"},
-    )
+def test_a_run_is_repeated_at_the_precision_of_its_record_and_so_is_one_that_it_needs(tree, monkeypatch):
+    commands = {
+        "wide": "train_cnn.py --encoder results/cnn/fast/best.pt",
+        "fast": "train_cnn.py --precision fp32",
+        "models": "robustness.py --models cnn=results/cnn/new",
+        "new": "train_cnn.py",
+    }
+    write_lists(tree / "results", *({"name": key, "command": f"python {commands[key]}"} for key in commands))
     (tree / "robustness.py").write_text(SCRIPT)
-    make_run(results / "robustness" / "models", [ROBUST], "robustness", precision="fp32")  # of old
-    make_run(results / "cnn" / "fast", classifier_records([0.99], 60), precision="bf16")
-    write_json(results / "cnn" / "wide" / "config.json", precision="fp32", arguments={"precision": "bf16"})
-    write_json(results / "cnn" / "stopped" / "config.json", arguments={"precision": "bf16"})
+    bf16 = {"arguments": {"precision": "bf16"}}
+    for run, more in (("cnn/fast", {}), ("cnn/wide", {"precision": "fp32"}), ("robustness/models", {})):
+        write_json(tree / "results" / run / "config.json", **bf16, **more)
     monkeypatch.setattr(reproduce.subprocess, "run", Mock(return_value=Mock(returncode=0)))
-    again(tree, "cnn/wide")
-    again(tree, "cnn/stopped", "robustness")
+    again(tree, "cnn/wide", "robustness")
     ends = [re.sub(r".*--name (\S+) .*--resume", r"\1", line) for line in calls(tree)]
-    assert ends == [
-        "fast --precision=bf16",
-        "wide --precision=fp32",
-        "stopped --precision=bf16",
-        "new",
-        "models",
-    ]
+    assert ends == ["fast --precision=bf16", "new", "wide --precision=fp32", "models"]
 
 
 def test_it_stops_at_the_first_failure_and_at_unknown_names(tree, capsys):
