@@ -8,17 +8,9 @@ DEVICE = "Intel(R) Xeon(R), 2 threads"
 COMMIT = "0123456789ab"
 STROKE = "results/simclr/stroke/encoder.pt"
 MARKERS = "<!-- report:{0} begin -->\nold\n<!-- report:{0} end -->\n"
-LISTS = Path(__file__).with_suffix(".json")  # what is kept by hand: experiments, references, tables
+# What is kept by hand, experiments, references and tables; records of trainings, and a benchmark.
+CONTENT = json.loads(Path(__file__).with_suffix(".json").read_text())
 README = "Before.\n\n" + "\n".join(map(MARKERS.format, ("overview", "results", "speed")))
-BASE = {"seed": 0, "train_images": 54000, "seconds": 600.0, "val_linear_accuracy": 0.98}
-SCORES = {**BASE, "test_linear_accuracy": 0.99, "test_knn_accuracy": 0.98, "val_knn_accuracy": 0.97}
-SCORES |= {"test_linear_10_accuracy": 0.85, "test_random_linear_accuracy": 0.7}
-EMBEDDING = {"seed": 0, "seconds": 60.0, "train_images": 270, "val_images": 30}
-EMBEDDING |= {"test_10way_1shot_accuracy": 0.8, "test_precision_at_1": 0.95, "test_map_at_r": 0.6}
-EMBEDDING |= {"test_unseen_precision_at_1": 0.94}
-ROBUST = {"seed": 0, "seconds": 5.0, "lenet_corrupted_accuracy": 0.7, "lenet_mce": 1.0}
-ROBUST |= {"lenet_corrupted_accuracies": [0.7, 0.7]}
-ROBUST |= {"lenet_mces": [1.02, 0.98], "lenet_errors": [0.1, 0.2, 0.3, 0.4, 0.5] * 9}
 COMBINATIONS = ("best_single", "average", "log_average", "vote", "greedy_loss", "greedy_accuracy", "bagged")
 
 
@@ -90,24 +82,11 @@ def library_record(gain, p):
     return {**record, "mean_single_test_accuracy": 0.98, "oracle_test_accuracy": 0.999}
 
 
-def benchmark():
-    """The content of a benchmark's file."""
-    ratio = {"name": "standard way / ours", "value": 47.3, "low": 40.5, "high": 187.14, "target": 30}
-    ratio |= {"verdict": "reached", "standard": "a DataLoader and Adam"}
-    rows = [
-        {"name": "ours", "unit": "s", "median": 7.4},
-        {"name": "ours, test accuracy", "unit": "of the images", "median": 0.991},
-        {"name": "standard way", "unit": "s", "median": None},
-    ]
-    head = {"benchmark": "fast", "device": DEVICE, "commit": COMMIT, "repeats": 5}
-    return {**head, "what": "Seconds to 99 %.", "rows": rows, "ratios": [ratio]}
-
-
 def make_tree(folder):
     """Write README.md and results/: runs and sweeps of every script, dry runs, a benchmark."""
     results = folder / "results"
-    lists = json.loads(LISTS.read_text())
-    write_lists(results, *lists.pop("experiments"), **lists)
+    lists = {key: CONTENT[key] for key in ("references", "tables")}
+    write_lists(results, *CONTENT["experiments"], **lists)
     make_run(results / "cnn/wide", classifier_records([0.9974, 0.9976, 0.9978], 1200), model="wide")
     make_run(results / "cnn/fast", classifier_records([0.99], 7.4), model="fast", val_fraction=0.1)
     make_run(results / "cnn/old", classifier_records([0.9, 0.8]), model="cnn", labels_per_class=10)
@@ -116,22 +95,22 @@ def make_tree(folder):
     records = [library_record(0.001, 0.04), library_record(0.002, 0.5)]
     make_run(results / "ensemble/ten", records, "ensemble", sources=["a"], val_fraction=0.1)
     draws = ([0.8, 0.9], [0.94, 0.96])
-    records = [{**SCORES, "test_linear_10_accuracies": values} for values in draws]
+    records = [{**CONTENT["simclr"], "test_linear_10_accuracies": values} for values in draws]
     make_run(results / "simclr/simclr", records, "train_simclr", method="simclr")
     (results / "simclr/simclr/map.csv").write_text("digit,x,y,pixels_x,pixels_y\n7,0.5,2,3,4\n")
     for name in ("stroke", "affine"):
-        make_run(results / "simclr" / name, [SCORES], "train_simclr", method="simclr")
+        make_run(results / "simclr" / name, [CONTENT["simclr"]], "train_simclr", method="simclr")
     study = {"keys": ("method", "labels"), "script": "train_few_labels", "encoders": [f"simclr={STROKE}"]}
     cells = {("pixels-knn", 10): study_records(0.5, 0.5), ("pixels-knn", 100): study_records(0.69, 0.71)}
     cells[("simclr-spread", 100)] = study_records(0.97, 0.99)
     make_sweep(results / "few_labels/hundred", cells, **study, wanted=8)
     make_sweep(results / "few_labels/more", {("pixels-knn", 10): study_records(0.6, 0.6, 0.6)}, **study)
-    make_run(results / "triplet/few", [EMBEDDING, EMBEDDING], "train_triplet")
+    make_run(results / "triplet/few", [CONTENT["triplet"]] * 2, "train_triplet")
     bags = {("mean", 50): bag_records(0.8), ("max", 50): bag_records(0.9), ("max", 100): bag_records(0.95)}
     make_sweep(results / "mil/sweep", bags, builder="balanced", val_bags=200)
     arguments = {"builder": "natural", "train_bags": 50, "encoder": STROKE, "method": "max"}
     make_run(results / "mil/frozen", bag_records(0.99), "train_mil", **arguments)
-    make_run(results / "robustness/models", [ROBUST], "robustness")
-    write_json(results / "benchmarks/fast.json", **benchmark())
+    make_run(results / "robustness/models", [CONTENT["robustness"]], "robustness")
+    write_json(results / "benchmarks/fast.json", **CONTENT["benchmark"])
     (folder / "README.md").write_text(README)
     return folder
