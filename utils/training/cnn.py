@@ -78,7 +78,7 @@ def fit_classifier(
     images: ImageSet,
     indices: tuple[torch.Tensor, torch.Tensor],
     seed: int,
-    run: RunFolder | None = None,
+    run: RunFolder,
 ) -> dict:
     """Train a classifier in place; return the facts of the training, see `fit`.
 
