@@ -133,10 +133,8 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.grid(False, axis="y")
 
 
-def range_bars(
-    axes: Axes, at: ArrayLike, ends: Any, kind: str, horizontal: bool = False, **line: Any
-) -> None:
-    """Plot a range, or several, by its ends (low, high). line: of hlines() and vlines(), for instance color.
+def range_bars(axes: Axes, at: float, ends: Any, kind: str, horizontal: bool = False, **line: Any) -> None:
+    """Plot a range by its ends (low, high). line: of hlines() and vlines(), for instance color.
 
     kind: "std", one standard deviation on either side of a mean: thick and pale; "interval", of 95 %: thin
     with caps; "range", of runs that share data: dashed; with any other nothing is plotted.
