@@ -23,11 +23,11 @@ def make_parser() -> Parser:
     parser = Parser(prog="report.py", description=__doc__)
     add = parser.add_argument
     add("--check", action="store_true", help="write nothing, name what is stale")
-    runs = "test the difference of two runs, like mil/sweep/max/50"
-    add("--compare", nargs=2, metavar=("A", "B"), help=runs)
+    add("--compare", nargs=2, metavar=("A", "B"), help="test two runs' difference, like mil/sweep/max/50")
     add("--metric", metavar="NAME", help="metric of --compare (default: the one that the page of A shows)")
-    add("--results-dir", type=any_path, default="results", metavar="DIR", help="folder of all runs")
-    add("--readme", type=any_path, default="README.md", metavar="FILE", help="the front page")
+    folder = Path(__file__).parent
+    add("--results-dir", type=any_path, default=folder / "results", metavar="DIR", help="folder of all runs")
+    add("--readme", type=any_path, default=folder / "README.md", metavar="FILE", help="the front page")
     return parser
 
 

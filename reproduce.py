@@ -9,6 +9,7 @@ repeated at its --precision. All experiments take 26 hours on one CPU core.
 """
 
 import contextlib
+import os
 import re
 import shlex
 import subprocess
@@ -97,15 +98,17 @@ def make_parser() -> Parser:
     add = parser.add_argument
     add("experiments", nargs="*", metavar="EXPERIMENT", help="a folder of results/, or one run in it")
     add("--list", action="store_true", help="print the commands, run nothing")
-    add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="folder of the data sets")
-    add("--results-dir", type=any_path, default="results", metavar="DIR", help="folder for all runs")
-    add("--readme", type=any_path, default="README.md", metavar="FILE", help="the front page")
+    add("--data-dir", type=any_path, default=Path("datasets"), metavar="DIR", help="folder of the data sets")
+    add("--results-dir", type=any_path, default=Path("results"), metavar="DIR", help="folder for all runs")
+    add("--readme", type=any_path, default=Path("README.md"), metavar="FILE", help="the front page")
     return parser
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
+    vars(args).update((k, os.path.abspath(v)) for k, v in vars(args).items() if isinstance(v, str))
+    os.chdir(Path(__file__).parent)  # to which commands and defaults are relative, wherever the user is
     results = read_results(Path(args.results_dir))
     if not results.experiments or any("experiments.json" in fault for fault in results.faults):
         raise UserError(results.faults[0])

@@ -4,7 +4,7 @@ import re
 from unittest.mock import Mock
 
 import pytest
-from helpers import refusal
+from helpers import ROOT, load_script, refusal
 from made_up import classifier_records, make_run, write_json, write_lists
 
 import reproduce
@@ -33,19 +33,22 @@ def tree(tmp_path, monkeypatch):
     make_run(results / "cnn" / "fast", classifier_records([0.99], 60), model="fast")
     (tmp_path / "train_cnn.py").write_text(SCRIPT)
     monkeypatch.setattr(reproduce, "__file__", str(tmp_path / "reproduce.py"))
+    monkeypatch.chdir("/")  # any folder: what it reads by default lies beside it
     return tmp_path
 
 
 def again(tree, *words):
-    return reproduce.main([*words, "--results-dir", f"{tree}/results", "--readme", f"{tree}/README.md"])
+    return reproduce.main([*words])
 
 
 def calls(tree):
     return (tree / "calls.txt").read_text().splitlines()
 
 
-def test_the_list_shows_commands_and_what_the_committed_runs_took(tree, capsys):
-    assert again(tree, "--list") == 0
+def test_the_list_shows_commands_and_what_the_committed_runs_took(tree, monkeypatch, capsys):
+    monkeypatch.chdir(tree.parent)
+    assert again(tree, "--list", "--results-dir", f"{tree.name}/results") == 0
+    assert load_script("report").make_parser().parse_args([]).results_dir == ROOT / "results"
     lines = capsys.readouterr().out.splitlines()
     assert [" ".join(line.split()) for line in lines] == [
         "cnn/wide ≤ 60 min python train_cnn.py --runs 3 --model wide",
@@ -67,8 +70,8 @@ def test_runs_are_resumed_and_the_report_renewed(tree, monkeypatch):
     monkeypatch.setattr(reproduce.subprocess, "run", run)
     assert again(tree, "cnn") == 3
     assert calls(tree) == [
-        "--runs 3 --model wide --name wide --results-dir --data-dir datasets --resume",
-        "--model fast --name fast --results-dir --data-dir datasets --resume",
+        "--runs 3 --model wide --name wide --results-dir results --data-dir datasets --resume",
+        "--model fast --name fast --results-dir results --data-dir datasets --resume",
     ]
     assert run.call_args[0][0][1:3] == ["report.py", "--results-dir"]
 

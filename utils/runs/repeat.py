@@ -155,15 +155,12 @@ def _cell(group: Sequence[str], rows: list[dict]) -> dict:
     lists = {
         f"mean_{key}": [round(statistics.fmean(v), 5) for v in zip(*(row[key] for row in rows), strict=True)]
         for key, value in rows[0].items()
-        if isinstance(value, list) and value and all(_length(row.get(key)) == len(value) for row in rows)
+        if isinstance(value, list) and value
+        if all(isinstance(row.get(key), list) and len(row[key]) == len(value) for row in rows)
     }
     kept = ("seed", *summary["mean"])
     runs = [{key: _short(row[key]) for key in row if key in kept} for row in rows]
     return {**{key: rows[0][key] for key in group}, "runs": runs, **summary, **lists}
-
-
-def _length(value: Any) -> int:
-    return len(value) if isinstance(value, list) else 0
 
 
 def _short(value: Any) -> Any:
