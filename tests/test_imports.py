@@ -97,7 +97,6 @@ def test_an_import_that_goes_up_is_named_and_one_that_goes_down_is_not(path, cod
 
 
 def test_every_script_can_be_imported_where_a_system_has_no_locks_forks_or_hang_ups():
-    """As on Windows; the modules that it lacks are imported by nothing."""
     code = f"""
 import os, runpy, signal, sys
 sys.modules |= dict.fromkeys(("fcntl", "grp", "pwd", "resource", "termios"))

@@ -163,6 +163,7 @@ def test_names_of_emnist_are_known_its_images_stand_up_and_gzip_needs_no_suffix(
 
 def test_folders_as_they_are_give_what_they_hold_and_say_the_rest(tmp_path):
     write_folders(tmp_path, ("class 2", "class 10"), [(".", 40)])
+    (tmp_path / "class 2" / "0.png").rename(tmp_path / "class 2" / "0.WebP")
     (tmp_path / "class 2" / "._0.png").write_bytes(b"of a Mac")
     (tmp_path / "class 10" / "notes.txt").write_text("no picture")
     (tmp_path / "0.png").write_bytes(b"of no class")
@@ -256,10 +257,7 @@ def read_last(results, classes, *model):
     return answer
 
 
-SCRIPTS = [train_cnn, train_simclr, train_moco, train_mil, train_triplet, ensemble]
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", [train_cnn, train_simclr, train_moco, train_mil, train_triplet, ensemble])
 def test_defaults_fit_five_images_of_classes_called_like_formulas(tmp_path, script, monkeypatch):
     monkeypatch.setattr("evaluation.triplet.PAIRS", 100)
     shapes = write_folders(tmp_path / "$^$", ("1", "10", "$^$"), [("train", 15)])
