@@ -64,17 +64,14 @@ def print_commands(results: Results, experiments: list[Experiment]) -> None:
 
 
 def run(experiment: Experiment, args: Namespace) -> None:
-    """Run one command to its end, at the --precision of the run that is there: "auto" differs by machine.
-
-    UserError when it fails. A signal that stops this script stops it, too.
-    """
+    """Run one command to its end; UserError when it fails. A signal that stops this script stops it, too."""
     paths = re.sub("(?<=[ =+])results/", lambda _: f"{args.results_dir}/", experiment.command)
     _, script, *flags = shlex.split(paths)
     words = [sys.executable, str(Path(__file__).parent / script), *flags, "--name", experiment.name]
     words += ["--results-dir", args.results_dir, "--data-dir", args.data_dir, "--resume"]
     config = Path(args.results_dir) / experiment.folder / "config.json"
     trained = config.exists() and experiment.script != "robustness"  # which has no --precision
-    recorded = read_object(config) if trained else {}
+    recorded = read_object(config) if trained else {}  # "auto" differs by machine
     parts = [part for part in (recorded, recorded.get("arguments")) if isinstance(part, dict)]
     words += [f"--precision={part['precision']}" for part in parts if part.get("precision")][:1]
     print(f"\n{experiment.command}", flush=True)

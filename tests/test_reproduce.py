@@ -85,9 +85,8 @@ def test_a_run_is_repeated_at_the_precision_of_its_record_and_so_is_one_that_it_
     }
     write_lists(tree / "results", *({"name": key, "command": f"python {commands[key]}"} for key in commands))
     (tree / "robustness.py").write_text(SCRIPT)
-    bf16 = {"arguments": {"precision": "bf16"}}
     for run, more in (("cnn/fast", {}), ("cnn/wide", {"precision": "fp32"}), ("robustness/models", {})):
-        write_json(tree / "results" / run / "config.json", **bf16, **more)
+        write_json(tree / "results" / run / "config.json", arguments={"precision": "bf16"}, **more)
     monkeypatch.setattr(reproduce.subprocess, "run", Mock(return_value=Mock(returncode=0)))
     again(tree, "cnn/wide", "robustness")
     ends = [re.sub(r".*--name (\S+) .*--resume", r"\1", line) for line in calls(tree)]

@@ -122,7 +122,6 @@ AMX, AVX512, AVX2 = ({"avx2": True, kind: True} for kind in ("amx_bf16", "avx512
         ("cpu", AVX2, True, "fp32", True),
         ("cuda", AVX2, True, "bf16", False),
         ("cuda", AMX, False, "fp32", False),
-        ("mps", AMX, True, "fp32", False),
     ],
 )
 def test_auto_is_bf16_where_the_processor_has_it(monkeypatch, capsys, device, cpu, gpu, auto, note):
