@@ -9,12 +9,55 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
+OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
 # What they keep of every parameter, besides "step" tensors like the parameter.
-MOMENTS = {"sgd": ("momentum_buffer",)} | dict.fromkeys(("adam", "adamw"), ("step", "exp_avg", "exp_avg_sq"))
+MOMENTS = dict.fromkeys(("adam", "adamw", "muon"), ("step", "exp_avg", "exp_avg_sq"))
+MOMENTS |= {"sgd": ("momentum_buffer",), "convolution": ("step", "momentum_buffer")}
 SCHEDULES = ("none", "step", "cosine", "warm-up-cosine", "one-cycle", "plateau")
+MUON_SCALE = 5.0  # learning rate of Muon's convolutions to that of all other weights
 # The share of the steps in which the learning rate rises.
 WARM_UP = {"cosine": 0.0, "warm-up-cosine": 0.1, "one-cycle": 0.25}
+
+
+class Muon(torch.optim.AdamW):
+    """Muon (Jordan et al., 2024) for groups with "muon": True, AdamW for the others.
+
+    The momentum of a convolution's weights, as a matrix (outputs, inputs * height * width), is brought to
+    singular values of about one; the weights are moved by it times the learning rate. Then they are scaled
+    to the norm sqrt(outputs), because batch normalisation, which should follow, makes their scale
+    meaningless.
+    """
+
+    MOMENTUM = 0.9  # of Nesterov
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"] if group.get("muon") else ():
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state |= {"step": torch.zeros(()), "momentum_buffer": torch.zeros_like(p)}
+                momentum = state["momentum_buffer"].mul_(self.MOMENTUM).add_(p.grad)
+                update = orthogonal(p.grad.add(momentum, alpha=self.MOMENTUM).flatten(1))
+                p.sub_(group["lr"] * update.view_as(p))
+                p.mul_(math.sqrt(len(p)) / p.norm())
+                p.grad = None  # AdamW leaves out what has no gradient
+        return super().step(closure)
+
+
+def orthogonal(matrix: torch.Tensor, steps: int = 3) -> torch.Tensor:
+    """Return a matrix (M, N) with the singular vectors of `matrix` and singular values of about one.
+
+    Newton-Schulz iterations of the polynomial of Jordan et al. (2024), which is steep at zero.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix) / (matrix.norm() + 1e-7)
+    for _ in range(steps):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+    return x.T if tall else x
 
 
 @dataclass(frozen=True)
@@ -54,23 +97,28 @@ class FitConfig:
 
 
 def make_optimizer(groups: list[dict], config: FitConfig) -> torch.optim.Optimizer:
-    """Create the optimiser: adam, adamw or sgd (Nesterov momentum 0.9).
+    """Create the optimiser: adam, adamw, muon or sgd (Nesterov momentum 0.9).
 
     groups: dicts of "params" and, optionally, "lr_scale", the group's share of the learning rate. Frozen
-    parameters are left out; biases and normalisation parameters get no weight decay.
+    parameters are left out; biases and normalisation parameters get no weight decay. Muon moves the
+    convolutions of more than one input channel, at MUON_SCALE times the learning rate; AdamW all others.
     """
     split = []
     for group in groups:
         trained = [p for p in group["params"] if p.requires_grad]
         rate = config.lr * group.get("lr_scale", 1.0)
         weights, others = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
+        kernels = [p for p in weights if config.optimizer == "muon" and p.ndim == 4 and p.shape[1] > 1]
+        weights = [p for p in weights if all(p is not kernel for kernel in kernels)]
         split.append({"params": weights, "weight_decay": config.weight_decay, "lr": rate})
         split.append({"params": others, "weight_decay": 0.0, "lr": rate})
+        if kernels:
+            split.append({"params": kernels, "weight_decay": 0.0, "lr": MUON_SCALE * rate, "muon": True})
     devices = {p.device.type for group in split for p in group["params"]}
     fused = devices <= {"cpu", "cuda"}
     if config.optimizer == "sgd":
         return torch.optim.SGD(split, config.lr, momentum=0.9, nesterov=True, fused=fused)
-    cls: Callable = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    cls: Callable = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}[config.optimizer]
     return cls(split, config.lr, fused=fused)
 
 
@@ -126,9 +174,10 @@ def load_moments(optimizer: torch.optim.Optimizer, saved: dict, config: FitConfi
     Fused kernels trust sizes, strides and storage, hence each moment is copied into one like its parameter.
     """
     own, moments = optimizer.state_dict()["param_groups"], {}
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = [(p, group.get("muon")) for group in optimizer.param_groups for p in group["params"]]
     for number, values in saved["state"].items():
-        like = dict.fromkeys(MOMENTS[config.optimizer], parameters[number])
+        parameter, by_muon = parameters[number]
+        like = dict.fromkeys(MOMENTS["convolution" if by_muon else config.optimizer], parameter)
         like |= {"step": torch.zeros(())} if "step" in like else {}
         check_tensors(values, like)
         moments[number] = {key: torch.empty_like(like[key]).copy_(value) for key, value in values.items()}

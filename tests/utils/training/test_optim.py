@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from helpers import fit_settings as settings
 from helpers import small_network as network
 from torch import nn
 
-from utils.training.optim import OPTIMIZERS, anneal, make_optimizer, make_schedule, update_average
+from utils.training.optim import OPTIMIZERS, anneal, make_optimizer, make_schedule, orthogonal, update_average
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 4, 5, 100])
@@ -75,3 +76,40 @@ def test_a_parameter_group_learns_at_its_share_of_the_rate_all_along_the_schedul
         schedule.step()
     assert rates[0] < 0.05
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.02, 0, 0.02, 0]
+
+
+@pytest.mark.parametrize("shape", [(8, 20), (20, 8)])
+def test_orthogonal_keeps_singular_vectors_and_brings_singular_values_near_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    values = u.T @ orthogonal(matrix, steps=5) @ v.T
+    torch.testing.assert_close(values, torch.diag(values.diag()), atol=1e-3, rtol=0)
+    assert values.diag().min() > 0.6
+    assert values.diag().max() < 1.3
+
+
+def test_muon_moves_convolutions_of_several_channels_and_adamw_the_rest():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 6, 3), nn.Flatten(), nn.Linear(24, 2))
+    other = copy.deepcopy(model)
+    config = settings(optimizer="muon", lr=0.02, weight_decay=0.1)
+    both = [
+        make_optimizer([{"params": list(net.parameters())}], c)
+        for net, c in ((model, config), (other, replace(config, optimizer="adamw")))
+    ]
+    kernel, momentum = model[1].weight.detach().clone(), torch.zeros(6, 36)
+    for seed in range(2):
+        x = torch.randn(5, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
+        for net, optimizer in zip((model, other), both, strict=True):
+            net.zero_grad()
+            net(x).square().sum().backward()
+            gradient = model[1].weight.grad.flatten(1).clone() if net is model else None
+            optimizer.step()
+            if gradient is not None:
+                momentum = 0.9 * momentum + gradient
+                moved = kernel.flatten(1) - 0.1 * orthogonal(gradient + 0.9 * momentum)
+                kernel = (moved * 6**0.5 / moved.norm()).view_as(kernel)
+                torch.testing.assert_close(model[1].weight.detach(), kernel)
+        other[1].weight.data.copy_(kernel)  # so that the next gradients are equal
+    for i in (0, 3):
+        torch.testing.assert_close(model[i].weight, other[i].weight)
