@@ -27,6 +27,7 @@ class Recipe(NamedTuple):
     ema: float = 0.998
     clip_norm: float = 0.0
     patience: int = 0
+    max_steps: int = 0
 
 
 ENCODERS: dict[str, Callable[[], EncoderParts]] = {}
@@ -120,6 +121,21 @@ def fast() -> EncoderParts:
         conv(1, 16, kernel=5, stride=2),
         conv(16, 32, relu=False),
         pooled_relu(),
+        conv(32, 64, relu=False),
+        pooled_relu(),
+        conv(64, 64),
+        GlobalMax(),
+    )
+    return encoder, 64
+
+
+@classifier(epochs=1, max_steps=128, optimizer="muon", lr=2e-2, schedule="warm-up-cosine",
+            augment="shift", plain_epochs=0, label_smoothing=0.1, ema=0.0)  # fmt: skip
+def sprint() -> EncoderParts:
+    """The quickest to 99 %, by Muon on half of the images: a `fast` that strides twice, without a margin."""
+    encoder = nn.Sequential(
+        conv(1, 16, kernel=5, stride=2, padding=0),
+        conv(16, 32, stride=2),
         conv(32, 64, relu=False),
         pooled_relu(),
         conv(64, 64),

@@ -35,9 +35,12 @@ class Dropout(nn.Module):
         return x * (noise >= self.level).to(x.dtype).mul_(256 / (256 - self.level))
 
 
-def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True) -> nn.Module:
-    """Convolution, batch normalisation and, unless it follows later, ReLU; 'same' padding."""
-    layers = [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
+def conv(
+    inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True, padding: int | None = None
+) -> nn.Module:
+    """Convolution, batch normalisation and, unless it follows later, ReLU; 'same' padding by default."""
+    padding = kernel // 2 if padding is None else padding
+    layers = [nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.BatchNorm2d(outputs)]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
 
 

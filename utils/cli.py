@@ -135,6 +135,7 @@ def recipe_flags() -> argparse.ArgumentParser:
     add("--augment", choices=POLICIES, help="random changes of the training images")
     add("--plain-epochs", type=epochs, help="number of last epochs without --augment")
     add("--label-smoothing", type=SHARE, help="share of the target to spread over all classes")
+    add("--max-steps", type=epochs, help="steps per epoch at most; 0 for all")
     add("--patience", type=epochs, help="stop after N epochs without a lower validation loss; 0 for never")
     add("--shifts", type=shifts, default=0, help="average predictions over all shifts by up to N pixels")
     return parser

@@ -29,6 +29,8 @@ def for_size(values: dict, labels: torch.Tensor, given: Collection[str]) -> dict
             few["batch_size"] = min(BATCH, images, values["batch_size"])
         if values.get("augment", "none") != "none":
             few |= {"augment": AUGMENT, "plain_epochs": 0}
+        if values.get("max_steps"):
+            few["max_steps"] = 0
         if values.get("steps") == 0:
             few["steps"] = STEPS // epochs
     few = {key: value for key, value in few.items() if key not in given}
