@@ -37,6 +37,7 @@ from utils.plots.history import plot_history
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import repeat, share_out, train_part
 from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
+from utils.training.flags import recipe_flags, training_flags
 from utils.training.size import for_size
 
 MODES = ("voting", "bagging", "snapshot", "fusion")
@@ -67,7 +68,7 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(
         prog="ensemble.py",
         description=__doc__,
-        parents=[cli.training_flags(), cli.recipe_flags()],
+        parents=[cli.run_flags(), training_flags(), recipe_flags()],
         epilog=cli.recipe_table(RECIPES, "recipes"),
     )
     add = parser.add_argument_group("ensemble").add_argument

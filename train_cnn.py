@@ -30,6 +30,7 @@ from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import jobs, parts, repeat
 from utils.training.cnn import TUNED, ClassifierConfig, fit_classifier, save_classifier
 from utils.training.fit import FitConfig
+from utils.training.flags import SHARE, recipe_flags, training_flags
 from utils.training.size import fit_to_size
 
 VAL_FRACTION = 0.1
@@ -39,7 +40,7 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(
         prog="train_cnn.py",
         description=__doc__,
-        parents=[cli.training_flags(), cli.recipe_flags()],
+        parents=[cli.run_flags(), training_flags(), recipe_flags()],
         epilog=f"{cli.recipe_table(RECIPES, 'recipes')}\n\n{cli.recipe_table({'': TUNED}, 'with --encoder')}",
     )
     add = parser.add_argument_group("model and labels").add_argument
@@ -47,7 +48,7 @@ def make_parser() -> cli.Parser:
     start = "start from a saved encoder, or from one that comes with the repository: simclr, triplet"
     add("--encoder", type=any_path, metavar="FILE", help=start)
     share = f"share of the training images to validate on; 0 trains on all (default: {VAL_FRACTION})"
-    add("--val-fraction", type=cli.SHARE, help=share)
+    add("--val-fraction", type=SHARE, help=share)
     add("--folds", type=Number(int, 2, 100), metavar="K", help="cross-validate on K stratified folds")
     return parser
 

@@ -45,6 +45,7 @@ from utils.runs.files import check_output
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import collect, jobs, parts, repeat, report_sweep
 from utils.training.fit import FitConfig, Step, fit
+from utils.training.flags import optimizer_flags, training_flags
 
 # One recipe for every method and number of training bags, chosen on validation bags.
 RECIPE = {
@@ -77,7 +78,7 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(
         prog="train_mil.py",
         description=__doc__,
-        parents=[cli.training_flags(least_batch=1), cli.optimizer_flags()],
+        parents=[cli.run_flags(), training_flags(least_batch=1), optimizer_flags()],
         epilog=cli.recipe_table({"default": RECIPE}, "recipe"),
     )
     add = parser.add_argument_group("repeats and sweeps").add_argument

@@ -26,6 +26,7 @@ from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import parts, repeat
 from utils.training.contrastive import VAL_FRACTION, check_head, example_views, pretrain, report_encoder
 from utils.training.fit import Step
+from utils.training.flags import optimizer_flags, training_flags, view_flags
 from utils.training.size import fit_to_size
 
 # The defaults of each method, chosen on validation images.
@@ -60,7 +61,7 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(
         prog="train_simclr.py",
         description=__doc__,
-        parents=[cli.training_flags(), cli.optimizer_flags(validated=False), cli.view_flags()],
+        parents=[cli.run_flags(), training_flags(), optimizer_flags(validated=False), view_flags()],
         epilog=cli.recipe_table(RECIPES, "recipes"),
     )
     add = parser.add_argument_group("SimCLR and SupCon").add_argument

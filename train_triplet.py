@@ -34,6 +34,7 @@ from utils.plots.history import plot_history
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import collect, parts, repeat, report_sweep
 from utils.training.fit import FitConfig, Step, fit
+from utils.training.flags import optimizer_flags, training_flags, view_flags
 from utils.training.size import fit_to_size
 
 # The defaults of the recipes. "few" was tuned by the accuracy on printed letters (data/triplet.py)
@@ -75,9 +76,10 @@ def make_parser() -> cli.Parser:
         prog="train_triplet.py",
         description=__doc__,
         parents=[
-            cli.training_flags(least_batch=None),
-            cli.optimizer_flags(validated=False),
-            cli.view_flags(triplet.TRIPLET_ENCODERS),
+            cli.run_flags(),
+            training_flags(least_batch=None),
+            optimizer_flags(validated=False),
+            view_flags(triplet.TRIPLET_ENCODERS),
         ],
         epilog=cli.recipe_table(RECIPES, "recipes"),
     )

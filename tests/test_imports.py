@@ -13,9 +13,9 @@ from helpers import ROOT
 LAYERS = [
     {"scripts", "benchmarks"},
     {"utils.cli", "report", "inference"},
-    {"evaluation", "utils.plots", "utils.arguments"},
+    {"evaluation", "utils.plots"},
     {"utils.training"},
-    {"utils.runs"},
+    {"utils.runs", "utils.arguments"},
     {"utils.distributed"},
     {"data", "models", "utils.errors", "utils.console"},
 ]

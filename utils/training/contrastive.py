@@ -27,7 +27,7 @@ def check_head(args: Namespace) -> None:
 
 
 def make_views(args: Namespace, images: ImageSet, indices: torch.Tensor, seed: int) -> BatchLoader:
-    """Return batches of two augmented views, see `cli.view_flags`; this rank's piece of each batch."""
+    """Return batches of two augmented views, see `flags.view_flags`; this rank's piece of each batch."""
     options = {"rank": distributed.rank(), "world": distributed.world(), "passes": getattr(args, "passes", 1)}
     return view_batches(images, indices, args.batch_size, args.views, args.strength, seed=seed, **options)
 

@@ -11,8 +11,8 @@ from torch.optim import lr_scheduler
 
 OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
 # What they keep of every parameter, besides "step" tensors like the parameter.
-MOMENTS = dict.fromkeys(("adam", "adamw", "muon"), ("step", "exp_avg", "exp_avg_sq"))
-MOMENTS |= {"sgd": ("momentum_buffer",), "convolution": ("step", "momentum_buffer")}
+MOMENTS: dict[str, tuple[str, ...]] = {"sgd": ("momentum_buffer",), "kernel": ("step", "momentum_buffer")}
+MOMENTS |= dict.fromkeys(("adam", "adamw", "muon"), ("step", "exp_avg", "exp_avg_sq"))
 SCHEDULES = ("none", "step", "cosine", "warm-up-cosine", "one-cycle", "plateau")
 MUON_SCALE = 5.0  # learning rate of Muon's convolutions to that of all other weights
 # The share of the steps in which the learning rate rises.
@@ -177,7 +177,7 @@ def load_moments(optimizer: torch.optim.Optimizer, saved: dict, config: FitConfi
     parameters = [(p, group.get("muon")) for group in optimizer.param_groups for p in group["params"]]
     for number, values in saved["state"].items():
         parameter, by_muon = parameters[number]
-        like = dict.fromkeys(MOMENTS["convolution" if by_muon else config.optimizer], parameter)
+        like = dict.fromkeys(MOMENTS["kernel" if by_muon else config.optimizer], parameter)
         like |= {"step": torch.zeros(())} if "step" in like else {}
         check_tensors(values, like)
         moments[number] = {key: torch.empty_like(like[key]).copy_(value) for key, value in values.items()}

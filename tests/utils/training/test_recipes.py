@@ -24,7 +24,7 @@ def test_few_labels_get_enough_steps_in_small_batches():
     assert few_labels_recipe(RECIPES["cnn"], 7)["batch_size"] == 7
 
 
-@pytest.mark.parametrize(("flags", "steps"), [([], None), (["--dry-run"], 1)])
+@pytest.mark.parametrize(("flags", "steps"), [([], 0), (["--dry-run"], 1), (["--max-steps", "7"], 7)])
 def test_a_dry_run_is_one_step_per_epoch(flags, steps):
     args, _ = train_cnn.parse(["--device", "cpu", *flags])
     assert FitConfig.from_values(vars(args)).max_steps == steps
