@@ -27,6 +27,7 @@ from data.pictures import (
     SIDE,
     border,
     check_size,
+    first_only,
     grey,
     is_picture,
     on_light_paper,
@@ -198,17 +199,20 @@ def _class_folders(folder):
 
 
 def _read_pictures(folder, classes):
-    images, labels, resized, coloured = [], [], 0, 0
+    images, labels, resized, coloured, several = [], [], 0, 0, 0
     for name, files in classes.items():
         for file in files:
             picture = open_picture(file)
             coloured += "RGB" in picture.mode or picture.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB")
+            several += bool(first_only(picture))
             resized += picture.size != (SIDE, SIDE)
             images.append(to_square(grey(shrunk(picture))))
             labels.append(name)
     skipped = sum(file.is_file() for file in folder.rglob("*")) - len(images)
-    note = f"{folder.name}/: {len(images):,} files read, {skipped:,} skipped"
-    return Part(np.stack(images), np.array(labels), resized, coloured, (note,))
+    notes = [f"{folder.name}/: {len(images):,} files read, {skipped:,} skipped"]
+    if several:
+        notes.append(f"{folder.name}/: of {several:,} files only the first of their pages or frames was read")
+    return Part(np.stack(images), np.array(labels), resized, coloured, tuple(notes))
 
 
 # --- Arrays ---

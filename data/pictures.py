@@ -1,5 +1,6 @@
 """Pictures in files, as grey values: what own data sets and predictions read alike."""
 
+import contextlib
 import logging
 import os
 import warnings
@@ -12,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from data.errors import DataError
 
 SIDE = 28  # pixels, of MNIST's images
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", ".heif")
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "PPM")
 # Bounds of what is decoded: cameras make up to 108 million pixels of one value or three.
 MOST_PIXELS, LONGEST_SIDE = 120_000_000, 30_000
@@ -51,12 +52,16 @@ def open_picture(
         # a pipe would be waited for
         raise DataError(f"{name}: {'a folder without pictures' if os.path.isdir(file) else 'not a file'}")
     try:
-        with Image.open(file, formats=FORMATS) as picture:
+        with Image.open(file, formats=known_formats()) as picture:
             check_size(name, *picture.size, most)
+            # Of photographs, MPO, the other frames are previews.
+            several = picture.format != "MPO" and getattr(picture, "is_animated", False)
             picture.load()
             if picture.mode == "F" and not np.isfinite(np.asarray(picture)).all():
                 raise DataError(f"{name}: a picture with values that are not finite numbers")
-            return ImageOps.exif_transpose(picture)
+            upright = ImageOps.exif_transpose(picture)
+            upright.info["several"] = several is True
+            return upright
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -64,9 +69,24 @@ def open_picture(
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{name}: not a picture of {', '.join(FORMATS)}; convert HEIC to JPEG") from error
+        found = ", ".join(known_formats())
+        raise DataError(f"{name}: not a picture of {found}; HEIC needs: pip install pillow-heif") from error
     except Exception as error:  # Pillow's decoders raise a dozen types for damaged files
         raise DataError(f"{name}: damaged picture ({error or type(error).__name__})") from error
+
+
+def known_formats() -> list[str]:
+    """Return the formats that can be read: HEIF where pillow-heif is installed."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    return [*FORMATS, *({"HEIF"} & Image.OPEN.keys())]
+
+
+def first_only(picture: Image.Image) -> tuple[str, ...]:
+    """Return a note when a picture that `open_picture` read has more pages or frames."""
+    return ("only the first of its pages or frames was read",) * bool(picture.info.get("several") is True)
 
 
 def shrunk(picture: Image.Image) -> Image.Image:

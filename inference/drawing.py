@@ -12,13 +12,9 @@ from PIL import Image
 from scipy import ndimage
 
 from data import DataError
-from data.pictures import SIDE, border, grey, on_light_paper, shrunk
+from data.page import BOX, find_ink
+from data.pictures import SIDE, grey, shrunk
 
-BOX = 20  # pixels, which a digit fills
-LEAST_CONTRAST = 0.08  # of ink to paper, as a share of the range from black to white
-UNEVEN = 0.08  # a range of the border, without its tenths, that grain does not have: a shadow
-WIDE_STROKE = 0.25  # of the shorter side: what is wider is a shadow
-EDGE = 0.1  # share of the darkest ink that still is the grey edge of a stroke
 SOLID = 0.25  # share at which a blurred stroke ends
 SPECK = 0.1  # of the height of the largest component: smaller ones are dirt
 STROKE = 0.5  # of the height of the tallest digit: lower ones are strokes of a neighbour
@@ -47,53 +43,10 @@ def read_drawing(picture: Image.Image, single: bool = False) -> Drawing:
     holds one digit, even when its strokes lie apart. Raises DataError for a blank picture.
     """
     width, picture = picture.width, shrunk(picture)
-    boxes, inks, notes = separate(find_ink(grey(picture)), single)
+    ink, notes = find_ink(grey(picture))
+    boxes, inks, more = separate(ink, single)
     boxes = np.rint(boxes * (width / picture.width)).astype(int)
-    return Drawing(np.stack([to_mnist(ink) for ink in inks]), boxes, notes)
-
-
-def find_ink(values: np.ndarray) -> np.ndarray:
-    """Return how much ink is on each pixel of (H, W) grey values in [0, 1]: float32, 0 for paper, 1 for ink.
-
-    The border is paper: when it is brighter than the middle of the picture's range the ink is darker, else
-    brighter. Away from strokes, what differs little from the paper (its grain, a shadow) counts as paper.
-    Raises DataError for a blank picture.
-    """
-    light, edge = on_light_paper(values), border(values)
-    if light and np.ptp(np.quantile(edge, (0.1, 0.9))) > UNEVEN:
-        values = without_shadows(values)
-        edge = border(values)
-    paper = float(np.median(edge))
-    ink = paper - values if light else values - paper
-    grain = float(np.median(np.abs(edge - paper)))
-    if ink.max() < max(LEAST_CONTRAST, 8 * grain):
-        raise DataError("a blank picture: nothing stands out from its border")
-    ink = (ink / ink.max()).clip(0, 1)
-    strokes = ink > otsu(ink)
-    # The grey edge of a stroke is as wide as the picture is blurred: about a pixel of the 20 x 20 box.
-    box = ndimage.find_objects(strokes.view(np.uint8))[0]
-    reach = 2 * max(1, round(max(ink[box].shape) / BOX)) + 1
-    near = ndimage.maximum_filter(strokes.view(np.uint8), reach) > 0
-    return np.where(near & (ink > EDGE), ink, 0)
-
-
-def without_shadows(values: np.ndarray) -> np.ndarray:
-    """Return values (H, W) of light paper divided by the light on it: 1 for paper in the sun and in a shadow.
-
-    The light is what is left when everything dark that is narrower than WIDE_STROKE is closed.
-    """
-    light = ndimage.grey_closing(ndimage.median_filter(values, 3), math.ceil(WIDE_STROKE * min(values.shape)))
-    return (values / light.clip(0.05)).clip(0, 1)
-
-
-def otsu(values: np.ndarray) -> float:
-    """Return the threshold that splits values in [0, 1] into two groups best (Otsu, 1979)."""
-    counts, edges = np.histogram(values, 64, (0, 1))
-    centres = (edges[1:] + edges[:-1]) / 2
-    below, total = np.cumsum(counts)[:-1], np.cumsum(counts * centres)
-    above = counts.sum() - below
-    means = total[:-1] / np.maximum(below, 1), (total[-1] - total[:-1]) / np.maximum(above, 1)
-    return float(edges[1:-1][np.argmax(below * above * np.square(means[1] - means[0]))])
+    return Drawing(np.stack([to_mnist(ink) for ink in inks]), boxes, notes + more)
 
 
 def to_mnist(ink: np.ndarray) -> np.ndarray:
@@ -142,7 +95,8 @@ def separate(ink: np.ndarray, single: bool = False) -> tuple[np.ndarray, list[np
     kept = order[sides[order] >= SPECK * sides.max()].tolist()
     if len(kept) > MOST_STROKES:
         raise DataError(f"more than {MOST_STROKES} separate strokes: too many for digits")
-    groups = [kept] if single else group_strokes(parts, kept)
+    # MNIST's images are of SIDE pixels, and hold one digit, beside which there may be a trace of a form.
+    groups = [kept] if single or ink.shape == (SIDE, SIDE) else group_strokes(parts, kept)
     boxes = np.array([cover(parts[group]) for group in groups])
     widths, heights = (boxes[:, 2:] - boxes[:, :2]).T
     gaps = np.maximum(boxes[1:, 0], boxes[:-1, 0]) - np.minimum(boxes[1:, 2], boxes[:-1, 2])

@@ -13,13 +13,14 @@ from torch import nn
 from data import ImageSet, in_order, split
 from data.images import CENTRED
 from data.own import to_square
-from data.pictures import SIDE, grey, on_light_paper, open_picture, shrunk
+from data.page import find_ink
+from data.pictures import SIDE, first_only, grey, on_light_paper, open_picture, shrunk
 from evaluation.cnn import DOUBTFUL, evidence, fit_temperature, scale, softmax
 from evaluation.contrastive.features import DECAY, fit_probe, knn, neighbours, statistics
 from evaluation.ensemble.library import Library, part_folders, read_library
 from evaluation.ensemble.selection import combine
 from evaluation.robustness import Scorer
-from inference.drawing import Drawing, find_ink, read_drawing
+from inference.drawing import Drawing, read_drawing
 from models import CheckpointError, Classifier, create, load_encoder, read_model
 from models.checkpoint import BUNDLED
 from models.mil import create_mil
@@ -78,13 +79,14 @@ class Predictor:
         single: don't look for several digits. Pictures for models of other data sets are never split.
         """
         if self.images.name in CENTRED:
-            return read_drawing(picture, single)
+            drawing = read_drawing(picture, single)
+            return drawing._replace(notes=first_only(picture) + drawing.notes)
         values = grey(shrunk(picture))
         find_ink(values)  # refuses a blank picture
         # Training images are on dark paper, unless they are on both.
         light = on_light_paper(values) and not self.images.mixed
         square = to_square(1 - values if light else values)
-        return Drawing(square[None], np.array([[0, 0, *picture.size]]), ())
+        return Drawing(square[None], np.array([[0, 0, *picture.size]]), first_only(picture))
 
     def scores(self, digits: np.ndarray) -> Scores:
         """Compute the Scores of images (N, 28, 28) uint8 that have the form of the training images."""

@@ -166,11 +166,14 @@ def test_folders_as_they_are_give_what_they_hold_and_say_the_rest(tmp_path):
     (tmp_path / "class 2" / "0.png").rename(tmp_path / "class 2" / "0.WebP")
     (tmp_path / "class 2" / "._0.png").write_bytes(b"of a Mac")
     (tmp_path / "class 10" / "notes.txt").write_text("no picture")
+    picture = Image.new("L", (28, 28))
+    picture.save(tmp_path / "class 2" / "2.png", save_all=True, append_images=[picture.point(lambda _: 9)])
     (tmp_path / "0.png").write_bytes(b"of no class")
     train, test = load(tmp_path, "")
     assert train.classes == ("class 2", "class 10")
     assert (len(train.labels), len(test.labels)) == (33, 7)
     assert train.notes[0] == f"{tmp_path.name}/: 40 files read, 3 skipped"
+    assert "of 1 files only the first of their pages" in train.notes[1]
     for name in ("train", "val"):
         write_folders(tmp_path / "parts", parts=[(name, 30)])
     assert load(tmp_path / "parts", "")[0].notes[1] == "not read: val/"

@@ -84,6 +84,8 @@ def test_globs_formats_and_a_number_that_is_read_digit_by_digit_unless_it_is_sai
         picture(0, 1, 2, 3).save(tmp_path / f"number.{format}")
     assert [result.text for result in run(tmp_path / "*.*")] == [label(0, 1, 2, 3)] * 4
     assert len(run(tmp_path / "number.png", "--single")[0].answers) == 1
+    picture(0).save(tmp_path / "a.gif", save_all=True, append_images=[picture(1)])
+    assert run(tmp_path / "a.gif")[0].warnings == ["only the first of its pages or frames was read"]
 
 
 @pytest.mark.parametrize("flags", [[], ["--csv"]])

@@ -1,5 +1,9 @@
 """Pictures brought to MNIST's form: size, place, polarity, transparency, several digits, blank pictures."""
 
+import sys
+from argparse import Namespace
+from functools import partial
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -63,9 +67,10 @@ def test_a_digit_of_mnist_stays_what_it_is():
     assert np.quantile(different, 0.9) < 0.1
 
 
+TABLE = Image.new("L", (500, 600), 70)
+TABLE.paste(seven(), (90, 110))
 COLOUR = seven(paper=(250, 240, 230), ink=(20, 30, 90), mode="RGB")
-MOVED, SPECK = Image.new("L", (900, 700), 255), seven()
-MOVED.paste(seven(), (500, 100))
+SPECK = seven()
 ImageDraw.Draw(SPECK).rectangle((20, 20, 24, 24), fill=0)
 GRAIN = np.random.default_rng(0).normal(0, 4, (400, 300)) - np.linspace(0, 25, 300)  # and a shadow
 LIGHT = np.linspace(1, 0.5, 300), np.where(np.arange(300) > 140, 0.55, 1)  # falls evenly; a hard shadow
@@ -78,10 +83,10 @@ VARIANTS = {
     "dark on transparent": seven(paper=(0, 0, 0, 0), ink=(10, 10, 10, 255), mode="RGBA"),
     "light on transparent": seven(paper=(0, 0, 0, 0), ink=(240, 250, 250, 255), mode="RGBA"),
     "large": seven((1500, 2000), 150),
-    "moved": MOVED,
     "grain": Image.fromarray((np.asarray(seven(paper=200, ink=40)) + GRAIN).clip(0, 255).astype(np.uint8)),
     "speck of dirt": SPECK,
     "falling light": Image.fromarray((np.asarray(seven()) * LIGHT[0]).astype(np.uint8)),
+    "on a dark table": TABLE,
     "hard shadow": Image.fromarray((np.asarray(seven()) * LIGHT[1]).astype(np.uint8)),
 }
 
@@ -131,6 +136,7 @@ def test_what_may_be_read_wrong_is_noted(picture, count, notes):
     assert len(drawing.digits) == count
     assert drawing.notes == notes
     assert len(read_drawing(picture, single=True).digits) == 1
+    assert len(read_drawing(picture.resize((28, 28))).digits) == 1  # as MNIST's, beside traces of a form
 
 
 BLANK = {
@@ -161,3 +167,12 @@ def test_exif_orientation_is_applied(tmp_path):
     exif[0x0112] = 6  # turn by 90 degrees
     seven((300, 400)).save(tmp_path / "turned.jpg", exif=exif)
     assert open_picture(tmp_path / "turned.jpg").size == (400, 300)
+
+
+def test_heic_is_read_where_pillow_heif_is_installed(tmp_path, monkeypatch):
+    seven().save(tmp_path / "a.heic", "PCX")
+    with pytest.raises(DataError, match="pip install pillow-heif"):
+        open_picture(tmp_path / "a.heic")
+    register = partial(monkeypatch.setitem, Image.OPEN, "HEIF", Image.OPEN["PCX"])
+    monkeypatch.setitem(sys.modules, "pillow_heif", Namespace(register_heif_opener=register))
+    assert open_picture(tmp_path / "a.heic").size == seven().size
