@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DATA_DIR ?= datasets
 
-.PHONY: demo test lint slow-test reliability benchmark reproduce report check-report optional clean
+.PHONY: demo test lint slow-test reliability benchmark gpu-check reproduce report check-report optional clean
 
 demo: $(VENV)/runtime
 	$(BIN)/python train_cnn.py --dataset mnist-5k --epochs 30 --name demo --overwrite
@@ -27,6 +27,10 @@ reliability: $(VENV)/development
 
 benchmark: $(VENV)/runtime
 	$(BIN)/python benchmark.py --data-dir $(DATA_DIR)
+
+# What a GPU has to show, in six minutes; ARGS="--device cpu --repeats 1 --results-dir tried" tries it without one.
+gpu-check: $(VENV)/development
+	$(BIN)/python benchmark.py --only gpu --device cuda --repeats 3 --data-dir $(DATA_DIR) $(ARGS)
 
 # ARGS=--list shows the commands and the time they take.
 reproduce: $(VENV)/runtime

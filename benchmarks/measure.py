@@ -77,10 +77,10 @@ def ratio(name: str, numerators: Values, denominators: Values, standard: str, ta
     return {**measured, "target": target, "standard": standard, "verdict": verdict}
 
 
-def training_rate(model: nn.Module, step, config: FitConfig, batches, count: int, device) -> Side:
+def training_rate(model: nn.Module, step, config: FitConfig, batches, count: int, device, most=None) -> Side:
     """Return a side: images per second of an epoch of `count` images, trained as `fit` does.
 
-    The first step, a warm-up, is not timed.
+    most: steps of an epoch, by default all. The first step, a warm-up, is not timed.
     """
     training = Training(model.to(device).to(memory_format=torch.channels_last), config, len(batches))
 
@@ -91,7 +91,7 @@ def training_rate(model: nn.Module, step, config: FitConfig, batches, count: int
         return count / (clock() - start)
 
     rate(1)
-    return lambda repeat: rate(len(batches))
+    return lambda repeat: rate(most or len(batches))
 
 
 def classifier_config(model: str, device: torch.device, *flags: str) -> ClassifierConfig:

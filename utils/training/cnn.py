@@ -78,7 +78,7 @@ def fit_classifier(
     images: ImageSet,
     indices: tuple[torch.Tensor, torch.Tensor],
     seed: int,
-    run: RunFolder,
+    run: RunFolder | None = None,
 ) -> dict:
     """Train a classifier in place; return the facts of the training, see `fit`.
 
