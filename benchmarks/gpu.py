@@ -49,7 +49,7 @@ def gpu(data_dir, device, repeats, steps=None):
     for form, options in FORMS.items():
         programs[form] = our_training(data, device, options, [] if on_gpu else ["--dry-run"])
         rows.append(row(f"{form}, first training", "s", [programs[form](0)["train_seconds"]]))
-    sides = {"goal": ("s", lambda seed: GOAL)} | timed_trainings(programs, 0.99 if on_gpu else 0)[0]
+    sides = {"goal": ("s", lambda seed: GOAL)} | timed_trainings(programs)[0]
     ratios = [(f"goal / {form}", "goal", form, STANDARD, 1 if on_gpu else None) for form in FORMS]
     content = compare(f"{FASTEST} to 99 %", repeats, sides, ratios)
     for name in TRAININGS:

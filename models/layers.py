@@ -12,7 +12,7 @@ class Dropout(nn.Module):
     """Dropout (Srivastava et al., 2014) whose mask costs an eighth of the usual random numbers on a CPU.
 
     There each 64-bit random number serves eight activations, so `p` is rounded to a multiple of 1/256; other
-    devices use torch's kernel. benchmarks/cnn.py measures the gain for a whole training step.
+    devices use torch's kernel. results/benchmarks/layers.json has the gain for a whole training step.
     """
 
     def __init__(self, p: float):
@@ -64,7 +64,7 @@ class _MaxAndMean(torch.autograd.Function):
     """Maximum and mean over height and width: (B, C, H, W) -> two of (B, C); equal maxima: the first.
 
     The gradients of the two poolings would each be spread out over the map and then added. Here they are
-    written once. benchmarks/cnn.py measures the gain for a whole training step.
+    written once. results/benchmarks/layers.json has the gain for a whole training step.
     """
 
     @staticmethod

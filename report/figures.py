@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.differences import mcnemar_margin
-from report.rows import TEST_IMAGES, Row, has, number, value_text
+from report.rows import TEST_IMAGES, Row, value_text
 from report.sections import Page, distinct
 from utils.plots import contrastive, ensemble, few_labels
 from utils.plots import report as plots
@@ -103,18 +103,31 @@ def few_label_lines(page: Page) -> list[dict]:
     return sorted(cells, key=lambda cell: ([*LINES, "prior-best"].index(cell["method"]), cell["labels"]))
 
 
-def strokes(page: Page) -> list[dict]:
-    """Return the draws of the spread labels without and with strokes, with ten and with a hundred labels."""
-    panels, plain = [], page.results.runs.get("simclr/simclr")
-    for labels in (10, 100):
-        metric = f"test_spread_{labels // 10}_accuracy"
-        if plain is None or not has(plain, metric):
-            return []
-        cells = [cell for cell in study_cells(page, labels) if cell["method"] == LINES[-1]]
-        rows = [["with\nstrokes", [run["test_accuracy"] for run in cell["runs"]]] for cell in cells]
-        before = ["without\nstrokes", number(plain, metric).values]
-        panels.append({"title": f"{labels} labels", "rows": [before, *rows]})
-    return panels
+def epochs(page: Page) -> list[dict]:
+    """Return the validation errors of contrastive encoders against the epochs of pre-training."""
+    runs = [(name, run) for name, run in page.results.runs.items() if "/epochs-" in name]
+    panels: list[dict] = []
+    for key, title in (("knn", "k-NN"), ("linear", "linear probe")):
+        curves: dict[str, list] = {}
+        for name, run in runs:
+            shares = [record[f"val_{key}_accuracy"] for record in run.records]
+            curves.setdefault(few_labels.NAMES[name.partition("/")[0]], []).append(
+                [run.arguments["epochs"], shares]
+            )
+        panels.append(panel(title, "epochs", curves))
+    return panels if runs else []
+
+
+def race(page: Page) -> list[dict]:
+    """Return the test errors of our quickest network and of the usual program against seconds of training."""
+    curves = page.results.benchmarks.get("fast", {}).get("curves")
+    return [panel("", "seconds of training", curves)] if curves else []
+
+
+def panel(title: str, xlabel: str, curves: dict[str, list]) -> dict:
+    """Return a panel for `plot_curves`; curves: points by label."""
+    named = [{"label": label, "points": points} for label, points in curves.items()]
+    return {"title": title, "xlabel": xlabel, "curves": named}
 
 
 def gains(page: Page) -> list[dict]:
@@ -139,11 +152,14 @@ def gain(record: dict, selection: str) -> list:
 
 # By script and file name: the plot, and what gives its data; a figure without data is left out.
 FIGURES: dict[str, dict[str, tuple[Callable, Callable[[Page], list | dict | None]]]] = {
-    "train_cnn": {"comparison.png": (plots.plot_error_against_time, error_against_time)},
-    "ensemble": {"gains.png": (ensemble.plot_gains, gains)},
-    "train_simclr": {"maps.png": (contrastive.plot_maps, feature_maps)},
-    "train_few_labels": {
-        "labels.png": (few_labels.plot_error_against_labels, few_label_lines),
-        "strokes.png": (few_labels.plot_strokes, strokes),
+    "train_cnn": {
+        "comparison.png": (plots.plot_error_against_time, error_against_time),
+        "race.png": (plots.plot_curves, race),
     },
+    "ensemble": {"gains.png": (ensemble.plot_gains, gains)},
+    "train_simclr": {
+        "maps.png": (contrastive.plot_maps, feature_maps),
+        "epochs.png": (plots.plot_curves, epochs),
+    },
+    "train_few_labels": {"labels.png": (few_labels.plot_error_against_labels, few_label_lines)},
 }

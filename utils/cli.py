@@ -20,8 +20,8 @@ from utils import distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, dataset, run_name, with_commas
 from utils.console import aligned, write_any_sign
 from utils.errors import UserError, printable, signals
-from utils.runs import tracking
 from utils.runs.folder import BOOKKEEPING, RunFolder, close_runs, open_runs
+from utils.training import tracking
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.plots import style
-from utils.plots.style import REFERENCE, WIDTH, error_percent, method_color
+from utils.plots.style import PALETTE, REFERENCE, WIDTH, error_percent, method_color
 
 # What is plotted about a mean, in words; "none" plots nothing.
 INTERVAL_LABELS = {
@@ -78,6 +78,20 @@ def plot_error_against_time(data: Sequence[dict], path: Path | str, description:
     style.plain_numbers(ax.yaxis)
     ends = [(error, f"{error:.2g} %, {source}", REFERENCE) for error, source in sorted(rivals)]
     style.name_ends(ax, ends, 8)
+    style.save(fig, path, description)
+
+
+def plot_curves(data: Sequence[dict], path: Path | str, description: str | None = None) -> None:
+    """Plot error curves, panel by panel.
+
+    data: panels {"title", "xlabel", "curves"}, with curves as in `style.error_lines` without colour.
+    """
+    fig, axes = style.figure(1, len(data), size=(WIDTH, 3.4), squeeze=False)
+    for ax, panel in zip(axes[0], data, strict=True):
+        curves = [curve | {"color": color} for curve, color in zip(panel["curves"], PALETTE, strict=False)]
+        style.error_lines(ax, curves, f"{panel['xlabel']} (log scale)")
+        ax.set_title(panel["title"], size=9.5)
+    axes[0, 0].set_ylabel("error (%, log scale); dots: single trainings")
     style.save(fig, path, description)
 
 

@@ -16,9 +16,9 @@ from utils import distributed
 from utils.console import print_line, progress
 from utils.errors import UserError, check_signals
 from utils.runs.folder import RunFolder
-from utils.runs.tracking import tracker
 from utils.training import optim
 from utils.training.optim import FitConfig, make_optimizer, make_schedule, update_average
+from utils.training.tracking import tracker
 
 Step = Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]
 Validate = Callable[[nn.Module, int], dict[str, float]]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from data import POLICIES, VIEW_PARTS
 from models import ENCODERS
 from utils.arguments import Number, list_of
-from utils.runs import tracking
+from utils.training import tracking
 from utils.training.optim import OPTIMIZERS, SCHEDULES
 
 EPOCHS = Number(int, 1, 100_000)

@@ -1,4 +1,4 @@
-"""Figures of the few-label study: error against labels, draws without and with strokes."""
+"""Figure of the few-label study: error against labels."""
 
 import numpy as np
 
@@ -16,13 +16,3 @@ def test_the_error_against_labels_has_a_named_line_for_each_method(drawn, texts)
     assert sorted(texts(axes.texts)) == ["SimCLR, self trained", "raw pixels, k-NN"]
     assert np.allclose(axes.get_lines()[0].get_xydata(), [[10, 35], [100, 35]])
     assert axes.collections[0].get_paths()[0].vertices[:, 1].max() == 40  # the worst draw
-
-
-def test_draws_without_and_with_strokes_are_dots_below_digits(drawn, texts):
-    panels = [
-        {"title": f"{n} labels", "rows": [["without", [0.9, 0.8]], ["with", [0.95]]]} for n in (10, 100)
-    ]
-    top, views, left, right = drawn(plots.plot_strokes, panels, None).axes
-    assert [ax.images[0].get_array().shape for ax in (top, views)] == [(28, 8 * 28)] * 2
-    assert (left.get_title(), texts(left.get_yticklabels())) == ("10 labels", ["without", "with"])
-    assert np.allclose(right.get_lines()[0].get_xdata(), [10, 20])

@@ -41,3 +41,16 @@ def test_error_against_time_names_its_points_and_prior_work(drawn, texts):
     assert texts(axes.texts) == ["x", "x", "1 %, A paper †", "1 %, B †", "1 %, C †"]
     assert rival.get_ydata() == [1, 1]
     assert plots.INTERVAL_LABELS["std"] in axes.get_title()
+
+
+def test_curves_have_means_of_trainings_and_names_at_their_ends(drawn, texts):
+    curves = [
+        {"label": "a", "points": [[4, [0.98, 0.96]], [1, [0.9]]]},
+        {"label": "b", "points": [[2, [0.5]]]},
+    ]
+    panels = [{"title": title, "xlabel": "epochs", "curves": curves} for title in ("k-NN", "probe")]
+    left, right = drawn(plots.plot_curves, panels, None).axes
+    means = [line.get_xydata().round(3).tolist() for line in left.get_lines() if line.get_ls() == "-"]
+    assert means == [[[1, 10], [4, 3]], [[2, 50]]]
+    assert texts(right.texts) == ["a", "b"]
+    assert right.get_xlabel() == "epochs (log scale)"

@@ -7,8 +7,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from utils.errors import UserError
-from utils.runs import tracking
 from utils.runs.folder import RunFolder
+from utils.training import tracking
 
 
 @pytest.mark.parametrize("found", [None, ModuleType("a folder of that name")])
