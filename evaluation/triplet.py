@@ -23,7 +23,7 @@ SHOTS = (1, 5)
 # means over REFERENCES of them. Verification takes PAIRS pairs of each kind.
 SUPPORT_POOL, REFERENCES, PAIRS = 500, 100, 20_000
 # Queries ranked at a time, and episodes classified at a time.
-CHUNK = 500
+CHUNK = 250
 # The deformed copies of an image whose embeddings are averaged, and those of the floor "deformed".
 COPY = Augment(rotate=8, translate=0.03, scale=0.08, shear=8, elastic=1.0)
 DEFORMED, DEFORMED_COPIES = Augment(rotate=12, translate=0.06, scale=0.12, shear=12, elastic=2.0), 32
