@@ -105,7 +105,9 @@ def few_label_lines(page: Page) -> list[dict]:
 
 def epochs(page: Page) -> list[dict]:
     """Return the validation errors of contrastive encoders against the epochs of pre-training."""
-    runs = [(name, run) for name, run in page.results.runs.items() if "/epochs-" in name]
+    long = "simclr/stroke", "moco/moco"  # of 16 epochs
+    everything = page.results.runs.items()
+    runs = [(n, r) for n, r in everything if "/epochs-" in n or (n in long and "epochs" in r.arguments)]
     panels: list[dict] = []
     for key, title in (("knn", "k-NN"), ("linear", "linear probe")):
         curves: dict[str, list] = {}
