@@ -17,6 +17,7 @@ EDGE = 0.1  # share of the darkest ink that still is the grey edge of a stroke
 SMALLEST_PAGE = 100  # pixels of the shorter side: smaller pictures show no sheet and no lines
 MARGIN = 0.015  # of the shorter side: the edge of a sheet, and half the width of what may cross it
 LEAST_SHEET, MOST_CUT = 0.2, 0.9  # shares of the picture: any sheet; one that runs out of the picture
+ONE_SIDE = 0.1  # share of sheet on the side of the picture that is the table
 SQUARE, COVERED = 0.83, 0.25  # share of a sheet in its rectangle (of an ellipse: 0.79); share under ink
 TABLE, SHADOW = 0.8, 0.5  # of the paper's brightness: the brightest table, the darkest shadow
 LEAST_INK = 0.2  # on a sheet, of the contrast to the table
@@ -85,12 +86,13 @@ def find_sheet(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     paper, table = float(np.median(values[inner])), float(np.median(values[~sheet]))
     ink = paper - float(ndimage.median_filter(values, 3)[inner].min())
     whole = not sheet[[0, 0, -1, -1], [0, -1, 0, -1]].any()  # the table is in every corner of the picture
+    sides = min(side.mean() for side in (sheet[0], sheet[-1], sheet[:, 0], sheet[:, -1]))
     if (
         area < SQUARE * rectangle
         or np.count_nonzero(sheet & ~bright) > COVERED * area
         or ink < LEAST_INK * (paper - table)
         or table > (TABLE if whole else SHADOW) * paper
-        or (not whole and area > MOST_CUT * sheet.size)
+        or (not whole and (area > MOST_CUT * sheet.size or sides > ONE_SIDE))
     ):
         return everything, ()
     return inner, () if whole else ("a dark part at the edge was taken for a table",)

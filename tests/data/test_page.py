@@ -41,3 +41,10 @@ def test_thin_strokes_at_the_edge_are_ink():
     digits = ((0, 1, 70, 1, 20, 150), (110, 0, 112, 150), (150, 30, 250, 30, 250, 120, 150, 120, 150, 30))
     values = drawn(*[(digit, 4) for digit in digits], on=Image.new("L", (260, 150), 240))
     assert np.array_equal(find_ink(values)[0] > 0.5, values < 0.5)
+
+
+def test_a_thick_stroke_at_the_edge_is_no_table():
+    values = drawn(((0, 70, 55, 70), 80), ((150, 20, 150, 120), 40), on=Image.new("L", (300, 140), 240))
+    sheet, notes = find_sheet(values)
+    assert sheet.all()
+    assert notes == ()
