@@ -132,7 +132,7 @@ def fast() -> EncoderParts:
 @classifier(epochs=1, max_steps=156, optimizer="muon", lr=2e-2, schedule="warm-up-cosine",
             augment="shift", plain_epochs=0, label_smoothing=0.1, ema=0.0)  # fmt: skip
 def sprint() -> EncoderParts:
-    """The quickest to 99 %, by Muon on half of the images: a `fast` that strides twice, without a margin."""
+    """The quickest to 99 %: a `fast` that strides twice and reads no margin, by Muon on 40,000 images."""
     encoder = nn.Sequential(
         conv(1, 16, kernel=5, stride=2, padding=0),
         conv(16, 32, stride=2),
