@@ -72,6 +72,7 @@ class Page:
         self.encoder, self.symbols = load_encoder(args.encoder), load_encoder(SYMBOLS)
         self.features = forward_all(self.encoder, in_order(self.labelled))[0]
         mil_args, _ = train_mil.parse([*MIL.split(), "--encoder", args.encoder, "--device", "cpu", "--quiet"])
+        train_mil.find_classes(mil_args, data[0].classes)
         self.mil = train_mil.train(mil_args, data)[0].eval()
         mean, spread = mil_args.mean_length, 2 * mil_args.std_length
         lengths, target = [round(mean - spread), round(mean + spread)], digits[int(mil_args.target)]

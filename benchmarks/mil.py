@@ -35,7 +35,6 @@ def mil(data_dir, device, repeats, bags=200, passes=5):
     args = train_mil.parse(flags)[0]
     data = load("mnist", data_dir, device)
     train_mil.find_classes(args, data[0].classes)
-    train_mil.find_classes(args, data[0].classes)
     chosen = train_mil.make_bags(args, data)["train"]
     model, step, batches = train_mil.build_training(args, data, chosen)
     parts = zip(chosen.indices.split(chosen.lengths.tolist()), chosen.labels.float(), strict=True)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import socket
 import struct
+import urllib.request
 import zlib
 from pathlib import Path
 
@@ -129,9 +130,11 @@ def equal_weights(*files):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def no_network(*args, **kwargs):
-    """Stand in for urllib.request.urlopen."""
-    raise OSError("no network in tests")
+def no_network(url, *args, urlopen=urllib.request.urlopen, **kwargs):
+    """Stand in for urllib.request.urlopen: only the driver of the browser, on this machine, can be asked."""
+    if not str(url).startswith("http://localhost:"):
+        raise OSError("no network in tests")
+    return urlopen(url, *args, **kwargs)
 
 
 def flat_grey(labels, mean=0.0, std=1.0):
