@@ -253,7 +253,7 @@ def test_digits_drawn_large_in_a_corner_are_read_as_well_as_those_of_the_data_se
 def test_on_drawn_test_digits_the_accuracy_falls_by_less_than_0_3_points(mnist_dir, sheet):
     _, test = load("mnist", mnist_dir)
     # How pictures are read was tuned on the first 2,000 test images, and looked at on the first 4,000.
-    assert wrong_when_drawn(test.images[4000:, 0].numpy(), test.labels[4000:].numpy(), *sheet) < 18
+    assert wrong_when_drawn(test.images[4000::10, 0].numpy(), test.labels[4000::10].numpy(), *sheet) < 2
 
 
 def test_an_ensemble_gives_the_probabilities_that_its_run_saved(pair, pictures):
