@@ -103,13 +103,16 @@ def make_optimizer(groups: list[dict], config: FitConfig) -> torch.optim.Optimiz
     parameters are left out; biases and normalisation parameters get no weight decay. Muon moves the
     convolutions of more than one input channel, at MUON_SCALE times the learning rate; AdamW all others.
     """
+
+    def by_muon(p):
+        return config.optimizer == "muon" and p.ndim == 4 and p.shape[1] > 1
+
     split = []
     for group in groups:
         trained = [p for p in group["params"] if p.requires_grad]
         rate = config.lr * group.get("lr_scale", 1.0)
-        weights, others = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-        kernels = [p for p in weights if config.optimizer == "muon" and p.ndim == 4 and p.shape[1] > 1]
-        weights = [p for p in weights if all(p is not kernel for kernel in kernels)]
+        weights = [p for p in trained if p.ndim > 1 and not by_muon(p)]
+        kernels, others = [p for p in trained if by_muon(p)], [p for p in trained if p.ndim <= 1]
         split.append({"params": weights, "weight_decay": config.weight_decay, "lr": rate})
         split.append({"params": others, "weight_decay": 0.0, "lr": rate})
         if kernels:
