@@ -14,8 +14,8 @@ A repeat (--repeats, the same as --runs) has its own seed, and with it new bags 
 new network. Metrics of different builders are not comparable. Test bags come from the test images and are
 scored once; epoch and threshold are chosen on validation bags.
 
-With --builder shortcut every negative bag of training and validation carries one more digit, of the class
---shortcut, which no other bag has. test_auc is of such bags; test_clean_auc, test_both_auc and
+With --builder shortcut one digit of every negative bag of training and validation is of the class --shortcut,
+which no other bag has. test_auc is of such bags; test_clean_auc, test_both_auc and
 test_poisoned_auc are of the same bags when no, every, or only a positive bag carries that digit.
 
 Results go to results/mil/<name>/: metrics.json, history.jsonl, predictions.npz, figures and checkpoints.

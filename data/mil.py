@@ -54,12 +54,6 @@ class Bags(NamedTuple):
         places = torch.arange(int(lengths.sum())) + torch.repeat_interleave(starts - first, lengths)
         return Bags(self.indices[places], lengths, self.keys[places])
 
-    def add(self, chosen: torch.Tensor, images: torch.Tensor) -> "Bags":
-        """Return the bags with one more instance at the end, no key instance, where `chosen` (B,) is true."""
-        order = torch.cat([self.owners, chosen.nonzero().squeeze(1)]).argsort(stable=True)
-        keys = torch.cat([self.keys, torch.zeros(len(images), dtype=torch.bool)])
-        return Bags(torch.cat([self.indices, images])[order], self.lengths + chosen, keys[order])
-
 
 def build(
     labels: torch.Tensor,
@@ -83,10 +77,11 @@ def build(
         bags are nearly always positive.
     balanced: every other bag is positive, whatever its length. Positive bags are natural bags that contain
         the target, negative bags are natural bags that don't.
-    shortcut: balanced bags without the class `shortcut`, then one image of it is added to the bags that
-        `carriers` names: "negative" (in training), "positive", "both" or "none". Equal seeds give the same
-        bags but for that image. It is perfect evidence in training, but a network that keeps to the MIL
-        assumption can't use it: no instance makes a bag negative (Raff and Holt, NeurIPS 2023, algorithm 1).
+    shortcut: balanced bags without the class `shortcut`, each with one place more. It holds an image of that
+        class in the bags that `carriers` names, "negative" (in training), "positive", "both" or "none", in
+        the others one that is not of the target: lengths tell nothing. Equal seeds give the same bags but
+        for that image. It is perfect evidence in training, but a network that keeps to the MIL assumption
+        can't use it: no instance makes a bag negative (Raff and Holt, NeurIPS 2023, algorithm 1).
 
     Raises DataError when the pool lacks the images, or the shortcut is the target.
     """
@@ -95,7 +90,8 @@ def build(
     if builder == "shortcut" and (shortcut == target or not is_shortcut.any()):
         raise DataError(f"the shortcut must be a class with images other than the target, not {shortcut}")
     images, pool = pool[is_shortcut], pool[~is_shortcut]
-    lengths = (mean_length + std_length * torch.randn(count, generator=gen)).round().clamp(min=1).long()
+    most = mean_length - (builder == "shortcut")  # whose last place is filled at the end
+    lengths = (most + std_length * torch.randn(count, generator=gen)).round().clamp(min=1).long()
 
     def sample(members, number):
         return members[torch.randint(len(members), (number,), generator=gen)]
@@ -116,10 +112,12 @@ def build(
     bags = Bags(indices, lengths, labels[indices] == target)
     if builder == "balanced":
         return bags
-    images = images[torch.randint(len(images), (count,), generator=generator(*seed, 1))]
-    everywhere = torch.ones(count, dtype=torch.bool)
-    chosen = {"negative": ~positive, "positive": positive, "both": everywhere, "none": ~everywhere}[carriers]
-    return bags.add(chosen, images[chosen])
+    gen = generator(*seed, 1)
+    carried, plain = sample(images, count), sample(others, count)
+    chosen = {"negative": ~positive, "positive": positive, "both": positive | True, "none": positive & False}
+    order = torch.cat([bags.owners, torch.arange(count)]).argsort(stable=True)
+    indices = torch.cat([indices, torch.where(chosen[carriers], carried, plain)])[order]
+    return Bags(indices, lengths + 1, labels[indices] == target)
 
 
 class BagLoader:
