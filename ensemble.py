@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from data import Data, ImageSet, bootstrap, folds, split
+from data import Data, ImageSet, bootstrap, folds, split, writers_for
 from evaluation.cnn import evaluate_classifier
 from evaluation.ensemble import selection
 from evaluation.ensemble.library import Library, evaluate_library, member_history, read_library
@@ -48,20 +48,8 @@ SHORTEST_CYCLE = 2
 MEMBERS, VAL_FRACTION = 10, 0.1
 MOST_TRAININGS = 10_000
 # What --from, which trains nothing, can't be combined with.
-TRAINING = (
-    *(
-        "models",
-        "mode",
-        "member_folds",
-        "val_fraction",
-        "split_seed",
-        "shifts",
-        "compile",
-        "track",
-        "dry_run",
-    ),
-    *RECIPES["cnn"],
-)
+TRAINING = ["models", "mode", "member_folds", "val_fraction", "split", "split_seed", "shifts"]
+TRAINING += ["compile", "track", "dry_run", *RECIPES["cnn"]]
 
 
 def make_parser() -> cli.Parser:
@@ -101,8 +89,8 @@ def parse(argv: list[str] | None = None) -> tuple:
     if args.sources and args.runs > 1 and not args.members:
         parser.error("--runs with --from samples libraries: it needs --members")
     command = cli.command_line(parser, args)
-    if args.member_folds and args.val_fraction:
-        parser.error("--folds can't be combined with --val-fraction")
+    if args.member_folds and (args.val_fraction or args.split):
+        parser.error("--folds can't be combined with --val-fraction or --split")
     combine = "log_average" if args.mode == "fusion" else "average"
     cli.fill(args, {"models": ["cnn"], "mode": "voting", "val_fraction": VAL_FRACTION, "combine": combine})
     if args.mode in TOGETHER and len(args.models) > 1:
@@ -159,7 +147,7 @@ def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> tuple[tor
     if args.member_folds:
         train, val = folds(labels, args.member_folds, args.split_seed)[job["fold"]]
     else:
-        train, val = split(labels, args.val_fraction, args.split_seed)
+        train, val = split(labels, args.val_fraction, args.split_seed, writers_for(args.split, labels))
     return (bootstrap(train, job["seed"]) if args.mode == "bagging" else train), val
 
 

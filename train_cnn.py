@@ -16,7 +16,7 @@ from argparse import Namespace
 import numpy as np
 import torch
 
-from data import Data, ImageSet, folds, split
+from data import Data, ImageSet, folds, split, writers_for
 from evaluation.cnn import confusion, evaluate_classifier
 from evaluation.contrastive.features import probed
 from models import ENCODERS, RECIPES, create, load_encoder
@@ -57,8 +57,8 @@ def parse(argv: list[str] | None = None) -> tuple:
     """Return the checked arguments, filled in from the recipe, and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    if args.folds and (args.runs > 1 or args.val_fraction is not None):
-        parser.error("--folds can't be combined with --runs or --val-fraction")
+    if args.folds and (args.runs > 1 or args.val_fraction is not None or args.split):
+        parser.error("--folds can't be combined with --runs, --val-fraction or --split")
     if args.encoder and args.model:
         parser.error("--encoder brings its own network: leave out --model")
     command = cli.command_line(parser, args)
@@ -76,7 +76,7 @@ def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> tuple[tor
     """Return training and validation indices of one job: of a fold, or of a split by its seed."""
     if args.folds:
         return folds(labels, args.folds, args.seed)[job["fold"]]
-    return split(labels, args.val_fraction, job["seed"])
+    return split(labels, args.val_fraction, job["seed"], writers_for(args.split, labels))
 
 
 def train(

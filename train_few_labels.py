@@ -9,16 +9,19 @@
 
 Labels are sampled by class from 90 % of the training images; the rest of those is unlabelled. A method
 that chooses its epoch validates on a quarter of the labels alone. --tune scores on the other 10 % of the
-training images, with other draws. Results go to results/few_labels/<name>/: sweep.json and figures. The
-default takes 3 hours on one CPU core; --methods chooses what matters to you.
+training images, with other draws. With --split each draw has its own 90 %. Results go to
+results/few_labels/<name>/: sweep.json and figures. The default takes 3 hours on one CPU core; --methods
+chooses what matters to you.
 """
 
+import functools
 from argparse import Namespace
 
 import torch
 from torch import nn
 
-from data import Data, few_labels, split
+from data import Data, few_labels, split, writers_for
+from data.writers import by_hands, find_writers
 from evaluation.few_labels import JoinedEncoders, Method, Source, Study, method_table
 from models import load_encoder
 from utils import cli, distributed
@@ -27,6 +30,7 @@ from utils.errors import UserError
 from utils.plots.few_labels import plot_error_against_labels
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import collect, report_sweep
+from utils.training.flags import split_flag
 from utils.training.forward import clock
 
 VAL_FRACTION = 0.1  # of the training images, for --tune alone
@@ -38,7 +42,8 @@ Methods = dict[str, tuple[Method, str]]  # each with the name of its source
 
 
 def make_parser() -> cli.Parser:
-    parser = cli.Parser(prog="train_few_labels.py", description=__doc__, parents=[cli.run_flags()])
+    parents = [cli.run_flags(), split_flag()]
+    parser = cli.Parser(prog="train_few_labels.py", description=__doc__, parents=parents)
     add = parser.add_argument_group("study").add_argument
     own = method_table([])
     on_encoder = [name for name in method_table(["NAME"]) if name not in own]
@@ -48,6 +53,8 @@ def make_parser() -> cli.Parser:
     labels = f"numbers of labels, all classes together {default}"
     add("--labels", type=list_of(Number(int, 0, 1000000)), metavar="N,N", help=labels)
     add("--draws", type=Number(int, 1, 1000), default=10, help="number of draws of the labels")
+    hands = "number of writers who wrote the labelled images; several are compared (default: any)"
+    add("--hands", type=list_of(Number(int, 1, 1000)), metavar="N,N", help=hands)
     files = "encoders that train_simclr.py or train_moco.py saved; NAME=FILE+FILE joins two"
     add("--encoders", type=named_path, nargs="+", default=[], metavar="NAME=FILE", help=files)
     add("--tune", action="store_true", help="score on validation images instead of the test images")
@@ -66,10 +73,10 @@ def parse(argv: list[str] | None = None) -> tuple:
     return args, command
 
 
-def make_study(args: Namespace, data: Data) -> Study:
-    """Return the data of the study; --tune scores on validation images."""
+def make_study(args: Namespace, data: Data, seed: int = 0) -> Study:
+    """Return the data of the study, split by the seed; --tune scores on validation images."""
     images, scored = data
-    splits = split(images.labels, VAL_FRACTION, 0)
+    splits = split(images.labels, VAL_FRACTION, seed, writers_for(args.split, images.labels))
     if args.tune:
         scored = images._replace(images=images.images[splits[1]], labels=images.labels[splits[1]])
     return Study((images, scored), splits, args.precision, 1 if args.dry_run else None)
@@ -95,9 +102,10 @@ def make_jobs(args: Namespace, methods: Methods) -> list[dict]:
     Methods that need no label run with 0 labels, the others with every other number; UserError for none.
     """
     jobs = [
-        {"method": name, "labels": count, "seed": args.seed + draw}
+        {"method": name, "labels": count, **hands, "seed": args.seed + draw}
         for draw in range(args.draws)
         for count in args.labels
+        for hands in [{"hands": number} for number in args.hands or ()] or [{}]
         for name, (method, _) in methods.items()
         if method.needs_labels == (count > 0)
     ]
@@ -114,7 +122,11 @@ def sample_labels(args: Namespace, study: Study, job: dict) -> torch.Tensor:
     if job["labels"] % classes:
         raise UserError(f"--labels {job['labels']}: must be a multiple of the {classes} classes")
     seed = job["seed"] + TUNING_DRAWS * args.tune
-    return few_labels(study.pool_labels, job["labels"] // classes, seed)
+    labels, per_class = study.pool_labels, job["labels"] // classes
+    if "hands" in job:
+        writers = find_writers(study.data[0].labels)[study.splits[0]]
+        return by_hands(labels, writers, job["hands"], per_class, seed)
+    return few_labels(labels, per_class, seed)
 
 
 def metric_name(args: Namespace) -> str:
@@ -152,19 +164,25 @@ def main(argv: list[str] | None = None) -> dict:
     most = int(study.pool_labels.bincount(minlength=classes).min())
     args.labels = args.labels or [classes * count for count in PER_CLASS if count <= most]
     files = dict(text.split("=", 1) for text in args.encoders)
-    sources = {name: load_source(study, paths) for name, paths in files.items()}
-    methods = choose_methods(args, list(sources))
-    sources["pixels"] = Source(study, nn.Flatten())
+
+    @functools.lru_cache(1)  # draws are the outermost loop
+    def sources(seed):
+        study = make_study(args, data, seed)
+        loaded = {name: load_source(study, paths) for name, paths in files.items()}
+        return {**loaded, "pixels": Source(study, nn.Flatten())}
+
+    sources(0)  # fail now, before a folder is made or replaced
+    methods = choose_methods(args, list(files))
     jobs = make_jobs(args, methods)
-    for job in {job["labels"]: job for job in jobs}.values():
-        sample_labels(args, study, job)  # fail now, before a folder is made or replaced
+    for job in {(job["labels"], job.get("hands")): job for job in jobs}.values():
+        sample_labels(args, study, job)
     run = distributed.on_rank_zero(lambda: open_run("train_few_labels", args, "study", command))
 
     def work(job):
         method, source = methods[job["method"]]
-        return run_job(args, method, sources[source], job)
+        return run_job(args, method, sources(job["seed"] if args.split else 0)[source], job)
 
-    content = collect(work, jobs, args, run, group=("method", "labels"))
+    content = collect(work, jobs, args, run, group=("method", "labels", *["hands"] * bool(args.hands)))
     if distributed.rank() == 0:
         cli.draw(plot_figures, run, args, content["cells"])
         report_sweep(content, [metric_name(args)], run)

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data import POLICIES, Data, split
+from data import POLICIES, Data, split, writers_for
 from data.images import class_number
 from data.mil import BUILDERS, BagLoader, Bags, build
 from evaluation import mil as evaluation
@@ -154,7 +154,7 @@ def make_bags(args: Namespace, data: Data) -> dict[str, Bags]:
     names = ("target", "mean_length", "std_length", "builder", "shortcut")
     kind = {name: getattr(args, name) for name in names}
     train, test = (images.labels for images in data)
-    train_pool, val_pool = split(train, VAL_FRACTION, args.seed)
+    train_pool, val_pool = split(train, VAL_FRACTION, args.seed, writers_for(args.split, train))
     bags = {"train": build(train, train_pool, args.train_bags, seed=(args.seed, 0), **kind)}
     if args.val_bags:
         bags["val"] = build(train, val_pool, args.val_bags, seed=(args.seed, 1), **kind)
@@ -278,10 +278,8 @@ def sweep_jobs(args: Namespace) -> list[dict]:
 
 
 def plot_sweep(run: RunFolder, args: Namespace, content: dict) -> None:
-    if args.builder == "shortcut":
-        mil.plot_shortcut(content["cells"], run.path("auc.png"))
-        return
-    mil.plot_auc(content["cells"], run.path("auc.png"))
+    plot = mil.plot_shortcut if args.builder == "shortcut" else mil.plot_auc
+    plot(content["cells"], run.path("auc.png"))
 
 
 @cli.command

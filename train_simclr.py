@@ -15,7 +15,7 @@ from argparse import Namespace
 
 import torch
 
-from data import Data, split
+from data import Data
 from evaluation.contrastive.encoder import evaluate_encoder, map_table, watch_knn
 from models import ContrastiveModel, contrastive_metrics, create, nt_xent, supcon
 from models.contrastive import HEADS
@@ -24,7 +24,7 @@ from utils.plots import contrastive as plots
 from utils.plots.history import plot_history
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import parts, repeat
-from utils.training.contrastive import VAL_FRACTION, check_head, example_views, pretrain, report_encoder
+from utils.training.contrastive import check_head, choose_images, example_views, pretrain, report_encoder
 from utils.training.fit import Step
 from utils.training.flags import optimizer_flags, training_flags, view_flags
 from utils.training.size import fit_to_size
@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
     data = cli.load_data(args)
     labels = data[0].labels  # fail now, before a folder is made or replaced
-    fit_to_size(args, command, labels[split(labels, VAL_FRACTION, args.seed)[0]])
+    fit_to_size(args, command, labels[choose_images(args, labels, args.seed)[0]])
     run = distributed.on_rank_zero(lambda: open_run("train_simclr", args, args.method, command))
 
     def train(job, part):

@@ -22,6 +22,7 @@ from torch import nn
 from data import ClassBatches, Data, ImageSet, few_labels, generator, hold_out, split, view_augment
 from data.images import class_number
 from data.triplet import CLASS_AUGMENTS, GlyphBatches, symmetric_copies
+from data.writers import writers_for
 from evaluation import triplet as evaluation
 from evaluation.contrastive.clustering import tsne_map
 from models import ContrastiveModel, create, load_encoder, supcon, triplet
@@ -127,8 +128,9 @@ def choose_images(args: Namespace, labels: torch.Tensor) -> tuple[torch.Tensor, 
     chosen, _ = hold_out(labels, args.classes or labels.unique().tolist())
     if args.images_per_class:
         chosen = chosen[few_labels(labels[chosen], args.images_per_class, args.seed)]
-    train, val = split(labels[chosen], VAL_FRACTION, args.seed)
-    return chosen[train], chosen[val]
+    writers = writers_for(args.split, labels)
+    parts = split(labels[chosen], VAL_FRACTION, args.seed, None if writers is None else writers[chosen])
+    return chosen[parts[0]], chosen[parts[1]]
 
 
 def make_batches(args: Namespace, images: ImageSet, indices: torch.Tensor) -> ClassBatches:

@@ -6,6 +6,7 @@ from data.errors import DataError
 from data.images import DATASETS, Data, ImageSet, check_classes, load
 from data.splits import bootstrap, few_labels, folds, hold_out, split
 from data.views import VIEW_PARTS, view_augment, view_batches
+from data.writers import writers_for
 
 __all__ = [
     "DATASETS",
@@ -28,4 +29,5 @@ __all__ = [
     "split",
     "view_augment",
     "view_batches",
+    "writers_for",
 ]

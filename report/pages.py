@@ -76,6 +76,8 @@ def render(results: Results, readme: Path) -> Outputs:
     path = results.folder / "benchmarks" / "README.md"
     if results.benchmarks or path.exists():
         outputs |= page_output(results, path, {"benchmarks": benchmarks_section(results)})
+    if (path := results.folder / "insights" / "README.md").exists():  # prose with values, no table
+        outputs |= page_output(results, path, {})
     outputs |= {results.folder / "results.csv": results_csv(rows)} if rows else {}
     front = [row for row in rows if row.spec.front]
     return {**(results.attempt(readme, render_front, results, front, readme) or {}), **outputs}
@@ -132,9 +134,8 @@ def value_of(results: Results, names: list[str], metrics: list[str], mode: str) 
     first, shares = numbers[0], [share for each in numbers for share in each.values]
     if mode == "spread":
         return first.text
-    if mode == "all" or len(numbers) > 1:
-        return values(first.metric, shares)
-    return values(first.metric, [min(shares) if mode == "worst" else first.mean])
+    several = mode == "all" or len(numbers) > 1
+    return values(first.metric, shares if several else [min(shares) if mode == "worst" else first.mean])
 
 
 def render_front(results: Results, candidates: list[Row], readme: Path) -> Outputs:
@@ -144,14 +145,13 @@ def render_front(results: Results, candidates: list[Row], readme: Path) -> Outpu
         first.setdefault(row.spec.front["task"], row)
     rows, path = list(first.values()), results.folder / "overview.png"
     link_target = Path(os.path.relpath(path, readme.parent)).as_posix()
-    contents = {
+    parts = {
         "overview": f"![Our best results beside prior work]({link_target})" if rows else EMPTY,
         "results": front_tables(rows) if rows else EMPTY,
         "speed": results.attempt(results.folder / "benchmarks", speed_section, results) or EMPTY,
     }
-    output = page_output(results, readme, contents)
     data = results.attempt(path, overview, rows)
-    return output | ({path: Figure(plots.plot_overview, data)} if rows and data else {})
+    return page_output(results, readme, parts) | ({path: Figure(plots.plot_overview, data)} if data else {})
 
 
 def front_tables(rows: list[Row]) -> str:

@@ -138,6 +138,7 @@ def test_a_saved_encoder_is_tuned_from_a_probe(tmp_path, tiny_dir, no_figures, c
         (["--val-fraction", "0", "--patience", "2"], "--val-fraction above 0"),
         (["--folds", "50"], "cannot split"),
         (["--folds", "3", "--runs", "2"], "can't be combined"),
+        (["--split", "writers"], "only MNIST's writers are known"),
         (["--data-dir", "/dev/null/nowhere"], "--dataset mnist-5k"),
     ],
 )

@@ -63,18 +63,15 @@ def test_tuning_scores_validation_images_with_other_draws(tmp_path, tiny_dir):
     assert not set(validated.splits[0].tolist()) & set(validated.splits[1].tolist())
 
 
-def test_two_encoders_join_their_features(tmp_path, tiny_dir, encoder_file):
+def test_two_encoders_join_their_features_and_a_dry_run_is_short(tmp_path, tiny_dir, encoder_file):
     how = flags(tiny_dir, tmp_path / "r", "--methods", "both-knn", "--labels", "50")
     both, one = (
         train_few_labels.main([*how, "--encoders", f"both={files}", "--name", name])
         for name, files in (("both", f"{encoder_file}+{encoder_file}"), ("one", str(encoder_file)))
     )
     assert both["cells"][0]["mean"]["test_accuracy"] == one["cells"][0]["mean"]["test_accuracy"]
-
-
-def test_a_dry_run_has_one_draw_of_few_labels(tmp_path, tiny_dir):
-    more = ("--dry-run", "--methods", "pixels-linear,cnn")
-    assert train_few_labels.main(flags(tiny_dir, tmp_path, *more))["trainings"] == [2, 2]
+    dry = ("--dry-run", "--methods", "pixels-linear,cnn")  # one draw of few labels
+    assert train_few_labels.main(flags(tiny_dir, tmp_path, *dry))["trainings"] == [2, 2]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +83,7 @@ def test_a_dry_run_has_one_draw_of_few_labels(tmp_path, tiny_dir):
         (["--encoders", "a=x.pt", "a=y.pt"], "'a' is taken"),
         (["--methods", "simclr-knn"], "others need --encoders"),
         (["--methods", "mlp1", "--labels", "0"], "nothing to do"),
+        (["--hands", "3"], "only MNIST's writers are known"),
         (["--methods", "svm"], "no method 'svm'"),
     ],
 )

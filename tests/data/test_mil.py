@@ -52,7 +52,7 @@ def test_positive_balanced_bags_are_natural_bags_given_that_the_target_is_there(
     assert np.bincount(instances, minlength=10)[:9].min() > 0.09 * len(instances)  # of nine digits
 
 
-def test_lengths_are_rounded_normals_of_at_least_one():
+def test_lengths_are_rounded_normals_of_at_least_one_and_images_are_from_the_pool():
     lengths = bags_of(4000, mean_length=10, std_length=2).lengths.float()
     assert float(lengths.mean()) == pytest.approx(10, abs=0.15)
     assert float(lengths.std()) == pytest.approx(2, abs=0.1)  # a standard deviation, not a variance
@@ -60,9 +60,7 @@ def test_lengths_are_rounded_normals_of_at_least_one():
     short = bags_of(mean_length=1, std_length=3)
     assert int(short.lengths.min()) == 1
     assert short.labels.float().mean() == 0.5
-
-
-def test_bags_come_from_their_pool_and_depend_on_the_seed():
+    # Bags come from their pool and depend on the seed.
     pool = EVERY[::3]
     for builder in ("balanced", "natural"):
         assert torch.isin(bags_of(pool=pool, builder=builder).indices, pool).all()

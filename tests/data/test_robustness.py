@@ -56,14 +56,11 @@ def test_rotation_turns_the_centre_of_mass_by_its_angle_to_either_side():
         assert (turned < 0).any()
 
 
-def test_shift_moves_by_its_distance_in_all_directions():
+def test_shift_moves_by_its_distance_and_scale_multiplies_the_area_by_the_square_of_its_factor_or_divides():
     moved = centre(corrupt(BAR, "shift", 3)) - centre(BAR)
     np.testing.assert_allclose(moved.norm(dim=1), 4, atol=0.1)
     assert ((moved > 0).sum(0) > 5).all()
     assert ((moved < 0).sum(0) > 5).all()
-
-
-def test_scale_multiplies_the_area_by_the_square_of_its_factor_or_divides():
     areas = corrupt(BAR, "scale", 5).double().sum((1, 2, 3)) / BAR.double().sum((1, 2, 3))
     large, small = areas[areas > 1], areas[areas < 1]
     assert min(len(large), len(small)) > 5
@@ -80,14 +77,11 @@ def test_shear_moves_rows_sideways_in_proportion_to_their_height():
         np.testing.assert_allclose(shift.abs(), abs(height) * math.tan(math.radians(degrees)), atol=0.1)
 
 
-def test_noise_has_its_standard_deviation_and_no_bias():
+def test_noise_has_its_standard_deviation_and_blur_spreads_a_point_by_its_own_and_loses_no_ink():
     noisy = corrupt(GREY, "noise", 1).double() / 255
     assert float(noisy.mean()) == pytest.approx(100 / 255, abs=0.001)
     assert float(noisy.std()) == pytest.approx(0.1, rel=0.02)
     assert not torch.equal(noisy[0], noisy[1])
-
-
-def test_blur_spreads_a_point_by_its_standard_deviation_and_loses_no_ink():
     point = torch.zeros(1, 1, 61, 61, dtype=torch.uint8)
     point[..., 30, 30] = 255
     for level in (2, 4):

@@ -29,7 +29,7 @@ def test_predictions_do_not_depend_on_how_the_bags_are_batched(digits, monkeypat
     np.testing.assert_allclose(sums, 1, atol=1e-5)
 
 
-def test_loss_and_auc_of_a_few_bags():
+def test_loss_auc_and_roc_curve_of_a_few_bags():
     p, y = np.array([0.9, 0.2, 0.6, 0.5]), np.array([True, False, False, True])
     assert mil.bag_loss(np.log(p / (1 - p)), y) == pytest.approx(-np.log([0.9, 0.8, 0.4, 0.5]).mean())
     assert mil.auc(p, y) == 0.75
@@ -37,9 +37,12 @@ def test_loss_and_auc_of_a_few_bags():
     sure = np.array([40.0, -200.0], np.float32)
     assert mil.bag_loss(sure, np.array([False, True])) == pytest.approx(120)
     assert mil.bag_loss(sure, np.array([True, False])) == pytest.approx(math.exp(-40) / 2)
+    labels, rates = np.array([False, False, True, True]), np.array([0, 0.25, 0.5, 1])
+    assert mil.roc_points(np.array([0.1, 0.2, 0.8, 0.9]), labels, rates)[1:] == [1.0] * 3
+    assert mil.roc_points(np.full(4, 0.5), labels, rates) == pytest.approx(rates)
 
 
-def test_key_instances_are_ranked_inside_their_own_bag():
+def test_key_instances_are_ranked_inside_their_own_bag_and_no_threshold_beats_the_best():
     #   bag 0: ranked right; bag 1: negative; bag 2: keys only; bag 3: one pair of two, and a tie
     keys = torch.tensor([1, 0, 0, 0, 0, 1, 1, 0, 0, 1], dtype=torch.bool)
     some = Bags(torch.zeros(10, dtype=torch.int64), torch.tensor([3, 2, 2, 3]), keys)
@@ -49,9 +52,7 @@ def test_key_instances_are_ranked_inside_their_own_bag():
     assert mil.key_auc(scores, some) == pytest.approx((1 + third) / 2)
     nothing = Bags(some.indices, some.lengths, torch.zeros(10, dtype=torch.bool))
     assert mil.key_auc(scores, nothing) is None
-
-
-def test_no_threshold_gets_more_bags_right():
+    # No threshold gets more bags right than the best one.
     y = np.array([False, False, True, True])
     assert mil.best_threshold(np.array([0.1, 0.3, 0.35, 0.9]), y) == pytest.approx(0.325)
     assert mil.best_threshold(np.array([0.1, 0.2, 0.8, 0.9]), y) == pytest.approx(0.5)
@@ -84,12 +85,6 @@ def test_scores_of_bags_follow_from_the_predictions():
     two = Bags(torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.int64), keys)
     found = {name: np.array([low, high]) for name in ("logits", "probabilities", "attention", "instances")}
     assert mil.bag_scores(found, two, "test", threshold)["test_accuracy"] == 1
-
-
-def test_a_roc_curve_is_read_at_fixed_rates():
-    labels, rates = np.array([False, False, True, True]), np.array([0, 0.25, 0.5, 1])
-    assert mil.roc_points(np.array([0.1, 0.2, 0.8, 0.9]), labels, rates)[1:] == [1.0] * 3
-    assert mil.roc_points(np.full(4, 0.5), labels, rates) == pytest.approx(rates)
 
 
 def test_the_threshold_comes_from_validation_bags_and_is_a_half_without(digits):

@@ -43,7 +43,7 @@ def scored(accuracies, level_errors, clean_errors):
     return robustness.Scored(clean, errors, np.array(clean_errors))
 
 
-def test_a_record_has_means_lists_and_intervals():
+def test_a_record_has_means_lists_and_intervals_and_leaves_out_what_is_undefined():
     models = {"a": scored([0.9, 0.8], [0.2, 0.4], [0.1, 0.2]), "b": scored([0.95], [0.15], [0.05])}
     record = robustness.robustness_record(models, np.zeros(100, int), "a")
     assert record["a_accuracies"] == [0.9, 0.8]
@@ -56,25 +56,16 @@ def test_a_record_has_means_lists_and_intervals():
     assert record["b_errors"] == [0.15] * 45
     assert record["b_accuracy_low"] < 0.95 < record["b_accuracy_high"]
     assert "a_accuracy_low" not in record  # two trainings have a standard deviation
-
-
-def test_an_undefined_metric_is_left_out():
     models = {"a": scored([1.0], [0.0], [0.0]), "b": scored([0.9], [0.2], [0.1])}
     record = robustness.robustness_record(models, np.zeros(100, int), "a")
     assert "b_corrupted_accuracy" in record
     assert not any(key.endswith("mce") for key in record)
 
 
-@pytest.fixture(scope="module")
-def labels():
-    """Those of MNIST's test set, as far as they are known here."""
-    labels = np.zeros(10000, int)
+def test_only_good_models_have_a_say_on_labels_and_reviewers_are_counted():
+    labels = np.zeros(10000, int)  # those of the test set, as far as they are known here
     for index, review in LABEL_ERRORS.items():
         labels[index] = review.given
-    return labels
-
-
-def test_only_good_models_have_a_say_on_labels(labels):
     good, poor = np.eye(10)[labels][None], np.eye(10)[labels][None]
     good[:, 99], poor[:, 7000:7101] = np.eye(10)[1], np.eye(10)[1]
     verdicts = robustness.judge_labels({"good": good, "poor": poor}, labels)
@@ -86,8 +77,6 @@ def test_only_good_models_have_a_say_on_labels(labels):
     assert robustness.judge_labels({"good": good[:, :9999]}, labels[:9999]) is None
     assert robustness.judge_labels({"good": good}, np.zeros(10000, int)) is None
 
-
-def test_models_and_reviewers_are_counted(labels):
     p = np.eye(10)[labels]
     # Reviewers agree; they agree on no label; nobody reviewed it.
     for index, answer, confidence in ((947, 9, 0.6), (2130, 9, 0.9), (5, 1, 0.8)):

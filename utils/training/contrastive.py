@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from data import BatchLoader, Data, ImageSet, split, view_batches
+from data import BatchLoader, Data, ImageSet, split, view_batches, writers_for
 from models import create, load_encoder
 from utils import distributed
 from utils.console import score
@@ -24,6 +24,11 @@ def check_head(args: Namespace) -> None:
     """Raise UserError where a network without weights has no projection head, either."""
     if args.head == "none" and not any(True for _ in create(args.model, 0).parameters()):
         raise UserError(f"--head none leaves nothing to train of --model {args.model}")
+
+
+def choose_images(args: Namespace, labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return training and validation indices of one training."""
+    return split(labels, VAL_FRACTION, seed, writers_for(args.split, labels))
 
 
 def make_views(args: Namespace, images: ImageSet, indices: torch.Tensor, seed: int) -> BatchLoader:
@@ -47,7 +52,7 @@ def pretrain(
     and evaluate_encoder of evaluation/contrastive, which stands above this folder.
     """
     images, seed = data[0], job["seed"]
-    splits = split(images.labels, VAL_FRACTION, seed)
+    splits = choose_images(args, images.labels, seed)
     batches = make_views(args, images, splits[0], seed)
     torch.manual_seed(seed)
     model, step = build(args)

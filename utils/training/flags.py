@@ -13,12 +13,20 @@ EPOCHS = Number(int, 1, 100_000)
 SHARE = Number(float, 0, 0.9999)
 
 
+def split_flag() -> argparse.ArgumentParser:
+    """Return the flag of every script that validates, for `data.writers_for`."""
+    parser = argparse.ArgumentParser(add_help=False)
+    how = "choice of the validation images: any, or all of writers who are not in training (default: random)"
+    parser.add_argument_group("validation").add_argument("--split", choices=("random", "writers"), help=how)
+    return parser
+
+
 def training_flags(least_batch: int | None = 2) -> argparse.ArgumentParser:
     """Return the flags of every script that trains networks.
 
     least_batch: of --batch-size, None for no such flag. Batch normalisation can't train on a single image.
     """
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = argparse.ArgumentParser(add_help=False, parents=[split_flag()])
     add = parser.add_argument_group("training").add_argument
     rate, recipe = Number(float, 1e-9, 100), " (default: the recipe's)"
     add("--runs", type=Number(int, 1, 1000), default=1, help="trainings, with seeds --seed, --seed + 1, ...")

@@ -27,15 +27,13 @@ def slow_knn(reference, labels, query, k):
     return votes / votes.sum()
 
 
-def test_knn_is_the_weighted_vote_of_the_nearest():
+def test_knn_is_the_weighted_vote_of_the_nearest_or_of_all():
     reference, labels = blobs(30, spread=2.0)
     queries, _ = blobs(7, spread=2.0, seed=1)
     votes = knn(reference, labels, queries, k=5)
     expected = [slow_knn(reference, labels, query, 5) for query in queries]
     np.testing.assert_allclose(votes, np.array(expected), atol=1e-5)
-
-
-def test_knn_takes_probabilities_for_labels_and_all_of_a_small_reference():
+    # It takes probabilities for labels, and all of a small reference.
     reference, labels = blobs(6)
     one_hot = torch.eye(10)[labels]
     torch.testing.assert_close(knn(reference, one_hot, reference), knn(reference, labels, reference))
@@ -56,12 +54,15 @@ def test_the_probe_is_scikit_learn_s_logistic_regression():
     assert not any(p.requires_grad for p in probe.parameters())
 
 
-def test_a_constant_feature_does_no_harm():
+def test_a_constant_feature_does_no_harm_and_a_common_scale_is_the_root_of_the_mean_variance():
     features, labels = blobs(30)
     features[:, 5] = 4.0
     for scale in (statistics, common_scale):
         probe = fit_probe(features, labels, scale(features), 1e-2)
         assert probe(features).isfinite().all()
+    mean, std = common_scale(torch.tensor([[0.0, 1.0], [6.0, 1.0], [0.0, 9.0], [6.0, 9.0]]))
+    assert mean.tolist() == [3, 5]
+    torch.testing.assert_close(std, torch.tensor(((12 + 64 / 3) / 2) ** 0.5).expand(2))
 
 
 def test_an_encoder_under_its_probe_is_one_classifier(digits):
@@ -72,13 +73,6 @@ def test_an_encoder_under_its_probe_is_one_classifier(digits):
     outputs = model(digits.normalise(chosen))
     assert outputs.shape == (120, 10)
     assert (outputs.argmax(1) == digits.labels[:120]).float().mean() > 0.95
-
-
-def test_a_common_scale_is_the_root_of_the_mean_variance():
-    features = torch.tensor([[0.0, 1.0], [6.0, 1.0], [0.0, 9.0], [6.0, 9.0]])
-    mean, std = common_scale(features)
-    assert mean.tolist() == [3, 5]
-    torch.testing.assert_close(std, torch.tensor(((12 + 64 / 3) / 2) ** 0.5).expand(2))
 
 
 def test_features_are_the_encoder_s_of_the_named_images_and_leave_it_as_it_was(encoder, data, splits):

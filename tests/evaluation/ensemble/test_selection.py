@@ -49,12 +49,15 @@ def test_greedy_is_the_slow_formula(metric, seed, patience):
     assert selection.greedy(p, y, metric, steps=12, patience=patience) == pytest.approx(weights)
 
 
-def test_a_tie_in_accuracy_goes_to_the_lower_loss_and_then_to_the_first():
+def test_a_tie_in_accuracy_goes_to_the_lower_loss_and_then_to_the_first_and_an_oracle_errs_with_all():
     y = np.array([0, 0, 1])
     sure, unsure = ([[[q, 1 - q], [q, 1 - q], [1 - q, q]]] for q in (0.9, 0.6))
     p = np.concatenate([unsure, sure, sure]).astype(np.float32)
     assert selection.best_single(p, y) == 1
     assert selection.greedy(p, y, "accuracy", steps=0).tolist() == [0, 1, 0]
+    p, y = library(members=3, strength=1)  # the oracle is right where any member is
+    expected = [any(p[m, i].argmax() == y[i] for m in range(3)) for i in range(len(y))]
+    assert selection.oracle(p, y).tolist() == expected
 
 
 def test_bagged_weights_are_the_mean_over_seeded_subsets():
@@ -81,7 +84,7 @@ def test_all_weights_sum_to_one_and_every_combination_is_a_distribution():
     assert np.array_equal(selection.combine("best_single", p, weights), p[selection.best_single(p, y)])
 
 
-def test_averages_against_the_formula():
+def test_averages_and_votes_against_the_formula():
     p, _ = library()
     assert selection.average(p) == pytest.approx(p.mean(0), abs=1e-6)
     weights = np.array([0.5, 0, 0.25, 0.25, 0])
@@ -89,18 +92,10 @@ def test_averages_against_the_formula():
     logits = np.log(p.astype(float)).mean(0)
     softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert selection.log_average(p) == pytest.approx(softmax, abs=1e-6)
-
-
-def test_the_majority_wins_and_the_mean_probability_breaks_ties():
+    # The majority wins, and the mean probability breaks ties.
     first = [[0.6, 0.4, 0.0], [0.6, 0.4, 0.0], [0.0, 1.0, 0.0]]
     p = np.stack([first, [[0.5, 0.4, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]]], 1)
     found = selection.hard_vote(p)
     assert found.argmax(1).tolist() == [0, 1]  # 2 to 1 against the mean; 1 to 1 to 1, by the mean
     assert selection.average(p).argmax(1).tolist() == [1, 1]
     assert found[0] == pytest.approx((np.array([2, 1, 0]) + p[:, 0].mean(0)) / 4)
-
-
-def test_the_oracle_is_right_where_any_member_is():
-    p, y = library(members=3, strength=1)
-    expected = [any(p[m, i].argmax() == y[i] for m in range(3)) for i in range(len(y))]
-    assert selection.oracle(p, y).tolist() == expected
