@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from data import Data, in_order
+from data.writers import column
+from evaluation.doubt import doubts
 from utils.training.forward import cross_entropy, forward_all, predict, surprise
 
 # scipy and scikit-learn are imported where they are used: loading them takes seconds that --help needn't.
@@ -27,14 +29,22 @@ def evaluate_classifier(
     train_set, test_set = data
     test_p, test_y = predict(model, test_set, shifts=shifts)
     predictions = {"test_probabilities": test_p, "test_labels": test_y}
-    scores = score(test_p, test_y, "test")
+    scores = score(test_p, test_y, "test") | series_accuracies(test_p, test_set.labels)
     if not len(val_idx):
         return scores, predictions, {}
     val_p, val_y = predict(model, train_set, val_idx, shifts)
     predictions |= {"val_probabilities": val_p, "val_labels": val_y, "val_indices": val_idx.numpy()}
     logits, labels = forward_all(model, in_order(train_set, val_idx))
     constants = calibration(logits.cpu().numpy(), labels.cpu().numpy())
-    return scores | score(val_p, val_y, "val"), predictions, constants
+    scores |= score(val_p, val_y, "val") | doubts((val_p, val_y), test_p, test_y)
+    return scores, predictions, constants
+
+
+def series_accuracies(probabilities: np.ndarray, labels: torch.Tensor) -> dict[str, float]:
+    """Return the accuracy on each series of MNIST's test images, see `data.writers`; nothing for others."""
+    series, right = column("series", labels), probabilities.argmax(1) == labels.cpu().numpy()
+    known = [] if series is None else series.unique().tolist()
+    return {f"test_series_{number}_accuracy": float(right[series == number].mean()) for number in known}
 
 
 def wilson_interval(right: int, count: int) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import cnn
+from evaluation import cnn, doubt
 from models import create
 from utils.training.forward import SMALLEST, cross_entropy
 
@@ -76,22 +76,25 @@ def test_calibration_error_equals_the_definition(bins):
 TRUE, PREDICTED = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2])
 
 
-def test_precision_recall_and_confusion_by_hand():
+def test_precision_recall_confusion_and_mcnemar_by_hand():
     found = cnn.score(one_hot(PREDICTED, 0.8, classes=4), TRUE, "test")
     assert found["test_precision"] == [1.0, 0.5, 0.5, 0.0]  # nothing is called 3, and no warning is given
     assert found["test_recall"] == [0.66667, 0.5, 1.0, 0.0]
     expected = [[2, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     assert cnn.confusion(one_hot(PREDICTED, classes=4), TRUE).tolist() == expected
+    # McNemar counts only the images on which two classifiers differ.
+    a = np.array([True] * 90 + [True] * 8 + [False] * 2)
+    b = np.array([True] * 90 + [False] * 8 + [True] * 2)
+    both_tails = 2 * sum(math.comb(10, k) for k in range(3)) / 2**10
+    assert cnn.mcnemar(a, b) == cnn.mcnemar(b, a) == pytest.approx(both_tails)
+    assert cnn.mcnemar(a, a) == 1.0
 
 
-def test_temperature_scaling_is_the_softmax_of_divided_logits():
+def test_scaling_divides_logits_and_the_fitted_temperature_is_that_of_a_grid_and_mends_overconfidence():
     logits = np.random.default_rng(0).normal(size=(20, 10))
     p, half = (np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in (logits, logits / 2))
     assert cnn.scale(p, 2.0) == pytest.approx(half, abs=1e-6)
     assert cnn.scale(p, 1.0) == pytest.approx(p, abs=1e-6)
-
-
-def test_the_fitted_temperature_is_that_of_a_grid_and_mends_overconfidence():
     rng = np.random.default_rng(0)
     true = rng.dirichlet(np.full(10, 0.3), 2000)
     labels = (true.cumsum(1) > rng.random((2000, 1))).argmax(1)
@@ -129,14 +132,6 @@ def test_a_dozen_right_answers_make_no_network_sure(count, least, most):
     assert cnn.fit_temperature(logits, (labels + 1) % 3) > 1  # all wrong
 
 
-def test_mcnemar_counts_only_the_images_on_which_two_classifiers_differ():
-    a = np.array([True] * 90 + [True] * 8 + [False] * 2)
-    b = np.array([True] * 90 + [False] * 8 + [True] * 2)
-    both_tails = 2 * sum(math.comb(10, k) for k in range(3)) / 2**10
-    assert cnn.mcnemar(a, b) == cnn.mcnemar(b, a) == pytest.approx(both_tails)
-    assert cnn.mcnemar(a, a) == 1.0
-
-
 def test_calibration_bounds_leave_out_one_in_two_hundred():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 5, 2000)
@@ -147,6 +142,21 @@ def test_calibration_bounds_leave_out_one_in_two_hundred():
     assert (cnn.evidence(logits) < found["least_evidence"]).mean() == pytest.approx(0.005, abs=0.001)
     sharper = cnn.calibration(3 * logits, labels)
     assert sharper["temperature"] == pytest.approx(3 * found["temperature"], rel=1e-2)
+
+
+def test_sets_hold_the_label_as_often_as_promised_and_a_person_answers_the_least_sure():
+    true = np.arange(1, 101) / 100  # the probability of the true class, the second of two, of 100 images
+    known = np.stack([1 - true, true], 1), np.ones(100, int)
+    sets = doubt.prediction_sets(known, np.array([[0.9, 0.1], [0.91, 0.09]]), 0.9)  # rank 10 of 100
+    assert sets.tolist() == [[True, True], [True, False]]
+    assert doubt.prediction_sets(known, known[0], 0.999).all()
+    p, y = np.tile([0.9, 0.1], (2000, 1)), np.zeros(2000, int)
+    p[:5], y[:3] = [0.6, 0.4], 1  # of the five least sure the first three are wrong
+    assert (doubt.errors_left(p, y)[:6] * 2000).tolist() == [3, 2, 1, 0, 0, 0]
+    found = doubt.doubts((p, y), p, y)
+    assert (found["test_asked_1000_share"], found["test_asked_10000_share"]) == (0.0005, 0.0015)
+    assert (found["test_sets_99_accuracy"], found["test_sets_99_size"]) == (0.9975, 0.9975)
+    assert (found["test_sets_99.9_accuracy"], found["test_sets_99.9_size"]) == (1, 1.0025)
 
 
 def test_a_classifier_is_scored_with_and_without_validation_images(digits):
@@ -162,6 +172,7 @@ def test_a_classifier_is_scored_with_and_without_validation_images(digits):
     expected = cnn.fit_temperature(logits, saved["val_labels"])
     assert constants["temperature"] == pytest.approx(expected, rel=1e-3)
     alone, predictions, constants = cnn.evaluate_classifier(model, (digits, test_set), val_idx[:0])
-    assert alone == {key: value for key, value in scores.items() if key.startswith("test_")}
+    doubts = {key for key in scores if "_sets_" in key or "_asked_" in key}  # which need validation images
+    assert alone == {key: scores[key] for key in scores.keys() - doubts if key.startswith("test_")}
     assert predictions.keys() == {"test_probabilities", "test_labels"}
     assert constants == {}
