@@ -2,8 +2,7 @@
 
     python train_few_labels.py --encoders simclr=results/simclr/simclr/encoder.pt
     python train_few_labels.py --methods pixels-knn,cnn-augmented --labels 10,100
-    python train_few_labels.py --encoders moco=results/moco/moco/encoder.pt --methods moco-consistent
-    python train_few_labels.py --encoders both=simclr.pt+moco.pt      their features side by side
+    python train_few_labels.py --encoders simclr=one.pt,two.pt --methods simclr-self_labelled
     python train_few_labels.py --tune --draws 5          for choices: scored on validation images
     torchrun --nproc-per-node=4 train_few_labels.py      shares the trainings out
 
@@ -22,7 +21,7 @@ from torch import nn
 
 from data import Data, few_labels, split, writers_for
 from data.writers import by_hands, find_writers
-from evaluation.few_labels import JoinedEncoders, Method, Source, Study, method_table
+from evaluation.few_labels import Method, Source, Study, method_table
 from models import load_encoder
 from utils import cli, distributed
 from utils.arguments import Number, list_of, named_path, with_commas
@@ -55,7 +54,7 @@ def make_parser() -> cli.Parser:
     add("--draws", type=Number(int, 1, 1000), default=10, help="number of draws of the labels")
     hands = "number of writers who wrote the labelled images; several are compared (default: any)"
     add("--hands", type=list_of(Number(int, 1, 1000)), metavar="N,N", help=hands)
-    files = "encoders that train_simclr.py or train_moco.py saved; NAME=FILE+FILE joins two"
+    files = "encoders that train_simclr.py or train_moco.py saved; of NAME=FILE,FILE each draw takes the next"
     add("--encoders", type=named_path, nargs="+", default=[], metavar="NAME=FILE", help=files)
     add("--tune", action="store_true", help="score on validation images instead of the test images")
     return parser
@@ -82,10 +81,9 @@ def make_study(args: Namespace, data: Data, seed: int = 0) -> Study:
     return Study((images, scored), splits, args.precision, 1 if args.dry_run else None)
 
 
-def load_source(study: Study, paths: str) -> Source:
-    """Load the encoders of a FILE or FILE+FILE, in eval mode."""
-    encoders = [load_encoder(path).eval() for path in paths.split("+")]
-    return Source(study, study.place(encoders[0] if len(encoders) == 1 else JoinedEncoders(encoders).eval()))
+def load_sources(study: Study, paths: str) -> list[Source]:
+    """Load the encoders of FILE,FILE in eval mode; draws take turns with them."""
+    return [Source(study, study.place(load_encoder(path).eval())) for path in paths.split(",")]
 
 
 def choose_methods(args: Namespace, encoders: list[str]) -> Methods:
@@ -99,7 +97,7 @@ def choose_methods(args: Namespace, encoders: list[str]) -> Methods:
 def make_jobs(args: Namespace, methods: Methods) -> list[dict]:
     """Return every training; draws are outermost, so that a stopped study has all of the first ones.
 
-    Methods that need no label run with 0 labels, the others with every other number; UserError for none.
+    0 labels are for methods that need none; UserError when there is nothing to do.
     """
     jobs = [
         {"method": name, "labels": count, **hands, "seed": args.seed + draw}
@@ -107,7 +105,7 @@ def make_jobs(args: Namespace, methods: Methods) -> list[dict]:
         for count in args.labels
         for hands in [{"hands": number} for number in args.hands or ()] or [{}]
         for name, (method, _) in methods.items()
-        if method.needs_labels == (count > 0)
+        if method.needs_labels in (None, count > 0)
     ]
     if not jobs:
         raise UserError("nothing to do: methods without labels need --labels 0, all others more")
@@ -136,7 +134,7 @@ def metric_name(args: Namespace) -> str:
 def run_job(args: Namespace, method: Method, source: Source, job: dict) -> dict:
     """Run one method on one draw; the record holds every wrong answer, {image: answer}."""
     chosen, labels = sample_labels(args, source.study, job), source.study.data[1].labels
-    shared = source.prepare(method.shares, job["seed"])
+    shared = source.prepare(method.shares)
     start = clock()
     answers = method.run(source, chosen, job["seed"]).argmax(1)
     return {
@@ -168,8 +166,8 @@ def main(argv: list[str] | None = None) -> dict:
     @functools.lru_cache(1)  # draws are the outermost loop
     def sources(seed):
         study = make_study(args, data, seed)
-        loaded = {name: load_source(study, paths) for name, paths in files.items()}
-        return {**loaded, "pixels": Source(study, nn.Flatten())}
+        loaded = {name: load_sources(study, paths) for name, paths in files.items()}
+        return {**loaded, "pixels": [Source(study, nn.Flatten())]}
 
     sources(0)  # fail now, before a folder is made or replaced
     methods = choose_methods(args, list(files))
@@ -180,7 +178,8 @@ def main(argv: list[str] | None = None) -> dict:
 
     def work(job):
         method, source = methods[job["method"]]
-        return run_job(args, method, sources(job["seed"] if args.split else 0)[source], job)
+        turns = sources(job["seed"] if args.split else 0)[source]
+        return run_job(args, method, turns[job["seed"] % len(turns)], job)
 
     content = collect(work, jobs, args, run, group=("method", "labels", *["hands"] * bool(args.hands)))
     if distributed.rank() == 0:

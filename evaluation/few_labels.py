@@ -14,9 +14,8 @@ from data import POLICIES, Augment, BatchLoader, Data, ImageSet, in_order, split
 from evaluation.contrastive import features as frozen
 from evaluation.contrastive.clustering import cluster_head, match_clusters, neighbour_graph, spread_labels
 from models import RECIPES, Classifier, ContrastiveModel, create, supcon
-from utils.errors import UserError
 from utils.training.cnn import TUNED, validate_classifier
-from utils.training.few_labels import ConsistencyBatches, consistency_step
+from utils.training.few_labels import AnchoredBatches, anchored_step
 from utils.training.fit import Batches, FitConfig, Step, Validate, classification_step, fit
 from utils.training.forward import clock, forward_all
 
@@ -25,13 +24,11 @@ if TYPE_CHECKING:
 
 # Chosen on validation images. Whatever the number of labels, an "epoch" has FINETUNE_IMAGES images.
 FINETUNE, FINETUNE_IMAGES = TUNED, 1600
-STUDENT, ROUNDS = "fast", 2  # of self-training
-DISTIL = {"epochs": 4, "batch_size": 256, "lr": 5e-3, "weight_decay": 0.02, "ema": 0.998}
-# Consistency training starts from a good network, hence the low rate. An epoch is one pass over the images.
-CONSISTENCY = {"epochs": 4, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.998}
-CONSISTENCY_BATCHES, THRESHOLD = (64, 256), 0.95  # labelled and unlabelled images
-# No strokes: they make a 4 of a 1, and these images have labels.
-WEAK, STRONG = POLICIES["shift"], view_augment(["affine", "elastic", "blur", "erase"])
+# Of `self_labelled`, chosen on validation images. No strokes: they make a 4 of a 1.
+STUDENT, STUDENT_AUGMENT, DISTIL_BATCH = "compact", POLICIES["strong"], 128
+DISTIL = {"epochs": 2, "lr": 3e-3, "weight_decay": 0.02, "ema": 0.998}
+ANCHORED = {"epochs": 1, "lr": 1e-3, "weight_decay": 0.02, "ema": 0.99}
+ANCHORED_BATCHES = 192, 64  # images and anchors
 # From scratch: few images need stronger deformation. A class validates from this many labels on.
 DEFORMED, SMALLEST_VALIDATED = view_augment(["affine", "elastic"]), 4
 # A quarter of the labelled images validates when labels are few.
@@ -95,17 +92,6 @@ class Study:
         return forward_all(model, in_order(self.data[1]))[0]
 
 
-class JoinedEncoders(nn.Module):
-    """The features of several encoders side by side, those of each scaled to length 1."""
-
-    def __init__(self, encoders: Iterable[nn.Module]):
-        super().__init__()
-        self.encoders = nn.ModuleList(encoders)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.cat([normalize(encoder(images), dim=1) for encoder in self.encoders], 1)
-
-
 class Source:
     """An encoder and the methods on its features; what all draws of the labels share is computed once.
 
@@ -118,7 +104,6 @@ class Source:
         self.study, self.encoder = study, encoder
         self.train_idx = study.splits[0] if train_idx is None else train_idx
         self.seconds: dict[str, float] = {}
-        self.clusters_of_seed: dict[int, tuple[Tensor, Tensor]] = {}
 
     @functools.cached_property
     def features(self) -> frozen.Features:
@@ -137,21 +122,36 @@ class Source:
         """The neighbours of the scored images: most of the time of a spread."""
         return frozen.neighbours(self.features.test, self.features.train)
 
-    def refined_clusters(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Return the refined clusters of a seed: training and test probabilities (N, classes)."""
-        if seed not in self.clusters_of_seed:
-            self.clusters_of_seed[seed] = self.refine(self.spread_head(seed), seed)
-        return self.clusters_of_seed[seed]
+    @functools.cached_property
+    def student(self) -> tuple[nn.Module, Tensor]:
+        """A student of the trained clusters, and the probabilities (N, classes) that it gives the images.
 
-    def prepare(self, parts: Iterable[str], seed: int) -> float:
-        """Compute parts (features, graph, neighbours, clusters) once; return the seconds that this took."""
-        names = {part: f"{part}-{seed}" if part == "clusters" else part for part in parts}
-        for part, name in names.items():
-            if name not in self.seconds:
+        A robust loss and strong augmentation let it be better than its teacher.
+        """
+        study, classes = self.study, self.features.classes
+        torch.manual_seed(0)
+        student = study.place(create(STUDENT, classes))
+        clusters = self.relabelled(self.spread_head(0).argmax(1))
+        batches = BatchLoader(clusters, self.train_idx, DISTIL_BATCH, augment=STUDENT_AUGMENT)
+        study.fit(student, anchored_step(student), batches, DISTIL)
+        logits, _ = forward_all(student, in_order(study.data[0], self.train_idx), study.precision)
+        return student, logits.float().softmax(1)
+
+    def relabelled(self, labels: Tensor) -> ImageSet:
+        """Return the training images with these labels (N,) instead of their own; all others have label 0."""
+        images = self.study.data[0]
+        given = torch.zeros_like(images.labels)
+        given[self.train_idx.to(given.device)] = labels
+        return images._replace(labels=given)
+
+    def prepare(self, parts: Iterable[str]) -> float:
+        """Compute parts (features, graph, neighbours, student) once; return the seconds that this took."""
+        for part in parts:
+            if part not in self.seconds:
                 start = clock()
-                self.refined_clusters(seed) if part == "clusters" else getattr(self, part)
-                self.seconds[name] = clock() - start
-        return sum(self.seconds[name] for name in names.values())
+                getattr(self, part)
+                self.seconds[part] = clock() - start
+        return sum(self.seconds[part] for part in parts)
 
     def labels(self, chosen: Tensor | slice) -> Tensor:
         return self.features.train_labels[chosen]
@@ -174,29 +174,6 @@ class Source:
         train = self.features.train
         clusters = cluster_head(train, self.graph, self.features.classes, seed)(train).argmax(1)
         return self.spread_from(torch.arange(len(train)), clusters)
-
-    def self_train(self, spread: Tensor, chosen: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Self-train in rounds: a fresh student learns `spread`, then labels spread over its features.
-
-        spread: (N, classes). labels: those that spread, of the images at `chosen`. Returns training and test
-        probabilities after the last round, the latter by k-NN.
-        """
-        study, (images, scored) = self.study, self.study.data
-        for _ in range(ROUNDS):
-            targets = spread.new_zeros(len(images.labels), spread.shape[1])
-            targets[self.train_idx.to(targets.device)] = spread
-            torch.manual_seed(seed)
-            student = study.place(create(STUDENT, spread.shape[1]))
-            study.fit_classifier(student, images._replace(labels=targets), self.train_idx, DISTIL, seed)
-            encoder = student.get_submodule("encoder")
-            train, _ = forward_all(encoder, in_order(images, self.train_idx), study.precision)
-            spread = spread_labels(neighbour_graph(train), chosen, labels, spread.shape[1])
-        test, _ = forward_all(encoder, in_order(scored), study.precision)
-        return spread, frozen.knn(train, spread, test)
-
-    def refine(self, spread: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Self-train so that in every round the labels of all images spread."""
-        return self.self_train(spread, torch.arange(len(spread)), spread.argmax(1), seed)
 
     def cluster_of_class(self, clusters: Tensor, chosen: Tensor | slice) -> Tensor:
         """Return the cluster of each class, matched on the labels at `chosen`; see `match_clusters`."""
@@ -227,43 +204,29 @@ class Source:
         """Labels that spread over the graph of the training features, then k-NN."""
         return frozen.vote(*self.neighbours, self.spread_from(chosen, self.labels(chosen)))
 
-    def self_trained(self, chosen: Tensor, seed: int) -> Tensor:
-        """Students of the spread labels, over whose features the few labels spread again."""
-        labels = self.labels(chosen)
-        return self.self_train(self.spread_from(chosen, labels), chosen, labels, seed)[1]
-
-    def refined(self, chosen: Tensor, seed: int) -> Tensor:
-        """The same, but in every round the labels of all images spread, not only the few given ones."""
-        return self.refine(self.spread_from(chosen, self.labels(chosen)), seed)[1]
-
-    def consistent(self, chosen: Tensor, seed: int) -> Tensor:
-        """FixMatch from the encoder, under a probe fitted to the spread labels."""
-        probe = self.probe(ALL, self.spread_from(chosen, self.labels(chosen)).argmax(1))
-        torch.manual_seed(seed)
-        model = self.classifier(probe)
-        labelled = torch.zeros(len(self.train_idx), dtype=torch.bool)
-        labelled[chosen.cpu()] = True
-        if labelled.all():
-            raise UserError("FixMatch needs unlabelled images: use fewer --labels")
-        parts = self.train_idx[labelled], self.train_idx[~labelled]
-        batches = ConsistencyBatches(self.study.data[0], *parts, CONSISTENCY_BATCHES, WEAK, STRONG, seed)
-        self.study.fit(model, consistency_step(model, THRESHOLD), batches, CONSISTENCY)
-        return self.study.outputs(model)
-
     def clusters(self, chosen: Tensor, seed: int) -> Tensor:
         """Trained clusters, spread over the graph and named by all training labels; then k-NN."""
         spread = self.spread_head(seed)
         return frozen.vote(*self.neighbours, spread)[:, self.cluster_of_class(spread.argmax(1), ALL)]
 
     def self_labelled(self, chosen: Tensor, seed: int) -> Tensor:
-        """`refined`, from clusters. All training labels name the clusters and serve nothing else."""
-        train, test = self.refined_clusters(seed)
-        return test[:, self.cluster_of_class(train.argmax(1), ALL)]
+        """A student of the clusters, named by the labelled images, which then anchor its own answers.
 
-    def named(self, chosen: Tensor, seed: int) -> Tensor:
-        """The clusters of `self_labelled`, named by the labelled images alone."""
-        train, test = self.refined_clusters(seed)
-        return test[:, self.cluster_of_class(train[chosen], chosen)]
+        Without labelled images all training labels name the clusters and serve nothing else.
+        """
+        student, probabilities = self.student
+        shares, named = (probabilities[chosen], chosen) if len(chosen) else (probabilities.argmax(1), ALL)
+        names = self.cluster_of_class(shares, named).to(probabilities.device)
+        student = copy.deepcopy(student)
+        for values in student.get_submodule("head").parameters():
+            values.data = values[names]
+        if len(chosen):
+            labels = probabilities[:, names].argmax(1)
+            labels[chosen] = self.labels(chosen)
+            parts = self.train_idx[chosen], self.train_idx, ANCHORED_BATCHES
+            batches = AnchoredBatches(self.relabelled(labels), *parts, STUDENT_AUGMENT, seed)
+            self.study.fit(student, anchored_step(student), batches, ANCHORED)
+        return self.study.outputs(student)
 
 
 # --- Methods that see the labelled images alone; the source says which images there are ---
@@ -312,7 +275,7 @@ class Method(NamedTuple):
     name: str
     run: Run
     shares: tuple[str, ...] = ("features",)
-    needs_labels: bool = True  # without labels, only the seed differs between draws
+    needs_labels: bool | None = True  # None: with and without; without, draws differ by seed and encoder
     sees_unlabelled: bool = True  # even if only for feature statistics
 
 
@@ -322,12 +285,8 @@ ON_ENCODERS = (
     Method("linear", Source.linear),
     Method("finetuned", Source.finetuned),
     Method("spread", Source.spread, (*GRAPH, "neighbours")),
-    Method("self_trained", Source.self_trained, GRAPH),
-    Method("refined", Source.refined, GRAPH),
-    Method("named", Source.named, (*GRAPH, "clusters")),
-    Method("consistent", Source.consistent, GRAPH),
     Method("clusters", Source.clusters, (*GRAPH, "neighbours"), needs_labels=False),
-    Method("self_labelled", Source.self_labelled, (*GRAPH, "clusters"), needs_labels=False),
+    Method("self_labelled", Source.self_labelled, (*GRAPH, "student"), needs_labels=None),
 )
 WITHOUT_ENCODER = (
     *(

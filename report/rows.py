@@ -159,8 +159,8 @@ def training_time(results: Results, result: Result) -> float:
 
 
 def encoder_time(results: Results, result: Result) -> float:
-    files = (result.arguments.get("encoder") or "").split("+")
-    return sum(training_time(results, run) for file in files if (run := results.run_of(file)))
+    files = (result.arguments.get("encoder") or "").split(",")  # of which a draw uses one
+    return max(training_time(results, run) if (run := results.run_of(file)) else 0 for file in files)
 
 
 def value_text(reference: dict) -> str:

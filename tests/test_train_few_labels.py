@@ -63,13 +63,25 @@ def test_tuning_scores_validation_images_with_other_draws(tmp_path, tiny_dir):
     assert not set(validated.splits[0].tolist()) & set(validated.splits[1].tolist())
 
 
-def test_two_encoders_join_their_features_and_a_dry_run_is_short(tmp_path, tiny_dir, encoder_file):
-    how = flags(tiny_dir, tmp_path / "r", "--methods", "both-knn", "--labels", "50")
-    both, one = (
-        train_few_labels.main([*how, "--encoders", f"both={files}", "--name", name])
-        for name, files in (("both", f"{encoder_file}+{encoder_file}"), ("one", str(encoder_file)))
-    )
-    assert both["cells"][0]["mean"]["test_accuracy"] == one["cells"][0]["mean"]["test_accuracy"]
+def test_draws_take_turns_with_the_encoders_and_a_dry_run_is_short(
+    tmp_path, tiny_dir, encoder_file, monkeypatch
+):
+    torch.manual_seed(1)
+    other = encoder_file.with_name("other.pt")
+    save_model(other, create("fast", 0), "fast", FACTS, num_classes=0)
+
+    def fake(args, method, source, job):
+        weight = next(source.encoder.parameters()).detach().flatten()[0]
+        return {**job, "test_accuracy": float(weight), "seconds": 0.0}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_few_labels, "run_job", fake)
+        how = ("--methods", "own-knn", "--labels", "50", "--draws", "3", "--encoders")
+        how = base_flags(tiny_dir, tmp_path / "r", *how, f"own={encoder_file},{other}")
+        first, second, third = (
+            run["test_accuracy"] for run in train_few_labels.main(how)["cells"][0]["runs"]
+        )
+    assert first == third != second
     dry = ("--dry-run", "--methods", "pixels-linear,cnn")  # one draw of few labels
     assert train_few_labels.main(flags(tiny_dir, tmp_path, *dry))["trainings"] == [2, 2]
 

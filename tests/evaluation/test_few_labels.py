@@ -3,12 +3,9 @@
 import pytest
 import torch
 
-from data import few_labels, in_order
+from data import POLICIES, few_labels, in_order
 from evaluation import few_labels as few
 from evaluation.contrastive import clustering
-from evaluation.contrastive.features import knn
-from models import create
-from utils.errors import UserError
 from utils.training.forward import forward_all
 
 TABLE = few.method_table(["own"])
@@ -17,9 +14,9 @@ TABLE = few.method_table(["own"])
 @pytest.fixture
 def short(monkeypatch):
     """Every training is a few steps."""
-    for name in ("FINETUNE", "DISTIL", "CONSISTENCY", "SUPCON"):
+    for name in ("FINETUNE", "DISTIL", "SUPCON"):
         monkeypatch.setattr(few, name, getattr(few, name) | {"epochs": 1})
-    for name, value in {"FINETUNE_IMAGES": 64, "SUPCON_IMAGES": 64, "CONSISTENCY_BATCHES": (64, 90)}.items():
+    for name, value in {"FINETUNE_IMAGES": 64, "SUPCON_IMAGES": 64, "STUDENT": "fast"}.items():
         monkeypatch.setattr(few, name, value)
     monkeypatch.setattr(few, "FEW_LABELS_STEPS", 20)
     monkeypatch.setattr(clustering, "HEAD_STEPS", 30)
@@ -45,6 +42,7 @@ def test_the_table_says_what_each_method_needs():
     assert few.method_table(["a", "b"])["b-spread"] == (TABLE["own-spread"][0], "b")
     without = {name for name, (method, _) in TABLE.items() if not method.needs_labels}
     assert without == {"own-clusters", "own-self_labelled"}
+    assert TABLE["own-self_labelled"][0].needs_labels is None  # with and without
     alone = {name for name, (method, _) in TABLE.items() if not method.sees_unlabelled}
     assert alone == {*scratch, "supcon-knn", "supcon-linear"}
     assert all(bool(method.shares) == method.sees_unlabelled for method, _ in TABLE.values())
@@ -74,7 +72,7 @@ def test_no_label_but_the_drawn_ones_is_used(source, data, splits, encoder, chos
     test_set = test_set._replace(labels=1 - test_set.labels % 2)
     unlabelled, unseen = (few.Source(few.Study((each, test_set), splits), encoder) for each in (wrong, black))
     for name, (method, _) in TABLE.items():
-        if method.needs_labels and not name.startswith(("cnn", "mlp-")):
+        if method.needs_labels is not False and not name.startswith(("cnn", "mlp-")):
             other = unlabelled if method.sees_unlabelled else unseen
             true, changed = (method.run(each, chosen, 0) for each in (source, other))
             assert true.shape == (100, 10)
@@ -87,30 +85,44 @@ def test_no_label_but_the_drawn_ones_is_used(source, data, splits, encoder, chos
         assert torch.equal(true, changed)
 
 
-def test_clusters_are_named_by_the_labelled_images_alone(source, chosen, short):
+def test_the_student_is_named_by_the_labelled_images_which_then_anchor_it(source, chosen, short, monkeypatch):
     """On tiny data the clusters are poor, but the names come from the draw and are the best for it."""
-    answers = run("own-named", source, chosen, 3)
-    train, test = source.refined_clusters(3)
-    assert sorted(answers.sum(0).tolist()) == pytest.approx(sorted(test.sum(0).tolist()))
+    seen = []
+    make = few.AnchoredBatches
+    monkeypatch.setattr(few, "AnchoredBatches", lambda *args: seen.extend(args) or make(*args))
+    _, probabilities = source.student
+    run("own-self_labelled", source, chosen)
     labels, rows = source.study.pool_labels[chosen], torch.arange(40)
-    right = train[chosen][:, source.cluster_of_class(train[chosen], chosen)][rows, labels].sum()
+    names = source.cluster_of_class(probabilities[chosen], chosen)
+    given = seen[0].labels[source.train_idx]
+    assert torch.equal(given[chosen], labels)
+    others = torch.ones(len(given), dtype=torch.bool).index_fill(0, chosen, False)
+    assert torch.equal(given[others], probabilities[:, names].argmax(1)[others])
+    assert torch.equal(seen[1], source.train_idx[chosen])
+    right = probabilities[chosen][:, names][rows, labels].sum()
     shuffled = torch.randperm(10, generator=torch.Generator().manual_seed(0))
     for order in (torch.arange(10), torch.arange(10).flip(0), shuffled):
-        assert right >= train[chosen][:, order][rows, labels].sum() - 1e-4
+        assert right >= probabilities[chosen][:, order][rows, labels].sum() - 1e-4
+
+
+def test_without_labels_the_student_answers_by_names_of_all_training_labels(source, short):
+    student, probabilities = source.student
+    before = source.study.outputs(student)
+    answers = run("own-self_labelled", source, torch.empty(0, dtype=torch.int64))
+    assert torch.equal(answers, before[:, source.cluster_of_class(probabilities.argmax(1), few.ALL)])
+    assert torch.equal(source.study.outputs(student), before)  # which the draws share
 
 
 def test_the_time_of_what_draws_share_is_that_of_its_parts(source, short):
     """The graph costs those nothing that don't need it, whoever comes first."""
-    spread, knn, linear, refined = (
-        source.prepare(TABLE[f"own-{name}"][0].shares, 0) for name in ("spread", "knn", "linear", "refined")
+    spread, knn, linear, own = (
+        source.prepare(TABLE[f"own-{name}"][0].shares)
+        for name in ("spread", "knn", "linear", "self_labelled")
     )
-    parts = [source.seconds[part] for part in ("features", "graph", "neighbours")]
-    assert spread == pytest.approx(sum(parts))
+    parts = [source.seconds[part] for part in ("features", "graph", "neighbours", "student")]
+    assert spread == pytest.approx(sum(parts[:3]))
     assert knn == linear == parts[0]
-    assert refined == pytest.approx(sum(parts[:2]))
-    named = [source.prepare(TABLE["own-named"][0].shares, seed) for seed in (3, 4, 3)]
-    assert named[0] == named[2]
-    assert {"clusters-3", "clusters-4"} < set(source.seconds)
+    assert own == pytest.approx(parts[0] + parts[1] + parts[3])
 
 
 def test_fine_tuning_starts_as_the_probe_and_leaves_the_encoder_alone(source, chosen, short):
@@ -123,28 +135,13 @@ def test_fine_tuning_starts_as_the_probe_and_leaves_the_encoder_alone(source, ch
     assert all(torch.equal(value, before[key]) for key, value in source.encoder.state_dict().items())
 
 
-def test_a_student_learns_from_probabilities_alone(source, monkeypatch):
-    """It must believe its teacher, not the labels; what it learnt spreads over its features."""
-    monkeypatch.setattr(few, "DISTIL", few.DISTIL | {"epochs": 15, "batch_size": 32, "ema": 0.0})
-    monkeypatch.setattr(few, "STUDENT", "lenet")
-    wrong, students = (source.study.pool_labels + 1) % 10, []
-    monkeypatch.setattr(few, "create", lambda *args: students.append(create(*args)) or students[-1])
-    train, test = source.self_train(torch.eye(10)[wrong], torch.arange(180), wrong, 0)
-    assert len(students) == few.ROUNDS
-    assert (train.argmax(1) == wrong).float().mean() > 0.5
-    images, scored = source.study.data
-    features = forward_all(students[-1].encoder, in_order(images, source.train_idx))[0]
-    expected = clustering.spread_labels(clustering.neighbour_graph(features), torch.arange(180), wrong)
-    torch.testing.assert_close(train, expected)
-    torch.testing.assert_close(
-        test, knn(features, expected, forward_all(students[-1].encoder, in_order(scored))[0])
-    )
-
-
-def test_consistency_training_needs_unlabelled_images(source, short):
-    assert few.WEAK.stroke == few.STRONG.stroke == 0  # a 1 with a stroke is no 1, and labels are trained on
-    with pytest.raises(UserError, match="use fewer --labels"):
-        run("own-consistent", source, torch.arange(len(source.train_idx)))
+def test_the_student_learns_the_clusters_and_no_label(source, monkeypatch):
+    monkeypatch.setattr(few, "DISTIL", few.DISTIL | {"epochs": 15, "ema": 0.0})
+    for name, value in {"STUDENT": "lenet", "DISTIL_BATCH": 32, "STUDENT_AUGMENT": POLICIES["none"]}.items():
+        monkeypatch.setattr(few, name, value)
+    wrong = (source.study.pool_labels + 1) % 10
+    monkeypatch.setattr(source, "spread_head", lambda seed: torch.eye(10)[wrong])
+    assert (source.student[1].argmax(1) == wrong).float().mean() > 0.5
 
 
 def test_training_from_scratch_learns_its_labels(data, splits, monkeypatch):

@@ -134,11 +134,11 @@ def test_episodes_need_the_memory_of_a_chunk(gpu):
 
 
 @pytest.mark.parametrize(
-    "name", ["own-linear", "own-finetuned", "own-spread", "own-self_trained", "own-consistent", "supcon-knn"]
+    "name", ["own-linear", "own-finetuned", "own-spread", "own-self_labelled", "supcon-knn"]
 )
 def test_methods_of_few_labels(gpu, monkeypatch, name):
     """One epoch of each training, and L-BFGS without its line search, which runs on the host."""
-    for recipe in ("FINETUNE", "DISTIL", "CONSISTENCY", "SUPCON"):
+    for recipe in ("FINETUNE", "DISTIL", "SUPCON"):
         monkeypatch.setattr(few_labels, recipe, getattr(few_labels, recipe) | {"epochs": 1})
     monkeypatch.setattr(torch.optim.LBFGS, "step", lambda optimizer, closure: closure())
     method, _ = few_labels.method_table(["own"])[name]

@@ -17,20 +17,19 @@ import train_mil
 import train_moco
 import train_simclr
 import train_triplet
-from data import POLICIES, VIEW_PARTS, BatchLoader, ImageSet, view_augment, view_batches
+from data import POLICIES, VIEW_PARTS, BatchLoader, ImageSet, view_batches
 from data.mil import BagLoader, build
 from data.triplet import CLASS_AUGMENTS
 from models import ENCODERS, ContrastiveModel, Fusion, MoCo, create
 from models.contrastive import HEADS
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil
 from models.triplet import DISTANCES, LOSSES, MINERS, TRIPLET_ENCODERS, triplet_loss, triplet_metrics
-from utils.training.few_labels import ConsistencyBatches, consistency_step
+from utils.training.few_labels import AnchoredBatches, anchored_step
 from utils.training.fit import FitConfig, classification_step, fit
 
 COUNT, BATCH = 70, 64  # the last batch is small
 EVERYTHING = torch.arange(COUNT)
 IMAGES = ImageSet(torch.zeros(COUNT, 1, 28, 28, dtype=torch.uint8), EVERYTHING % 10, 0.13, 0.3)
-ALL_PARTS = view_augment(list(VIEW_PARTS))
 
 
 # --- Trainings: model, step and batches. to: moves the images to a device ---
@@ -48,10 +47,10 @@ def distillation(to):
     return *classifier(to)[:2], batches
 
 
-def consistency(to):
-    model, both = create("fast"), (POLICIES["shift"], ALL_PARTS)
-    batches = ConsistencyBatches(to(IMAGES), EVERYTHING[:10], EVERYTHING[10:], (16, 32), *both)
-    return model, consistency_step(model, 0.95), batches
+def anchored(to):
+    model = create("fast")
+    batches = AnchoredBatches(to(IMAGES), EVERYTHING[:10], EVERYTHING, (32, 16), POLICIES["strong"])
+    return model, anchored_step(model), batches
 
 
 def contrastive(to, method="supcon", head="mlp"):
@@ -97,7 +96,7 @@ def name(training):
 
 TRAININGS = [
     *each(classifier, model=[*ENCODERS, "fusion"], augment=POLICIES),
-    *map(partial, (distillation, consistency, momentum)),
+    *map(partial, (distillation, anchored, momentum)),
     *each(contrastive, method=["simclr", "supcon"], head=HEADS),
     *each(bags, method=POOLINGS),
     *[partial(bags, encoder="lenet-mil", standardise=True), partial(bags, freeze=True)],

@@ -1,4 +1,4 @@
-"""Consistency training (FixMatch): confident predictions on a weak view are labels for the strong view."""
+"""Training on pseudo-labels, some of which are wrong, with the few given labels as anchors."""
 
 from collections.abc import Iterator
 
@@ -9,62 +9,60 @@ from torch.nn.functional import cross_entropy
 from data import Augment, BatchLoader, ImageSet
 from utils.training.fit import Step
 
+ROBUSTNESS = 0.7  # q of Zhang and Sabuncu (2018)
+ANCHOR_WEIGHT = 0.5  # chosen on validation images
 
-def consistency_loss(weak: Tensor, strong: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Return the unlabelled loss of FixMatch, equation 4 of Sohn et al. (2020), in nats, and the share used.
 
-    weak, strong: logits (B, classes) of two views of the same images. An image whose weak view has a
-    probability of at least `threshold` is used: its most probable class is the label of the strong view. The
-    loss is the sum over the used images divided by B; no gradient flows into the weak view.
+def generalised_cross_entropy(logits: Tensor, labels: Tensor, q: float = ROBUSTNESS) -> Tensor:
+    """Return the mean of (1 - p^q) / q, equation 6 of Zhang and Sabuncu (2018).
+
+    p is the probability of the label. logits: (B, classes). labels: (B,). q: in (0, 1]; towards 0 the loss is
+    the cross-entropy, at 1 it is 1 - p. A label that the network finds improbable has hardly any gradient:
+    the few wrong labels among many right ones are not learnt.
     """
-    probability, label = weak.detach().softmax(1).max(1)
-    sure = (probability >= threshold).float()
-    return (sure * cross_entropy(strong, label, reduction="none")).mean(), sure.mean()
+    p = logits.softmax(1).gather(1, labels.unsqueeze(1))
+    return ((1 - p.clamp(min=1e-7) ** q) / q).mean()
 
 
-class ConsistencyBatches:
-    """Batches (labelled images, their labels, weak views, strong views) for `consistency_step`.
+class AnchoredBatches:
+    """Batches (images, their labels, anchors, their labels) for `anchored_step`, all augmented.
 
-    labelled, unlabelled: disjoint indices. sizes: labelled and unlabelled images of a batch. An epoch is one
-    pass over the unlabelled images; the labelled ones, strongly augmented, are repeated as often as needed.
-    The labels of the unlabelled images are never read.
+    anchors, indices: of the images whose labels are given, and of all with a label, given or not. sizes:
+    images and anchors of a batch. An epoch is one pass over `indices`; anchors are repeated as often as
+    needed.
     """
 
     def __init__(
         self,
         images: ImageSet,
-        labelled: Tensor,
-        unlabelled: Tensor,
+        anchors: Tensor,
+        indices: Tensor,
         sizes: tuple[int, int],
-        weak: Augment,
-        strong: Augment,
+        augment: Augment,
         seed: int = 0,
     ):
-        # A loader samples the order before the augmentation: with one seed both views have the same order.
-        views = (BatchLoader(images, unlabelled, sizes[1], seed=seed, augment=a) for a in (weak, strong))
-        self.weak, self.strong = views
-        repeated = labelled.repeat(-(-len(self.weak) * sizes[0] // len(labelled)))
-        self.labelled = BatchLoader(images, repeated, sizes[0], seed=seed + 1, augment=strong)
+        self.images = BatchLoader(images, indices, sizes[0], seed=seed, augment=augment)
+        repeated = anchors.repeat(-(-len(self.images) * sizes[1] // len(anchors)))
+        self.anchors = BatchLoader(images, repeated, sizes[1], seed=seed + 1, augment=augment)
 
     def __len__(self) -> int:
-        return len(self.weak)
+        return len(self.images)
 
     def epoch(self, number: int = 0) -> Iterator[tuple[Tensor, ...]]:
         """Yield the batches of epoch `number` (from 0)."""
-        loaders = (self.labelled, self.weak, self.strong)
-        for known, weak, strong in zip(*(loader.epoch(number) for loader in loaders), strict=False):
-            yield *known, weak[0], strong[0]
+        for some, anchors in zip(self.images.epoch(number), self.anchors.epoch(number), strict=False):
+            yield *some, *anchors
 
 
-def consistency_step(model: nn.Module, threshold: float) -> Step:
-    """Return the step for `fit`: cross-entropy of the labelled images plus `consistency_loss`."""
+def anchored_step(model: nn.Module) -> Step:
+    """Return the step for `fit`: robust loss of all labels plus, where there are any, that of the anchors."""
 
-    def step(images, labels, weak, strong):
-        with torch.no_grad():
-            weak_logits = model(weak).float()
-        known, strong_logits = model(torch.cat([images, strong])).float().tensor_split([len(images)])
-        loss, used = consistency_loss(weak_logits, strong_logits, threshold)
-        accuracy = (known.argmax(1) == labels).float().mean()
-        return cross_entropy(known, labels) + loss, {"accuracy": accuracy, "used": used}
+    def step(images, labels, *anchors):
+        known, known_labels = anchors or (images[:0], labels[:0])
+        logits = model(torch.cat([images, known])).float()
+        loss = generalised_cross_entropy(logits[: len(images)], labels)
+        if anchors:
+            loss = loss + ANCHOR_WEIGHT * cross_entropy(logits[len(images) :], known_labels)
+        return loss, {"accuracy": (logits[: len(images)].argmax(1) == labels).float().mean()}
 
     return step
