@@ -3,24 +3,30 @@
     python robustness.py --models compact=weights/classifier.safetensors simclr=weights/simclr.safetensors
     python robustness.py --models lenet=results/cnn/lenet ten_lenet=results/ensemble/lenet-10
     python robustness.py --models cnn=results/cnn/cnn --images 1000 --trainings 1
+    python robustness.py --unknown --models lenet=results/cnn/lenet fast=results/cnn/fast
 
 Nine corruptions at five strengths, see data/robustness.py, in the manner of MNIST-C. A model is a file, or
 the folder of a run with its weights: a classifier, an ensemble, or an encoder, which gets a linear probe on
 all training images. Nothing else is trained, and nothing is chosen. Results go to results/robustness/<name>/:
 metrics.json, predictions.npz of the clean images, and figures. On one CPU core 1,000 images take up to a
 minute for a model.
+
+With --unknown nothing is corrupted: how well do classifiers tell images of no digit from test images?
 """
 
 import time
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from data import ImageSet, split
-from data.robustness import CORRUPTIONS, LABEL_ERRORS, LEVELS, corrupt
+from data import Data, ImageSet, split
+from data.robustness import CORRUPTIONS, LABEL_ERRORS, LEVELS, corrupt, unknown_images
 from evaluation import robustness as evaluation
-from inference.predictor import load_scorers
+from evaluation.doubt import unknown_metrics
+from inference.predictor import load_scorers, model_files, read_network, renormalised
+from models import Classifier
 from utils import cli, distributed
 from utils.arguments import Number, named_path
 from utils.console import aligned, percent
@@ -31,6 +37,7 @@ from utils.runs.repeat import repeat
 
 SHOWN_DIGIT = 2  # of the figure of examples: its class
 SHOWN_MISTAKES = 24
+SEEN = 10_000  # training images among which --unknown looks for the nearest
 
 
 def make_parser() -> cli.Parser:
@@ -42,6 +49,8 @@ def make_parser() -> cli.Parser:
     add("--baseline", metavar="NAME", help=baseline)
     images = "number of test images to corrupt, a sample by class (default: all)"
     add("--images", type=Number(int, 10, 10**6), help=images)
+    unknown = "score how well classifiers tell images of no digit; corrupt nothing"
+    add("--unknown", action="store_true", help=unknown)
     add("--trainings", type=Number(int, 1, 1000), help="take the first N trainings of a run (default: all)")
     return parser
 
@@ -76,6 +85,20 @@ def load_models(args: Namespace, train_set: ImageSet) -> dict[str, list[evaluati
     return models
 
 
+def load_networks(args: Namespace, data: Data) -> dict[str, list[tuple]]:
+    """Load the classifiers of --unknown, each with the images that they score, as it was trained on."""
+    seen = data[0]._replace(images=data[0].images[:SEEN], labels=data[0].labels[:SEEN])
+    kinds = {"training": seen, "digits": data[1], **unknown_images(data[1], args.data_dir, args.seed)}
+    models: dict[str, list[tuple]] = {}
+    for name, _, path in (text.partition("=") for text in args.models):
+        for file in model_files(Path(path))[: args.trainings]:
+            network, facts, _ = read_network(file, args.device, Classifier)
+            models.setdefault(name, []).append(
+                (network, {k: renormalised(x, facts) for k, x in kinds.items()})
+            )
+    return models
+
+
 def choose_images(args: Namespace, labels: torch.Tensor) -> np.ndarray:
     """Return the positions of the test images to corrupt, sampled by class; UserError for too many."""
     if args.images is None or args.images == len(labels):
@@ -99,6 +122,14 @@ def evaluate(args: Namespace, test_set: ImageSet, models: dict, run: RunFolder) 
     record |= evaluation.robustness_record(scored, labels, args.baseline)
     if verdicts := evaluation.judge_labels(clean, labels):
         record |= evaluation.label_record(verdicts, labels)
+    return {**record, "seconds": round(time.perf_counter() - start, 2)}
+
+
+def evaluate_unknown(args: Namespace, models: dict[str, list[tuple]]) -> dict:
+    """Score how all models tell images of no digit from test images; return the record."""
+    start, record = time.perf_counter(), {"seed": args.seed}
+    for name, trainings in models.items():
+        record |= {f"{name}_{key}": value for key, value in unknown_metrics(trainings).items()}
     return {**record, "seconds": round(time.perf_counter() - start, 2)}
 
 
@@ -147,21 +178,27 @@ def report(record: dict, names: list[str], baseline: str, run: RunFolder) -> Non
         keys = ("accuracy", "corrupted_accuracy", "mce", "relative_mce")
         values = [record.get(f"{name}_{key}") for key in keys]
         rows.append([name, *("none" if value is None else percent(value) for value in values)])
-    print(*aligned(rows), sep="\n")
-    print(f"{record['corrupted_images']:,} corrupted images; figures and metrics in {run.folder}/")
+    unknown = [[key, f"{record[key]:.4f}"] for key in record if key.endswith("_auc")]
+    print(*aligned(unknown or rows), sep="\n")
+    print(f"{record.get('corrupted_images', 0):,} corrupted images; figures and metrics in {run.folder}/")
 
 
 @cli.command
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
-    train_set, test_set = cli.load_data(args)
+    train_set, test_set = data = cli.load_data(args)
     choose_images(args, test_set.labels)  # fail now, before a folder is made
-    models = load_models(args, train_set)
+    models: dict = load_networks(args, data) if args.unknown else load_models(args, train_set)
     run = distributed.on_rank_zero(lambda: open_run("robustness", args, "models", command))
-    metrics = repeat(lambda job, part: evaluate(args, test_set, models, part), args, run)
+
+    def work(job, part):
+        return evaluate_unknown(args, models) if args.unknown else evaluate(args, test_set, models, part)
+
+    metrics = repeat(work, args, run)
     if distributed.rank() == 0:
         run.write_history([])  # nothing is trained
-        cli.draw(plot_figures, run, test_set, metrics["runs"][0], list(models))
+        if not args.unknown:
+            cli.draw(plot_figures, run, test_set, metrics["runs"][0], list(models))
         report(metrics["runs"][0], list(models), args.baseline, run)
     return metrics
 

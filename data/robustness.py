@@ -1,4 +1,4 @@
-"""Corruptions of images at five strengths, and labels of MNIST's test set that human reviewers dispute.
+"""Corruptions at five strengths, images of no digit, labels of MNIST's test set that reviewers dispute.
 
 The corruptions are in the manner of MNIST-C (Mu and Gilmer, 2019), written from the definitions below. They
 are not the files of MNIST-C: error rates here and there can't be compared. Strengths were fixed by looking at
@@ -7,12 +7,16 @@ pictures, before any model was scored.
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from data.augment import affine_matrix, blur, warp
 from data.batches import POOL, draw_of, generator
+from data.idx import find_idx
+from data.images import TORCHVISION, ImageSet, load
+from data.triplet import letters
 
 LEVELS = 5
 # The part of the image's side in the middle that holds the digit: 20 of MNIST's 28 pixels.
@@ -140,6 +144,26 @@ def corrupt(images: torch.Tensor, name: str, level: int, seed: int = 0) -> torch
     draws = Draws(draw_of(images), generator(seed, list(CORRUPTIONS).index(name)))
     changed = corruption.apply(images.float() / 255, corruption.strengths[level - 1], draws)
     return (255 * changed.clamp(0, 1)).round().to(torch.uint8)
+
+
+# --- Images of no digit ---
+
+SYMBOLS = "+=<>#%&?*$"
+
+
+def unknown_images(like: ImageSet, root: Path | str, seed: int = 0) -> dict[str, ImageSet]:
+    """Return images without a digit by name, on the device of `like`; their labels say nothing.
+
+    letters, symbols: printed, see `data.triplet.letters`. noise: pixels, together as bright as a digit.
+    clothes: the test images of Fashion-MNIST, where the folder `root`, as in `load`, has the files.
+    """
+    sets = {"letters": letters(like, seed), "symbols": letters(like, seed, SYMBOLS)}
+    grey = torch.rand(1000, 1, 28, 28, generator=generator(seed)) ** (1 / like.mean - 1)
+    noise = (255 * grey).byte().to(like.images.device)
+    sets["noise"] = like._replace(images=noise, labels=like.labels.new_zeros(1000))
+    if find_idx(Path(root) / TORCHVISION["fashion-mnist"] / "raw"):
+        sets["clothes"] = load("fashion-mnist", root, like.images.device)[1]
+    return sets
 
 
 # --- Disputed labels ---

@@ -178,21 +178,21 @@ def sample_episodes(
 # --- Letters: classes to tune by, which are neither trained on nor tested on ---
 
 
-def letters(like: ImageSet, seed: int = 0) -> ImageSet:
-    """Return 3,000 images of 25 printed letters, normalised as the images of `like` and on their device.
+def letters(like: ImageSet, seed: int = 0, signs: str = LETTERS) -> ImageSet:
+    """Return images, by default 3,000 of 25 printed letters, normalised as those of `like`, on their device.
 
-    Every letter of every font is scaled to 20 pixels, centred by mass as in MNIST, and deformed.
+    Every sign of every font is scaled to 20 pixels, centred by mass as in MNIST, and deformed.
     """
     import matplotlib  # here, because importing it takes time that --help needn't
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    printed = np.stack([glyph(folder / f"{font}.ttf", letter) for font in FONTS for letter in LETTERS])
+    printed = np.stack([glyph(folder / f"{font}.ttf", letter) for font in FONTS for letter in signs])
     pixels = torch.from_numpy(printed).unsqueeze(1).repeat(COPIES, 1, 1, 1)
     pixels = HAND.apply(pixels, HAND.sample(len(pixels), generator(seed), pixels.shape[-1]))
     pixels = (1.3 * pixels).clamp(0, 255).byte()  # the deformation makes strokes paler
-    labels = torch.arange(len(LETTERS)).repeat(COPIES * len(FONTS))
+    labels = torch.arange(len(signs)).repeat(COPIES * len(FONTS))
     device = like.images.device
-    return ImageSet(pixels.to(device), labels.to(device), like.mean, like.std, "letters", tuple(LETTERS))
+    return ImageSet(pixels.to(device), labels.to(device), like.mean, like.std, "letters", tuple(signs))
 
 
 def glyph(font: Path, letter: str, size: int = 28, height: int = 20) -> np.ndarray:

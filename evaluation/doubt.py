@@ -1,6 +1,16 @@
 """Does a model know when it doesn't know? Sets of answers, answers left to a person, images of no digit."""
 
+import itertools
+from collections.abc import Sequence
+from statistics import fmean
+
 import numpy as np
+import torch
+
+from data import ImageSet, in_order
+from evaluation.contrastive.features import neighbours
+from models import Classifier
+from utils.training.forward import forward_all
 
 Predictions = tuple[np.ndarray, np.ndarray]  # probabilities (N, classes) and labels (N,)
 COVERAGES, RISKS = (0.99, 0.995, 0.999), (1000, 10_000)
@@ -36,3 +46,56 @@ def doubts(known: Predictions, p: np.ndarray, y: np.ndarray) -> dict[str, float]
         metrics[f"{name}_size"] = float(sets.sum(1).mean())
     left = errors_left(p, y)
     return metrics | {f"test_asked_{r}_share": float((left > 1 / r).sum() / len(y)) for r in RISKS}
+
+
+# --- Images of no digit ---
+
+
+def unlikeness(logits: torch.Tensor, features: torch.Tensor, known: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Score how unlike the training images N images are; return (N,) by name, higher for less alike.
+
+    logit: minus the largest of the logits (N, classes). energy: Liu et al. (2020). entropy: of the answer.
+    distance: of the features (N, D) from the nearest of the training images' (M, D), by cosine.
+    """
+    entropy = torch.special.entr(logits.softmax(1)).sum(1)
+    scores = {"logit": -logits.amax(1), "energy": -logits.logsumexp(1), "entropy": entropy}
+    return scores | {"distance": -neighbours(features, known, 1)[0][:, 0]}
+
+
+def separations(scores: dict[str, dict[str, torch.Tensor]]) -> dict[str, float]:
+    """Return how well scores, {kind of image: {name: (N,)}}, tell each kind from "digits", the lower ones.
+
+    <kind>_<name>_auc: area under the ROC curve. <kind>_<name>_passed_share: images below the score that 95 %
+    of the digits don't exceed.
+    """
+    from sklearn.metrics import roc_auc_score  # here, because it takes seconds that --help needn't
+
+    metrics: dict[str, float] = {}
+    for kind, name in itertools.product([kind for kind in scores if kind != "digits"], scores["digits"]):
+        pair = [scores[part][name].cpu().numpy() for part in ("digits", kind)]
+        auc = roc_auc_score(np.repeat([0, 1], [*map(len, pair)]), np.concatenate(pair))
+        passed = (pair[1] <= np.quantile(pair[0], 0.95)).mean()
+        metrics |= {f"{kind}_{name}_auc": float(auc), f"{kind}_{name}_passed_share": float(passed)}
+    return metrics
+
+
+@torch.no_grad()
+def unknown_metrics(trainings: Sequence[tuple[Classifier, dict[str, ImageSet]]]) -> dict[str, float]:
+    """Return the mean `separations` of trainings of a model, and those by their disagreement.
+
+    Each comes with the images "training" and "digits", and those of other kinds. disagreement: the entropy of
+    the mean probabilities minus the mean entropy.
+    """
+    rows, votes = [], []
+    for network, sets in trainings:
+        features = {kind: forward_all(network.encoder, in_order(images))[0] for kind, images in sets.items()}
+        known = features.pop("training")
+        logits = {kind: network.head(x) for kind, x in features.items()}
+        rows.append(separations({kind: unlikeness(logits[kind], x, known) for kind, x in features.items()}))
+        votes.append({kind: x.softmax(1) for kind, x in logits.items()})
+    entr, scores = torch.special.entr, {}
+    for kind in votes[0]:
+        p = torch.stack([vote[kind] for vote in votes])
+        scores[kind] = {"disagreement": entr(p.mean(0)).sum(1) - entr(p).sum(2).mean(0)}
+    means = {key: fmean(row[key] for row in rows) for key in rows[0]}
+    return means | (separations(scores) if len(votes) > 1 else {})

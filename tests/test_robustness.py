@@ -1,6 +1,7 @@
 """robustness.py end to end on tiny images: its files, equal seeds, what it refuses."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -60,6 +61,13 @@ def test_a_run_writes_its_files_and_is_repeatable(tmp_path, tiny_dir, models, ca
         assert first["runs"][0][key] == record[key][:1]
     monkeypatch.setattr("evaluation.robustness.score_models", lambda *args: pytest.fail("scored again"))
     assert robustness.main([*again, "--resume"]) == first
+    unknown = robustness.main(
+        flags(tiny_dir, tmp_path / "r", "--unknown", "--models", *models[:2], "--name", "u")
+    )
+    kinds, scores = ("letters", "symbols", "noise"), ("logit", "energy", "entropy", "distance")
+    names = {f"one_{kind}_{score}_auc" for kind in kinds for score in scores}
+    assert {key for key in unknown["mean"] if key.startswith("one") and key.endswith("auc")} == names
+    assert "two_noise_disagreement_auc" in unknown["mean"]
 
 
 def test_the_disputed_labels_are_described(tmp_path, monkeypatch):
@@ -89,12 +97,13 @@ def test_the_disputed_labels_are_described(tmp_path, monkeypatch):
         (["--models", "a=ONE", "a=ONE"], "names a twice"),
         (["--models", "a=ONE", "a_corrupted=ONE"], "rename a_corrupted"),
         (["--models", "a=ONE", "--baseline", "b"], "choose from a"),
+        (["--models", "a=ENCODER", "--unknown"], "not a classifier"),
         (["--models", "a=ONE", "--images", "101"], "there are 100 test images"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(
     tmp_path, tiny_dir, models, capsys, wrong, said
 ):
-    wrong = [word.replace("=ONE", f"={tmp_path}/one.pt") for word in wrong]
+    wrong = [re.sub("=([A-Z]+)", lambda m: f"={tmp_path}/{m[1].lower()}.pt", word) for word in wrong]
     assert said in refusal(robustness.main, flags(tiny_dir, tmp_path / "r", *wrong), capsys)
     assert not (tmp_path / "r").exists()

@@ -56,7 +56,7 @@ def test_rotation_turns_the_centre_of_mass_by_its_angle_to_either_side():
         assert (turned < 0).any()
 
 
-def test_shift_moves_by_its_distance_and_scale_multiplies_the_area_by_the_square_of_its_factor_or_divides():
+def test_shift_moves_by_its_distance_scale_multiplies_the_area_and_shear_moves_rows():
     moved = centre(corrupt(BAR, "shift", 3)) - centre(BAR)
     np.testing.assert_allclose(moved.norm(dim=1), 4, atol=0.1)
     assert ((moved > 0).sum(0) > 5).all()
@@ -66,9 +66,7 @@ def test_shift_moves_by_its_distance_and_scale_multiplies_the_area_by_the_square
     assert min(len(large), len(small)) > 5
     np.testing.assert_allclose(large, 1.5**2, rtol=0.03)
     np.testing.assert_allclose(small, 1.5**-2, rtol=0.03)
-
-
-def test_shear_moves_rows_sideways_in_proportion_to_their_height():
+    # Shear moves rows sideways in proportion to their height.
     for level, degrees in enumerate(CORRUPTIONS["shear"].strengths, 1):
         sheared = corrupt(BAR, "shear", level)
         np.testing.assert_allclose(sheared.double().sum((1, 2, 3)), BAR.double().sum((1, 2, 3)), rtol=0.03)
@@ -123,18 +121,15 @@ def test_inversion_mixes_with_the_negative_and_brightness_adds_and_clips(name, l
     ("name", "level", "said"),
     [("fog", 1, "choose from rotation, "), ("blur", 0, "from 1 to 5, not 0"), ("blur", 6, "not 6")],
 )
-def test_unknown_corruptions_are_refused(name, level, said):
+def test_unknown_corruptions_are_refused_and_verdicts_are_of_most_reviewers(name, level, said):
     with pytest.raises(ValueError, match=said):
         corrupt(BAR, name, level)
+    verdicts = {index: review.verdict for index, review in LABEL_ERRORS.items()}  # of most reviewers
+    assert verdicts[947] == 9
+    assert [index for index, verdict in verdicts.items() if verdict is None] == [2130, 2654, 3520, 8527, 9679]
 
 
 # --- Disputed labels ---
-
-
-def test_the_verdict_is_what_most_reviewers_chose():
-    verdicts = {index: review.verdict for index, review in LABEL_ERRORS.items()}
-    assert verdicts[947] == 9
-    assert [index for index, verdict in verdicts.items() if verdict is None] == [2130, 2654, 3520, 8527, 9679]
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_drawn_strokes_fill_the_stated_ranges():
     assert counts.min() > 0.8 * counts.mean()
 
 
-def test_strength_scales_every_range_and_zero_is_the_identity():
+def test_strength_scales_every_range_and_two_views_of_an_image_differ_and_are_shared_by_ranks(digits):
     full = view_augment(VIEW_PARTS)
     assert view_augment(VIEW_PARTS, 0.5) == Augment(
         **{key: value / 2 for part in VIEW_PARTS.values() for key, value in part.items()}
@@ -65,8 +65,6 @@ def test_strength_scales_every_range_and_zero_is_the_identity():
     assert full.scaled(100).erase == 1
     assert full.scaled(100).resize < 1
 
-
-def test_two_differently_augmented_views_of_every_image_which_the_ranks_share(digits):
     def first_batch(strength, **ranks):
         batches = view_batches(digits, torch.arange(20), 8, ["affine"], strength, seed=3, **ranks)
         return next(batches.epoch())[0]

@@ -90,7 +90,7 @@ def test_precision_recall_confusion_and_mcnemar_by_hand():
     assert cnn.mcnemar(a, a) == 1.0
 
 
-def test_scaling_divides_logits_and_the_fitted_temperature_is_that_of_a_grid_and_mends_overconfidence():
+def test_scaling_divides_logits_and_the_fitted_temperature_is_that_of_a_grid_however_sure():
     logits = np.random.default_rng(0).normal(size=(20, 10))
     p, half = (np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in (logits, logits / 2))
     assert cnn.scale(p, 2.0) == pytest.approx(half, abs=1e-6)
@@ -105,10 +105,7 @@ def test_scaling_divides_logits_and_the_fitted_temperature_is_that_of_a_grid_and
     assert found == pytest.approx(grid[np.argmin(losses)], rel=0.03)
     assert found == pytest.approx(3, rel=0.1)
     assert cnn.calibration_error(cnn.scale(p, found), labels) < 0.3 * cnn.calibration_error(p, labels)
-
-
-def test_the_temperature_of_very_sure_logits_is_not_clipped():
-    rng = np.random.default_rng(0)
+    # The temperature of very sure logits is not clipped.
     labels = rng.integers(0, 5, 5000)
     logits = rng.normal(0, 1, (5000, 5)) + 2 * np.eye(5)[labels]
     found = [cnn.fit_temperature(factor * logits, labels) / factor for factor in (0.5, 1, 3)]
@@ -157,6 +154,19 @@ def test_sets_hold_the_label_as_often_as_promised_and_a_person_answers_the_least
     assert (found["test_asked_1000_share"], found["test_asked_10000_share"]) == (0.0005, 0.0015)
     assert (found["test_sets_99_accuracy"], found["test_sets_99_size"]) == (0.9975, 0.9975)
     assert (found["test_sets_99.9_accuracy"], found["test_sets_99.9_size"]) == (1, 1.0025)
+
+
+def test_images_of_no_digit_are_told_by_their_scores():
+    scores = {"digits": {"x": torch.arange(100.0)}, "noise": {"x": torch.tensor([94.0, 95, 200, 300])}}
+    found = doubt.separations(scores)  # 95 % of the digits have at most 94.05
+    assert found == {"noise_x_auc": pytest.approx(0.975), "noise_x_passed_share": 0.25}
+    logits, features = torch.tensor([[3.0, 3.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    scores = doubt.unlikeness(logits, features, torch.tensor([[5.0, 0.0], [1.0, 1.0]]))
+    expected = {"logit": [-3, 0], "energy": [-3 - math.log(2), -math.log(2)], "distance": [-1, -(0.5**0.5)]}
+    expected["entropy"] = [math.log(2)] * 2
+    assert {key: value.tolist() for key, value in scores.items()} == {
+        key: pytest.approx(value) for key, value in expected.items()
+    }
 
 
 def test_a_classifier_is_scored_with_and_without_validation_images(digits):

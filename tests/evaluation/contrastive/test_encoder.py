@@ -16,23 +16,17 @@ METRICS |= {name.format(prefix) for name in CLUSTERS for prefix in ("", "head_")
 
 
 @pytest.fixture(scope="module")
-def case(encoder, data, splits):
-    return encoder, data, splits
-
-
-@pytest.fixture(scope="module")
 def head():
     torch.manual_seed(1)
     return torch.nn.Linear(64, 8)
 
 
 @pytest.fixture(scope="module")
-def scores(case, head):
-    return evaluate_encoder(*case, seed=3, head=head)
+def scores(encoder, data, splits, head):
+    return evaluate_encoder(encoder, data, splits, seed=3, head=head)
 
 
-def test_the_encoder_the_floors_and_the_head_are_scored(case, head, scores):
-    encoder, data, splits = case
+def test_the_encoder_the_floors_and_the_head_are_scored(encoder, data, splits, head, scores):
     assert set(scores[0]) == METRICS | {"test_kmeans_spread_accuracy"}
     assert all(0 <= value <= 1 for value in scores[0].values())
     own = encode(encoder, data, *splits, "fp32")
@@ -41,8 +35,8 @@ def test_the_encoder_the_floors_and_the_head_are_scored(case, head, scores):
         assert with_prefix(prefix, frozen_scores(features)[0]).items() <= scores[0].items()
 
 
-def test_the_arrays_are_predictions_of_the_probe_and_what_the_map_shows(case, scores):
-    (_, test), splits, arrays = case[1], case[2], scores[1]
+def test_the_arrays_are_predictions_of_the_probe_and_what_the_map_shows(data, splits, scores):
+    test, arrays = data[1], scores[1]
     right = arrays["test_probabilities"].argmax(1) == arrays["test_labels"]
     assert scores[0]["test_linear_accuracy"] == pytest.approx(right.mean())
     assert arrays["val_indices"].tolist() == splits[1].tolist()
@@ -53,8 +47,8 @@ def test_the_arrays_are_predictions_of_the_probe_and_what_the_map_shows(case, sc
     assert [line.count(".") for line in lines] == [4] * 100
 
 
-def test_the_watched_accuracy_is_that_of_the_encoder_on_validation_images_every_few_epochs(case):
-    encoder, (images, _), splits = case
+def test_the_watched_accuracy_is_of_validation_images_every_few_epochs(encoder, data, splits):
+    images, _ = data
     validate = watch_knn(images, splits, 3, 7, "fp32")
     metrics = [validate(ContrastiveModel(encoder, "mlp"), epoch) for epoch in range(1, 8)]
     assert [bool(each) for each in metrics] == [False, False, True, False, False, True, True]

@@ -52,6 +52,15 @@ def test_the_probe_is_scikit_learn_s_logistic_regression():
     )
     assert (probe(features).argmax(1).numpy() == expected.predict((features - mean) / std)).all()
     assert not any(p.requires_grad for p in probe.parameters())
+    # That of random features converges.
+    noise = torch.Generator().manual_seed(0)
+    latent = torch.randn(600, 20, generator=noise)
+    labels = (latent[:, :3] > 0).long() @ torch.tensor([1, 2, 4])
+    features = (latent @ torch.randn(20, 300, generator=noise)).relu()
+    probe = fit_probe(features, labels, statistics(features), 1e-3).requires_grad_()
+    loss = cross_entropy(probe(features), labels) + 5e-4 * probe.linear.weight.square().sum()
+    gradient = torch.autograd.grad(loss, probe.linear.parameters())
+    assert max(g.abs().max() for g in gradient) < 2e-5  # after 100 steps it is 5e-5 or more
 
 
 def test_a_constant_feature_does_no_harm_and_a_common_scale_is_the_root_of_the_mean_variance():
@@ -89,14 +98,3 @@ def test_features_are_the_encoder_s_of_the_named_images_and_leave_it_as_it_was(e
     doubled = f.map(lambda rows: 2 * rows)
     torch.testing.assert_close(doubled.test, 2 * f.test)
     assert torch.equal(doubled.test_labels, f.test_labels)
-
-
-def test_the_probe_of_random_features_converges():
-    noise = torch.Generator().manual_seed(0)
-    latent = torch.randn(600, 20, generator=noise)
-    labels = (latent[:, :3] > 0).long() @ torch.tensor([1, 2, 4])
-    features = (latent @ torch.randn(20, 300, generator=noise)).relu()
-    probe = fit_probe(features, labels, statistics(features), 1e-3).requires_grad_()
-    loss = cross_entropy(probe(features), labels) + 5e-4 * probe.linear.weight.square().sum()
-    gradient = torch.autograd.grad(loss, probe.linear.parameters())
-    assert max(g.abs().max() for g in gradient) < 2e-5  # after 100 steps it is 5e-5 or more

@@ -60,7 +60,7 @@ def test_a_tie_in_accuracy_goes_to_the_lower_loss_and_then_to_the_first_and_an_o
     assert selection.oracle(p, y).tolist() == expected
 
 
-def test_bagged_weights_are_the_mean_over_seeded_subsets():
+def test_bagged_weights_are_the_mean_over_seeded_subsets_and_all_sum_to_one():
     p, y = library(members=6)
     weights = selection.bagged(p, y, bags=5, seed=3)
     assert weights.sum() == pytest.approx(1)
@@ -70,9 +70,7 @@ def test_bagged_weights_are_the_mean_over_seeded_subsets():
     # A bag of one member can only take that one: with enough bags every member has its turn.
     singles = selection.bagged(p, y, bags=200, share=1 / 6)
     assert singles == pytest.approx(np.full(6, 1 / 6), abs=0.1)
-
-
-def test_all_weights_sum_to_one_and_every_combination_is_a_distribution():
+    # All weights sum to one, and every combination is a distribution.
     p, y = library()
     weights = selection.choose(p, y)
     assert all(w.sum() == pytest.approx(1) and w.min() >= 0 for w in weights.values())
