@@ -74,10 +74,9 @@ class Page:
         mil_args, _ = train_mil.parse([*MIL.split(), "--encoder", args.encoder, "--device", "cpu", "--quiet"])
         train_mil.find_classes(mil_args, data[0].classes)
         self.mil = train_mil.train(mil_args, data)[0].eval()
-        mean, spread = mil_args.mean_length, 2 * mil_args.std_length
-        lengths, target = [round(mean - spread), round(mean + spread)], digits[int(mil_args.target)]
+        lengths = [round(mil_args.mean_length + sign * mil_args.std_length) for sign in (-2, 2)]
         self.facts = {"classes": known.classes, "own": self.own, "digits": digits, "most": MOST}
-        self.facts |= {"target": target, "lengths": lengths}
+        self.facts |= {"target": digits[int(mil_args.target)], "lengths": lengths}
 
     def answer(self, question: str, request: object) -> dict:
         """Answer one of QUESTIONS; ValueError for a request that doesn't fit the arguments of its method."""

@@ -4,18 +4,19 @@
     python predict.py scans/ "photos/*.jpg" --csv        folders and globs; a number is read digit by digit
     python predict.py seven.png --show seen.png          and what the network sees beside the original
     python predict.py seven.png --model results/cnn/wide any run or best.pt, also of your own data
-    python predict.py seven.png --ensemble results/ensemble/lenet-10
+    python predict.py --submission test.csv out.csv      a label for each row of a CSV file, for Kaggle
     python predict.py seven.png --encoder                k-NN on the SimCLR features of labelled images
     python predict.py --export model.onnx                or .pt2 (torch.export), .safetensors (half precision)
 
-Pictures are PNG, JPEG, BMP, TIFF, WebP, GIF or AVIF, grey, in colour or transparent, with dark ink on light
-paper or light ink on dark; the border shows which. The first column is the answer, then come its calibrated
-probability and the runner-up. "?" marks answers that deserve doubt: the largest logit or the probability is
-lower than those of 99.5 % of the validation images. The exit code is 2 when a picture could not be read.
+Pictures (PNG, JPEG, BMP, TIFF, WebP, GIF, AVIF) are grey, in colour or transparent; the border shows whether
+ink is dark or light. The first column is the answer, then come its calibrated probability and the runner-up.
+"?" marks answers that deserve doubt: the largest logit or the probability is lower than those of 99.5 % of
+the validation images. The exit code is 2 when a picture could not be read.
 """
 
 import csv
 import glob
+import io
 import json
 import sys
 from argparse import Namespace
@@ -28,7 +29,8 @@ from typing import NamedTuple
 import numpy as np
 
 from data import DataError, load
-from data.pictures import grey, is_picture, open_picture
+from data.own import read_rows
+from data.pictures import grey, open_picture, pictures_in
 from inference import Answer, Predictor, ensemble_predictor, knn_predictor, load_predictor
 from inference.drawing import Drawing
 from inference.predictor import CLASSIFIER, ENCODER, create_any, model_files
@@ -37,9 +39,7 @@ from utils.arguments import any_path, dataset
 from utils.cli import Parser, command, resolve_device
 from utils.console import percent
 from utils.errors import UserError, printable
-from utils.runs.files import check_output
-
-SHOWN = 16  # pictures in the figure of --show
+from utils.runs.files import check_output, write_atomically
 
 
 class Result(NamedTuple):
@@ -71,8 +71,7 @@ def make_parser() -> Parser:
     add = group.add_mutually_exclusive_group().add_argument
     add("--model", type=any_path, metavar="FILE", help="a best.pt, or the folder of a run")
     add("--ensemble", type=any_path, metavar="RUN", help="a run of ensemble.py, with its weights")
-    neighbours = "k-NN on an encoder.pt"
-    add("--encoder", nargs="?", type=any_path, const=str(ENCODER), metavar="FILE", help=neighbours)
+    add("--encoder", nargs="?", type=any_path, const=str(ENCODER), metavar="FILE", help="k-NN on an encoder")
     add = group.add_argument
     add("--dataset", type=dataset, metavar="NAME", help="labelled images of --encoder (default: mnist-5k)")
     add("--data-dir", type=any_path, metavar="DIR", help="where its files are (default: datasets)")
@@ -82,20 +81,20 @@ def make_parser() -> Parser:
     add("--json", action="store_true", help="one JSON object per picture and line")
     add("--csv", action="store_true", help="one line per digit, with a header")
     add = group.add_argument
+    add("--submission", nargs=2, type=any_path, metavar=("CSV", "OUT"), help="write a label for each row")
     add("--show", type=any_path, metavar="FILE", help="plot what the network sees of the pictures, as PNG")
     add("--export", type=any_path, metavar="FILE", help="write --model as .onnx, .pt2 or .safetensors")
-    add("--overwrite", action="store_true", help="replace the files of --show and --export")
+    add("--overwrite", action="store_true", help="replace the files to be written")
     return parser
 
 
 def choose_predictor(args: Namespace) -> Predictor:
-    device = resolve_device(args.device)
     if args.ensemble:
-        return ensemble_predictor(args.ensemble, device)
+        return ensemble_predictor(args.ensemble, args.device)
     if args.encoder:
-        images = load(args.dataset or "mnist-5k", args.data_dir or "datasets", device)[0]
-        return knn_predictor(args.encoder, images, device)
-    return load_predictor(args.model, device)
+        images = load(args.dataset or "mnist-5k", args.data_dir or "datasets", args.device)[0]
+        return knn_predictor(args.encoder, images, args.device)
+    return load_predictor(args.model, args.device)
 
 
 def export(args: Namespace, source: Path) -> None:
@@ -113,12 +112,10 @@ def find_pictures(names: Sequence[str]) -> list[str]:
     """Return the pictures that files, folders and globs name; a name without any stays, to be refused."""
     paths: list[str] = []
     for name in names:
-        path, files = Path(name), []
-        if path.is_dir():
-            files = sorted(str(p) for p in path.rglob("*") if is_picture(p))
-        elif not path.exists():
-            files = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
-        paths += files or [name]
+        files = pictures_in(Path(name)) if Path(name).is_dir() else []
+        if not Path(name).exists():
+            files = sorted(filter(Path.is_file, map(Path, glob.glob(name, recursive=True))))
+        paths += list(map(str, files)) or [name]
     return paths
 
 
@@ -173,12 +170,22 @@ def write(results: Sequence[Result], args: Namespace) -> None:
             print(printable(f"{result.path:{width}}  {as_line(result)}"))
 
 
+def submit(table: Path, target: Path, predictor: Predictor) -> None:
+    """Write a line ImageId,Label for each row of a table, in their order."""
+    best = predictor.scores(read_rows(table, predictor.images.mixed)).probabilities.argmax(1)
+    lines = [("ImageId", "Label"), *enumerate((predictor.images.classes[i] for i in best), 1)]
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(lines)
+    write_atomically(target, lambda temporary: temporary.write_text(file.getvalue(), "utf-8"))
+    print(f"{target}: {len(best):,} rows")
+
+
 def plot_figures(results: Sequence[Result], path: str) -> None:
-    """Plot the first pictures beside what the network sees of them."""
+    """Plot the first 16 pictures beside what the network sees of them."""
     from utils.plots.inference import plot_pictures
 
     pictures = []
-    for result in [result for result in results if not result.error][:SHOWN]:
+    for result in [result for result in results if not result.error][:16]:
         texts = [f"{a.label}{'?' * bool(a.warning)}  {a.probability:.0%}" for a in result.answers]
         values = grey(open_picture(result.path))
         pictures.append((Path(result.path).name, values, *result.drawing[:2], texts))
@@ -188,13 +195,14 @@ def plot_figures(results: Sequence[Result], path: str) -> None:
 
 def check_flags(args: Namespace) -> None:
     """Raise UserError for flags that contradict each other, and for one that would be ignored."""
-    shown, written = args.single or args.json or args.csv or args.show, args.show or args.export
+    answered, written = args.single or args.json or args.csv, args.export or args.submission
     other = args.ensemble or args.encoder
     broken = {
-        "no image: name pictures, folders or globs": not args.images and (shown or not args.export),
+        "no image: name pictures, folders or globs": not args.images
+        and (answered or args.show or not written),
         "--export writes what --model names, also an encoder": args.export and other,
         "--dataset and --data-dir are for --encoder": (args.dataset or args.data_dir) and not args.encoder,
-        "--overwrite is for --show and --export": args.overwrite and not written,
+        "--overwrite is for --show, --submission and --export": args.overwrite and not (written or args.show),
         "the standard output is closed": sys.stdout is None,
     }
     for message in filter(broken.get, broken):
@@ -205,14 +213,17 @@ def check_flags(args: Namespace) -> None:
 def main(argv: list[str] | None = None) -> list[Result]:
     args = make_parser().parse_args(argv)
     check_flags(args)
-    resolve_device(args.device)  # fail now, before a file is written
+    args.device = resolve_device(args.device)  # fail now, before a file is written
     source = model_files(Path(args.model or CLASSIFIER))[0]
     args.images = find_pictures(args.images)
-    if args.show:
-        read = filter(None, (source, args.encoder, *args.images))
-        check_output(Path(args.show), [".png"], args.overwrite, read)
+    table, target = args.submission or ("", "")
+    for out, end in ((args.show, ".png"), (target, ".csv")):
+        if out:
+            check_output(Path(out), [end], args.overwrite, (source, args.encoder or "", table, *args.images))
     if args.export:
         export(args, source)
+    if table:
+        submit(Path(table), Path(target), choose_predictor(args))
     if not args.images:
         return []
     results = read_pictures(args.images, choose_predictor(args), args.single)

@@ -7,6 +7,7 @@ import re
 import struct
 import zlib
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -31,6 +32,18 @@ def check_bytes(count: int, path: Path) -> None:
         raise DataError(
             f"{path}: {count:,} bytes of arrays; at most {MOST_BYTES:,} can be read: use fewer images"
         )
+
+
+def read_packed(path: Path, remedy: str, most: int) -> bytes:
+    """Read `most` bytes or a mebibyte more, unpacked where gzip has packed them, whatever the name says."""
+    try:
+        with path.open("rb") as file:
+            source = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
+            return b"".join(islice(iter(lambda: source.read(2**20), b""), 1 + most // 2**20))
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged gzip file ({error}); {remedy}") from error
+    except MemoryError as error:
+        raise DataError(f"{path}: does not fit into memory; {remedy}") from error
 
 
 def find_idx(folder: Path, names: Sequence[str] = IDX_FILES) -> list[Path] | None:
@@ -74,25 +87,17 @@ def read_idx(
     """
     dims = 3 if "idx3" in path.name.lower() else 1
     head = 4 + 4 * dims
-    try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"  # whatever the name says
-        with gzip.open(path) if packed else path.open("rb") as file:
-            content = bytearray(file.read(head))
-            if len(content) < head:
-                raise DataError(f"{path}: expected an IDX header, found {len(content)} bytes; {remedy}")
-            magic, count, *shape = struct.unpack_from(f">{1 + dims}I", content)
-            if magic != 0x0800 + dims:
-                raise DataError(f"{path}: expected IDX magic {0x0800 + dims}, found {magic}; {remedy}")
-            if dims == 3 and size and tuple(shape) != size:
-                raise DataError(f"{path}: expected images of {size}, found {tuple(shape)}; {remedy}")
-            expected = head + count * math.prod(shape)
-            check_bytes(expected, path)
-            content += file.read(expected - head + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file ({error}); {remedy}") from error
-    except MemoryError as error:
-        raise DataError(f"{path}: {expected:,} bytes do not fit into memory; {remedy}") from error
+    content = read_packed(path, remedy, head)
+    if len(content) < head:
+        raise DataError(f"{path}: expected an IDX header, found {len(content)} bytes; {remedy}")
+    magic, count, *shape = struct.unpack_from(f">{1 + dims}I", content)
+    if magic != 0x0800 + dims:
+        raise DataError(f"{path}: expected IDX magic {0x0800 + dims}, found {magic}; {remedy}")
+    if dims == 3 and size and tuple(shape) != size:
+        raise DataError(f"{path}: expected images of {size}, found {tuple(shape)}; {remedy}")
+    expected = head + count * math.prod(shape)
+    check_bytes(expected, path)
+    content = read_packed(path, remedy, expected + 1)
     if len(content) != expected:
         found = "more" if len(content) > expected else f"{len(content):,}"
         raise DataError(f"{path}: expected {expected:,} bytes, found {found}; {remedy}")
@@ -101,7 +106,7 @@ def read_idx(
     if checksum and (md5 := hashlib.md5(content, usedforsecurity=False).hexdigest()) != checksum:
         problem = f"not the published file (MD5 {md5} instead of {checksum})"
         raise DataError(f"{path}: {problem}; {remedy}, or train on it as it is with --unverified")
-    return torch.frombuffer(content, dtype=torch.uint8, offset=head).view(count, *shape)
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=head).view(count, *shape)
 
 
 def read_idx_pair(

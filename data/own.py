@@ -1,12 +1,14 @@
-"""Your own data: folders of pictures, NumPy archives and IDX files, brought to the form of MNIST.
+"""Your own data: pictures, tables, archives and IDX files, brought to the form of MNIST.
 
     train/<class>/*.png, test/<class>/*.png         the ImageFolder convention of torchvision
     <class>/*.png                                   without a test part
-    *.npz with x_train, y_train, x_test, y_test     the convention of Keras; names in `classes` are optional
+    *.csv, a label and the pixels in each row       as those of Kaggle, see data/tables.py; also .csv.gz
+    *.npz, *.mat with x_train, y_train, x_test, y_test     or other names, see `role`; names in `classes`
     a folder with IDX files                         named as those of MNIST or EMNIST, also .gz
 
-Pictures may have any size, and be grey or in colour. The test part may be missing: then a stratified share of
-the training images is held out. Grey range and polarity are found once, for the whole data set.
+Pictures may have any size, be grey or in colour, and lie in folders below that of their class. The test part
+of train.csv is test.csv beside it. Without one a stratified share of the training images is held out. Grey
+range and polarity are found once, for the whole data set.
 """
 
 import hashlib
@@ -20,23 +22,16 @@ import numpy as np
 import torch
 from PIL import Image
 
+from data import pictures
 from data.errors import DataError
 from data.idx import IDX_FILES, check_bytes, find_any_idx, read_idx_pair
-from data.pictures import (
-    PICTURES,
-    SIDE,
-    border,
-    check_size,
-    first_only,
-    grey,
-    is_picture,
-    on_light_paper,
-    open_picture,
-    shrunk,
-)
+from data.pictures import SIDE
 from data.splits import split
+from data.tables import read_table
 
-ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
+TRAIN, TEST = ("train", "training", "trainingset"), ("test", "testing", "testset")  # names of folders
+PART, AXIS = "(?:(train|test)(?:ing)?)?", "(?:(x|images?|imgs?|data|pixels)|y|labels?|targets?)"
+ROLE = re.compile(f"(?:dataset_)?{PART}_?{AXIS}_?{PART}", re.IGNORECASE)
 TEST_FRACTION = 1 / 6
 SEED = 0  # of the held-out share and of the order
 # The greatest grey value of an array: of shares, of 4, 8, 12 and 16 bits, and of scikit-learn's digits.
@@ -65,7 +60,7 @@ def read_own(path: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict]
     other fields of ImageSet. The images come in a fixed random order, because files are often sorted by
     class. Raises DataError, with one line, for what can't be read.
     """
-    parts, classes = _read(path)
+    parts, classes, unread = _read(path)
     values = sorted(np.unique(parts[0].labels).tolist(), key=natural) if classes is None else classes
     if len(values) < 2:
         raise DataError(f"{path}: a data set needs at least 2 classes, found {len(values)}")
@@ -73,11 +68,10 @@ def read_own(path: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict]
         raise DataError(f"{path}: no training image of class {min(lacking)}")
     index = {value: i for i, value in enumerate(values)}
     if unknown := set(parts[-1].labels.tolist()) - set(index):
-        raise DataError(f"{path}: test label {min(unknown)} does not occur among the training labels")
-    count, notes = (
-        sum(len(part.labels) for part in parts),
-        list(dict.fromkeys(n for p in parts for n in p.notes)),
-    )
+        raise DataError(f"{path}: test label {min(unknown)} has no training image: add some, or leave it out")
+    count = sum(len(part.labels) for part in parts)
+    notes = list(dict.fromkeys(note for part in parts for note in part.notes))
+    notes += [f"not read: {', '.join(unread)[:200]}"] * bool(unread)
     if resized := sum(part.resized for part in parts):
         notes.append(f"{resized:,} of {count:,} images resized to {SIDE} x {SIDE} pixels")
     if coloured := sum(part.coloured for part in parts):
@@ -87,23 +81,15 @@ def read_own(path: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict]
         pairs = _hold_out(*pairs[0], path)
         notes.append(f"no test images: {len(pairs[1][1]):,} of them held out, stratified by class")
     sample = pairs[0][0][:: max(1, len(pairs[0][0]) // POLARITY_SAMPLE)]
-    light = float(np.mean([on_light_paper(image) for image in sample]))
-    inverted, mixed = light >= ALIKE, 1 - ALIKE < light < ALIKE
-    if inverted or mixed:
-        notes.append(
-            f"some on light paper ({light:.0%}), some on dark: left as they are"
-            if mixed
-            else "light paper: images inverted"
-        )
+    light = np.mean([pictures.on_light_paper(image) for image in sample])
+    inverted, mixed = bool(light >= ALIKE), bool(1 - ALIKE < light < ALIKE)
+    notes += ["light paper: images inverted"] * inverted
+    notes += [f"some on light paper ({light:.0%}), some on dark: left as they are"] * mixed
     orders = [np.random.default_rng(SEED).permutation(len(labels)) for _, labels in pairs]
-    tensors = [
-        (torch.from_numpy((255 - images if inverted else images)[order]), labels[torch.from_numpy(order)])
-        for order, (images, labels) in zip(orders, pairs, strict=True)
-    ]
+    shown = [255 - images if inverted else images for images, _ in pairs]
+    tensors = [(torch.from_numpy(x[o]), y[o]) for x, o, (_, y) in zip(shown, orders, pairs, strict=True)]
     pixels = tensors[0][0].double() / 255
-    digest = hashlib.sha256(repr(values).encode())
-    for tensor in (t for pair in tensors for t in pair):
-        digest.update(tensor.numpy().tobytes())
+    content = [repr(values).encode(), *(t.numpy().tobytes() for pair in tensors for t in pair)]
     facts = {
         "name": path.resolve().stem,
         "mean": round(pixels.mean().item(), 4),
@@ -111,41 +97,40 @@ def read_own(path: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict]
         "classes": tuple(map(str, values)),
         "inverted": inverted,
         "mixed": mixed,
-        "digest": digest.hexdigest()[:16],
+        "digest": hashlib.sha256(b"".join(content)).hexdigest()[:16],
         "notes": tuple(notes),
     }
     return tensors, facts
 
 
 def _read(path):
-    """Return the training Part and, where there is one, the test Part, and the classes or None."""
-    if path.suffix == ".npz" and path.is_file():
-        return _read_npz(path)
-    if (path / "train").is_dir():
-        places = [path / part for part in ("train", "test") if (path / part).is_dir()]
+    """Return the training and maybe the test Part, the classes or None, and names of what is left out."""
+    if path.is_file():
+        return _read_file(path)
+    inside = sorted(_subfolders(path)) if path.is_dir() else []
+    places = [[p for p in inside if p.name.lower() in names][:1] for names in (TRAIN, TEST)]
+    if places[0]:
+        places = sum(places, [])
         folders = [_class_folders(place) for place in places]
         if unknown := set(folders[-1]) - set(folders[0]):
-            raise DataError(f"{path / 'test' / min(unknown)}: no such class in {path / 'train'}")
-        parts = list(map(_read_pictures, places, folders))
-        if beside := ", ".join(sorted(f"{p.name}/" for p in _subfolders(path) if p not in places)):
-            parts[0] = parts[0]._replace(notes=(*parts[0].notes, f"not read: {beside}"))
-        return parts, list(folders[0])
+            raise DataError(f"{places[1] / min(unknown)}: no such class in {places[0]}: rename or remove it")
+        unread = [f"{p.name}/" for p in inside if p not in places]
+        return list(map(_read_pictures, places, folders)), list(folders[0]), unread
     files, prefix = find_any_idx(path) if path.is_dir() else ([], "")
     if files:
-        pairs = [read_idx_pair(pair) for pair in files]
-        if "emnist" in prefix:  # its images lie on their side
-            pairs = [(x.mT.contiguous(), y) for x, y in pairs]
-        top = grey_range(x.numpy() for x, _ in pairs)
-        parts = [_array_part(x.numpy(), y.numpy(), path, top) for x, y in pairs]
-        notes = ("images transposed, as those of EMNIST are",) if "emnist" in prefix else ()
-        return [part._replace(notes=part.notes + notes) for part in parts], None
-    if path.is_dir() and any(is_picture(file) for folder in _subfolders(path) for file in folder.iterdir()):
+        pairs = [[values.numpy() for values in read_idx_pair(pair)] for pair in files]
+        top = grey_range(x for x, _ in pairs)
+        return [_array_part(x, y, path, top, "emnist" in prefix) for x, y in pairs], None, []
+    tables = [p for p in path.glob("*") if re.fullmatch(r".*train.*\.csv(\.gz)?", p.name.lower())]
+    if len(only := tables or inside) == 1:  # inside: the folder that was packed
+        return _read(only[0])
+    if any(map(pictures.pictures_in, inside)):
         folders = _class_folders(path)
-        return [_read_pictures(path, folders)], list(folders)
+        return [_read_pictures(path, folders)], list(folders), []
     found = sorted(p.name + "/" * p.is_dir() for p in path.iterdir()) if path.is_dir() else []
     raise DataError(
-        f"{path}: not a data set; expected an .npz file, or a folder with train/<class>/*.png, <class>/*.png "
-        f"or {', '.join(IDX_FILES)}; found {', '.join(found[:4]) or path.suffix or 'nothing'}"
+        f"{path}: not a data set; expected a .csv, .npz or .mat file, or a folder with train/<class>/*.png, "
+        f"<class>/*.png, a train.csv or {', '.join(IDX_FILES)}; found {', '.join(found[:4]) or 'nothing'}"
     )
 
 
@@ -165,13 +150,12 @@ def to_square(values: np.ndarray) -> np.ndarray:
     height, width = values.shape
     if height != width:
         side = max(height, width)
-        square = np.full((side, side), np.median(border(values)), np.float32)
+        square = np.full((side, side), np.median(pictures.border(values)), np.float32)
         top, left = (side - height) // 2, (side - width) // 2
         square[top : top + height, left : left + width] = values
         values = square
     if values.shape != (SIDE, SIDE):
-        shrinks = len(values) > SIDE
-        method = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
+        method = Image.Resampling.BOX if len(values) > SIDE else Image.Resampling.BICUBIC
         values = np.asarray(Image.fromarray(values.astype(np.float32)).resize((SIDE, SIDE), method))
     return np.rint(255 * values.clip(0, 1)).astype(np.uint8)
 
@@ -187,14 +171,16 @@ def _subfolders(folder):
 
 
 def _class_folders(folder):
-    """Return {class name: picture files}, the names in natural order."""
-    names = sorted((entry.name for entry in _subfolders(folder)), key=natural)
-    if not names:
+    """Return {class name: picture files, also of folders below it}, the names in natural order."""
+    classes = {p.name: pictures.pictures_in(p) for p in sorted(_subfolders(folder), key=natural)}
+    if not classes:
         raise DataError(f"{folder}: expected a folder for each class, found none")
-    classes = {name: sorted(filter(is_picture, (folder / name).iterdir())) for name in names}
-    for name, files in classes.items():
-        if not files:
-            raise DataError(f"{folder / name}: no pictures ({', '.join(PICTURES)})")
+    if empty := [name for name, files in classes.items() if not files]:
+        raise DataError(f"{folder / empty[0]}: no pictures ({', '.join(pictures.PICTURES)}): remove it?")
+    below = [{file.parent.name for file in files} for files in classes.values()]
+    if len(below[0]) > 1 and all(names == below[0] for names in below):
+        same = ", ".join(sorted(below[0]))[:80]
+        raise DataError(f"{folder}: each folder has pictures in {same}: put those of a class into one folder")
     return classes
 
 
@@ -202,11 +188,11 @@ def _read_pictures(folder, classes):
     images, labels, resized, coloured, several = [], [], 0, 0, 0
     for name, files in classes.items():
         for file in files:
-            picture = open_picture(file)
+            picture = pictures.open_picture(file)
             coloured += "RGB" in picture.mode or picture.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB")
-            several += bool(first_only(picture))
+            several += bool(pictures.first_only(picture))
             resized += picture.size != (SIDE, SIDE)
-            images.append(to_square(grey(shrunk(picture))))
+            images.append(to_square(pictures.grey(pictures.shrunk(picture))))
             labels.append(name)
     skipped = sum(file.is_file() for file in folder.rglob("*")) - len(images)
     notes = [f"{folder.name}/: {len(images):,} files read, {skipped:,} skipped"]
@@ -218,33 +204,76 @@ def _read_pictures(folder, classes):
 # --- Arrays ---
 
 
-def _read_npz(path):
+def role(name: str) -> str | None:
+    """Return what an array is by its name, "x_test" of test_images or XTest, "y_train" of labels, or None."""
+    known = ROLE.fullmatch(name)
+    return known and f"{'x' if known[2] else 'y'}_{(known[1] or known[3] or 'train').lower()}"
+
+
+def _read_arrays(path):
+    """Return the arrays of a file by their `role`, or as "classes", and the names of the others in it."""
+    if (suffix := path.suffix.lower()) not in (".npz", ".mat"):
+        return read_table(path), []
     try:
-        with np.load(path, allow_pickle=False) as file:
-            every, known = file.files, [name for name in file.files if name in ARRAYS]
-            check_bytes(sum(file.zip.getinfo(f"{name}.npy").file_size for name in known), path)
-            arrays = {name: file[name] for name in known}
+        if suffix == ".mat":
+            from scipy.io import loadmat
+
+            found = loadmat(path, simplify_cells=True)
+            while inside := [name for name, value in found.items() if isinstance(value, dict)]:
+                found |= {f"{name}_{n}": v for name in inside for n, v in found.pop(name).items()}
+        else:
+            with np.load(path, allow_pickle=False) as file:
+                check_bytes(sum(info.file_size for info in file.zip.infolist()), path)
+                found = {n: file[n] if role(n) or n == "classes" else None for n in file.files}
     except DataError:
         raise
-    except Exception as error:  # NumPy and zipfile raise half a dozen types for a damaged file
-        raise DataError(f"{path}: not a NumPy archive, damaged, or with Python objects in it") from error
+    except Exception as error:  # NumPy, SciPy and zipfile raise half a dozen types for a damaged file
+        reason = "damaged, or with Python objects in it; MATLAB: save it with -v7"
+        raise DataError(f"{path}: not a NumPy or MATLAB archive, {reason}") from error
+    arrays: dict[str, np.ndarray] = {}
+    for name in [name for name in found if role(name) or name == "classes"]:
+        if (meant := role(name) or name) in arrays:
+            raise DataError(f"{path}: {name} and another array are both {meant}: rename the one to leave out")
+        arrays[meant] = np.asarray(found.pop(name))
+    return arrays, [name for name in found if not name.startswith("__")]
+
+
+def _read_file(path):
+    """Read an archive or a table, and the test images in it or in a file of their own beside it."""
+    arrays, unread = _read_arrays(path)
+    beside = path.with_name(path.name.replace("train", "test").replace("Train", "Test"))
+    if beside != path and beside.is_file() and {"x_test", "y_test"}.isdisjoint(arrays):
+        other = _read_arrays(beside)[0]
+        labelled = {"x_train", "y_train"} <= set(other)  # Kaggle's has no labels
+        arrays |= {f"{axis}_test": other[f"{axis}_train"] for axis in "xy" if labelled}
+        unread += [beside.name] * (not labelled)
     names = ["train", *(["test"] if {"x_test", "y_test"} & set(arrays) else [])]
     if missing := [f"{axis}_{name}" for name in names for axis in "xy" if f"{axis}_{name}" not in arrays]:
-        named = ", ".join(every)[:200] or "no arrays"
-        raise DataError(f"{path}: lacks {', '.join(missing)}; it has {named}: rename them")
+        named = ", ".join([*arrays, *unread])[:200] or "no arrays"
+        raise DataError(
+            f"{path}: lacks {', '.join(missing)}; it has {named}: rename them (in a table: label)"
+        )
     pixels = [arrays[f"x_{name}"] for name in names]
     tops = [grey_range(x for x in pixels if x.dtype == own.dtype) for own in pixels]
+    emnist = pixels[0].ndim == 2 and "emnist" in path.name.lower()
     parts = [
-        _array_part(x, arrays[f"y_{name}"], f"{path}, x_{name}", top)
+        _array_part(x, arrays[f"y_{name}"], f"{path}, x_{name}", top, emnist)
         for x, name, top in zip(pixels, names, tops, strict=True)
     ]
     if "classes" not in arrays:
-        return parts, None
+        return parts, None, unread
     classes = [str(name) for name in arrays["classes"]]
     for labels in (part.labels for part in parts):
         if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(classes):
             raise DataError(f"{path}: with names in `classes`, labels must be from 0 to {len(classes) - 1}")
-    return [part._replace(labels=np.array(classes)[part.labels]) for part in parts], classes
+    return [part._replace(labels=np.array(classes)[part.labels]) for part in parts], classes, unread
+
+
+def read_rows(path: Path, mixed: bool = False) -> np.ndarray:
+    """Read the images of a table, (N, 28, 28) uint8 in order, inverted if on light paper and not `mixed`."""
+    pixels, emnist = read_table(path)["x_train"], "emnist" in path.name.lower()
+    images = _array_part(pixels, np.arange(len(pixels)), path, grey_range([pixels]), emnist).images
+    return images if mixed or np.mean([*map(pictures.on_light_paper, images)]) < ALIKE else 255 - images
 
 
 def grey_range(arrays: Iterable[np.ndarray]) -> int:
@@ -253,28 +282,28 @@ def grey_range(arrays: Iterable[np.ndarray]) -> int:
     return next((top for top in RANGES if most <= 1.01 * top), RANGES[-1])
 
 
-def _array_part(pixels: np.ndarray, labels: np.ndarray, where: Path | str, top: int) -> Part:
+def _array_part(pixels, labels, where, top, emnist=False):
     """Bring an array of images to a Part: (N, H, W), (N, H * H), or with 1, 3 or 4 channels last or first.
 
-    top: the value of white. labels: whole numbers of any type, names, or one-hot rows.
+    N may be the last axis, as in MATLAB. top: the value of white. labels: whole numbers of any type, names,
+    or one-hot rows. emnist: whether images are transposed.
     """
+    labels = _plain_labels(labels)
+    if pixels.shape[-1:] == labels.shape != pixels.shape[:1]:
+        pixels = np.moveaxis(pixels, -1, 0)
     if pixels.ndim == 2 and math.isqrt(pixels.shape[1]) ** 2 == pixels.shape[1]:
         pixels = pixels.reshape(len(pixels), math.isqrt(pixels.shape[1]), -1) if pixels.size else pixels
+    pixels = np.ascontiguousarray(pixels.swapaxes(1, 2)) if emnist and pixels.ndim > 2 else pixels
     if pixels.ndim == 4 and pixels.shape[3] not in (1, 3, 4) and pixels.shape[1] in (1, 3, 4):
         pixels = np.moveaxis(pixels, 1, 3)
     shape = pixels.shape
     if len(shape) < 3 or 0 in shape or shape[3:] not in ((), (1,), (3,), (4,)):
-        raise DataError(
-            f"{where}: expected images (N, height, width) or (N, height, width, channels), "
-            f"found an array of shape {shape}"
-        )
-    check_size(where, shape[2], shape[1])
-    labels = _plain_labels(labels, where)
+        wanted = "expected images (N, height, width) or (N, height, width, channels)"
+        raise DataError(f"{where}: {wanted}, found an array of shape {shape}")
+    pictures.check_size(where, shape[2], shape[1])
     if labels.shape != shape[:1] or labels.dtype.kind not in "iuU":
-        raise DataError(
-            f"{where}: expected {len(pixels)} whole numbers or names as labels, "
-            f"found {labels.dtype} of shape {labels.shape}"
-        )
+        found = f"found {labels.dtype} of shape {labels.shape}"
+        raise DataError(f"{where}: expected {len(pixels)} whole numbers or names as labels, {found}")
     if pixels.dtype.kind not in "fiub" or not np.isfinite(pixels).all() or pixels.min() < 0:
         raise DataError(f"{where}: expected pixels from 0 to {', '.join(f'{top:,}' for top in RANGES)}")
     if (pixels.dtype, top) != (np.uint8, 255):
@@ -282,12 +311,15 @@ def _array_part(pixels: np.ndarray, labels: np.ndarray, where: Path | str, top: 
     pixels = pixels[..., 0] if shape[3:] == (1,) else pixels
     resized, coloured = shape[1:3] != (SIDE, SIDE), pixels.ndim == 4
     if resized or coloured:
-        pixels = np.stack([to_square(grey(shrunk(Image.fromarray(image)))) for image in pixels])
-    notes = () if top == 255 else (f"grey values from 0 to {top:,}",)
+        pixels = np.stack(
+            [to_square(pictures.grey(pictures.shrunk(Image.fromarray(image)))) for image in pixels]
+        )
+    notes = (f"grey values from 0 to {top:,}",) * (top != 255)
+    notes += ("images transposed, as those of EMNIST are",) * emnist
     return Part(pixels, labels, len(pixels) * resized, len(pixels) * coloured, notes)
 
 
-def _plain_labels(labels, where):
+def _plain_labels(labels):
     """Return labels in one column, whole numbers as such, one-hot rows as their numbers, bytes as text."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -295,7 +327,4 @@ def _plain_labels(labels, where):
         labels = labels.astype(np.int64)
     if labels.ndim == 2 and labels.dtype.kind in "iu" and ((labels == 0) | (labels == 1)).all():
         labels = labels.argmax(1) if (labels.sum(1) == 1).all() else labels
-    try:
-        return np.char.decode(labels) if labels.dtype.kind == "S" else labels
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where}: names of classes that are not UTF-8") from error
+    return np.char.decode(labels, errors="backslashreplace") if labels.dtype.kind == "S" else labels

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -25,9 +26,11 @@ warnings.filterwarnings("ignore", module="PIL")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file is a picture by its name, and not one of the shadows that a Mac leaves (._x.png)."""
-    return path.suffix.lower() in PICTURES and not path.name.startswith(".")
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the pictures by their names in a folder and below it, sorted, without hidden ones (._x.png)."""
+    hidden = re.compile(r"(^|/)(\.|__[^/]*/)")
+    shown = [p for p in folder.rglob("*") if not hidden.search(p.relative_to(folder).as_posix())]
+    return sorted(p for p in shown if p.suffix.lower() in PICTURES)
 
 
 def check_size(name: object, width: int, height: int, most: int = MOST_PIXELS) -> None:

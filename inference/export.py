@@ -11,10 +11,10 @@ B and N, "batch" and "length", may be any number from 1, but a bag for .pt2 hold
 the file say how a picture becomes an input, and name the classes, see `describe`.
 """
 
-import importlib
 import io
 import json
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -120,18 +120,13 @@ def run_exported(content: bytes, suffix: str, inputs: tuple[torch.Tensor, ...]) 
         return as_arrays(torch.export.load(io.BytesIO(content)).module()(*inputs))
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    names = [item.name for item in session.get_inputs()]
-    return session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
+    graph = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return graph.run(None, {item.name: x.numpy() for item, x in zip(graph.get_inputs(), inputs, strict=True)})
 
 
 def onnx_bytes(program: ExportedProgram, saved: SavedModel) -> bytes:
-    try:
-        for package in ("onnx", "onnxscript", "onnxruntime"):
-            importlib.import_module(package)
-    except ImportError as error:
-        needed = f"ONNX needs {error.name}: pip install -r requirements-export.txt (.pt2 needs nothing)"
-        raise UserError(needed) from error
+    if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if not find_spec(name)]:
+        raise UserError(f"ONNX needs {missing[0]}: pip install -r requirements-export.txt; .pt2 does not")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     outputs = OUTPUTS.get(type(saved.model), ["features"])
     sizes: tuple = ({0: "batch", 1: "length"}, None) if isinstance(saved.model, MIL) else ({0: "batch"},)

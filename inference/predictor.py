@@ -83,8 +83,7 @@ class Predictor:
             return drawing._replace(notes=first_only(picture) + drawing.notes)
         values = grey(shrunk(picture))
         find_ink(values)  # refuses a blank picture
-        # Training images are on dark paper, unless they are on both.
-        light = on_light_paper(values) and not self.images.mixed
+        light = on_light_paper(values) and not self.images.mixed  # which are on dark paper, or on both
         square = to_square(1 - values if light else values)
         return Drawing(square[None], np.array([[0, 0, *picture.size]]), first_only(picture))
 
@@ -202,7 +201,7 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
     Raises UserError when weights of members are missing.
     """
     run = RunFolder(folder)
-    record = run.records()[0] if is_ensemble(run) and run.path("metrics.json").is_file() else {}
+    record = run.records()[0] if run.path("metrics.json").is_file() else {}
     if "members" not in record:
         raise UserError(f"{folder}: not a finished run of ensemble.py")
     try:
@@ -228,10 +227,6 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
     return Predictor(networks[0][0][1], score, least)
 
 
-def is_ensemble(run: RunFolder) -> bool:
-    return run.path("config.json").is_file() and run.read_json("config.json").get("script") == "ensemble"
-
-
 def first_library(run: RunFolder, arguments: dict, record: dict) -> Library:
     """Read the members of a run's first library, a sample of the runs of --from, if any."""
     sources, size = arguments.get("sources"), record["members"]
@@ -248,11 +243,11 @@ def load_scorers(path: Path | str, labelled: ImageSet, trainings: int | None = N
     """Return one function from images to class probabilities for each training of a run.
 
     path: a model file, or the folder of a run, of which the first `trainings` are taken, by default all. An
-    encoder, also that of a MIL network, answers by a linear probe fitted to all `labelled` images, a run of
-    ensemble.py by its headline combination. Images are normalised as in the model's training. Raises
-    CheckpointError for a path without a model, UserError for an ensemble without its members.
+    encoder, also of a MIL network, answers by a linear probe fitted to all `labelled` images, an ensemble by
+    its headline combination. Images are normalised as in training. Errors: as of the functions above.
     """
-    if is_ensemble(RunFolder(path)):
+    run = RunFolder(path)
+    if run.path("config.json").is_file() and run.read_json("config.json").get("script") == "ensemble":
         predictor = ensemble_predictor(path, labelled.images.device)
         return [lambda images: predictor.score(renormalised(images, predictor.images)).probabilities]
     return [file_scorer(file, labelled) for file in model_files(Path(path))[:trainings]]

@@ -1,7 +1,9 @@
 """Your own data: every form gives its pixels and labels, or one line says what is wrong; scripts use it."""
 
 import gzip
+import io
 import json
+import shutil
 import string
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 from helpers import write_idx
 from PIL import Image
+from scipy.io import savemat
 
 import ensemble
 import predict
@@ -44,6 +47,23 @@ def write_npz(path, **changes):
     return path
 
 
+def table(images, labels, separator=",", quote="", order=slice(None)):
+    """The bytes of a CSV file: a header, then the label and the pixels of an image in each row."""
+    cells = np.column_stack([labels, images.reshape(len(images), -1)]).astype(str)
+    cells = np.vstack([["Label", *(f"pixel{i}" for i in range(cells.shape[1] - 1))], cells])[:, order]
+    return "".join(separator.join(f"{quote}{cell}{quote}" for cell in row) + "\n" for row in cells).encode()
+
+
+def write_form(folder, form):
+    """Write an archive with changed arrays, or (name, content, test labels) of a table; return its path."""
+    if isinstance(form, dict):
+        return write_npz(folder / "a.npz", **form)
+    name, content, *labels = form
+    (folder / name.replace("train", "test")).write_bytes(table(TEST_X, *labels or [TEST_Y]))
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
 def write_folders(folder, names=("2", "10", "star"), parts=(("train", 30), ("test", 12)), **options):
     for seed, (part, count) in enumerate(parts):
         images, labels = squares(count, len(names), seed, **options)
@@ -58,7 +78,7 @@ def pixels(images):
     return sorted(image.numpy().tobytes() for image in images.images[:, 0])
 
 
-def test_folders_give_their_pictures_in_a_fixed_mixed_order_and_their_names_numbers_first(tmp_path):
+def test_folders_give_their_pictures_in_a_fixed_mixed_order_small_and_grey_and_names_numbers_first(tmp_path):
     train, test = load(write_folders(tmp_path / "shapes"), "")
     assert train.classes == test.classes == ("2", "10", "star")
     assert train.name == "shapes"
@@ -72,10 +92,7 @@ def test_folders_give_their_pictures_in_a_fixed_mixed_order_and_their_names_numb
     assert train.std == pytest.approx(scaled.std().item(), abs=1e-4)
     assert torch.equal(load(tmp_path / "shapes", "")[0].images, train.images)
     assert set(train.labels[:10].tolist()) == {0, 1, 2}
-
-
-def test_other_sizes_and_colours_are_changed_and_it_is_said(tmp_path):
-    train, _ = load(write_folders(tmp_path, side=56, channels=(3,)), "")
+    train, _ = load(write_folders(tmp_path / "large", side=56, channels=(3,)), "")
     assert train.images.shape == (30, 1, 28, 28)
     assert train.notes[2:] == ("42 of 42 images resized to 28 x 28 pixels", "42 of 42 images made grey")
     assert train.images.amax() > 190
@@ -106,7 +123,9 @@ def test_light_paper_is_inverted_and_it_is_said_and_kept(tmp_path):
     assert train.notes == ("some on light paper (50%), some on dark: left as they are",)
 
 
-NAMES = np.array(["a", "b", "c"])
+NAMES, MATLAB, PLAIN = np.array(["a", "b", "c"]), io.BytesIO(), table(X, Y)
+LYING = [{"images": x.mT.reshape(len(x), -1), "labels": y} for x, y in ((X, Y + 1), (TEST_X, TEST_Y + 1))]
+savemat(MATLAB, {"dataset": {"train": LYING[0], "test": LYING[1]}})  # as that of EMNIST
 FORMS = {
     "floats to 1": ({"x_train": X.astype(np.float32) / 255}, "012"),
     "floats to 255": ({"x_train": X.astype(np.float64)}, "012"),
@@ -119,32 +138,26 @@ FORMS = {
     "16 bits": ({"x_train": X.astype(np.uint16) * 257}, "012"),
     "labels are floats": ({"y_train": Y.astype(float)}, "012"),
     "labels are one-hot": ({"y_train": np.eye(3)[Y], "y_test": np.eye(3, dtype=bool)[TEST_Y]}, "012"),
+    "other names": ({"x_train": None, "y_train": None, "Images": X, "TrainLabels": Y}, "012"),
+    "numbered last": ({"x_train": np.moveaxis(X, 0, 2)}, "012"),
+    "MATLAB": (("emnist.mat", MATLAB.getvalue()), "123"),
+    "table of Kaggle": (("train.csv", PLAIN), "012"),
+    "table in gzip": (("train.csv.gz", gzip.compress(PLAIN)), "012"),
+    "table of a spreadsheet": (("train.csv", b"\xef\xbb\xbf%s\r\n;;\r\n" % table(X, Y, ";", '"')), "012"),
+    "table in UTF-16": (("train.txt", table(X, Y, "\t").decode().encode("utf-16")), "012"),
+    "table without names": (("train.csv", PLAIN.partition(b"\n")[2].replace(b",220,", b",2.2e+02,")), "012"),
+    "label last": (("train.csv", table(X, Y, order=[*range(1, 785), 0]).partition(b"\n")[2]), "012"),
+    "names for labels": (("train.csv", table(X, NAMES[Y]), NAMES[TEST_Y]), "abc"),
 }
 
 
 @pytest.mark.parametrize(("changes", "classes"), FORMS.values(), ids=FORMS)
-def test_archives_of_every_form_are_the_same(tmp_path, changes, classes):
-    train, test = load(write_npz(tmp_path / "a.npz", **changes), "")
+def test_archives_and_tables_of_every_form_are_the_same(tmp_path, changes, classes):
+    train, test = load(write_form(tmp_path, changes), "")
     assert train.classes == tuple(classes)
     assert pixels(train) == sorted(image.tobytes() for image in X)
     assert torch.bincount(train.labels).tolist() == [10, 10, 10]
     assert torch.bincount(test.labels).tolist() == [4, 4, 4]
-
-
-def test_compressed_idx_files_are_read_by_path_and_by_name(tmp_path, tiny_dir):
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name in IDX_FILES:
-        content = (tiny_dir / "MNIST" / "raw" / name).read_bytes()
-        (raw / f"{name}.gz").write_bytes(gzip.compress(content))
-    for plain, packed in zip(load("mnist", tiny_dir), load("mnist", tmp_path), strict=True):
-        assert torch.equal(plain.images, packed.images)
-        assert torch.equal(plain.labels, packed.labels)
-    assert pixels(load(raw, "")[0]) == pixels(load("mnist", tiny_dir)[0])
-    packed = raw / f"{IDX_FILES[0]}.gz"
-    packed.write_bytes(packed.read_bytes()[:-9])
-    with pytest.raises(DataError, match=f"{IDX_FILES[0]}.gz: damaged gzip file"):
-        load(raw, "")
 
 
 def test_names_of_emnist_are_known_its_images_stand_up_and_gzip_needs_no_suffix(tmp_path):
@@ -163,8 +176,11 @@ def test_names_of_emnist_are_known_its_images_stand_up_and_gzip_needs_no_suffix(
 
 def test_folders_as_they_are_give_what_they_hold_and_say_the_rest(tmp_path):
     write_folders(tmp_path, ("class 2", "class 10"), [(".", 40)])
-    (tmp_path / "class 2" / "0.png").rename(tmp_path / "class 2" / "0.WebP")
-    (tmp_path / "class 2" / "._0.png").write_bytes(b"of a Mac")
+    for place in ("writer/page", ".thumbnails", "__MACOSX"):
+        (tmp_path / "class 2" / place).mkdir(parents=True)
+        (tmp_path / "class 2" / place / "._0.png").write_bytes(b"of a Mac")
+    shutil.copy(tmp_path / "class 2" / "4.png", tmp_path / "class 2" / ".thumbnails")
+    (tmp_path / "class 2" / "0.png").rename(tmp_path / "class 2" / "writer" / "page" / "0.WebP")
     (tmp_path / "class 10" / "notes.txt").write_text("no picture")
     picture = Image.new("L", (28, 28))
     picture.save(tmp_path / "class 2" / "2.png", save_all=True, append_images=[picture.point(lambda _: 9)])
@@ -172,11 +188,13 @@ def test_folders_as_they_are_give_what_they_hold_and_say_the_rest(tmp_path):
     train, test = load(tmp_path, "")
     assert train.classes == ("class 2", "class 10")
     assert (len(train.labels), len(test.labels)) == (33, 7)
-    assert train.notes[0] == f"{tmp_path.name}/: 40 files read, 3 skipped"
+    assert train.notes[0] == f"{tmp_path.name}/: 40 files read, 6 skipped"
     assert "of 1 files only the first of their pages" in train.notes[1]
-    for name in ("train", "val"):
-        write_folders(tmp_path / "parts", parts=[(name, 30)])
-    assert load(tmp_path / "parts", "")[0].notes[1] == "not read: val/"
+    for name in ("Training", "val"):
+        write_folders(tmp_path / "parts" / "inside", list(map(str, range(11))), parts=[(name, 30)])
+    train, _ = load(tmp_path / "parts", "")
+    assert train.classes == tuple(map(str, range(11)))
+    assert train.notes[1] == "not read: val/"
 
 
 @pytest.mark.parametrize(("top", "dtype"), [(1, bool), (16, np.uint8), (4095, np.int32), (65535, np.uint16)])
@@ -192,13 +210,21 @@ def test_the_grey_range_is_found_for_all_images_and_said(tmp_path, top, dtype):
 
 BAD_ARRAYS = {
     "no labels": ({"y_train": None}, "lacks y_train"),
-    "other names": ({"x_train": None, "X": X}, "lacks x_train; it has y_train, x_test, y_test, X: rename"),
+    "other names": ({"x_train": None, "a": X}, "lacks x_train; it has y_train, x_test, y_test, a: rename"),
+    "two names": ({"images": X}, "images and another array are both x_train"),
+    "no column of labels": (("train.csv", table(X, Y, order=slice(1, None))), "lacks y_train"),
+    "no square": (("train.csv", table(X[:, 1:], Y)), "found 30 rows of 757 columns"),
+    "no number": (("train.csv", PLAIN.replace(b",220,", b",white,", 1)), "could not convert string 'white'"),
+    "a short row": (("train.csv", PLAIN + b"1,2\n"), "number of columns changed from 785 to 2"),
+    "a row without a label": (("train.csv", PLAIN.replace(b"\n2,", b"\n,")), "row 3 has no label"),
+    "cut gzip": (("train.csv", gzip.compress(PLAIN)[:-9]), "train.csv: damaged gzip file"),
+    "no table": (("train.parquet", b"PAR1\x15\0\xff\n\x81"), "expected the label and the pixels of a square"),
     "counts": ({"y_train": Y[:-1]}, "expected 30 whole numbers"),
     "flat images": ({"x_train": X.reshape(30, -1)[:, 1:]}, "found an array of shape"),
     "not a number": ({"x_train": np.full(X.shape, np.nan)}, "expected pixels from 0 to 1, 15, "),
     "labels of halves": ({"y_train": Y + 0.5}, "expected 30 whole numbers"),
     "one class": ({"y_train": 0 * Y}, "at least 2 classes"),
-    "unknown test label": ({"y_test": np.full(12, 7)}, "test label 7"),
+    "unknown test label": ({"y_test": np.full(12, 7)}, "test label 7 has no training image: add"),
     "too few names": ({"classes": np.array(["a", "b"])}, "labels must be from 0 to 1"),
     "objects": ({"y_train": np.array([{}] * 30)}, "Python objects"),
     "too few": ({"x_train": X[:3], "y_train": Y[:3], "x_test": None, "y_test": None}, "a share is held out"),
@@ -207,7 +233,7 @@ BAD_ARRAYS = {
 
 @pytest.mark.parametrize(("changes", "said"), BAD_ARRAYS.values(), ids=BAD_ARRAYS)
 def test_bad_arrays_are_one_line(tmp_path, changes, said):
-    path = write_npz(tmp_path / "a.npz", **changes)
+    path = write_form(tmp_path, changes)
     with pytest.raises(DataError, match=said) as caught:
         load(path, "")
     assert str(path) in str(caught.value)
@@ -215,19 +241,21 @@ def test_bad_arrays_are_one_line(tmp_path, changes, said):
 
 
 def test_bad_folders_are_one_line(tmp_path):
-    (tmp_path / "training").mkdir()
-    with pytest.raises(DataError, match="not a data set; expected .*; found training/"):
-        load(tmp_path, "")
+    def assert_refused(said, path=tmp_path):
+        with pytest.raises(DataError, match=said):
+            load(path, "")
+
+    Image.new("L", (28, 28)).save(tmp_path / "7.png")
+    assert_refused(r"not a data set; expected .*<class>/\*.png, .*; found 7.png")
     (tmp_path / "train").mkdir()
-    with pytest.raises(DataError, match="expected a folder for each class"):
-        load(tmp_path, "")
+    assert_refused("expected a folder for each class")
     write_folders(tmp_path)
     (tmp_path / "test" / "moon").mkdir()
-    with pytest.raises(DataError, match="moon: no pictures"):
-        load(tmp_path, "")
-    Image.new("L", (28, 28)).save(tmp_path / "test" / "moon" / "0.png")
-    with pytest.raises(DataError, match="moon: no such class"):
-        load(tmp_path, "")
+    assert_refused("moon: no pictures")
+    shutil.copy(tmp_path / "7.png", tmp_path / "test" / "moon")
+    assert_refused("moon: no such class in .*train: rename or remove it")
+    write_folders(tmp_path / "own", parts=[("me", 9), ("you", 9)])
+    assert_refused("pictures in 10, 2, star: put those of a class into one folder", tmp_path / "own")
 
 
 # --- Scripts ---
@@ -265,7 +293,8 @@ def test_defaults_fit_five_images_of_classes_called_like_formulas(tmp_path, scri
     monkeypatch.setattr("evaluation.triplet.PAIRS", 100)
     shapes = write_folders(tmp_path / "$^$", ("1", "10", "$^$"), [("train", 15)])
     words = ["--dataset", str(shapes), "--results-dir", str(tmp_path), "--dry-run", "--quiet"]
-    content = script.main(words + ["--episodes", "9"] * (script is train_triplet))
+    own = {train_triplet: ["--episodes", "9"], train_mil: ["--target", "$^$"]}
+    content = script.main(words + own.get(script, []))
     (folder,) = tmp_path.glob("*/dry-run")
     assert len(list(folder.glob("*.png"))) > 1
     if script is train_mil:
@@ -273,13 +302,6 @@ def test_defaults_fit_five_images_of_classes_called_like_formulas(tmp_path, scri
     if script is train_triplet:  # four images of each class to train on, one to test
         names = {name.removesuffix("_accuracy") for name in content["mean"] if name.startswith("test_")}
         assert names == {"test_3way_1shot", "test_3way_1shot_accuracy_low", "test_3way_1shot_accuracy_high"}
-
-
-def test_few_labels_are_by_default_as_many_of_each_class_as_there_are(tmp_path):
-    content = train(
-        train_few_labels, write_npz(tmp_path / "a.npz"), tmp_path, "--draws 1 --methods pixels-knn"
-    )
-    assert [cell["labels"] for cell in content["cells"]] == [3, 6, 15]
 
 
 def test_train_cnn_and_predict_on_folders(tmp_path, capsys):
@@ -305,18 +327,13 @@ def test_ensemble_and_predict_on_an_archive(tmp_path, letters):
     assert read_last(tmp_path, 26, "--ensemble", tmp_path / "ensemble" / "own") == "z"
 
 
-def test_train_mil_with_a_class_by_name(tmp_path, letters):
-    words = "--model linear --epochs 1 --train-bags 8 --val-bags 8 --test-bags 8 --bags-per-epoch 0 --quiet"
-    train(train_mil, letters, tmp_path, f"{words} --mean-length 4 --target c")
-    config = (tmp_path / "mil" / "own" / "config.json").read_text()
-    assert "--target c" in config
-    assert '"target": 2' in config
-
-
 def test_train_moco_and_few_labels_on_its_encoder(tmp_path, letters):
     train(train_moco, letters, tmp_path, "--model fast --epochs 1 --batch-size 16 --queue 32 --quiet")
     words = f"--encoders moco={tmp_path}/moco/own/encoder.pt --methods pixels-knn,moco-linear"
     content = train(train_few_labels, letters, tmp_path, f"{words} --labels 26,104 --draws 2 --quiet")
     cells = {(c["method"], c["labels"]): c["mean"]["test_accuracy"] for c in content["cells"]}
     assert len(cells) == 4
+    archive, words = write_npz(tmp_path / "a.npz"), "--draws 1 --methods pixels-knn --overwrite"
+    content = train(train_few_labels, archive, tmp_path, words)
+    assert [cell["labels"] for cell in content["cells"]] == [3, 6, 15]  # by default
     assert cells["pixels-knn", 104] > 0.9

@@ -129,6 +129,19 @@ def test_doubt_is_shown(pictures, capsys, monkeypatch):
     assert "a? 70.00 % (or b 20.00 %)  [unlike the training images]" in lines[0]
 
 
+@pytest.mark.parametrize("paper", [0, 255])
+def test_a_submission_has_a_label_for_each_row_in_order_and_its_input_stays(tmp_path, paper, capsys):
+    images = DIGITS.images[:40, 0].numpy()
+    names, given = ",".join(f"pixel{i}" for i in range(784)), [tmp_path / "test.csv", tmp_path / "out.csv"]
+    np.savetxt(
+        given[0], abs(paper - images.reshape(40, -1).astype(int)), "%d", ",", header=names, comments=""
+    )
+    run("--submission", *given)
+    best = BUNDLED_CLASSIFIER.scores(images).probabilities.argmax(1)
+    assert given[1].read_text() == "ImageId,Label\n" + "".join(f"{i},{k}\n" for i, k in enumerate(best, 1))
+    assert "it is read" in error_line(capsys, "--submission", given[0], given[0], "--overwrite")
+
+
 # --- Bad input ---
 
 
@@ -162,7 +175,7 @@ def test_flags_that_contradict_or_would_be_ignored_are_refused(capsys, monkeypat
         "--export x.onnx --encoder": "also an encoder",
         "--export x.onnx --show x.png": "no image",
         "x.png --dataset mnist": "--dataset and --data-dir are for --encoder",
-        "x.png --overwrite": "--overwrite is for --show and --export",
+        "x.png --overwrite": "--overwrite is for --show, --submission and --export",
     }
     for words, said in refused.items():
         assert said in error_line(capsys, *words.split())

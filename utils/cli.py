@@ -72,7 +72,7 @@ def run_flags(precision: bool = True) -> argparse.ArgumentParser:
     """Return the flags of every script that makes a run folder; precision: whether to add --precision."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument_group("data and run folder").add_argument
-    own = "a folder with train/<class>/*.png or IDX files, or an .npz file with x_train, y_train"
+    own = "a folder with train/<class>/*.png or IDX files, a CSV file, an .npz file with x_train, y_train"
     names = f"{', '.join(DATASETS)}, or the path of your own data: {own}"
     add("--dataset", type=dataset, default="mnist", metavar="NAME", help=names)
     add("--data-dir", type=any_path, default="datasets", metavar="DIR", help="folder of the data sets")
