@@ -41,18 +41,14 @@ def writers_for(how: str | None, labels: torch.Tensor) -> torch.Tensor | None:
     return find_writers(labels) if how == "writers" else None
 
 
-def by_hands(
-    labels: torch.Tensor, writers: torch.Tensor, hands: int, per_class: int, seed: int
-) -> torch.Tensor:
-    """Sample `per_class` images of every class, all by `hands` random writers; return their indices.
+def by_hands(labels: torch.Tensor, writers: torch.Tensor, hands: int, each: int, seed: int) -> torch.Tensor:
+    """Sample `each` images of every class, all by `hands` random writers; return their indices.
 
     Writers are drawn again until they have enough images of each class; DataError when they never do.
     """
     rng, names = np.random.default_rng(seed), np.unique(writers)
     for _ in range(TRIES if hands <= len(names) else 0):
         own = torch.from_numpy(np.flatnonzero(np.isin(writers, rng.choice(names, hands, replace=False))))
-        if labels[own].bincount(minlength=int(labels.max()) + 1).min() >= per_class:
-            return own[few_labels(labels[own], per_class, seed)]
-    raise DataError(
-        f"no {hands} writers wrote {per_class} or more images of each class: change --labels or --hands"
-    )
+        if labels[own].bincount(minlength=int(labels.max()) + 1).min() >= each:
+            return own[few_labels(labels[own], each, seed)]
+    raise DataError(f"no {hands} writers have {each} of each class: change --labels or --hands")

@@ -101,7 +101,7 @@ def test_held_out_classes_are_on_one_side_and_all_others_on_the_other(classes):
         (partial(split, torch.tensor([0, 0, 0, 1]), 0.5, 0), "class"),
         *[(partial(few_labels, LABELS, n, 0), rf"from 1 to 20 \(class 0 .* not {n}") for n in (0, -1, 21)],
         (partial(split, LABELS, 0.1, 0, LABELS), "no choice among 10 writers"),
-        (partial(by_hands, LABELS, WRITERS, 131, 1, 0), "no 131 writers wrote 1 or more"),
+        (partial(by_hands, LABELS, WRITERS, 131, 1, 0), "no 131 writers have 1 of each class"),
         (partial(find_writers, LABELS), "only MNIST's writers are known"),
         *[(partial(hold_out, LABELS, x), "one or more different classes") for x in ([], [3, 3])],
         *[(partial(hold_out, LABELS, [2, n]), f"no example of class {n}") for n in (10, -1)],
