@@ -10,7 +10,15 @@ from helpers import fit_settings as settings
 from helpers import small_network as network
 from torch import nn
 
-from utils.training.optim import OPTIMIZERS, anneal, make_optimizer, make_schedule, orthogonal, update_average
+from utils.training.optim import (
+    OPTIMIZERS,
+    anneal,
+    load_moments,
+    make_optimizer,
+    make_schedule,
+    orthogonal,
+    update_average,
+)
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 4, 5, 100])
@@ -113,3 +121,11 @@ def test_muon_moves_convolutions_of_several_channels_and_adamw_the_rest():
         other[1].weight.data.copy_(kernel)  # so that the next gradients are equal
     for i in (0, 3):
         torch.testing.assert_close(model[i].weight, other[i].weight)
+    saved = copy.deepcopy(both[0].state_dict())
+    again = make_optimizer([{"params": list(model.parameters())}], config)
+    load_moments(again, saved, config)  # of two kinds, as a resumed training does
+    for moments, expected in zip(again.state_dict()["state"].values(), saved["state"].values(), strict=True):
+        assert all(torch.equal(moments[key], value) for key, value in expected.items())
+    saved["state"][max(saved["state"])]["momentum_buffer"] += torch.inf
+    with pytest.raises(ValueError, match="momentum_buffer is not finite"):
+        load_moments(again, saved, config)

@@ -53,6 +53,7 @@ def test_flags_win_and_the_rest_follows():
     assert (args.batch_size, args.augment, args.plain_epochs, args.passes) == (90, "shift", 0, 100)
     assert sized(90).augment == "elastic"
     assert sized(90, train_cnn, "--model", "linear").augment == "none"  # a recipe without augmentation
+    assert [sized(count, train_cnn, "--model", "sprint").max_steps for count in (90, LARGE)] == [0, 156]
 
 
 def test_batches_of_classes_fit_the_smallest_class_and_an_epoch_has_steps():
