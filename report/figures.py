@@ -20,7 +20,7 @@ LIBRARIES = {"best": "22 strong ones of four recipes", "cnn-20": "10 cnn", "lene
 LIBRARIES |= {"mixed-10": "10 of unequal strength"}
 LONG = "test-time augmentation over "  # before "nine shifts"
 # The lines of the few-label figure, the best last.
-LINES = ("pixels-linear", "moco-linear", "simclr-linear", "moco-spread", "simclr-spread")
+LINES = ("pixels-linear", "simclr-linear", "moco-spread", "simclr-spread", "simclr-self_labelled")
 
 
 class Figure(NamedTuple):

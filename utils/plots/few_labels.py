@@ -8,10 +8,10 @@ from utils.plots.style import FRONT, PALETTE
 
 # The colour, an index of the palette, says where features come from, line and marker what was done with them.
 COLORS = {"pixels": 7, "mlp1": 4, "mlp": 5, "cnn": 0, "supcon": 3, "simclr": 1, "moco": 2}
-STYLES = {"knn": (":", "s"), "linear": ("--", "D"), "finetuned": ("-", "v"), "self_trained": (":", "^")}
+STYLES = {"knn": (":", "s"), "linear": ("--", "D"), "finetuned": ("-", "v"), "self_labelled": ("-", "^")}
 STYLES |= {"best": ("none", "D")}
 NAMES = {"knn": "k-NN", "linear": "linear probe", "spread": "labels spread", "pixels": "raw pixels"}
-NAMES |= {"simclr": "SimCLR", "moco": "MoCo", "both": "SimCLR + MoCo", "prior-best": "prior work ◆"}
+NAMES |= {"simclr": "SimCLR", "moco": "MoCo", "self_labelled": "self-labelled", "prior-best": "prior work ◆"}
 
 
 def method_style(method: str) -> dict[str, str]:
