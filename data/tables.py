@@ -36,7 +36,7 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
         first, last = (len(set(values)) for values in zip(*ends, strict=True))
         label = pixels.pop(-(first == 1 or 1 < last < first))
     if not rows or not 4 <= count >= len(pixels) - 1:
-        found = f"found {len(rows):,} rows of {len(names):,} columns; save other formats by numpy.savez"
+        found = f"found {len(rows):,} rows of {len(names):,} columns; unpack a .zip, else use numpy.savez"
         raise DataError(f"{path}: expected the label and the pixels of a square image in each row, {found}")
     words: dict[str, int] = {}  # of the columns that may hold names
     others = set(range(len(names))) - set(pixels[-count:])

@@ -78,5 +78,5 @@ def plot_shortcut(cells: Sequence[dict], path: Path | str) -> None:
     fewest, runs = (end(len(cell["runs"]) for cell in cells) for end in (min, max))
     repeats = f"{runs}" if fewest == runs else f"{fewest} to {runs}"
     ax.set(xlim=(0, 1), xlabel=f"test AUC, mean ± 1 SD of {repeats} repeats, {most} training bags")
-    fig.legend(title="The extra digit is in ...", ncols=2, loc="outside lower center")
+    fig.legend(title="The cue is in ...", ncols=2, loc="outside lower center")
     style.save(fig, path)
