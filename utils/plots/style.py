@@ -167,8 +167,10 @@ def error_lines(axes: Axes, curves: Sequence[dict], xlabel: str, band: bool = Fa
         axes.plot(x, means, ls=curve.get("style", "-"), ms=5, label=curve["label"], **look)
         ticks |= set(x)
     axes.set(xscale="log", yscale="log", xlabel=xlabel)
-    axes.set_xticks(sorted(ticks), [f"{tick:,}" for tick in sorted(ticks)])
-    axes.xaxis.minorticks_off()
+    plain_numbers(axes.xaxis)
+    if all(tick == int(tick) for tick in ticks):  # amounts, and few of them
+        axes.set_xticks(sorted(ticks), [f"{tick:,}" for tick in sorted(ticks)])
+        axes.xaxis.minorticks_off()
     plain_numbers(axes.yaxis)
     ends = [float(error_percent(np.mean(max(curve["points"])[1]))) for curve in curves]
     name_ends(axes, [(end, curve["label"], curve["color"]) for end, curve in zip(ends, curves, strict=True)])
