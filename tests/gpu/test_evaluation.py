@@ -137,10 +137,12 @@ def test_episodes_need_the_memory_of_a_chunk(gpu):
     "name", ["own-linear", "own-finetuned", "own-spread", "own-self_labelled", "supcon-knn"]
 )
 def test_methods_of_few_labels(gpu, monkeypatch, name):
-    """One epoch of each training, and L-BFGS without its line search, which runs on the host."""
+    """One epoch of each training, and what runs on the host replaced: line search, clusters of a graph."""
     for recipe in ("FINETUNE", "DISTIL", "SUPCON"):
         monkeypatch.setattr(few_labels, recipe, getattr(few_labels, recipe) | {"epochs": 1})
     monkeypatch.setattr(torch.optim.LBFGS, "step", lambda optimizer, closure: closure())
+    clusters = torch.eye(10).repeat(50, 1).to("cuda")
+    monkeypatch.setattr(few_labels.Source, "spread_head", lambda *args: clusters)
     method, _ = few_labels.method_table(["own"])[name]
     images, encoder = on_gpu(image_set(600)), create("fast", 0).to("cuda")
     splits = torch.arange(500), torch.arange(500, 600)
