@@ -156,12 +156,7 @@ def plot_figures(run: RunFolder, args: Namespace, cells: list[dict]) -> None:
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
     data = cli.load_data(args)
-    study, classes = make_study(args, data), len(data[0].classes)
-    if args.dry_run:
-        args.labels, args.draws = [0, classes], 1
-    most = int(study.pool_labels.bincount(minlength=classes).min())
-    args.labels = args.labels or [classes * count for count in PER_CLASS if count <= most]
-    files = dict(text.split("=", 1) for text in args.encoders)
+    classes, files = len(data[0].classes), dict(text.split("=", 1) for text in args.encoders)
 
     @functools.lru_cache(1)  # draws are the outermost loop
     def sources(seed):
@@ -169,7 +164,11 @@ def main(argv: list[str] | None = None) -> dict:
         loaded = {name: load_sources(study, paths) for name, paths in files.items()}
         return {**loaded, "pixels": [Source(study, nn.Flatten())]}
 
-    sources(0)  # fail now, before a folder is made or replaced
+    study = sources(0)["pixels"][0].study  # fail now, before a folder is made or replaced
+    if args.dry_run:
+        args.labels, args.draws = [0, classes], 1
+    most = int(study.pool_labels.bincount(minlength=classes).min())
+    args.labels = args.labels or [classes * count for count in PER_CLASS if count <= most]
     methods = choose_methods(args, list(files))
     jobs = make_jobs(args, methods)
     for job in {(job["labels"], job.get("hands")): job for job in jobs}.values():

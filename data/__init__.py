@@ -7,3 +7,27 @@ from data.images import DATASETS, Data, ImageSet, check_classes, load
 from data.splits import bootstrap, few_labels, folds, hold_out, split
 from data.views import VIEW_PARTS, view_augment, view_batches
 from data.writers import writers_for
+
+__all__ = [
+    "DATASETS",
+    "POLICIES",
+    "VIEW_PARTS",
+    "Augment",
+    "BatchLoader",
+    "ClassBatches",
+    "Data",
+    "DataError",
+    "ImageSet",
+    "bootstrap",
+    "check_classes",
+    "few_labels",
+    "folds",
+    "generator",
+    "hold_out",
+    "in_order",
+    "load",
+    "split",
+    "view_augment",
+    "view_batches",
+    "writers_for",
+]

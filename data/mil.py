@@ -54,6 +54,12 @@ class Bags(NamedTuple):
         places = torch.arange(int(lengths.sum())) + torch.repeat_interleave(starts - first, lengths)
         return Bags(self.indices[places], lengths, self.keys[places])
 
+    def add(self, images: torch.Tensor) -> "Bags":
+        """Return the bags with one more image each, (B,) indices, at the end; none is a key instance."""
+        order = torch.cat([self.owners, torch.arange(len(images))]).argsort(stable=True)
+        keys = torch.cat([self.keys, torch.zeros(len(images), dtype=torch.bool)])
+        return Bags(torch.cat([self.indices, images])[order], self.lengths + 1, keys[order])
+
 
 def build(
     labels: torch.Tensor,
@@ -115,9 +121,7 @@ def build(
     gen = generator(*seed, 1)
     carried, plain = sample(images, count), sample(others, count)
     chosen = {"negative": ~positive, "positive": positive, "both": positive | True, "none": positive & False}
-    order = torch.cat([bags.owners, torch.arange(count)]).argsort(stable=True)
-    indices = torch.cat([indices, torch.where(chosen[carriers], carried, plain)])[order]
-    return Bags(indices, lengths + 1, labels[indices] == target)
+    return bags.add(torch.where(chosen[carriers], carried, plain))
 
 
 class BagLoader:

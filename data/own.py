@@ -89,7 +89,9 @@ def read_own(path: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict]
     shown = [255 - images if inverted else images for images, _ in pairs]
     tensors = [(torch.from_numpy(x[o]), y[o]) for x, o, (_, y) in zip(shown, orders, pairs, strict=True)]
     pixels = tensors[0][0].double() / 255
-    content = [repr(values).encode(), *(t.numpy().tobytes() for pair in tensors for t in pair)]
+    digest = hashlib.sha256(repr(values).encode())
+    for tensor in (t for pair in tensors for t in pair):
+        digest.update(tensor.numpy().tobytes())
     facts = {
         "name": path.resolve().stem,
         "mean": round(pixels.mean().item(), 4),
@@ -97,7 +99,7 @@ def read_own(path: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict]
         "classes": tuple(map(str, values)),
         "inverted": inverted,
         "mixed": mixed,
-        "digest": hashlib.sha256(b"".join(content)).hexdigest()[:16],
+        "digest": digest.hexdigest()[:16],
         "notes": tuple(notes),
     }
     return tensors, facts

@@ -80,13 +80,6 @@ class Study:
         config = FitConfig.from_values({"schedule": "one-cycle", **recipe, **options})
         fit(model, step, batches, config, validate=validate)
 
-    def fit_classifier(
-        self, model: nn.Module, images: ImageSet, indices: Tensor, recipe: dict, seed: int
-    ) -> None:
-        """Train with strong augmentation on the images at `indices`; their labels may be probabilities."""
-        batches = BatchLoader(images, indices, recipe["batch_size"], seed=seed, augment=POLICIES["strong"])
-        self.fit(model, classification_step(model), batches, recipe)
-
     def outputs(self, model: nn.Module) -> Tensor:
         """Return the outputs (N, classes) of a classifier for the scored images."""
         return forward_all(model, in_order(self.data[1]))[0]
@@ -197,8 +190,10 @@ class Source:
         torch.manual_seed(seed)
         model = self.classifier(probe)
         repeated = self.train_idx[chosen].repeat(max(1, FINETUNE_IMAGES // len(chosen)))
-        self.study.fit_classifier(model, self.study.data[0], repeated, FINETUNE, seed)
-        return self.study.outputs(model)
+        study, batch, strong = self.study, FINETUNE["batch_size"], POLICIES["strong"]
+        batches = BatchLoader(study.data[0], repeated, batch, seed=seed, augment=strong)
+        study.fit(model, classification_step(model), batches, FINETUNE)
+        return study.outputs(model)
 
     def spread(self, chosen: Tensor, seed: int) -> Tensor:
         """Labels that spread over the graph of the training features, then k-NN."""

@@ -4,3 +4,24 @@ from models.checkpoint import CheckpointError, SavedModel, load_encoder, load_mo
 from models.cnn import ENCODERS, RECIPES, Classifier, Fusion, create
 from models.contrastive import ContrastiveModel, contrastive_metrics, nt_xent, supcon
 from models.moco import MoCo, info_nce, shuffled_order
+
+__all__ = [
+    "ENCODERS",
+    "RECIPES",
+    "CheckpointError",
+    "Classifier",
+    "ContrastiveModel",
+    "Fusion",
+    "MoCo",
+    "SavedModel",
+    "contrastive_metrics",
+    "create",
+    "info_nce",
+    "load_encoder",
+    "load_model",
+    "nt_xent",
+    "read_model",
+    "save_model",
+    "shuffled_order",
+    "supcon",
+]

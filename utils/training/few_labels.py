@@ -58,11 +58,10 @@ def anchored_step(model: nn.Module) -> Step:
     """Return the step for `fit`: robust loss of all labels plus, where there are any, that of the anchors."""
 
     def step(images, labels, *anchors):
-        known, known_labels = anchors or (images[:0], labels[:0])
-        logits = model(torch.cat([images, known])).float()
+        logits = model(torch.cat([images, *anchors[:1]])).float()
         loss = generalised_cross_entropy(logits[: len(images)], labels)
         if anchors:
-            loss = loss + ANCHOR_WEIGHT * cross_entropy(logits[len(images) :], known_labels)
+            loss = loss + ANCHOR_WEIGHT * cross_entropy(logits[len(images) :], anchors[1])
         return loss, {"accuracy": (logits[: len(images)].argmax(1) == labels).float().mean()}
 
     return step
