@@ -19,7 +19,6 @@ import torch
 from data import Data
 from evaluation.contrastive.encoder import evaluate_encoder, map_table, watch_knn
 from models import MoCo, contrastive_metrics, create, info_nce, shuffled_order
-from models.contrastive import HEADS
 from utils import cli, distributed
 from utils.arguments import Number
 from utils.errors import UserError
@@ -29,7 +28,7 @@ from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import parts, repeat
 from utils.training.contrastive import check_head, choose_images, example_views, pretrain, report_encoder
 from utils.training.fit import Step
-from utils.training.flags import SHARE, optimizer_flags, training_flags, view_flags
+from utils.training.flags import SHARE, contrastive_flags, training_flags
 from utils.training.size import fit_to_size
 
 # MoCo v2's head, stronger views and cosine schedule, with a warm-up; momentum, temperature and schedule were
@@ -58,11 +57,10 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(
         prog="train_moco.py",
         description=__doc__,
-        parents=[cli.run_flags(), training_flags(), optimizer_flags(validated=False), view_flags()],
+        parents=[cli.run_flags(), training_flags(), contrastive_flags()],
         epilog=cli.recipe_table({"default": RECIPE}, "recipe"),
     )
     add = parser.add_argument_group("MoCo (defaults: the recipe's)").add_argument
-    add("--head", choices=HEADS, help="projection head")
     add("--queue", type=Number(int, 2, 1000000), help="number of keys in the queue: the negatives")
     add("--momentum", type=SHARE, help="share of its weights that the key encoder keeps at a step")
     add("--splits", type=Number(int, 1, 1024), help="parts of a batch, shuffled, with own batch statistics")

@@ -18,7 +18,6 @@ import torch
 from data import Data
 from evaluation.contrastive.encoder import evaluate_encoder, map_table, watch_knn
 from models import ContrastiveModel, contrastive_metrics, create, nt_xent, supcon
-from models.contrastive import HEADS
 from utils import cli, distributed
 from utils.plots import contrastive as plots
 from utils.plots.history import plot_history
@@ -26,7 +25,7 @@ from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import parts, repeat
 from utils.training.contrastive import check_head, choose_images, example_views, pretrain, report_encoder
 from utils.training.fit import Step
-from utils.training.flags import optimizer_flags, training_flags, view_flags
+from utils.training.flags import contrastive_flags, training_flags
 from utils.training.size import fit_to_size
 
 # The defaults of each method, chosen on validation images.
@@ -61,12 +60,11 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(
         prog="train_simclr.py",
         description=__doc__,
-        parents=[cli.run_flags(), training_flags(), optimizer_flags(validated=False), view_flags()],
+        parents=[cli.run_flags(), training_flags(), contrastive_flags()],
         epilog=cli.recipe_table(RECIPES, "recipes"),
     )
-    add = parser.add_argument_group("SimCLR and SupCon").add_argument
-    add("--method", choices=RECIPES, default="simclr", help="loss")
-    add("--head", choices=HEADS, help="projection head (default: the recipe's)")
+    method = parser.add_argument_group("SimCLR and SupCon")
+    method.add_argument("--method", choices=RECIPES, default="simclr", help="loss")
     return parser
 
 

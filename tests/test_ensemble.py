@@ -189,9 +189,11 @@ def test_libraries_are_drawn_from_a_pool_by_seed(tmp_path, tiny_dir, no_figures)
 def test_finished_runs_of_any_script_are_members_by_folder_or_by_name(tmp_path, tiny_dir, no_figures):
     for name, *more in (("a",), ("x", "--folds", "3"), ("y", "--folds", "3", "--seed", "1")):
         train_cnn.main(base_flags(tiny_dir, tmp_path, *LINEAR, "--name", name, *more))
-    make_runs(tmp_path / "cnn" / "b", tiny_dir, 1)
+    probe = tmp_path / "cnn" / "b" / "member-0" / "config.json"
+    make_runs(probe.parents[1], tiny_dir, 1)
+    probe.write_text(probe.read_text().replace('"script": "ensemble"', '"script": "train_moco"'))
     (record,) = run(tiny_dir, tmp_path, "--from", str(tmp_path / "cnn" / "a"), "cnn/b")["runs"]
-    assert record["library"] == ["linear 0", "made-up 0"]
+    assert record["library"] == ["linear 0", "moco made-up 0"]
     # An ensemble is a member, and so are folds, with their out-of-fold predictions.
     (record,) = run(tiny_dir, tmp_path, "--from", "cnn/a", "ensemble/from-a-b", "--name", "c")["runs"]
     assert record["library"] == ["linear 0", "from-a-b 0"]

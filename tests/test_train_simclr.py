@@ -2,13 +2,14 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 from helpers import base_flags, refusal, run_two_ranks
 
 import train_moco
 import train_simclr
-from data import load
+from data import load, split
 from models import load_encoder, read_model
 from utils.runs.folder import RunFolder
 from utils.training.contrastive import pretrain
@@ -24,7 +25,7 @@ def flags(data, results, *more):
 
 @pytest.mark.parametrize("script", [train_simclr, train_moco], ids=lambda script: script.__name__)
 def test_a_run_writes_all_its_files_and_scores(tmp_path, tiny_dir, script):
-    more = ("--queue", "100") if script == train_moco else ()
+    more = ("--seed", "1", "--split-seed", "0", *(("--queue", "100") if script == train_moco else ()))
     (record,) = script.main(flags(tiny_dir, tmp_path, "--name", "run", *more))["runs"]
     run = RunFolder(tmp_path / script.__name__.removeprefix("train_") / "run")
     assert set(os.listdir(run.folder)) == FILES
@@ -40,6 +41,8 @@ def test_a_run_writes_all_its_files_and_scores(tmp_path, tiny_dir, script):
     assert {f"train_{name}" for name in watched} <= set(history[0])
     assert ["val_knn_accuracy" in line for line in history] == [False, True]
     arrays = run.predictions()
+    _, val = split(load("mnist", tiny_dir)[0].labels, 0.1, 0)
+    assert np.array_equal(arrays["val_indices"], val)
     assert arrays["test_probabilities"].shape == (100, 10)
     right = (arrays["test_probabilities"].argmax(1) == arrays["test_labels"]).mean()
     assert record["test_linear_accuracy"] == pytest.approx(right)

@@ -134,8 +134,10 @@ def read_part(folder: Path, dataset: str) -> Member:
     )
     check_predictions(arrays, folder)
     try:
-        other, run_model = config["arguments"]["dataset"], config["arguments"].get("model")
-        name = f"{record.get('model') or run_model or config['name']} {record.get('seed', '')}".strip()
+        arguments, script = config["arguments"], config["script"].removeprefix("train_")
+        other, model = arguments["dataset"], record.get("model") or arguments.get("model") or config["name"]
+        method = arguments.get("method", script) if script in ("simclr", "moco") else ""
+        name = f"{method} {model} {record.get('seed', '')}".strip()
         float(record["train_images"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: not the run of a classifier, or damaged: {error!r}") from error

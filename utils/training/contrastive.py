@@ -27,7 +27,8 @@ def check_head(args: Namespace) -> None:
 
 
 def choose_images(args: Namespace, labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return training and validation indices of one training."""
+    """Return training and validation indices of one training, by --split-seed or else by its seed."""
+    seed = seed if args.split_seed is None else args.split_seed
     return split(labels, VAL_FRACTION, seed, writers_for(args.split, labels))
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from data import POLICIES, VIEW_PARTS
 from models import ENCODERS
-from utils.arguments import Number, list_of
+from models.contrastive import HEADS
+from utils.arguments import LARGEST_SEED, Number, list_of
 from utils.training import tracking
 from utils.training.optim import OPTIMIZERS, SCHEDULES
 
@@ -76,4 +77,14 @@ def view_flags(encoders: Iterable[str] = ENCODERS) -> argparse.ArgumentParser:
     add("--views", type=list_of(known=VIEW_PARTS), metavar="A,B,...", help=parts)
     add("--strength", type=Number(float, 0, 10), help="factor on the ranges of all --views")
     add("--knn-every", type=EPOCHS, default=5, help="check by k-NN on validation images every N epochs")
+    return parser
+
+
+def contrastive_flags() -> argparse.ArgumentParser:
+    """Return the flags that SimCLR, SupCon and MoCo share: `optimizer_flags`, `view_flags` and their own."""
+    parser = argparse.ArgumentParser(add_help=False, parents=[optimizer_flags(validated=False), view_flags()])
+    add = parser.add_argument_group("encoder (defaults: the recipe's)").add_argument
+    add("--head", choices=HEADS, help="projection head")
+    seed = "seed of the choice of validation images, which members of an ensemble share (default: --seed's)"
+    add("--split-seed", type=Number(int, 0, LARGEST_SEED), help=seed)
     return parser
