@@ -49,7 +49,7 @@ MEMBERS, VAL_FRACTION = 10, 0.1
 MOST_TRAININGS = 10_000
 # What --from, which trains nothing, can't be combined with.
 TRAINING = ["models", "mode", "member_folds", "val_fraction", "split", "split_seed", "shifts"]
-TRAINING += ["compile", "track", "dry_run", *RECIPES["cnn"]]
+TRAINING += ["compile", "dry_run", *RECIPES["cnn"]]
 
 
 def make_parser() -> cli.Parser:

@@ -299,9 +299,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     if args.sweep:
 
         def train_cell(job):
-            _, record, predictions = train(
-                Namespace(**vars(args) | job | {"quiet": True, "track": "none"}), data
-            )
+            _, record, predictions = train(Namespace(**vars(args) | job | {"quiet": True}), data)
             return job | record | {"test_roc": roc_points(predictions)}
 
         content = collect(train_cell, sweep_jobs(args), args, run, group=("method", "train_bags"))

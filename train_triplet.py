@@ -246,7 +246,7 @@ def sweep_jobs(args: Namespace, labels: torch.Tensor) -> list[dict]:
 def cell_arguments(args: Namespace, command: str, labels: torch.Tensor, job: dict) -> Namespace:
     """Return the arguments of one training of a sweep, whose batches its images can fill."""
     own = {"classes": list(range(job["digits"])), "images_per_class": job["images"], "seed": job["seed"]}
-    cell = Namespace(**vars(args) | own | {"quiet": True, "track": "none"})
+    cell = Namespace(**vars(args) | own | {"quiet": True})
     fit_to_size(cell, command, labels[choose_images(cell, labels)[0]])
     return cell
 

@@ -21,7 +21,6 @@ from utils.arguments import LARGEST_SEED, Number, any_path, dataset, run_name, w
 from utils.console import aligned, write_any_sign
 from utils.errors import UserError, printable, signals
 from utils.runs.folder import BOOKKEEPING, RunFolder, close_runs, open_runs
-from utils.training import tracking
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -220,7 +219,6 @@ def resolve_machine(args: argparse.Namespace) -> None:
     args.device = str(distributed.start(resolve_device(args.device)))
     if "precision" in args:
         args.precision = resolve_precision(args.precision, torch.device(args.device), args.quiet)
-    tracking.load(getattr(args, "track", "none"))  # fail now, before any training
 
 
 def resolve_device(name: str) -> torch.device:

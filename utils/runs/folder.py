@@ -40,7 +40,7 @@ except ImportError:  # on Windows
 
 FORMAT = 1
 # Flags that say where and how a run is kept. They change no metric.
-BOOKKEEPING = {"data_dir", "results_dir", "name", "resume", "overwrite", "quiet", "track", "unverified"}
+BOOKKEEPING = {"data_dir", "results_dir", "name", "resume", "overwrite", "quiet", "unverified"}
 PLAIN = int | float | str | None  # what a record holds, alone or in lists and dicts
 SHARES = "accuracy|accuracies|precision|recall|auc|nmi|ece|rates?|errors|p|at_1|at_r|gain|roc"
 FRACTION = re.compile(f"(.*_)?({SHARES})(_low|_high)?")

@@ -18,7 +18,6 @@ from utils.errors import UserError, check_signals
 from utils.runs.folder import RunFolder
 from utils.training import optim
 from utils.training.optim import FitConfig, make_optimizer, make_schedule, update_average
-from utils.training.tracking import tracker
 
 Step = Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]
 Validate = Callable[[nn.Module, int], dict[str, float]]
@@ -75,8 +74,7 @@ def fit(
     if config.compile:
         model.compile()
     start = time.perf_counter() - training.seconds
-    bar = progress(config.epochs * steps, config.quiet, done=training.epoch * steps)
-    with bar, tracker(config.track, run) as track:
+    with progress(config.epochs * steps, config.quiet, done=training.epoch * steps) as bar:
         while training.epoch < config.epochs and not training.stopped:
             training.epoch += 1
             bar.set_description(f"epoch {training.epoch}/{config.epochs}")
@@ -88,7 +86,6 @@ def fit(
             if run:
                 run.log(**values, **training.within_epoch)
                 run.save_checkpoint(training.state())
-                track(values, training.epoch)
             if not config.quiet:
                 print_line(_line(values, config.epochs))
     return training.finish()

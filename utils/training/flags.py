@@ -7,7 +7,6 @@ from data import POLICIES, VIEW_PARTS
 from models import ENCODERS
 from models.contrastive import HEADS
 from utils.arguments import LARGEST_SEED, Number, list_of
-from utils.training import tracking
 from utils.training.optim import OPTIMIZERS, SCHEDULES
 
 EPOCHS = Number(int, 1, 100_000)
@@ -36,7 +35,6 @@ def training_flags(least_batch: int | None = 2) -> argparse.ArgumentParser:
         add("--batch-size", type=Number(int, least_batch, 65536), help=f"batch size{recipe}")
     add("--lr", type=rate, help=f"highest learning rate{recipe}")
     add("--compile", action="store_true", help="compile the network with torch.compile")
-    add("--track", choices=("none", *tracking.STARTS), default="none", help="send every epoch's metrics to")
     return parser
 
 

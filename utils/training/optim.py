@@ -67,7 +67,6 @@ class FitConfig:
     lr: peak learning rate. ema: decay of the exponential moving average of the weights, 0 for none.
     clip_norm: largest gradient norm, 0 for no limit. patience: stop after this many epochs without a lower
     criterion, 0 for never. precision: "fp32" or "bf16". max_steps: steps per epoch at most, None for all.
-    track: "none", "tensorboard" or "wandb".
     """
 
     epochs: int
@@ -81,7 +80,6 @@ class FitConfig:
     precision: str = "fp32"
     compile: bool = False
     max_steps: int | None = None
-    track: str = "none"
     quiet: bool = False
 
     @classmethod
