@@ -19,9 +19,9 @@ from utils.training.forward import forward_all
 # scikit-learn is imported where it is used: loading it takes seconds that --help needn't.
 
 SHOTS = (1, 5)
-# Support images are sampled from SUPPORT_POOL training images of each class; the accept rates of a class are
-# means over REFERENCES of them. Verification takes PAIRS pairs of each kind.
-SUPPORT_POOL, REFERENCES, PAIRS = 500, 100, 20_000
+# Support images are sampled from SUPPORT_POOL training images of each class; verification takes PAIRS pairs
+# of one class and as many of two.
+SUPPORT_POOL, PAIRS = 500, 20_000
 # Queries ranked at a time, and episodes classified at a time.
 CHUNK = 250
 # The deformed copies of an image whose embeddings are averaged, and those of the floor "deformed".
@@ -77,20 +77,11 @@ def evaluate_retrieval(
     pool = support_pool(train_set, options.seed)
     support = embed(encoder, train_set, pool, options)
     test, val = embed(encoder, test_set, None, options), embed(encoder, train_set, val_idx, options)
-    verification, pairs = verification_scores(val, test, options)
-    record: dict = {
-        **episode_scores(support, test, options),
-        **ranking_scores(test, options),
-        **letter_scores(encoder, train_set, options),
-        **verification,
-        **class_rates(support, test, verification["val_threshold"], options),
-    }
-    arrays = {
-        "seen": torch.tensor(options.seen),
-        "test_labels": test.labels,
-        "embeddings": test.rows.half(),
-    }
-    return record, pairs | {key: value.cpu().numpy() for key, value in arrays.items()}
+    record = episode_scores(support, test, options) | ranking_scores(test, options)
+    record |= letter_scores(encoder, train_set, options) | verification_scores(val, test, options)
+    seen, embeddings = torch.tensor(options.seen), test.rows.half()
+    arrays = {"seen": seen, "test_labels": test.labels, "embeddings": embeddings}
+    return record, {key: value.cpu().numpy() for key, value in arrays.items()}
 
 
 def evaluate_floors(
@@ -256,13 +247,11 @@ def ranking_metrics(distances: np.ndarray, relevant: np.ndarray) -> dict[str, np
 
 def _tied_groups(ordered):
     """Return size and first rank of the group of equal values of each item of sorted rows: (Q, M) each."""
-    changes = ordered[:, 1:] != ordered[:, :-1]
-    edge = np.ones((len(ordered), 1), bool)
-    ranks = np.arange(ordered.shape[1])
-    starts, ends = np.hstack([edge, changes]), np.hstack([changes, edge])
-    first = np.maximum.accumulate(np.where(starts, ranks, 0), 1)
-    last = np.minimum.accumulate(np.where(ends, ranks, len(ranks))[:, ::-1], 1)[:, ::-1]
-    return last - first + 1, first
+    size, first = np.empty(ordered.shape, int), np.empty(ordered.shape, int)
+    for query, row in enumerate(ordered):
+        _, starts, counts = np.unique(row, return_index=True, return_counts=True)
+        size[query], first[query] = counts.repeat(counts), starts.repeat(counts)
+    return size, first
 
 
 def ranking_scores(test: Embedded, options: RetrievalOptions) -> dict[str, float]:
@@ -306,21 +295,23 @@ def watch_precision(
 # --- Verification: are these two of one class? ---
 
 
-def verification_roc(distances: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the ROC of "are these two of one class?" for pairs: distances (n,) and same (n,) bool.
+def best_threshold(distances: np.ndarray, same: np.ndarray) -> float:
+    """Return the largest distance to accept, so that most pairs of one class and least of two are accepted.
 
-    Returns (T,) each: thresholds in rising order, and the shares of the pairs of one class and of two classes
-    that are accepted: whose distance is at most the threshold.
+    distances: (n,). same: (n,) bool, which pairs are of one class.
     """
     from sklearn.metrics import roc_curve
 
-    false_accepts, accepts, scores = roc_curve(same, -distances, drop_intermediate=False)
-    return -scores[1:], accepts[1:], false_accepts[1:]  # the first accepts nothing
+    falsely, genuine, scores = roc_curve(same, -distances, drop_intermediate=False)
+    return float(-scores[1 + np.argmax((genuine - falsely)[1:])])  # the first accepts nothing
 
 
-def equal_error_rate(accepts: np.ndarray, false_accepts: np.ndarray) -> float:
+def equal_error_rate(distances: np.ndarray, same: np.ndarray) -> float:
     """Return the error rate at which as many genuine pairs are refused as false ones accepted."""
-    refused, accepted = 1 - np.append(0, accepts), np.append(0, false_accepts)
+    from sklearn.metrics import roc_curve
+
+    accepted, genuine, _ = roc_curve(same, -distances, drop_intermediate=False)
+    refused = 1 - genuine
     at = int(np.argmax(accepted >= refused))
     (r0, r1), (a0, a1) = refused[at - 1 : at + 1], accepted[at - 1 : at + 1]
     return float(r0 + (r0 - a0) / ((r0 - a0) + (a1 - r1)) * (r1 - r0))
@@ -348,42 +339,20 @@ def pair_distances(images: Embedded, classes: Sequence[int], seed: int) -> tuple
     return (images.rows[a] - images.rows[b]).norm(dim=1).cpu().numpy(), same.numpy()
 
 
-def verification_scores(
-    val: Embedded, test: Embedded, options: RetrievalOptions
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def verification_scores(val: Embedded, test: Embedded, options: RetrievalOptions) -> dict[str, float]:
     """Return equal error rate, and accuracy and false-accept rate at the best threshold of validation pairs.
 
-    Also returns the distances of the test pairs, by group; a group of one class, or with one test image of
-    each, has none.
+    A group of one class, or with one test image of each, has none.
     """
-    seen = sorted(set(val.labels.tolist()))
-    thresholds, accepts, false_accepts = verification_roc(*pair_distances(val, seen, options.seed))
-    threshold = float(thresholds[np.argmax(accepts - false_accepts)])
-    record, arrays = {"val_threshold": threshold}, {}
+    threshold = best_threshold(*pair_distances(val, sorted(set(val.labels.tolist())), options.seed))
+    record = {"val_threshold": threshold}
     counts = test.labels.cpu().bincount(minlength=options.classes)
     for group, classes in options.groups.items():
         if len(classes) < 2 or counts[classes].max() < 2:
             continue
         distances, same = pair_distances(test, classes, options.seed)
         genuine, falsely = (float((distances[kind] <= threshold).mean()) for kind in (same, ~same))
-        record[f"test_{group}equal_error_rate"] = equal_error_rate(*verification_roc(distances, same)[1:])
+        record[f"test_{group}equal_error_rate"] = equal_error_rate(distances, same)
         record[f"test_{group}verification_accuracy"] = (genuine + 1 - falsely) / 2
         record[f"test_{group}false_accept_rate"] = falsely
-        arrays[f"{group}pair_distances"] = distances.astype(np.float32)
-        arrays[f"{group}pair_same"] = same
-    return record, arrays
-
-
-def class_rates(
-    support: Embedded, test: Embedded, threshold: float, options: RetrievalOptions
-) -> dict[str, list[float]]:
-    """Return, per class, the shares of its own and of other test images that a reference accepts."""
-    gen, labels, rates = generator(options.seed), support.labels.cpu(), []
-    for value in range(options.classes):
-        members = (labels == value).nonzero().squeeze(1)
-        chosen = members[torch.randperm(len(members), generator=gen)[:REFERENCES]]
-        chosen = chosen.to(support.rows.device, non_blocking=True)
-        within, own = distances(support.rows[chosen], test.rows) <= threshold, test.labels == value
-        rates += [(within & kind).sum() / (kind.sum() * len(chosen)) for kind in (own, ~own)]
-    accepts, false_accepts = torch.stack(rates).view(-1, 2).T.cpu().double().numpy().round(5).tolist()
-    return {"test_class_accept_rates": accepts, "test_class_false_accept_rates": false_accepts}
+    return record
