@@ -5,6 +5,7 @@
     python train_mil.py --val-bags 0                        no validation bags: last epoch, threshold 0.5
     python train_mil.py --builder natural --epochs 20 --bags-per-epoch 0
     python train_mil.py --builder shortcut --sweep 200      which poolings fall for a false cue?
+    python train_mil.py --builder exclusive --target 3,5,9  four classes: one target each, or none
     python train_mil.py --encoder results/simclr/simclr/encoder.pt --train-bags 50
     python train_mil.py --sweep --repeats 20                all methods, five numbers of training bags
     python train_mil.py --show-bags bags.png                plot the bags, train nothing
@@ -88,7 +89,8 @@ def make_parser() -> cli.Parser:
     add("--sweep", nargs="?", const=SWEEP_BAGS, type=numbers, metavar="N,N,...", help=sweep)
     add = parser.add_argument_group("bags").add_argument
     count = Number(int, 0, MOST_BAGS)
-    add("--target", metavar="CLASS", help="name or number of the class to find (default: the last)")
+    target = "name or number of the class to find (default: the last); of --builder exclusive several"
+    add("--target", type=list_of(), metavar="CLASS", help=target)
     add("--mean-length", type=Number(float, 1, 500), default=10, help="mean number of digits in a bag")
     add("--std-length", type=Number(float, 0, 500), default=2, help="standard deviation of that number")
     add("--builder", choices=BUILDERS, default="balanced", help="how bags are built")
@@ -140,7 +142,12 @@ def parse(argv: list[str] | None = None) -> tuple:
 
 def find_classes(args: Namespace, classes: tuple[str, ...]) -> None:
     """Set --target and, for the builder shortcut, --shortcut to the numbers of the classes they name."""
-    args.target = class_number(classes, "target", classes[-1] if args.target is None else args.target)
+    targets = [class_number(classes, "target", name) for name in args.target or classes[-1:]]
+    if (len(targets) > 1) != (args.builder == "exclusive"):
+        raise UserError("--builder exclusive needs several classes, --target 3,5,9; other builders one")
+    if len(targets) > 1 and "instance-max" in getattr(args, "methods", [args.method]):
+        raise UserError("instance-max has one logit, for one target: choose another --method")
+    args.target = targets if args.builder == "exclusive" else targets[0]
     if args.builder == "shortcut":
         name = classes[args.target == 0] if args.shortcut is None else args.shortcut
         args.shortcut = class_number(classes, "shortcut", name)
@@ -163,7 +170,7 @@ def make_bags(args: Namespace, data: Data) -> dict[str, Bags]:
         pool, seed = torch.arange(len(test)), (args.seed, 2)
         bags[name] = build(test, pool, args.test_bags, seed=seed, carriers=value, **kind)
     for name, part in bags.items():
-        if name != "train" and part.labels.sum() in (0, len(part)):  # an AUC compares the two kinds
+        if name != "train" and len(part.labels.unique()) == 1:  # an AUC compares the two kinds
             raise UserError(
                 f"all or none of the {len(part)} {name} bags hold the target: take more bags, shorter or "
                 "longer ones, or --builder balanced"
@@ -171,11 +178,16 @@ def make_bags(args: Namespace, data: Data) -> dict[str, Bags]:
     return bags
 
 
+def bag_classes(args: Namespace) -> int:
+    """Return the number of classes of bags: one for each target, and that of bags without one."""
+    return 1 + (len(args.target) if args.builder == "exclusive" else 1)
+
+
 def make_model(args: Namespace) -> MIL:
     """Create the network, with fresh weights or on top of --encoder."""
     if not args.encoder:
-        return create_mil(args.model, args.method, args.dropout)
-    model = MIL(load_encoder(args.encoder), args.method, args.dropout, standardise=True)
+        return create_mil(args.model, args.method, args.dropout, num_classes=bag_classes(args))
+    model = MIL(load_encoder(args.encoder), args.method, args.dropout, True, bag_classes(args))
     if args.freeze:
         model.freeze()
     return model
@@ -197,7 +209,8 @@ def mil_step(model: MIL, method: str) -> Step:
     def step(mask, images, labels):
         pooled = model(images, mask)
         loss = mil_loss(pooled, labels, method)
-        return loss, {"accuracy": ((pooled.logits > 0) == (labels > 0)).float().mean()}
+        answers = pooled.logits > 0 if pooled.logits.ndim == 1 else pooled.logits.argmax(1)
+        return loss, {"accuracy": (answers == labels).float().mean()}
 
     return step
 
@@ -223,6 +236,7 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> tuple[MI
     metrics, predictions = evaluation.evaluate_bags(model, data, bags, args.precision)
     if run:
         options = {"method": args.method, "dropout": args.dropout, "standardise": bool(args.encoder)}
+        options["num_classes"] = bag_classes(args)
         run.save_model("best.pt", model, str(model.encoder.name), data[0].description, **options)
         run.save_predictions(**predictions)
     counts = {"train_bags": args.train_bags, "val_bags": args.val_bags}
@@ -236,14 +250,20 @@ def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
     plot_history(run.history(), run.path("curves.png"), records=run.records())
     images, first = data[1].images, parts(run, args)[0].predictions()
     bags = {name: first[f"test_{name}"] for name in ("lengths", "keys", "attention", "probabilities")}
-    title = f"{args.method}: test bags; orange: the target {data[1].classes[args.target]}\n"
+    targets = args.target if args.builder == "exclusive" else [args.target]
+    if len(targets) > 1:
+        bags["probabilities"] = 1 - bags["probabilities"][:, 0]
+    names = with_commas([data[1].classes[number] for number in targets])
+    title = f"{args.method}: test bags; orange: the target {names}\n"
     title += "above each image: its weight in the bag"
     pixels = images[torch.from_numpy(first["test_indices"]).to(images.device)].cpu().numpy()
     mil.plot_bags(pixels, bags, run.path("bags.png"), title)
 
 
-def roc_points(predictions: dict) -> list[float]:
-    return evaluation.roc_points(predictions["test_probabilities"], predictions["test_labels"], RATES)
+def roc_points(predictions: dict) -> dict:
+    labels, probabilities = predictions["test_labels"], predictions["test_probabilities"]
+    two_classes = probabilities.ndim == 1
+    return {"test_roc": evaluation.roc_points(probabilities, labels, RATES)} if two_classes else {}
 
 
 def show_bags(args: Namespace, data: Data) -> None:
@@ -253,13 +273,15 @@ def show_bags(args: Namespace, data: Data) -> None:
     pixels = images[bags.indices.to(images.device)].cpu().numpy()
     arrays = {"lengths": bags.lengths.numpy(), "keys": bags.keys.numpy()}
     mil.plot_bags(pixels, arrays, args.show_bags)
-    positive, length = bags.labels.float().mean(), bags.lengths.float().mean()
+    positive, length = (bags.labels > 0).float().mean(), bags.lengths.float().mean()
     shown = f"{percent(float(positive))} positive; the first: {args.show_bags}"
     print(f"{len(bags)} bags of {length:.1f} digits, {shown}")
 
 
 def report(metrics: dict, run: RunFolder) -> None:
-    text = f"test AUC {score(metrics, 'test_auc')}, accuracy {score(metrics, 'test_accuracy')}"
+    text = f"test accuracy {score(metrics, 'test_accuracy')}"
+    if "test_auc" in metrics["mean"]:
+        text = f"test AUC {score(metrics, 'test_auc')}, {text.removeprefix('test ')}"
     if len(metrics["runs"]) > 1:
         text += f" over {len(metrics['runs'])} repeats"
     print(f"{text}, {metrics['seconds']:.0f} s of training; figures and metrics in {run.folder}/")
@@ -278,6 +300,8 @@ def sweep_jobs(args: Namespace) -> list[dict]:
 
 
 def plot_sweep(run: RunFolder, args: Namespace, content: dict) -> None:
+    if args.builder == "exclusive":
+        return
     plot = mil.plot_shortcut if args.builder == "shortcut" else mil.plot_auc
     plot(content["cells"], run.path("auc.png"))
 
@@ -300,13 +324,13 @@ def main(argv: list[str] | None = None) -> dict | None:
 
         def train_cell(job):
             _, record, predictions = train(Namespace(**vars(args) | job | {"quiet": True}), data)
-            return job | record | {"test_roc": roc_points(predictions)}
+            return job | record | roc_points(predictions)
 
         content = collect(train_cell, sweep_jobs(args), args, run, group=("method", "train_bags"))
         if distributed.rank() == 0:
             cli.draw(plot_sweep, run, args, content)
-            second = "test_clean_auc" if args.builder == "shortcut" else "test_accuracy"
-            report_sweep(content, ["test_auc", second], run)
+            second = {"shortcut": ["test_auc", "test_clean_auc"], "exclusive": ["test_accuracy"]}
+            report_sweep(content, second.get(args.builder, ["test_auc", "test_accuracy"]), run)
         return content
     metrics = repeat(lambda job, part: train(Namespace(**vars(args) | job), data, part)[1], args, run)
     if distributed.rank() == 0:

@@ -4,7 +4,7 @@ Only the label of a bag is trained on. The labels of its instances are kept for 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,14 +14,15 @@ from data.batches import generator, prepare
 from data.errors import DataError
 from data.images import ImageSet
 
-BUILDERS = ("balanced", "natural", "shortcut")
+BUILDERS = ("balanced", "natural", "shortcut", "exclusive")
 
 
 class Bags(NamedTuple):
     """B bags with n instances in all; all tensors on the CPU.
 
     indices: (n,) int64, positions in an ImageSet, bag after bag. lengths: (B,) int64, at least 1, with sum
-    n. keys: (n,) bool, true for a key instance: one of the target class.
+    n. keys: (n,) bool, true for a key instance: one of the target class. With several targets int64: the
+    number of its target, from 1, or 0.
     """
 
     indices: torch.Tensor
@@ -38,8 +39,9 @@ class Bags(NamedTuple):
 
     @property
     def labels(self) -> torch.Tensor:
-        """Whether a bag has a key instance: (B,) bool."""
-        return torch.zeros(len(self), dtype=torch.int64).index_add_(0, self.owners, self.keys.long()) > 0
+        """Whether a bag has a key instance, or of which target: (B,), of the type of `keys`."""
+        none = torch.zeros(len(self), dtype=torch.int64)
+        return none.scatter_reduce(0, self.owners, self.keys.long(), "amax").to(self.keys.dtype)
 
     @property
     def mask(self) -> torch.Tensor:
@@ -66,7 +68,7 @@ def build(
     pool: torch.Tensor,
     count: int,
     *,
-    target: int = 9,
+    target: int | Sequence[int] = 9,
     mean_length: float = 10,
     std_length: float = 2.0,
     builder: str = "balanced",
@@ -88,6 +90,8 @@ def build(
         the others one that is not of the target: lengths tell nothing. Equal seeds give the same bags but
         for that image. It is perfect evidence in training, but a network that keeps to the MIL assumption
         can't use it: no instance makes a bag negative (Raff and Holt, NeurIPS 2023, algorithm 1).
+    exclusive: natural bags, each without the images of all targets but one, chosen at random. Its label is
+        the number of that target, from 1, or 0 if it has none: Shi et al. (2020), whose targets are 3, 5, 9.
 
     Raises DataError when the pool lacks the images, or the shortcut is the target.
     """
@@ -102,8 +106,17 @@ def build(
     def sample(members, number):
         return members[torch.randint(len(members), (number,), generator=gen)]
 
+    if builder == "exclusive":
+        targets = torch.as_tensor(target)
+        kinds = (labels.unsqueeze(1) == targets).long() @ torch.arange(1, len(targets) + 1)
+        kept = torch.repeat_interleave(torch.randint(len(targets), (count,), generator=gen) + 1, lengths)
+        indices = torch.empty(len(kept), dtype=torch.int64)
+        for kind in range(1, len(targets) + 1):
+            members = pool[(kinds[pool] == 0) | (kinds[pool] == kind)]
+            indices[kept == kind] = sample(members, int((kept == kind).sum()))
+        return Bags(indices, lengths, kinds[indices])
     indices = sample(pool, int(lengths.sum()))
-    bags = Bags(indices, lengths, labels[indices] == target)
+    bags = Bags(indices, lengths, labels[indices] == torch.as_tensor(target))
     if builder == "natural":
         return bags
     others = pool[labels[pool] != target]
@@ -112,10 +125,12 @@ def build(
     positive = torch.arange(count) % 2 == 1
     negative = ~positive[bags.owners]
     indices[negative] = sample(others, int(negative.sum()))
-    while (lacking := positive & ~Bags(indices, lengths, labels[indices] == target).labels).any():
+    while (
+        lacking := positive & ~Bags(indices, lengths, labels[indices] == torch.as_tensor(target)).labels
+    ).any():
         again = lacking[bags.owners]  # whole bags: replacing single images would bias them
         indices[again] = sample(pool, int(again.sum()))
-    bags = Bags(indices, lengths, labels[indices] == target)
+    bags = Bags(indices, lengths, labels[indices] == torch.as_tensor(target))
     if builder == "balanced":
         return bags
     gen = generator(*seed, 1)
@@ -128,9 +143,9 @@ class BagLoader:
     """Shuffled, augmented, normalised batches of bags.
 
     `epoch(e)` yields (mask, images, labels): mask (B, N) bool on the CPU, see `Bags`, images (n, 1, 28, 28)
-    float32 without padding, bag after bag, labels (B,) float32, 0 or 1. Order and augmentation depend only
-    on (seed, e). bags_per_epoch: with more than there are, bags repeat; with fewer, an epoch is a random
-    choice. None or 0: every bag once.
+    float32 without padding, bag after bag, labels (B,) float32, of `Bags`. Order and augmentation depend
+    only on (seed, e). bags_per_epoch: with more than there are, bags repeat; with fewer, an epoch is a
+    random choice. None or 0: every bag once.
     """
 
     def __init__(

@@ -29,7 +29,8 @@ class Pooled(NamedTuple):
     """The outputs for B bags, padded to N instances; all float32.
 
     logits: (B,), the log-odds of a positive bag. attention: (B, N), the share of each instance in the logit
-    of its bag, with sum 1. instances: (B, N), the log-odds of each instance as a bag of its own.
+    of its bag, with sum 1. instances: (B, N), the log-odds of each instance as a bag of its own. With more
+    than two kinds of bags, logits are (B, classes) and instances (B, N, classes), the logits of the classes.
     """
 
     logits: torch.Tensor
@@ -42,16 +43,24 @@ class MIL(nn.Module):
 
     dropout: share of the features that is dropped in training, before the pooling. standardise: scale every
     feature to mean 0 and variance 1 over the instances, for encoders whose features have any scale.
+    num_classes: of bags; more than two are for poolings with logits of their own, all but "instance-max".
     """
 
-    def __init__(self, encoder: nn.Module, method: str, dropout: float = 0.0, standardise: bool = False):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        method: str,
+        dropout: float = 0.0,
+        standardise: bool = False,
+        num_classes: int = 2,
+    ):
         super().__init__()
         self.encoder, self.method = encoder, method
         features = cast(int, encoder.num_features)
         self.scale = nn.BatchNorm1d(features, affine=False) if standardise else nn.Identity()
         self.dropout = Dropout(dropout)
         self.pooling = POOLINGS[method](features)
-        self.head = nn.Linear(features, 2 if method == "loss-attention" else 1)
+        self.head = nn.Linear(features, num_classes if num_classes > 2 or method == "loss-attention" else 1)
         self.frozen = False
 
     def freeze(self) -> None:
@@ -102,7 +111,9 @@ def places(mask: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def log_odds(logits: torch.Tensor) -> torch.Tensor:
-    """Return log-odds (...) from log-odds (..., 1) or from the logits of two classes (..., 2)."""
+    """Return log-odds (...) from log-odds (..., 1) or the logits of two classes (..., 2); of more these."""
+    if logits.shape[-1] > 2:
+        return logits
     return logits[..., 0] if logits.shape[-1] == 1 else logits[..., 1] - logits[..., 0]
 
 
@@ -174,23 +185,31 @@ MIL_ENCODERS = {"lenet-mil": lenet_mil, **ENCODERS}
 
 
 def create_mil(
-    encoder: str = "lenet-mil", method: str = "attention", dropout: float = 0.0, standardise: bool = False
+    encoder: str = "lenet-mil",
+    method: str = "attention",
+    dropout: float = 0.0,
+    standardise: bool = False,
+    num_classes: int = 2,
 ) -> MIL:
     """Create a MIL network with a fresh encoder, a key of MIL_ENCODERS; ValueError for unknown names."""
     if method not in POOLINGS:
         raise ValueError(f"unknown method {method!r}: choose from {', '.join(POOLINGS)}")
-    return MIL(create(encoder, 0, MIL_ENCODERS), method, dropout, standardise)
+    return MIL(create(encoder, 0, MIL_ENCODERS), method, dropout, standardise, num_classes)
 
 
 def mil_loss(pooled: Pooled, labels: torch.Tensor, method: str) -> torch.Tensor:
-    """Return the mean binary cross-entropy of the bags' logits against labels (B,) in {0., 1.}.
+    """Return the mean cross-entropy of the bags' logits against labels (B,), 0., 1. or the kinds of bags.
 
     "loss-attention" adds mean_B sum_i a_i CE(instance i, label of the bag), the paper's regularisation. Its
     third term, a consistency cost between epochs, is left out, as in the authors' code for bags.
     """
-    loss = F.binary_cross_entropy_with_logits(pooled.logits, labels)
+    cross_entropy: Callable = F.binary_cross_entropy_with_logits
+    if pooled.logits.ndim == 2:
+        cross_entropy, labels = F.cross_entropy, labels.long()
+    loss = cross_entropy(pooled.logits, labels)
     if method != "loss-attention":
         return loss
-    targets = labels.unsqueeze(1).expand_as(pooled.instances)
-    each = F.binary_cross_entropy_with_logits(pooled.instances, targets, reduction="none")
+    targets = labels.unsqueeze(1).expand_as(pooled.attention)
+    each = cross_entropy(pooled.instances.flatten(0, 1), targets.flatten(), reduction="none")
+    each = each.view_as(pooled.attention)
     return loss + (pooled.attention * each).sum(1).mean()

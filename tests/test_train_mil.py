@@ -82,6 +82,26 @@ def test_it_learns(tmp_path, tiny_dir, no_figures, capsys):
     assert f"test AUC {metrics['mean']['test_auc']:.4f}" in capsys.readouterr().out
 
 
+def test_of_several_targets_it_says_which_one_a_bag_holds(tmp_path, tiny_dir, capsys):
+    kind = ("--builder", "exclusive", "--target", "1,4", "--name", "three")
+    more = ("--model", "fast", "--train-bags", "60", "--epochs", "8", "--method", "loss-attention")
+    metrics = train_mil.main(flags(tiny_dir, tmp_path, *kind, *more, "--test-bags", "60"))
+    run = RunFolder(tmp_path / "mil" / "three")
+    saved, (record,) = run.predictions(), run.records()
+    assert saved["test_probabilities"].shape == (60, 3)
+    right = (saved["test_probabilities"].argmax(1) == saved["test_labels"]).mean()
+    assert metrics["mean"]["test_accuracy"] == right > 0.6
+    assert record["test_loss"] == pytest.approx(
+        -np.log(saved["test_probabilities"][np.arange(60), saved["test_labels"]]).mean(), abs=1e-4
+    )
+    assert "test_auc" not in record
+    assert f"test accuracy {100 * right:.2f}" in capsys.readouterr().out
+    model = read_model(run.path("best.pt"), create_mil).model
+    assert model.head.out_features == 3
+    sweep = train_mil.main(flags(tiny_dir, tmp_path, *kind[:4], "--sweep", "9", "--method", "mean"))
+    assert "test_accuracy" in sweep["cells"][0]["mean"]
+
+
 def test_repeats_are_seeds_with_bags_of_their_own(tmp_path, tiny_dir, no_figures):
     train_mil.main(flags(tiny_dir, tmp_path, "--repeats", "2", "--seed", "5", "--name", "two"))
     folder = tmp_path / "mil" / "two"
@@ -191,6 +211,9 @@ def test_the_shortcut_is_by_default_the_first_class_but_the_target(words, target
         (["--target", "10"], "no such class; choose from 0, 1,"),
         (["--builder", "shortcut", "--shortcut", "9"], "other than the target, not 9"),
         (["--builder", "shortcut", "--shortcut", "12"], "--shortcut 12: no such class"),
+        (["--target", "1,4"], "--builder exclusive needs several"),
+        (["--builder", "exclusive", "--target", "4"], "--builder exclusive needs several"),
+        (["--builder", "exclusive", "--target", "1,4", "--method", "instance-max"], "one logit"),
         (["--shortcut", "3"], "needs --builder shortcut"),
         (["--val-bags", "1"], "0 or at least 2"),
         (["--val-bags", "0", "--schedule", "plateau"], "--val-bags above 0"),

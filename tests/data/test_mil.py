@@ -106,6 +106,17 @@ def test_only_the_named_bags_carry_one_image_of_the_shortcut(carriers, negative,
     assert not torch.equal(bags.indices[:50], other.indices[:50])
 
 
+def test_exclusive_bags_hold_one_kind_of_target_or_none():
+    bags = bags_of(4000, builder="exclusive", target=[3, 5, 9], std_length=0)
+    kinds = torch.tensor([0, 0, 0, 1, 0, 2, 0, 0, 0, 3])[LABELS[bags.indices]]
+    assert torch.equal(bags.keys, kinds)
+    held = [set(part.tolist()) - {0} for part in kinds.split(10)]
+    assert [max(kind, default=0) for kind in held] == bags.labels.tolist()
+    assert max(len(kind) for kind in held) == 1
+    shares = np.bincount(bags.labels, minlength=4) / 4000
+    np.testing.assert_allclose(shares, [0.263, *[0.2457] * 3], atol=0.03)  # (7/8)^10 have none
+
+
 def test_an_epoch_goes_through_every_bag_once_with_its_label_and_mask():
     bags = bags_of(23, mean_length=4)
     loader = BagLoader(FLAT, bags, 5)

@@ -106,6 +106,20 @@ def test_the_loss_is_binary_cross_entropy_and_the_instances_of_loss_attention():
     torch.testing.assert_close(mil_loss(pooled, labels, "loss-attention"), bag + extra)
 
 
+@pytest.mark.parametrize("method", ["attention", "loss-attention", "instance-mean"])
+def test_of_several_classes_the_loss_is_the_cross_entropy_of_their_logits(method):
+    torch.manual_seed(0)
+    model, (images, mask), labels = MIL(Flat(), method, num_classes=4).eval(), bags(), [3.0, 0.0, 2.0, 1.0]
+    pooled, losses = model(images, mask), []
+    for i, (part, label) in enumerate(zip(images.split(LENGTHS), labels, strict=True)):
+        h, weights = model.encoder(part), pooled.attention[i, : len(part)]
+        torch.testing.assert_close(pooled.logits[i], model.head(sum(weights[:, None] * h)))
+        losses.append(-pooled.logits[i].log_softmax(0)[int(label)])
+        if method == "loss-attention":
+            losses[i] = losses[i] - (weights * model.head(h).log_softmax(1)[:, int(label)]).sum()
+    torch.testing.assert_close(mil_loss(pooled, torch.tensor(labels), method), sum(losses) / 4)
+
+
 def test_standardised_features_may_have_any_scale():
     images, mask = bags()
     torch.manual_seed(0)

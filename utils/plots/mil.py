@@ -24,7 +24,7 @@ def plot_bags(images: np.ndarray, bags: dict[str, np.ndarray], path: Path | str,
     images: (n, 1, H, W) uint8, bag after bag. bags: lengths (B,), keys (n,) bool, the targets, and maybe
     attention (n,), the weight that is written above an image, and probabilities (B,) of a positive bag.
     """
-    lengths, keys = bags["lengths"], bags["keys"]
+    lengths, keys = bags["lengths"], bags["keys"] > 0
     short = np.flatnonzero(lengths <= 12)[:6]
     chosen = short if len(short) else np.arange(len(lengths))[:6]
     columns = min(12, lengths[chosen].max())
