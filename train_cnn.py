@@ -63,7 +63,7 @@ def parse(argv: list[str] | None = None) -> tuple:
         parser.error("--encoder brings its own network: leave out --model")
     command = cli.command_line(parser, args)
     args.model = load_encoder(args.encoder).name if args.encoder else args.model or "cnn"
-    if args.model not in ENCODERS:
+    if args.model.partition("+")[0] not in ENCODERS:
         raise UserError(f"--encoder {args.encoder}: {args.model} is no network of a classifier")
     cli.fill(args, {"val_fraction": VAL_FRACTION, **(TUNED if args.encoder else RECIPES[args.model])})
     if args.val_fraction == 0 and FitConfig.from_values(vars(args)).needs_validation:

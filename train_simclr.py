@@ -3,6 +3,7 @@
     python train_simclr.py                               SimCLR: no labels
     python train_simclr.py --method supcon               SupCon: with the labels
     python train_simclr.py --views affine,erase --strength 0.5
+    python train_simclr.py --head mlp3                   also saves encoders with layers of the head
     torchrun --nproc-per-node=4 train_simclr.py --batch-size 2048
 
 Results go to results/simclr/<name>/: metrics.json, history.jsonl, figures, and encoder.pt, which

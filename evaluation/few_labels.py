@@ -286,7 +286,7 @@ ON_ENCODERS = (
 WITHOUT_ENCODER = (
     *(
         Method(f"{name}{suffix}", functools.partial(from_scratch, name, augment), (), sees_unlabelled=False)
-        for name in ("mlp1", "mlp", "cnn")
+        for name in ("mlp1", "mlp", "mlp_128_64", "mlp_512_128_64", "cnn")
         for suffix, augment in (("", POLICIES["none"]), ("-augmented", DEFORMED))
     ),
     Method("pixels-knn", Source.knn),

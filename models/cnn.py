@@ -1,12 +1,13 @@
 """Image classifiers by name. Each is an encoder, (B, 1, 28, 28) -> (B, features), and a linear head."""
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
 
-from models.layers import Dropout, GlobalMax, GlobalPool, Residual, conv, pooled_relu
+from models.layers import Dropout, GlobalMax, GlobalPool, Residual, conv, hidden_layers, pooled_relu
 
 EncoderParts = tuple[nn.Module, int]  # an encoder (B, 1, 28, 28) -> (B, features), and its features
 Build = TypeVar("Build", bound=Callable[[], EncoderParts])
@@ -80,7 +81,33 @@ def linear() -> EncoderParts:
 @classifier(epochs=12, lr=3e-3, ema=0.0)
 def mlp1() -> EncoderParts:
     """The smallest network that isn't linear: one hidden layer of 100 units, and the head."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 100), nn.ReLU(inplace=True)), 100
+    return _perceptron(100)
+
+
+@classifier(epochs=12, lr=3e-3, ema=0.0)
+def mlp_128_64() -> EncoderParts:
+    """The smaller perceptron of dothanhdatle/M2-Project, three layers: 784-128-64-10."""
+    return _perceptron(128, 64)
+
+
+@classifier(epochs=12, lr=3e-3, ema=0.0)
+def mlp_512_128_64() -> EncoderParts:
+    """The larger perceptron of dothanhdatle/M2-Project, four layers: 784-512-128-64-10."""
+    return _perceptron(512, 128, 64)
+
+
+@classifier(epochs=12, lr=3e-3, ema=0.0)
+def mlp_512_128_32() -> EncoderParts:
+    """The multi-layer network of ABD-01/MNIST, four layers: 784-512-128-32-10."""
+    return _perceptron(512, 128, 32)
+
+
+def _perceptron(*widths):
+    """Hidden layers of these widths with ReLU, and nothing else."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in pairwise((784, *widths)):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers), widths[-1]
 
 
 @classifier(epochs=12, lr=3e-3, ema=0.0)
@@ -201,12 +228,16 @@ def create(
 ) -> nn.Module:
     """Create the network `name`, a key of `encoders`, with weights from torch's global generator.
 
+    name may end in "+1" or "+2": that many hidden layers of a projection head are a part of the encoder.
     num_classes > 0: a Classifier that returns logits (B, num_classes). 0: only the encoder, which returns
     features (B, D), with D in its attribute `num_features` and its name in `name`. Raises ValueError for an
     unknown name.
     """
-    if name not in encoders:
+    base, plus, layers = name.partition("+")
+    if base not in encoders or (plus and layers not in ("1", "2")):
         raise ValueError(f"unknown model {name!r}: choose from {', '.join(encoders)}")
-    encoder, num_features = encoders[name]()
+    encoder, num_features = encoders[base]()
+    if plus:
+        encoder = nn.Sequential(encoder, *hidden_layers(num_features, int(layers)))
     encoder.num_features, encoder.name = num_features, name  # type: ignore[assignment]  # plain attributes
     return Classifier(encoder, num_features, num_classes) if num_classes else encoder

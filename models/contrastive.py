@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HEADS = ("mlp", "mlp-plain", "linear", "none")
+from models.layers import hidden_layers
+
+HEADS = ("mlp", "mlp3", "mlp-plain", "linear", "none")
 
 
 class ContrastiveModel(nn.Module):
@@ -27,8 +29,9 @@ class ContrastiveModel(nn.Module):
 def projection_head(kind: str, inputs: int, outputs: int) -> nn.Module:
     """Create a projection head: (B, inputs) -> (B, outputs).
 
-    kind: "mlp", as in SimCLR, with one hidden layer as wide as the features and batch norm; "mlp-plain", the
-    same without batch norm, as in MoCo v2; "linear"; or "none", the identity.
+    kind: "mlp", as in SimCLR, with one hidden layer as wide as the features and batch norm; "mlp3", with two
+    of them, as in SimCLRv2 (Chen et al., 2020b); "mlp-plain", the first without batch norm, as in MoCo v2;
+    "linear"; or "none", the identity.
     """
     if kind == "none":
         return nn.Identity()
@@ -36,8 +39,7 @@ def projection_head(kind: str, inputs: int, outputs: int) -> nn.Module:
         return nn.Linear(inputs, outputs, bias=False)
     if kind == "mlp-plain":
         return nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(inplace=True), nn.Linear(inputs, outputs))
-    hidden = [nn.Linear(inputs, inputs, bias=False), nn.BatchNorm1d(inputs), nn.ReLU(inplace=True)]
-    return nn.Sequential(*hidden, nn.Linear(inputs, outputs))
+    return nn.Sequential(*hidden_layers(inputs, 2 if kind == "mlp3" else 1), nn.Linear(inputs, outputs))
 
 
 def nt_xent(features: Tensor, temperature: float) -> Tensor:

@@ -49,6 +49,14 @@ def pooled_relu() -> nn.Sequential:
     return nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True))
 
 
+def hidden_layers(width: int, count: int) -> list[nn.Module]:
+    """Fully connected layers (B, width) -> (B, width) with batch normalisation and ReLU."""
+    layers: list[nn.Module] = []
+    for _ in range(count):
+        layers += [nn.Linear(width, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
+    return layers
+
+
 class Residual(nn.Module):
     """x + conv(conv(x)) with as many channels out as in, after He et al. (2016)."""
 

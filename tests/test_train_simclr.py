@@ -25,10 +25,12 @@ def flags(data, results, *more):
 
 @pytest.mark.parametrize("script", [train_simclr, train_moco], ids=lambda script: script.__name__)
 def test_a_run_writes_all_its_files_and_scores(tmp_path, tiny_dir, script):
-    more = ("--seed", "1", "--split-seed", "0", *(("--queue", "100") if script == train_moco else ()))
+    own = ("--queue", "100") if script == train_moco else ("--head", "mlp3")
+    more = ("--seed", "1", "--split-seed", "0", *own)
     (record,) = script.main(flags(tiny_dir, tmp_path, "--name", "run", *more))["runs"]
     run = RunFolder(tmp_path / script.__name__.removeprefix("train_") / "run")
-    assert set(os.listdir(run.folder)) == FILES
+    parts = [] if script == train_moco else ["encoder-1.pt", "encoder-2.pt"]
+    assert set(os.listdir(run.folder)) == FILES | set(parts)
     for prefix in ("", "head_", "random_", "pixels_"):
         for score in ("knn", "linear"):
             assert 0.1 <= record[f"test_{prefix}{score}_accuracy"] <= 1
@@ -48,6 +50,11 @@ def test_a_run_writes_all_its_files_and_scores(tmp_path, tiny_dir, script):
     assert record["test_linear_accuracy"] == pytest.approx(right)
     encoder = load_encoder(run.path("encoder.pt"))
     assert encoder(torch.zeros(2, 1, 28, 28)).shape == (2, 64)
+    trained = list(torch.load(run.path("last.pt"))["model"].values())  # of the encoder, then of its head
+    for layers, part in enumerate((load_encoder(run.path(file)) for file in parts), 1):
+        values = list(part.state_dict().values())
+        assert len(values) == len(encoder.state_dict()) + 6 * layers
+        assert all(map(torch.equal, values, trained))
     saved = read_model(run.path("encoder.pt"))
     assert (saved.name, saved.options) == ("fast", {"num_classes": 0})
     assert saved.data == load("mnist", tiny_dir)[0].description

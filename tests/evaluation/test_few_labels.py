@@ -38,7 +38,8 @@ def run(name, source, chosen, seed=0):
 
 
 def test_the_table_says_what_each_method_needs():
-    scratch = [f"{m}{suffix}" for m in ("mlp1", "mlp", "cnn") for suffix in ("", "-augmented")]
+    networks = "mlp1", "mlp", "mlp_128_64", "mlp_512_128_64", "cnn"
+    scratch = [f"{network}{suffix}" for network in networks for suffix in ("", "-augmented")]
     assert few.method_table(["a", "b"])["b-spread"] == (TABLE["own-spread"][0], "b")
     without = {name for name, (method, _) in TABLE.items() if not method.needs_labels}
     assert without == {"own-clusters", "own-self_labelled"}
@@ -72,7 +73,7 @@ def test_no_label_but_the_drawn_ones_is_used(source, data, splits, encoder, chos
     test_set = test_set._replace(labels=1 - test_set.labels % 2)
     unlabelled, unseen = (few.Source(few.Study((each, test_set), splits), encoder) for each in (wrong, black))
     for name, (method, _) in TABLE.items():
-        if method.needs_labels is not False and not name.startswith(("cnn", "mlp-")):
+        if method.needs_labels is not False and not name.startswith(("cnn", "mlp-", "mlp_")):
             other = unlabelled if method.sees_unlabelled else unseen
             true, changed = (method.run(each, chosen, 0) for each in (source, other))
             assert true.shape == (100, 10)

@@ -16,7 +16,7 @@ def trained_state(name, num_classes=10):
     return model.eval()
 
 
-@pytest.mark.parametrize("name", [name for name in ENCODERS if not name.startswith("resnet")])
+@pytest.mark.parametrize("name", [*(name for name in ENCODERS if not name.startswith("resnet")), "lenet+2"])
 def test_save_and_load_give_equal_outputs_and_leave_nothing_else_behind(tmp_path, name):
     model, images = trained_state(name), noise(1, 1, 28, 28)
     save_model(tmp_path / "best.pt", model, name, FACTS)

@@ -1,5 +1,7 @@
 """Classifiers: logits, features, exact parameter counts."""
 
+import re
+
 import pytest
 import torch
 from helpers import noise
@@ -28,6 +30,9 @@ def test_parameter_counts_by_hand():
         return sum(p.numel() for p in create(name).parameters())
 
     assert parameters("linear") == 784 * 10 + 10
+    assert parameters("mlp_128_64") == 785 * 128 + 129 * 64 + 65 * 10
+    assert parameters("mlp_512_128_64") == 785 * 512 + 513 * 128 + 129 * 64 + 65 * 10
+    assert parameters("mlp_512_128_32") == 785 * 512 + 513 * 128 + 129 * 32 + 33 * 10
     dense = (300 * 120 + 120) + (120 * 60 + 60) + (60 * 10 + 10)
     assert parameters("lenet") == (6 * 25 + 6) + (12 * 6 * 25 + 12) + dense
     # A convolution with bias, then batch norm's scale and shift, three times; dense; head.
@@ -36,8 +41,9 @@ def test_parameter_counts_by_hand():
 
 
 def test_unknown_name_lists_the_choices():
-    with pytest.raises(ValueError, match=r"vgg.*linear, mlp1, mlp, lenet, cnn"):
-        create("vgg")
+    for name in ("vgg", "fast+", "fast+3"):
+        with pytest.raises(ValueError, match=rf"{re.escape(name)}.*linear, mlp1, .*, lenet, cnn"):
+            create(name)
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if not name.startswith("resnet")])

@@ -49,6 +49,7 @@ def pretrain(
 ) -> dict | None:
     """Pre-train once and evaluate the encoder; return the record (None on ranks that write nothing).
 
+    With the head "mlp3", encoder-1.pt and encoder-2.pt hold the encoder and one or two layers of the head.
     build(args): returns a model, which has an encoder and a head, and its step. watch, evaluate: watch_knn
     and evaluate_encoder of evaluation/contrastive, which stands above this folder.
     """
@@ -63,6 +64,9 @@ def pretrain(
         return None
     head = None if args.head == "none" else model.head
     encoder = save_encoder(run, model.encoder, images)
+    for layers in (1, 2) if args.head == "mlp3" else ():
+        part, name = nn.Sequential(model.encoder, *model.head[: 3 * layers]), f"{encoder.name}+{layers}"
+        run.save_model(f"encoder-{layers}.pt", part, name, images.description, num_classes=0)
     scores, arrays = evaluate(encoder, data, splits, args.precision, seed, head)
     if args.dry_run:  # the map takes longer than all the rest
         arrays |= {key: arrays[key][:100] for key in ("mapped", "map_features")}
