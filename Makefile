@@ -30,6 +30,7 @@ benchmark: $(VENV)/runtime
 
 # What a GPU has to show, in six minutes; ARGS="--device cpu --repeats 1 --results-dir tried" tries it without one.
 gpu-check: $(VENV)/development
+	$(BIN)/python -m pytest tests/gpu
 	$(BIN)/python benchmark.py --only gpu --device cuda --repeats 3 --data-dir $(DATA_DIR) $(ARGS)
 
 # ARGS=--list shows the commands and the time they take.

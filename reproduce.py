@@ -8,7 +8,6 @@ After a stop the same command resumes. A committed run is renamed to <name>.old-
 repeated at its --precision. All experiments take 26 hours on one CPU core.
 """
 
-import contextlib
 import os
 import re
 import shlex
@@ -26,24 +25,25 @@ from utils.runs.files import read_object
 
 
 def choose(experiments: list[Experiment], names: list[str]) -> list[Experiment]:
-    """Return the named experiments, or all, and before each those whose runs its command uses."""
-    chosen = [e for e in experiments if not names or {e.folder, e.folder.split("/")[0]} & set(names)]
-    if unknown := set(names) - {part for e in chosen for part in (e.folder, e.folder.split("/")[0])}:
+    """Return the named experiments, or all, each after those whose runs its command uses."""
+    ordered: list[Experiment] = []
+
+    def add(experiment):
+        paths = f"{experiment.command.replace(' ', '/')}/"
+        for needed in (each for each in experiments if f"/{each.folder}/" in paths):
+            add(needed)
+        if experiment not in ordered:
+            ordered.append(experiment)
+
+    unknown = set(names)
+    for experiment in experiments:
+        own = {experiment.folder, experiment.folder.partition("/")[0]}
+        unknown -= own
+        if not names or own & set(names):
+            add(experiment)
+    if unknown:
         raise UserError(f"no experiment {unknown.pop()}; reproduce.py --list shows them")
-    for experiment in chosen:  # which grows
-        chosen += [e for e in needed(experiment, experiments) if e not in chosen]
-    return sorted(chosen, key=lambda experiment: depth(experiment, experiments))
-
-
-def needed(experiment: Experiment, experiments: list[Experiment]) -> list[Experiment]:
-    """Return the experiments whose runs a command uses."""
-    words = f"{experiment.command.replace(' ', '/')}/"
-    return [e for e in experiments if f"/{e.folder}/" in words]
-
-
-def depth(experiment: Experiment, experiments: list[Experiment]) -> int:
-    """Return the length of the longest chain of experiments whose runs this one needs."""
-    return max((1 + depth(e, experiments) for e in needed(experiment, experiments)), default=0)
+    return ordered
 
 
 def print_commands(results: Results, experiments: list[Experiment]) -> None:
@@ -64,26 +64,23 @@ def print_commands(results: Results, experiments: list[Experiment]) -> None:
 
 
 def run(experiment: Experiment, args: Namespace) -> None:
-    """Run one command to its end; UserError when it fails. A signal that stops this script stops it, too."""
+    """Run one command to its end; UserError when it fails."""
     paths = re.sub("(?<=[ =+])results/", lambda _: f"{args.results_dir}/", experiment.command)
     _, script, *flags = shlex.split(paths)
     words = [sys.executable, str(Path(__file__).parent / script), *flags, "--name", experiment.name]
     words += ["--results-dir", args.results_dir, "--data-dir", args.data_dir, "--resume"]
     config = Path(args.results_dir) / experiment.folder / "config.json"
     trained = config.exists() and experiment.script != "robustness"  # which has no --precision
-    recorded = read_object(config) if trained else {}  # "auto" differs by machine
-    parts = [part for part in (recorded, recorded.get("arguments")) if isinstance(part, dict)]
-    words += [f"--precision={part['precision']}" for part in parts if part.get("precision")][:1]
+    recorded = read_object(config).get("arguments") if trained else None
+    if isinstance(recorded, dict) and "precision" in recorded:  # "auto" differs by machine
+        words.append(f"--precision={recorded['precision']}")
     print(f"\n{experiment.command}", flush=True)
-    process = subprocess.Popen(words, process_group=0)  # Ctrl-C in a terminal reaches this script alone
+    process = subprocess.Popen(words)
     try:
         code = process.wait()
-    except KeyboardInterrupt:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(60)
-        process.kill()  # unless it has ended
-        raise
+    finally:  # a signal to this script ends the training, too, which resumes from its checkpoint
+        process.kill()
+        process.wait()
     if code == 2:
         sys.exit(2)  # the training has said why
     if code:

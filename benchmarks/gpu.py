@@ -1,6 +1,5 @@
-"""What a GPU has to show: speed and memory of every training, tests, the same seed twice, a killed run."""
+"""What a GPU has to show: speed and memory of every training, the same seed twice, a killed run."""
 
-import re
 import subprocess
 import sys
 import tempfile
@@ -40,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def gpu(data_dir, device, repeats, steps=None):
-    """A GPU: seconds to 99 %, speed and memory of each training in bf16, tests, the same seed, a killed run.
+    """A GPU: seconds to 99 %, speed and memory of each training in bf16, the same seed, a killed run.
 
     A training should wait for the GPU once an epoch. On a CPU, where both differences are 0, this is a try: a
     step in place of a training to 99 %, and two steps of the others, not 100.
@@ -54,7 +53,7 @@ def gpu(data_dir, device, repeats, steps=None):
     content = compare(f"{FASTEST} to 99 %", repeats, sides, ratios)
     for name in TRAININGS:
         rows += training_rows(name, data, device, repeats, steps or (100 if on_gpu else 2))
-    rows = [*content["rows"], *rows, *suite(device), *repeated(device)]
+    rows = [*content["rows"], *rows, *repeated(device)]
     print(*aligned([[each["name"], str(each["median"]), each["unit"]] for each in rows]), sep="\n")
     return content | {"rows": rows, "precision": "bf16"}
 
@@ -98,18 +97,6 @@ def training_rows(name: str, data, device: torch.device, repeats: int, steps: in
     rows.append(row(f"{name}, peak memory", "MB", [torch.cuda.max_memory_allocated() / 1e6]))
     rows.append(row(f"{name}, waits for the GPU", "in an epoch", [waits]))
     return [*rows, row(f"{name}, GPU busy", "of the time", [busy])]
-
-
-def suite(device: torch.device) -> list[dict]:
-    """Run tests/gpu, on a CPU its shorter half; return how many tests pass and fail."""
-    tests = "tests/gpu" if device.type == "cuda" else "tests/gpu/test_evaluation.py"
-    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tests]
-    output = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    print(output.stdout[-3000:] + output.stderr[-1000:] if output.returncode else "", end="", flush=True)
-    found = {word: int(count) for count, word in re.findall(r"(\d+) (passed|failed|error)", output.stdout)}
-    return [
-        row(f"tests/gpu, {word}", "tests", [found.get(word, 0)]) for word in ("passed", "failed", "error")
-    ]
 
 
 def repeated(device: torch.device) -> list[dict]:

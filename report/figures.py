@@ -82,25 +82,17 @@ def feature_maps(page: Page) -> list[dict]:
     return maps
 
 
-def study_cells(page: Page, labels: int | None = None) -> list[dict]:
-    """Return the cells of the few-label study: all, or those with this number of labels."""
-    cells = []
-    for row in distinct(page.section("study")):
-        head = {"method": row.result.method, "labels": row.result.arguments["labels"]}
-        if labels in (None, head["labels"]):
-            runs = [{"test_accuracy": accuracy} for accuracy in row.number.values]
-            cells.append({**head, "runs": runs})
-    return cells
-
-
 def few_label_lines(page: Page) -> list[dict]:
-    """Return the cells of LINES, and the prior work of their table."""
-    cells = [cell for cell in study_cells(page) if cell["method"] in LINES]
-    keys = (key for row in page.section("study") for key in row.experiment.references)
-    for reference in page.results.prior_work(keys):
-        runs = [{"test_accuracy": reference["value"]}]
-        cells.append({"method": "prior-best", "labels": reference["column"], "runs": runs})
-    return sorted(cells, key=lambda cell: ([*LINES, "prior-best"].index(cell["method"]), cell["labels"]))
+    """Return the cells of LINES in the few-label study, and the prior work of its table."""
+    study = page.section("study")
+    cells = [
+        (row.result.method, row.result.arguments["labels"], row.number.values) for row in distinct(study)
+    ]
+    for reference in page.results.prior_work(key for row in study for key in row.experiment.references):
+        cells.append(("prior-best", reference["column"], [reference["value"]]))
+    order = [*LINES, "prior-best"]
+    cells = sorted((c for c in cells if c[0] in order), key=lambda cell: (order.index(cell[0]), cell[1]))
+    return [{"method": m, "labels": n, "runs": [{"test_accuracy": x} for x in xs]} for m, n, xs in cells]
 
 
 def epochs(page: Page) -> list[dict]:

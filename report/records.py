@@ -1,45 +1,18 @@
-"""All committed numbers as rows for pandas, a line per result for results.csv, and paired tests."""
+"""A line for every committed result in results.csv, and paired tests."""
 
 import csv
 import io
-import re
-from pathlib import Path
 from statistics import stdev
 
 from evaluation.differences import difference
 from report import text
-from report.results import Results, read_results
-from report.rows import Row, data_counts, encoder_time, values_of
+from report.results import Results
+from report.rows import Row, values_of
 from utils.errors import UserError
 from utils.runs.folder import FRACTION
 
 COLUMNS = ["page", "name", "metric", "mean", "spread", "n", "labelled", "unlabelled", "seconds"]
 COLUMNS += ["device", "command", "commit"]
-KEYS = ("run", "seed", "draw", "metric", "value", "labelled", "unlabelled", "seconds", "device")
-
-
-def load_results(folder: Path | str = "results") -> list[dict[str, str | int | float]]:
-    """Return every number in results/ as a row: `pandas.DataFrame(load_results())`.
-
-    run: "cnn/fast", or "mil/sweep/max/50" for a cell of a sweep. seed: of the training; draw: of the labels
-    where one training scored several draws. metric, value: results/README.md explains them. labelled,
-    unlabelled: images (labelled: bags of MIL). seconds: of the training and the encoder it loads.
-    """
-    results, rows = read_results(Path(folder)), []
-    for name, result in results.runs.items():
-        for record in result.records:
-            seconds = record["seconds"] + record.get("shared_seconds", 0) + encoder_time(results, result)
-            for metric, values in named(values_of(record)).items():
-                head, tail = (name, record["seed"]), data_counts(results, result, metric)
-                for draw, value in enumerate(values):
-                    line = (*head, draw, metric, value, *tail, seconds, result.device)
-                    rows.append(dict(zip(KEYS, line, strict=True)))
-    return rows
-
-
-def named(values: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Call the loss of metrics.json cross-entropy: that of a history is with smoothed labels."""
-    return {re.sub("loss$", "cross_entropy", metric): numbers for metric, numbers in values.items()}
 
 
 def results_csv(rows: list[Row]) -> bytes:
@@ -85,7 +58,7 @@ def values_by_seed(results: Results, name: str, metric: str) -> dict[tuple[int, 
         raise UserError(f"{name} is a sweep; choose a cell: {cells}")
     if result.arguments.get("sources"):
         raise UserError(f"{name}: libraries of one pool overlap; its page has McNemar's test of each")
-    records = [(record["seed"], named(values_of(record))) for record in result.records]
+    records = [(record["seed"], values_of(record)) for record in result.records]
     if lacking := [known for _, known in records if metric not in known]:
         raise UserError(f"{name} has no {metric}; choose from {', '.join(lacking[0])}")
     return {(seed, i): value for seed, known in records for i, value in enumerate(known[metric])}

@@ -12,7 +12,7 @@ Cell = str | tuple[float, str]
 def unit(metric: str) -> tuple[Callable[[float], str], str]:
     """Return how a metric is written: a function of its value, and its unit."""
     units = {"seconds": duration, "auc": thousandths, "size": thousandths}
-    units |= {"_p": "{:.2g}".format, "entropy": "{:.4f}".format, "mce": "{:.2f}".format}
+    units |= {"_p": "{:.2g}".format, "loss": "{:.4f}".format, "mce": "{:.2f}".format}
     units |= dict.fromkeys(("_models", "_mistakes", "_reviewed"), "{:.0f}".format)
     write = next((function for ending, function in units.items() if metric.endswith(ending)), percent)
     return write, " %" if write is percent else ""

@@ -198,13 +198,10 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--write", action="store_true", help="write the table")
-    parser.add_argument("--keep", metavar="DIR", help="leave the runs in this folder")
     parser.add_argument("--only", nargs="+", default=[], metavar="MODE", help="compare these modes")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(args.keep or temporary).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        table = compute(folder, args.only)
+        table = compute(Path(temporary).resolve(), args.only)
     content = {"machine": machine(), "table": table}
     if args.write:
         TABLE.write_text(json.dumps(content, indent=1) + "\n")

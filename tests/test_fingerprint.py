@@ -19,13 +19,3 @@ def test_a_changed_and_a_missing_hash_are_named():
     expected = {"cnn": {"weights": "a", "history": "b"}, "mil": {"weights": "c"}}
     found = {"cnn": {"weights": "a", "history": "x"}, "moco": {"weights": "d"}}
     assert fingerprint.differences(expected, found) == ["cnn: history", "mil: weights", "moco: weights"]
-
-
-def test_seconds_and_devices_are_not_compared():
-    record = {
-        "test_accuracy": 0.5,
-        "train_seconds": 1.0,
-        "runs": [{"seconds": 3, "seed": 0}],
-        "device": "cpu",
-    }
-    assert fingerprint.comparable(record) == {"runs": [{"seed": 0}], "test_accuracy": 0.5}

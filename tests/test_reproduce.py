@@ -4,7 +4,7 @@ import re
 from unittest.mock import Mock
 
 import pytest
-from helpers import ROOT, load_script, refusal
+from helpers import ROOT, load_script
 from made_up import classifier_records, make_run, write_json, write_lists
 
 import reproduce
@@ -37,17 +37,13 @@ def tree(tmp_path, monkeypatch):
     return tmp_path
 
 
-def again(tree, *words):
-    return reproduce.main([*words])
-
-
 def calls(tree):
     return (tree / "calls.txt").read_text().splitlines()
 
 
 def test_the_list_shows_commands_and_what_the_committed_runs_took(tree, monkeypatch, capsys):
     monkeypatch.chdir(tree.parent)
-    assert again(tree, "--list", "--results-dir", f"{tree.name}/results") == 0
+    assert reproduce.main(["--list", "--results-dir", f"{tree.name}/results"]) == 0
     assert load_script("report").make_parser().parse_args([]).results_dir == ROOT / "results"
     lines = capsys.readouterr().out.splitlines()
     assert [" ".join(line.split()) for line in lines] == [
@@ -60,15 +56,10 @@ def test_the_list_shows_commands_and_what_the_committed_runs_took(tree, monkeypa
     assert not (tree / "calls.txt").exists()
 
 
-def test_an_experiment_that_writes_elsewhere_is_refused(tree, capsys):
-    write_lists(tree / "results", {"name": "a", "command": "python train_cnn.py --show-bags FILE"})
-    assert "experiments.json: " in refusal(lambda words: again(tree, *words), [], capsys)
-
-
 def test_runs_are_resumed_and_the_report_renewed(tree, monkeypatch):
     run = Mock(return_value=Mock(returncode=3))
     monkeypatch.setattr(reproduce.subprocess, "run", run)
-    assert again(tree, "cnn") == 3
+    assert reproduce.main(["cnn"]) == 3
     assert calls(tree) == [
         "--runs 3 --model wide --name wide --results-dir results --data-dir datasets --resume",
         "--model fast --name fast --results-dir results --data-dir datasets --resume",
@@ -85,12 +76,12 @@ def test_a_run_is_repeated_at_the_precision_of_its_record_and_so_is_one_that_it_
     }
     write_lists(tree / "results", *({"name": key, "command": f"python {commands[key]}"} for key in commands))
     (tree / "robustness.py").write_text(SCRIPT)
-    for run, more in (("cnn/fast", {}), ("cnn/wide", {"precision": "fp32"}), ("robustness/models", {})):
-        write_json(tree / "results" / run / "config.json", arguments={"precision": "bf16"}, **more)
+    for run, precision in (("cnn/fast", "bf16"), ("cnn/wide", "fp32"), ("robustness/models", "fp32")):
+        write_json(tree / "results" / run / "config.json", arguments={"precision": precision})
     monkeypatch.setattr(reproduce.subprocess, "run", Mock(return_value=Mock(returncode=0)))
-    again(tree, "cnn/wide", "robustness")
+    reproduce.main(["cnn/wide", "robustness"])
     ends = [re.sub(r".*--name (\S+) .*--resume", r"\1", line) for line in calls(tree)]
-    assert ends == ["fast --precision=bf16", "new", "wide --precision=fp32", "models"]
+    assert ends == ["fast --precision=bf16", "wide --precision=fp32", "new", "models"]
 
 
 def test_it_stops_at_the_first_failure_and_at_unknown_names(tree, capsys):
@@ -99,12 +90,12 @@ def test_it_stops_at_the_first_failure_and_at_unknown_names(tree, capsys):
         command = f"python train_cnn.py --fail {code}"
         write_lists(tree / "results", {**EXPERIMENTS[0], "command": command}, EXPERIMENTS[1])
         with pytest.raises(SystemExit, match="2"):
-            again(tree)
+            reproduce.main([])
         told = capsys.readouterr().err.splitlines()
         assert len(told) == (code == 3)
     assert "cnn/wide ended with exit code 3; the same command resumes" in told[0]
     with pytest.raises(SystemExit):
-        again(tree, "mil")
+        reproduce.main(["mil"])
     assert "no experiment mil; reproduce.py --list shows them" in capsys.readouterr().err
     assert len(calls(tree)) == 2
 
@@ -120,10 +111,6 @@ def test_a_run_comes_after_those_that_its_command_names():
     }
     experiments = [Experiment(name, command) for name, command in commands.items()]
     ordered = [e.name for e in reproduce.choose(experiments, [])]
-    assert ordered == ["pool", "supcon", "pool-2", "ten", "bags", "best"]
-    assert [e.name for e in reproduce.choose(experiments, ["ensemble/ten", "mil"])] == [
-        "pool",
-        "supcon",
-        "ten",
-        "bags",
-    ]
+    assert ordered == ["pool", "ten", "supcon", "best", "bags", "pool-2"]
+    chosen = reproduce.choose(experiments, ["ensemble/ten", "mil"])
+    assert [e.name for e in chosen] == ["pool", "ten", "supcon", "bags"]

@@ -44,7 +44,7 @@ def test_a_number_has_the_spread_of_its_values(records, arguments, kind, words):
         ("greedy_loss_test_mcnemar_p", [0.1796, 0.1094, 0.146], "0.11 to 0.18"),
         ("test_auc", [0.96723], "0.967"),
         ("test_auc", [0.9996], "> 0.999"),
-        ("test_cross_entropy", [0.0335], "0.0335"),
+        ("test_loss", [0.0335], "0.0335"),
         ("seconds", [30.0, 400.0], "30 s to 6.7 min"),
         ("shared_mistakes", [8], "8"),
     ],
@@ -63,15 +63,6 @@ def test_durations_deviations_significant_digits_tables_and_devices():
     names = ["Intel(R) Xeon(R), 2 threads", "Intel(R) Xeon(R), 1 thread", "Intel Xeon, 1 threads", "H200"]
     assert text.table(["a", "b"], [["1|2", ""]]) == "| a | b |\n| --- | --- |\n| 1\\|2 |  |"
     assert text.devices(names) == "H200; Intel Xeon, 1 thread; Intel Xeon, 2 threads"
-
-
-def test_a_ranked_table_is_sorted_has_the_best_in_bold_and_no_empty_column():
-    rows = [["a", (0.9, "90"), (5, "5"), ""], ["b", "", (4, "4"), ""], ["c", (0.95, "95"), (9, "9"), ""]]
-    assert text.ranked(["m", "accuracy", "error", "x"], rows, ("error",)).splitlines()[2:] == [
-        "| c | **95** | 9 |",
-        "| a | 90 | 5 |",
-        "| b |  | **4** |",
-    ]
 
 
 @pytest.mark.parametrize(

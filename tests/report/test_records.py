@@ -1,4 +1,4 @@
-"""results.csv, load_results and --compare: all committed numbers in one place, and tests of differences."""
+"""results.csv and --compare: all committed numbers in one place, and tests of differences."""
 
 import csv
 import json
@@ -7,8 +7,6 @@ import statistics
 import pytest
 from helpers import ROOT, load_script, refusal
 from made_up import make_run
-
-from report.records import load_results
 
 main = load_script("report").main
 LINES = list(csv.DictReader((ROOT / "results/results.csv").open()))
@@ -34,26 +32,6 @@ def test_every_line_of_results_csv_is_what_its_run_says():
         assert (int(line["n"]), line["device"]) == (len(values), content["device"]), line
         if line["spread"]:
             assert float(line["spread"]) == pytest.approx(statistics.stdev(values), abs=1e-6), line
-
-
-def test_committed_numbers_are_rows_of_their_trainings(tree):
-    rows = load_results(tree / "results")
-
-    def found(run, metric, *keys):
-        chosen = [row for row in rows if (row["run"], row["metric"]) == (run, metric)]
-        return [tuple(row[key] for key in keys) for row in chosen]
-
-    keys = ("seed", "value", "labelled", "unlabelled", "seconds", "device")
-    assert list(rows[0]) == ["run", *keys[:1], "draw", "metric", *keys[1:]]
-    tail = (54000, 0, 1200, "Intel(R) Xeon(R), 2 threads")
-    wide = found("cnn/wide", "test_accuracy", *keys)
-    assert wide == [(0, 0.9974, *tail), (1, 0.9976, *tail), (2, 0.9978, *tail)]
-    draws = found("simclr/simclr", "test_linear_10_accuracy", "draw", "value")
-    assert draws == [(0, 0.8), (1, 0.9), (0, 0.94), (1, 0.96)]
-    cell = found("few_labels/more/pixels-knn/10", "test_accuracy", "value", "labelled", "seconds")
-    assert cell == [(0.6, 10, 50)] * 3
-    assert found("ensemble/ten", "average_test_cross_entropy", "value") == [(0.03,)] * 2
-    assert found("ensemble/ten", "average_test_loss", "value") == []
 
 
 def words(tree, *names):

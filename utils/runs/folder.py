@@ -4,7 +4,6 @@ No file is ever half-written, and nothing is deleted but the last dry run. A run
 gets its name. The process that works on it locks its folder; the system frees the lock when the process ends.
 """
 
-import errno
 import io
 import itertools
 import json
@@ -337,12 +336,7 @@ def _reopen(run: RunFolder, config: dict, args: Namespace) -> bool:
         if path and os.path.exists(path) and Path(path).resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{folder} can't be replaced by a run that reads {path}: choose another --name")
     aside = folder.with_name(f"{folder.name}.old-{datetime.now():%Y%m%d-%H%M%S-%f}")
-    try:
-        folder.rename(aside)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        shutil.move(folder, aside)  # copies: a folder in the image of a container can't be renamed
+    shutil.move(folder, aside)  # which copies where the image of a container lets no folder be renamed
     _locks.pop(folder, None)  # not closed: another process may have opened the old folder to lock it
     if args.dry_run:
         shutil.rmtree(aside, ignore_errors=True)
@@ -357,7 +351,6 @@ def _check_same_arguments(folder: Path, before: dict, now: dict) -> None:
 
     if before.get("data_digest", digest := now.pop("data_digest", None)) != digest:
         raise UserError(f"{folder} was started with other data: those of {now['dataset']} have changed")
-    before = {"model": before.get("encoder"), **before}  # "encoder" named an architecture once
     younger = {key for key in now if key not in before and not now[key]}  # flags added since, left out
     pairs = {key: (text(before.get(key)), text(now[key])) for key in now if key not in younger}
     if changed := [f"--{k.replace('_', '-')} was {x}, now {y}" for k, (x, y) in pairs.items() if x != y]:

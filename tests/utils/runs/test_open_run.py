@@ -119,13 +119,6 @@ def test_resume_needs_the_same_arguments(tmp_path):
         start(tmp_path, resume=True)
 
 
-def test_a_run_whose_architecture_was_recorded_as_encoder_is_resumed(tmp_path):
-    finish(start(tmp_path, name="old", encoder="fast"))
-    assert start(tmp_path, name="old", model="fast", resume=True).folder.name == "old"
-    with pytest.raises(UserError, match="--model was fast, now cnn"):
-        start(tmp_path, name="old", model="cnn", resume=True)
-
-
 def test_resume_starts_a_run_that_is_not_there_or_has_metrics_only(tmp_path):
     run = finish(start(tmp_path, name="new", resume=True))
     run.path("predictions.npz").unlink()  # not committed, so absent in a fresh clone
@@ -229,9 +222,7 @@ def test_ranks_that_share_a_training_are_recorded_and_told(tmp_path, monkeypatch
 
 def test_a_run_in_the_image_of_a_container_is_copied_aside(tmp_path, monkeypatch):
     finish(start(tmp_path, name="mine"))
-    monkeypatch.setattr(os, "rename", Mock(side_effect=[PermissionError, *2 * [OSError(errno.EXDEV, "")]]))
-    with pytest.raises(PermissionError):
-        start(tmp_path, name="mine", overwrite=True)
+    monkeypatch.setattr(os, "rename", Mock(side_effect=OSError(errno.EXDEV, "")))
     start(tmp_path, name="mine", overwrite=True)
     new, old = sorted((tmp_path / "cnn").iterdir())
     assert os.listdir(new) == ["config.json"]
