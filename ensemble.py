@@ -2,7 +2,8 @@
 
     python ensemble.py --members 10 --model lenet          ten seeds of one model
     python ensemble.py --members 8 --model linear,mlp,lenet,cnn
-    python ensemble.py --model lenet --mode bagging        or snapshot, fusion
+    python ensemble.py --model lenet --mode bagging        or snapshot, fusion, boosting, soft-boosting
+    python ensemble.py --model fast --mode adversarial     two that a discriminator keeps apart
     python ensemble.py --model lenet --folds 5             selection sees all training labels
     python ensemble.py --from results/ensemble/lenet results/cnn/cnn
     python ensemble.py --from ensemble/pool-cnn --members 10 --runs 3     three libraries from one pool
@@ -22,12 +23,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy, one_hot
 
 from data import Data, ImageSet, bootstrap, folds, split, writers_for
 from evaluation.cnn import evaluate_classifier
 from evaluation.ensemble import selection
 from evaluation.ensemble.library import Library, evaluate_library, member_history, read_library
-from models import ENCODERS, RECIPES, Fusion, create, load_model
+from models import (
+    ENCODERS,
+    RECIPES,
+    Boosted,
+    Classifier,
+    Fusion,
+    Separated,
+    boosting_losses,
+    create,
+    load_model,
+)
 from utils import cli, distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, list_of
 from utils.console import score
@@ -37,15 +49,19 @@ from utils.plots.history import plot_history
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import repeat, share_out, train_part
 from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
+from utils.training.fit import Step, classification_step
 from utils.training.flags import recipe_flags, training_flags
 from utils.training.size import for_size
 
-MODES = ("voting", "bagging", "snapshot", "fusion")
-# The modes whose members are trained together or build on each other, by one process.
-TOGETHER = ("snapshot", "fusion")
+# The modes whose members are one training, or build on each other: one process trains them.
+JOINT = ("fusion", "soft-boosting", "adversarial")
+TOGETHER = ("snapshot", "boosting", *JOINT)
+MODES = ("voting", "bagging", *TOGETHER)
+# Those whose outputs are averaged or added up as logits.
+OF_LOGITS = ("fusion", "boosting", "soft-boosting")
 # A cycle of a snapshot run ends at a learning rate of zero; a shorter one would learn too little.
 SHORTEST_CYCLE = 2
-MEMBERS, VAL_FRACTION = 10, 0.1
+MEMBERS, VAL_FRACTION, STRENGTH = 10, 0.1, 0.1
 MOST_TRAININGS = 10_000
 # What --from, which trains nothing, can't be combined with.
 TRAINING = ["models", "mode", "member_folds", "val_fraction", "split", "split_seed", "shifts"]
@@ -60,7 +76,7 @@ def make_parser() -> cli.Parser:
         epilog=cli.recipe_table(RECIPES, "recipes"),
     )
     add = parser.add_argument_group("ensemble").add_argument
-    count = f"number of members of a library (default: {MEMBERS}, or all of --from)"
+    count = f"number of members of a library (default: {MEMBERS}, of --mode adversarial 2, or all of --from)"
     add("--members", type=Number(int, 2, 1000), help=count)
     names = f"networks of the members, in turn: {', '.join(ENCODERS)} (default: cnn)"
     add("--model", dest="models", type=list_of(known=ENCODERS), metavar="A[,B,...]", help=names)
@@ -73,7 +89,11 @@ def make_parser() -> cli.Parser:
     add("--val-fraction", type=Number(float, 0.0001, 0.9999), help=share)
     seed = "seed of the choice of validation images"
     add("--split-seed", type=Number(int, 0, LARGEST_SEED), default=0, help=seed)
-    headline = "combination that is the headline (default: average; of fusion log_average)"
+    apart = (
+        f"of --mode adversarial: how hard features are pushed apart; below 0 together (default: {STRENGTH})"
+    )
+    add("--strength", type=Number(float, -100, 100), help=apart)
+    headline = "combination that is the headline (default: average; of fusion and boosting log_average)"
     add("--combine", choices=selection.COMBINATIONS, help=headline)
     return parser
 
@@ -91,10 +111,15 @@ def parse(argv: list[str] | None = None) -> tuple:
     command = cli.command_line(parser, args)
     if args.member_folds and (args.val_fraction or args.split):
         parser.error("--folds can't be combined with --val-fraction or --split")
-    combine = "log_average" if args.mode == "fusion" else "average"
+    combine = "log_average" if args.mode in OF_LOGITS else "average"
     cli.fill(args, {"models": ["cnn"], "mode": "voting", "val_fraction": VAL_FRACTION, "combine": combine})
     if args.mode in TOGETHER and len(args.models) > 1:
         parser.error(f"--mode {args.mode} is for one model")
+    pair = args.mode == "adversarial"
+    if args.strength is not None and not pair or pair and args.members not in (None, 2):
+        parser.error("--strength is for --mode adversarial, which has 2 --members")
+    if pair:
+        cli.fill(args, {"members": 2, "strength": STRENGTH})
     if not args.sources:
         cli.fill(args, {"members": MEMBERS})
         if len(args.models) > args.members:
@@ -158,10 +183,50 @@ def create_member(classes: int, job: dict, previous: RunFolder | None = None) ->
     return model or create(job["model"], classes)
 
 
+def build(args: Namespace, networks: list, smoothing: float) -> tuple[nn.Module, Step]:
+    """Return what is trained as one network, and its step. networks: of one member, or of all together."""
+    if args.mode == "adversarial":
+        pair = Separated(networks)
+        return pair, separation_step(pair, networks, args.strength, smoothing)
+    if args.mode in ("boosting", "soft-boosting"):
+        boosted = Boosted(networks)
+        return boosted, boosting_step(boosted, smoothing)
+    model = Fusion(networks) if args.mode == "fusion" else networks[0]
+    return model, classification_step(model, smoothing)
+
+
+def boosting_step(model: Boosted, smoothing: float) -> Step:
+    """Return the step that trains the last networks, those that aren't frozen, see `boosting_losses`."""
+    trained = sum(any(p.requires_grad for p in network.parameters()) for network in model.networks)
+
+    def step(images, labels):
+        outputs = torch.stack([network(images).float() for network in model.networks])
+        classes = outputs.shape[2]
+        targets = one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
+        loss = boosting_losses(outputs, targets)[-trained:].sum()
+        return loss, {"accuracy": (outputs.sum(0).argmax(1) == labels).float().mean()}
+
+    return step
+
+
+def separation_step(pair: Separated, networks: list[Classifier], strength: float, smoothing: float) -> Step:
+    """Return the step of a pair: the cross-entropy of each, on the same batch, and of the discriminator."""
+
+    def step(images, labels):
+        features = [network.encoder(images) for network in networks]
+        logits = torch.stack([net.head(own).float() for net, own in zip(networks, features, strict=True)])
+        losses = [cross_entropy(own, labels, label_smoothing=smoothing) for own in logits]
+        told, told_right = pair.tell(features, labels, strength)
+        right = (logits.argmax(2) == labels).float().mean()
+        return sum(losses, told), {"accuracy": right, "discriminator_accuracy": told_right}
+
+    return step
+
+
 def train_unit(args: Namespace, data: Data, run: RunFolder, jobs: list[dict]) -> None:
     """Train the unfinished members of one of the `training_units`; they share settings and images.
 
-    Fusion trains the mean of all logits as one network, whose checkpoint the first member's folder keeps.
+    The JOINT modes train all networks as one, whose checkpoint the first member's folder keeps.
     """
     parts = [run.part(member_folder(job)) for job in jobs]
     if all(part.finished for part in parts):
@@ -169,18 +234,27 @@ def train_unit(args: Namespace, data: Data, run: RunFolder, jobs: list[dict]) ->
     train_set, classes = data[0], len(data[0].classes)
     indices = choose_images(args, train_set.labels, jobs[0])
     config = member_config(args, jobs[0]["model"], train_set.labels[indices[0]])
-    if args.mode == "fusion":
+
+    def fit(networks, seed, part):
+        model, step = build(args, networks, config.label_smoothing)
+        return fit_classifier(model, config, train_set, indices, seed, part, step)
+
+    if args.mode in JOINT:
         networks = [create_member(classes, job) for job in jobs]
-        shared = fit_classifier(Fusion(networks), config, train_set, indices, jobs[0]["seed"], parts[0])
+        shared = fit(networks, jobs[0]["seed"], parts[0])
         shared["train_seconds"] = round(shared["train_seconds"] / len(jobs), 3)
 
     def train(job, part):
         number = jobs.index(job)
-        if args.mode == "fusion":
+        if args.mode in JOINT:
             model, facts = networks[number], shared
         else:
-            model = create_member(classes, job, parts[number - 1] if number else None)
-            facts = fit_classifier(model, config, train_set, indices, job["seed"], part)
+            model = create_member(
+                classes, job, parts[number - 1] if args.mode == "snapshot" and number else None
+            )
+            before = parts[:number] if args.mode == "boosting" else []
+            frozen = [load_model(part.path("best.pt")).requires_grad_(False) for part in before]
+            facts = fit([*frozen, model], job["seed"], part)
         scores, predictions, calibration = evaluate_classifier(model, data, indices[1], config.shifts)
         save_classifier(part, model, config.model, train_set, calibration, predictions)
         record = {**job, **facts, "train_images": len(indices[0]), **scores}

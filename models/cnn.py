@@ -1,6 +1,6 @@
 """Image classifiers by name. Each is an encoder, (B, 1, 28, 28) -> (B, features), and a linear head."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -58,17 +58,6 @@ class Classifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.encoder(images))
-
-
-class Fusion(nn.Module):
-    """Networks of any kind whose mean logits (B, classes) are trained as one classifier."""
-
-    def __init__(self, networks: Iterable[nn.Module]):
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.stack([network(images) for network in self.networks]).mean(0)
 
 
 @classifier(epochs=15, batch_size=128, lr=3e-3, weight_decay=0.05, augment="none", plain_epochs=0,

@@ -137,8 +137,9 @@ def test_a_snapshot_run_ends_every_cycle_at_a_rate_of_zero_and_goes_on_from_ther
     assert first == pytest.approx(last, abs=1e-5)
 
 
-def test_fusion_trains_the_mean_of_logits_and_reports_it(tmp_path, tiny_dir, no_figures):
-    (record,) = train(tiny_dir, tmp_path, "--mode", "fusion")["runs"]
+@pytest.mark.parametrize("mode", ensemble.OF_LOGITS)
+def test_fusion_and_boosting_report_the_mean_of_logits(tmp_path, tiny_dir, no_figures, mode):
+    (record,) = train(tiny_dir, tmp_path, "--mode", mode)["runs"]
     folder = tmp_path / "ensemble" / "run"
     assert record["test_accuracy"] == record["log_average_test_accuracy"]
     members = [load_model(folder / f"member-{seed}" / "best.pt").eval() for seed in range(2)]
@@ -147,6 +148,31 @@ def test_fusion_trains_the_mean_of_logits_and_reports_it(tmp_path, tiny_dir, no_
         x = test_set.normalise(test_set.images / 255)
         expected = (sum(member(x) for member in members) / 2).softmax(1).numpy()
     assert saved(folder)["test_probabilities"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_boosted_member_is_trained_on_what_the_finished_ones_before_it_leave(
+    tmp_path, tiny_dir, no_figures
+):
+    flags = ("--mode", "boosting", "--epochs", "30", "--lr", "0.01", "--weight-decay", "0", "--members", "3")
+    (record,) = train(tiny_dir, tmp_path, *flags)["runs"]
+    folder = tmp_path / "ensemble" / "run"
+    losses = [line["train_loss"] for line in RunFolder(folder).history() if line["epoch"] == 30]
+    assert max(losses[1:]) < losses[0]  # what is left to do
+    before = (folder / "member-0" / "best.pt").read_bytes()
+    (folder / "member-2" / "predictions.npz").unlink()
+    (resumed,) = train(tiny_dir, tmp_path, *flags, "--resume")["runs"]
+    assert without_seconds({"runs": [resumed]}) == without_seconds({"runs": [record]})
+    assert (folder / "member-0" / "best.pt").read_bytes() == before
+
+
+def test_a_pair_at_strength_zero_is_two_networks_on_the_same_batches(tmp_path, tiny_dir, no_figures):
+    pair = ("--mode", "adversarial", "--epochs", "1", "--name")
+    train(tiny_dir, tmp_path, *pair, "pair", "--strength", "0")
+    train(tiny_dir, tmp_path, "--epochs", "1")
+    ours, alone = (saved(tmp_path / "ensemble" / name / "member-0") for name in ("pair", "run"))
+    assert ours["test_probabilities"] == pytest.approx(alone["test_probabilities"], abs=1e-6)
+    (line,) = RunFolder(tmp_path / "ensemble" / "pair").history()
+    assert 0 < line["train_discriminator_accuracy"] < 1
 
 
 def test_runs_are_libraries_of_members_of_their_own_and_resume_member_by_member(
@@ -226,6 +252,8 @@ def test_members_that_trained_on_all_images_are_averaged_and_nothing_is_chosen(t
         (["--members", "1000", "--folds", "100"], "too many"),
         (["--from", "{pool}", "--ema", "0"], "leave out --ema"),
         (["--mode", "fusion", "--model", "linear,mlp"], "one model"),
+        (["--mode", "adversarial", "--members", "3"], "has 2 --members"),
+        (["--strength", "1"], "--strength is for --mode adversarial"),
         (["--folds", "3", "--val-fraction", "0.2"], "can't be combined"),
         (["--from", "nowhere"], "no such run"),
         (["--from", "{pool}", "--model", "cnn"], "leave out --model"),

@@ -9,7 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.cnn import calibration_error, fit_temperature, mcnemar, scale, score
-from evaluation.ensemble.selection import COMBINATIONS, FIXED, choose, combine, oracle
+from evaluation.ensemble.selection import (
+    COMBINATIONS,
+    FIXED,
+    agreement,
+    choose,
+    combine,
+    oracle,
+    shares_right,
+)
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.training.forward import cross_entropy, surprise
@@ -225,6 +233,8 @@ def evaluate_library(library: Library, headline: str, job: dict) -> tuple[dict, 
     for key in ("mean_single_test_accuracy", "mean_single_test_loss", "mean_single_test_ece"):
         record[key] = float(np.mean([single[key] for single in singles]))
     record["oracle_test_accuracy"] = float(oracle(library.test_p, test_y).mean())
+    record |= {"test_agreement": agreement(library.test_p)}
+    record |= {"test_right_shares": shares_right(library.test_p, test_y).round(5).tolist()}
     seconds = round(library.mean("seconds") * len(library.members), 2)
     return {**record, "seconds": seconds}, predictions
 

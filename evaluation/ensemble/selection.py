@@ -67,6 +67,21 @@ def oracle(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.any([member.argmax(1) == y for member in p], 0)
 
 
+def shares_right(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the share of the images that exactly k of the M members get right, for k from 0 to M: (M + 1,).
+
+    The distribution of the true-positive agreement of Hacohen et al. (2020).
+    """
+    count = sum((member.argmax(1) == y).astype(int) for member in p)
+    return np.bincount(count, minlength=len(p) + 1) / len(y)
+
+
+def agreement(p: np.ndarray) -> float:
+    """Return how often two members predict the same class: the mean over images and pairs of members."""
+    chosen = p.argmax(2)
+    return float(np.mean([np.mean(a == b) for i, a in enumerate(chosen) for b in chosen[:i]]))
+
+
 # --- Choosing ---
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from data import POLICIES, BatchLoader, ImageSet
 from models.cnn import Recipe
 from utils.runs.folder import RunFolder
-from utils.training.fit import FitConfig, Validate, classification_step, fit
+from utils.training.fit import FitConfig, Step, Validate, classification_step, fit
 from utils.training.forward import cross_entropy, predict
 
 # From a trained encoder under a linear probe (Kumar et al., 2022): a low rate, and few steps.
@@ -79,11 +79,12 @@ def fit_classifier(
     indices: tuple[torch.Tensor, torch.Tensor],
     seed: int,
     run: RunFolder | None = None,
+    step: Step | None = None,
 ) -> dict:
     """Train a classifier in place; return the facts of the training, see `fit`.
 
     indices: (training, validation); without validation indices, and where epochs are several passes over few
-    images, the last weights are kept. seed: of order and augmentation.
+    images, the last weights are kept. seed: of order and augmentation. step: by default a classifier's.
     """
     train_idx, val_idx = indices
     model.to(config.device).to(memory_format=torch.channels_last)
@@ -91,7 +92,7 @@ def fit_classifier(
     validate = validate_classifier(images, val_idx, config.label_smoothing) if len(val_idx) else None
     # A dozen validation images choose the luckiest epoch; the rate ends at zero, so the last one is better.
     tolerance = math.inf if config.passes > 1 and not config.fit.patience else 0.0
-    step = classification_step(model, config.label_smoothing)
+    step = step or classification_step(model, config.label_smoothing)
     return fit(model, step, batches, config.fit, run, validate, tolerance=tolerance)
 
 

@@ -60,6 +60,15 @@ def test_a_tie_in_accuracy_goes_to_the_lower_loss_and_then_to_the_first_and_an_o
     assert selection.oracle(p, y).tolist() == expected
 
 
+def test_agreement_of_pairs_of_members_and_how_many_are_right_by_counting():
+    p, y = library(members=3, strength=1)
+    chosen = [[int(p[m, i].argmax()) for m in range(3)] for i in range(len(y))]
+    agreed = [(a == b) + (b == c) + (a == c) for a, b, c in chosen]
+    assert selection.agreement(p) == pytest.approx(sum(agreed) / 3 / len(y))
+    right = [row.count(y[i]) for i, row in enumerate(chosen)]
+    assert selection.shares_right(p, y).tolist() == pytest.approx([right.count(k) / len(y) for k in range(4)])
+
+
 def test_bagged_weights_are_the_mean_over_seeded_subsets_and_all_sum_to_one():
     p, y = library(members=6)
     weights = selection.bagged(p, y, bags=5, seed=3)
