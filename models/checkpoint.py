@@ -184,12 +184,13 @@ def load_model(path: Path | str, create: Callable[..., nn.Module] = create) -> n
     return read_model(path, create).model
 
 
-def load_encoder(path: Path | str) -> nn.Module:
-    """Return the encoder of a saved classifier or encoder: (B, 1, 28, 28) -> (B, num_features).
+def find_model(path: Path | str) -> Path | str:
+    """Return the file that `path` is, or that it names in weights/, e.g. "simclr"."""
+    bundled = BUNDLED / f"{path}.safetensors"
+    return bundled if not os.path.isfile(path) and bundled.is_file() else path
 
-    path: a file, or the name of one in weights/, e.g. "simclr".
-    """
-    if not os.path.isfile(path) and (bundled := BUNDLED / f"{path}.safetensors").is_file():
-        path = bundled
-    model = load_model(path, functools.partial(create, encoders=TRIPLET_ENCODERS))
+
+def load_encoder(path: Path | str) -> nn.Module:
+    """Return the encoder (B, 1, 28, 28) -> (B, features) in a file, see `find_model`."""
+    model = load_model(find_model(path), functools.partial(create, encoders=TRIPLET_ENCODERS))
     return getattr(model, "encoder", model)

@@ -1,5 +1,6 @@
 """Layers and blocks that the networks share."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -66,6 +67,27 @@ class Residual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.body(x)
+
+
+class Shared(nn.Module):
+    """One 3x3 convolution, used again and again as x + relu(norm(conv(x))), each time with a norm of its own.
+
+    uses: how often on the grid of the input, on half of it, and so on, with max pooling between.
+    """
+
+    def __init__(self, channels: int, uses: Sequence[int]):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.uses = uses
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(sum(uses)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        norms = iter(self.norms)
+        for number, count in enumerate(self.uses):
+            x = F.max_pool2d(x, 2) if number else x
+            for _ in range(count):
+                x = x + F.relu(next(norms)(self.conv(x)), inplace=True)
+        return x
 
 
 class _MaxAndMean(torch.autograd.Function):

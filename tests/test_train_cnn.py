@@ -128,6 +128,18 @@ def test_a_saved_encoder_is_tuned_from_a_probe(tmp_path, tiny_dir, no_figures, c
         assert said in refusal(train_cnn.main, base_flags(tiny_dir, tmp_path, *wrong), capsys)
 
 
+def test_with_a_teacher_all_images_are_trained_on_and_another_teacher_gives_other_weights(
+    tmp_path, tiny_dir, no_figures, lenet
+):
+    file, weights = lenet[1].path("best.pt"), []
+    for number, teachers in enumerate((str(file), f"{file},classifier", None)):
+        taught = ("--teacher", teachers) if teachers else ("--val-fraction", "0")
+        (record,) = train_cnn.main(flags(tiny_dir, tmp_path, *taught, "--name", f"run{number}"))["runs"]
+        assert record["train_images"] == 200
+        weights.append(tmp_path / "cnn" / f"run{number}" / "best.pt")
+    assert not any(equal_weights(weights[i], weights[j]) for i, j in ((0, 1), (1, 2), (0, 2)))
+
+
 # --- Bad input ---
 
 
@@ -137,6 +149,10 @@ def test_a_saved_encoder_is_tuned_from_a_probe(tmp_path, tiny_dir, no_figures, c
         (["--val-fraction", "0.99"], "cannot split"),
         (["--val-fraction", "0", "--patience", "2"], "--val-fraction above 0"),
         (["--folds", "50"], "cannot split"),
+        (["--teacher", "classifier", "--val-fraction", "0.1"], "may have seen any training image"),
+        (["--teacher", "classifier", "--folds", "3"], "may have seen any training image"),
+        (["--teacher", "simclr"], "--teacher simclr: no classifier of images like those of mnist"),
+        (["--teacher", "nowhere.pt"], "nowhere.pt: no such file"),
         (["--folds", "3", "--runs", "2"], "can't be combined"),
         (["--split", "writers"], "only MNIST's writers are known"),
         (["--data-dir", "/dev/null/nowhere"], "--dataset mnist-5k"),

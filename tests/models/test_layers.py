@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from helpers import noise
 
-from models.layers import Dropout, GlobalPool
+from models.layers import Dropout, GlobalPool, Shared
 
 # Activations whose number is no multiple of eight, in the layouts that the networks produce.
 LAYOUTS = {
@@ -62,3 +62,17 @@ def test_maximum_and_mean_and_their_gradients_are_those_of_the_two_poolings(memo
     slow = F.max_pool2d(x, (5, 6)).flatten(1), F.avg_pool2d(x, (5, 6)).flatten(1)
     torch.testing.assert_close(gradient, torch.autograd.grad((torch.cat(slow, 1) * weights).sum(), x)[0])
     assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_shared_convolution_is_used_on_every_grid_with_norms_of_its_own():
+    torch.manual_seed(0)
+    layer, x = Shared(2, (1, 2)).eval(), noise(3, 2, 6, 6)
+    for number, norm in enumerate(layer.norms, 1):
+        norm.weight.data.fill_(number)
+    expected = x + F.relu(F.conv2d(x, layer.conv.weight, padding=1) / (1 + 1e-5) ** 0.5)
+    expected = F.max_pool2d(expected, 2)
+    for number in (2, 3):
+        change = number * F.conv2d(expected, layer.conv.weight, padding=1) / (1 + 1e-5) ** 0.5
+        expected = expected + F.relu(change)
+    torch.testing.assert_close(layer(x), expected)
+    assert sum(p.numel() for p in layer.parameters()) == 9 * 2 * 2 + 3 * 2 * 2

@@ -1,6 +1,7 @@
 """The supervised training that single classifiers and members of an ensemble share."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +95,24 @@ def fit_classifier(
     tolerance = math.inf if config.passes > 1 and not config.fit.patience else 0.0
     step = step or classification_step(model, config.label_smoothing)
     return fit(model, step, batches, config.fit, run, validate, tolerance=tolerance)
+
+
+def distillation_step(model: nn.Module, teachers: Sequence[nn.Module], device: str) -> Step:
+    """Return a step that learns the teachers' mean probabilities for the same augmented images.
+
+    So a small network learns from large ones (Hinton et al., 2015); the labels of the images play no part.
+    "accuracy" becomes the share of the images on which it agrees with its teachers.
+    """
+    for teacher in teachers:
+        teacher.eval().to(device).to(memory_format=torch.channels_last)
+    step = classification_step(model)
+
+    def distil(images, labels):
+        with torch.no_grad():
+            soft = torch.stack([teacher(images).float().softmax(1) for teacher in teachers]).mean(0)
+        return step(images, soft)
+
+    return distil
 
 
 def save_classifier(

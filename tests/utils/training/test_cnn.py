@@ -6,7 +6,7 @@ import torch
 import train_cnn
 from data import POLICIES, BatchLoader
 from models import RECIPES, create
-from utils.training.cnn import ClassifierConfig, classifier_batches, validate_classifier
+from utils.training.cnn import ClassifierConfig, classifier_batches, distillation_step, validate_classifier
 from utils.training.forward import cross_entropy, predict
 
 
@@ -46,3 +46,15 @@ def test_validation_has_the_label_smoothing_of_the_training(digits, model):
     p, y = predict(model, digits, indices)
     found = validate_classifier(digits, indices, 0.1)(model, 1)
     assert found == {"val_loss": cross_entropy(p, y, 0.1), "val_accuracy": (p.argmax(1) == y).mean()}
+
+
+def test_a_student_learns_the_mean_answer_of_its_teachers_whatever_the_labels(model, digits):
+    teachers, images = [create("linear"), create("lenet")], digits.images[:8].float()
+    step = distillation_step(model, teachers, "cpu")
+    loss, metrics = step(images, digits.labels[:8])
+    with torch.no_grad():
+        answers = sum(teacher(images).softmax(1) for teacher in teachers) / 2
+    logits = model(images)
+    torch.testing.assert_close(loss, -(answers * logits.log_softmax(1)).sum(1).mean())
+    assert metrics["accuracy"] == (logits.argmax(1) == answers.argmax(1)).float().mean()
+    assert torch.equal(step(images, digits.labels[:8].roll(1))[0], loss)
