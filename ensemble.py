@@ -51,7 +51,7 @@ from utils.runs.repeat import repeat, share_out, train_part
 from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
 from utils.training.fit import Step, classification_step
 from utils.training.flags import recipe_flags, training_flags
-from utils.training.size import for_size
+from utils.training.size import with_recipe
 
 # The modes whose members are one training, or build on each other: one process trains them.
 JOINT = ("fusion", "soft-boosting", "adversarial")
@@ -162,9 +162,7 @@ def member_config(args: Namespace, model: str, labels: torch.Tensor) -> Classifi
     if args.mode == "snapshot":
         cycle = max(SHORTEST_CYCLE, recipe["epochs"] // args.members)
         recipe = {**recipe, "epochs": cycle, "schedule": "cosine", "plain_epochs": 0, "ema": 0.0}
-    given = {key: value for key, value in vars(args).items() if value is not None}
-    values = {**recipe, **given, "model": model}
-    return ClassifierConfig.from_values({**values, **for_size(values, labels, given)})
+    return ClassifierConfig.from_values(with_recipe(args, recipe, model, labels))
 
 
 def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> tuple[torch.Tensor, torch.Tensor]:

@@ -180,7 +180,8 @@ def report(record: dict, names: list[str], baseline: str, run: RunFolder) -> Non
         rows.append([name, *("none" if value is None else percent(value) for value in values)])
     unknown = [[key, f"{record[key]:.4f}"] for key in record if key.endswith("_auc")]
     print(*aligned(unknown or rows), sep="\n")
-    print(f"{record.get('corrupted_images', 0):,} corrupted images; figures and metrics in {run.folder}/")
+    corrupted = f"{record.get('corrupted_images', 0):,} corrupted images; figures and "
+    print(f"{'' if unknown else corrupted}metrics in {run.folder}/")
 
 
 @cli.command

@@ -60,6 +60,7 @@ class ImageSet(NamedTuple):
     pixels in [0, 1]. name: of the data set. classes: the names of the classes. inverted: whether dark ink on
     light paper was inverted on loading. mixed: whether some are on light and some on dark paper. notes: what
     else was changed on loading, one sentence each. digest: of the user's own data, as they are trained on.
+    sources: of each of the user's own images, a file or the row of one from 0.
     """
 
     images: torch.Tensor
@@ -72,6 +73,7 @@ class ImageSet(NamedTuple):
     notes: tuple[str, ...] = ()
     mixed: bool = False
     digest: str = ""
+    sources: tuple = ()
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Scale float pixels in [0, 1], any shape, to zero mean and unit variance over the training set."""
@@ -112,7 +114,10 @@ def load(name: str | Path, root: Path | str, device: torch.device | str = "cpu",
             facts["name"] += " (own)"  # the names of DATASETS also say how their images were made
     else:
         raise ValueError(f"unknown data set {str(name)!r}: choose from {', '.join(DATASETS)}, or name a path")
-    train, test = (ImageSet(x.unsqueeze(1).to(device), y.to(device), **facts) for x, y in pairs)
+    train, test = (
+        ImageSet(x.unsqueeze(1).to(device), y.to(device), **facts, sources=tuple(*sources))
+        for x, y, *sources in pairs
+    )
     return train, test
 
 

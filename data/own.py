@@ -14,7 +14,7 @@ range and polarity are found once, for the whole data set.
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +44,7 @@ class Part(NamedTuple):
 
     images: (N, 28, 28) uint8. labels: (N,) integers or strings. resized, coloured: numbers of images that
     had another size, and that were in colour. notes: what else was changed or left out, one sentence each.
+    files: of each image, none where they are rows of one file.
     """
 
     images: np.ndarray
@@ -51,14 +52,15 @@ class Part(NamedTuple):
     resized: int = 0
     coloured: int = 0
     notes: tuple[str, ...] = ()
+    files: Sequence[str] = ()
 
 
-def read_own(path: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict]:
+def read_own(path: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor, np.ndarray]], dict]:
     """Read the data set at `path`, in any of the forms above.
 
-    Returns images (N, 28, 28) uint8 and labels (N,) int64 for training and test, and what describes them, the
-    other fields of ImageSet. The images come in a fixed random order, because files are often sorted by
-    class. Raises DataError, with one line, for what can't be read.
+    Returns images (N, 28, 28) uint8, labels (N,) int64 and sources, files or rows from 0, for training and
+    test, and what describes them, the other fields of ImageSet. The images come in a fixed random order,
+    because files are often sorted by class. Raises DataError, with one line, for what can't be read.
     """
     parts, classes, unread = _read(path)
     values = sorted(np.unique(parts[0].labels).tolist(), key=natural) if classes is None else classes
@@ -76,7 +78,9 @@ def read_own(path: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict]
         notes.append(f"{resized:,} of {count:,} images resized to {SIDE} x {SIDE} pixels")
     if coloured := sum(part.coloured for part in parts):
         notes.append(f"{coloured:,} of {count:,} images made grey")
-    pairs = [(part.images, torch.tensor([index[v] for v in part.labels.tolist()])) for part in parts]
+    numbers = [torch.tensor([index[v] for v in part.labels.tolist()]) for part in parts]
+    sources = [np.array(part.files or range(len(part.labels))) for part in parts]
+    pairs = [*zip([part.images for part in parts], numbers, sources, strict=True)]
     if len(pairs) == 1:
         pairs = _hold_out(*pairs[0], path)
         notes.append(f"no test images: {len(pairs[1][1]):,} of them held out, stratified by class")
@@ -85,13 +89,13 @@ def read_own(path: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict]
     inverted, mixed = bool(light >= ALIKE), bool(1 - ALIKE < light < ALIKE)
     notes += ["light paper: images inverted"] * inverted
     notes += [f"some on light paper ({light:.0%}), some on dark: left as they are"] * mixed
-    orders = [np.random.default_rng(SEED).permutation(len(labels)) for _, labels in pairs]
-    shown = [255 - images if inverted else images for images, _ in pairs]
-    tensors = [(torch.from_numpy(x[o]), y[o]) for x, o, (_, y) in zip(shown, orders, pairs, strict=True)]
-    pixels = tensors[0][0].double() / 255
-    digest = hashlib.sha256(repr(values).encode())
-    for tensor in (t for pair in tensors for t in pair):
-        digest.update(tensor.numpy().tobytes())
+    loaded, digest = [], hashlib.sha256(repr(values).encode())
+    for images, labels, places in pairs:
+        order = np.random.default_rng(SEED).permutation(len(labels))
+        x, y = torch.from_numpy((255 - images if inverted else images)[order]), labels[order]
+        digest.update(x.numpy().tobytes() + y.numpy().tobytes())
+        loaded.append((x, y, places[order]))
+    pixels = loaded[0][0].double() / 255
     facts = {
         "name": path.resolve().stem,
         "mean": round(pixels.mean().item(), 4),
@@ -102,7 +106,7 @@ def read_own(path: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], dict]
         "digest": digest.hexdigest()[:16],
         "notes": tuple(notes),
     }
-    return tensors, facts
+    return loaded, facts
 
 
 def _read(path):
@@ -136,12 +140,12 @@ def _read(path):
     )
 
 
-def _hold_out(images, labels, path):
+def _hold_out(images, labels, sources, path):
     try:
         train, test = split(labels, TEST_FRACTION, SEED)
     except DataError as error:
         raise DataError(f"{path}: without test images a share is held out: {error}") from error
-    return [(images[chosen.numpy()], labels[chosen]) for chosen in (train, test)]
+    return [(images[chosen.numpy()], labels[chosen], sources[chosen.numpy()]) for chosen in (train, test)]
 
 
 # --- Pictures ---
@@ -200,7 +204,8 @@ def _read_pictures(folder, classes):
     notes = [f"{folder.name}/: {len(images):,} files read, {skipped:,} skipped"]
     if several:
         notes.append(f"{folder.name}/: of {several:,} files only the first of their pages or frames was read")
-    return Part(np.stack(images), np.array(labels), resized, coloured, tuple(notes))
+    names = [str(file.relative_to(folder.parent)) for files in classes.values() for file in files]
+    return Part(np.stack(images), np.array(labels), resized, coloured, tuple(notes), names)
 
 
 # --- Arrays ---

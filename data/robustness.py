@@ -6,7 +6,7 @@ pictures, before any model was scored.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -166,7 +166,22 @@ def unknown_images(like: ImageSet, root: Path | str, seed: int = 0) -> dict[str,
     return sets
 
 
-# --- Disputed labels ---
+# --- Wrong and disputed labels ---
+
+
+def flip_labels(
+    labels: torch.Tensor, share: float, seed: int, between: Sequence[int] | None = None
+) -> torch.Tensor:
+    """Return labels (N,) of which a share is replaced, each evenly by any other class.
+
+    between: only the labels of these classes are replaced, and by these.
+    """
+    classes, gen = torch.unique(torch.tensor(between) if between else labels.cpu()), generator(seed)
+    among = torch.isin(labels.cpu(), classes).nonzero().squeeze(1)
+    chosen = among[torch.randperm(len(among), generator=gen)[: round(share * len(among))]]
+    steps = torch.randint(1, len(classes), (len(chosen),), generator=gen)
+    places = torch.searchsorted(classes, labels.cpu()[chosen]) + steps
+    return labels.clone().index_put_((chosen.to(labels.device),), classes[places % len(classes)].to(labels))
 
 
 class Review(NamedTuple):

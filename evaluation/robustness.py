@@ -112,15 +112,19 @@ class Verdicts(NamedTuple):
     shared: np.ndarray
 
 
+def is_reviewed(labels: np.ndarray) -> bool:
+    """Whether labels (N,) are those of MNIST's test set, as far as LABEL_ERRORS has them."""
+    return len(labels) == 10000 and all(labels[i] == review.given for i, review in LABEL_ERRORS.items())
+
+
 def judge_labels(clean: dict[str, np.ndarray], labels: np.ndarray) -> Verdicts | None:
     """Return what the models with an accuracy of at least GOOD say of the labels of MNIST's test set.
 
     clean: {name: (T, N, classes) probabilities}. None without such a model, and for labels on which
     LABEL_ERRORS has no reviews.
     """
-    reviewed = len(labels) == 10000 and all(labels[i] == review.given for i, review in LABEL_ERRORS.items())
     good = [p.mean(0) for p in clean.values() if (p.argmax(2) == labels).mean() >= GOOD]
-    if not reviewed or not good:
+    if not is_reviewed(labels) or not good:
         return None
     mean = np.mean(good, 0)
     wrong = np.flatnonzero(np.all([p.argmax(1) != labels for p in good], 0))

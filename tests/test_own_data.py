@@ -87,6 +87,8 @@ def test_folders_give_their_pictures_in_a_fixed_mixed_order_small_and_grey_and_n
         assert pixels(part) == sorted(image.tobytes() for image in images)
         place = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
         assert [place[image.numpy().tobytes()] for image in part.images] == part.labels.tolist()
+    files = [np.array(Image.open(tmp_path / "shapes" / source)) for source in train.sources]
+    assert np.array_equal(files, train.images[:, 0])
     scaled = train.images.double() / 255
     assert train.mean == pytest.approx(scaled.mean().item(), abs=1e-4)
     assert train.std == pytest.approx(scaled.std().item(), abs=1e-4)
@@ -110,6 +112,7 @@ def test_without_test_images_a_stratified_share_is_held_out(tmp_path):
         assert torch.bincount(test.labels).tolist() == [1] * 10
         assert "10 of them held out, stratified by class" in train.notes[-1]
         assert not set(pixels(train)) & set(pixels(test))
+    assert y[list(train.sources)].tolist() == train.labels.tolist()  # rows
 
 
 def test_light_paper_is_inverted_and_it_is_said_and_kept(tmp_path):

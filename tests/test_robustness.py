@@ -68,6 +68,7 @@ def test_a_run_writes_its_files_and_is_repeatable(tmp_path, tiny_dir, models, ca
     names = {f"one_{kind}_{score}_auc" for kind in kinds for score in scores}
     assert {key for key in unknown["mean"] if key.startswith("one") and key.endswith("auc")} == names
     assert "two_noise_disagreement_auc" in unknown["mean"]
+    assert "corrupted" not in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_the_disputed_labels_are_described(tmp_path, monkeypatch):

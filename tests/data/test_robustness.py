@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data import load
-from data.robustness import CORRUPTIONS, LABEL_ERRORS, LEVELS, corrupt
+from data.robustness import CORRUPTIONS, LABEL_ERRORS, LEVELS, corrupt, flip_labels
 
 # A bar of ink, off the centre, on black; no two alike, so that each is corrupted in its own way.
 BAR = torch.zeros(40, 1, 28, 28, dtype=torch.uint8)
@@ -129,7 +129,22 @@ def test_unknown_corruptions_are_refused_and_verdicts_are_of_most_reviewers(name
     assert [index for index, verdict in verdicts.items() if verdict is None] == [2130, 2654, 3520, 8527, 9679]
 
 
-# --- Disputed labels ---
+# --- Wrong and disputed labels ---
+
+
+def test_a_share_of_the_labels_is_replaced_evenly_or_only_between_two_classes():
+    labels = torch.arange(5000) % 5 + 1
+    flipped = flip_labels(labels, 0.2, 3)
+    changed = flipped != labels
+    assert changed.sum() == 1000
+    counts = torch.zeros(6, 6).index_put_((labels[changed], flipped[changed]), torch.tensor(1.0), True)
+    assert counts[0].sum() == counts[:, 0].sum() == 0
+    assert 25 < counts[1:, 1:][~torch.eye(5, dtype=torch.bool)].min() < 50  # of 50 on average
+    assert torch.equal(flipped, flip_labels(labels, 0.2, 3))
+    flipped = flip_labels(labels, 0.1, 3, [5, 2])
+    changed = flipped != labels
+    assert changed.sum() == 200
+    assert (labels[changed] + flipped[changed] == 7).all()
 
 
 @pytest.mark.slow

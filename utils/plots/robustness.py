@@ -1,6 +1,6 @@
 """Figures of robustness: error under every corruption, what corruptions look like, disputed labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,23 @@ def plot_errors(errors: dict[str, Sequence], path: Path | str) -> None:
         ax.tick_params(length=0)
         ax.grid(False)
     fig.suptitle("Error (%) under corruption, on a log scale of colour: white is 0.2 %, dark is chance, 90 %")
+    style.save(fig, path)
+
+
+def plot_maps(maps: Mapping[str, tuple[Sequence[str], Sequence[float]]], path: Path | str) -> None:
+    """Plot square tables {title: (names, values from 0 to 1, row by row)} as colours, side by side."""
+    import seaborn as sns
+
+    fig, axes = style.figure(1, len(maps), size=(style.WIDTH, 4.3), squeeze=False)
+    for ax, (title, (names, values)) in zip(axes.flat, maps.items(), strict=True):
+        table, names = np.reshape(values, (len(names), -1)), [name.replace("_", " ") for name in names]
+        look = {"annot_kws": {"size": 7.5}, "cbar": False, "linewidths": 0.5, "square": True}
+        sns.heatmap(table, ax=ax, annot=True, fmt=".2f", cmap="Blues", vmin=0, vmax=1, **look)
+        ax.set_xticks(np.arange(len(names)) + 0.5, names, size=8, rotation=90)
+        ax.set_yticks(np.arange(len(names)) + 0.5, names, size=8, rotation=0)
+        ax.set_title(title, size=9.5)
+        ax.tick_params(length=0)
+        ax.grid(False)
     style.save(fig, path)
 
 

@@ -81,16 +81,19 @@ def fit_classifier(
     seed: int,
     run: RunFolder | None = None,
     step: Step | None = None,
+    validate: Validate | None = None,
 ) -> dict:
     """Train a classifier in place; return the facts of the training, see `fit`.
 
     indices: (training, validation); without validation indices, and where epochs are several passes over few
-    images, the last weights are kept. seed: of order and augmentation. step: by default a classifier's.
+    images, the last weights are kept. seed: of order and augmentation. step, validate: by default those of a
+    classifier.
     """
     train_idx, val_idx = indices
     model.to(config.device).to(memory_format=torch.channels_last)
     batches = classifier_batches(config, images, train_idx, seed)
-    validate = validate_classifier(images, val_idx, config.label_smoothing) if len(val_idx) else None
+    if len(val_idx) and not validate:
+        validate = validate_classifier(images, val_idx, config.label_smoothing)
     # A dozen validation images choose the luckiest epoch; the rate ends at zero, so the last one is better.
     tolerance = math.inf if config.passes > 1 and not config.fit.patience else 0.0
     step = step or classification_step(model, config.label_smoothing)

@@ -43,6 +43,13 @@ def for_size(values: dict, labels: torch.Tensor, given: Collection[str]) -> dict
     return few
 
 
+def with_recipe(args: Namespace, recipe: dict, model: str, labels: torch.Tensor) -> dict[str, Any]:
+    """Return a script's values, with a model's recipe where no flag overrides it, see `for_size`."""
+    given = {key: value for key, value in vars(args).items() if value is not None}
+    values = {**recipe, **given, "model": model}
+    return {**values, **for_size(values, labels, given)}
+
+
 def fit_to_size(args: Namespace, command: str, labels: torch.Tensor) -> None:
     """Adapt arguments in place to training images with these labels, see `for_size`.
 
