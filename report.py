@@ -6,7 +6,7 @@
 
 Reads the runs and benchmarks in results/, and what is kept by hand: runs and tables in experiments.json and
 prior work in references.json. Needs no GPU, no weights and no data set. A missing or damaged file is named,
-the rest is rendered, and the exit code is 1. Notes name unclean commits, missing metrics and runs to do.
+the rest is rendered, and the exit code is 1. Notes name missing metrics and runs to do.
 """
 
 import sys

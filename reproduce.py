@@ -94,7 +94,6 @@ def make_parser() -> Parser:
     add("--list", action="store_true", help="print the commands, run nothing")
     add("--data-dir", type=any_path, default=Path("datasets"), metavar="DIR", help="folder of the data sets")
     add("--results-dir", type=any_path, default=Path("results"), metavar="DIR", help="folder for all runs")
-    add("--readme", type=any_path, default=Path("README.md"), metavar="FILE", help="the front page")
     return parser
 
 
@@ -111,8 +110,8 @@ def main(argv: list[str] | None = None) -> int:
     for experiment in [] if args.list else experiments:
         if not experiment.retired:
             run(experiment, args)
-    words = ["report.py", "--results-dir", args.results_dir, "--readme", args.readme]
-    return 0 if args.list else subprocess.run([sys.executable, *words]).returncode
+    words = [sys.executable, "report.py", "--results-dir", args.results_dir]
+    return 0 if args.list else subprocess.run(words).returncode
 
 
 if __name__ == "__main__":

@@ -21,17 +21,6 @@ urllib.request.urlopen = no_network
 torch.set_num_threads(1)  # the fastest for data this small, and no fight with the processes that tests start
 
 
-def pytest_collection_modifyitems(config, items):
-    slow = [item for item in items if "slow" in item.keywords]
-    if config.option.markexpr:
-        if real_mnist() is None:
-            for item in slow:
-                item.add_marker(pytest.mark.skip(reason="no MNIST files: set MNIST_DIR"))
-    elif aside := [item for item in items if {"slow", "reliability"} & set(item.keywords)]:
-        config.hook.pytest_deselected(items=aside)
-        items[:] = [item for item in items if item not in set(aside)]
-
-
 @pytest.fixture(scope="session")
 def mnist_dir():
     """The folder of the real MNIST; the test is skipped without it."""

@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import os
-import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -181,9 +180,9 @@ def machine():
     import numpy
     import torch
 
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
-    cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
-    return f"{cpu}, torch {torch.__version__}, numpy {numpy.__version__}"
+    from utils.runs.folder import device_name
+
+    return f"{device_name('cpu')}, torch {torch.__version__}, numpy {numpy.__version__}"
 
 
 def differences(expected, found):

@@ -2,9 +2,11 @@
 
 import contextlib
 import importlib.util
+import json
 import multiprocessing
 import os
 import socket
+import statistics
 import struct
 import urllib.request
 import zlib
@@ -195,6 +197,23 @@ def run_two_ranks(name, argv):
     for process in ranks:
         process.join(240)
     assert [process.exitcode for process in ranks] == [0, 0]
+
+
+def checked_benchmark(content, repeats):
+    """{row: values} and {ratio: target} of a benchmark, after a look at every row and ratio."""
+    for row in content["rows"]:
+        assert row["unit"]
+        assert len(row["values"]) == repeats
+        assert row["median"] == pytest.approx(statistics.median(row["values"]), rel=1e-4)
+    for ratio in content["ratios"]:
+        assert list(ratio) == ["name", "value", "low", "high", "target", "standard", "verdict"]
+        assert 0 < ratio["low"] <= ratio["value"] * 1.001 <= ratio["high"] * 1.002
+        assert len(ratio["standard"]) > 10
+        assert "\n" not in ratio["standard"]
+        assert (ratio["target"] is None) == (ratio["verdict"] is None)
+    json.dumps(content, allow_nan=False)
+    rows = {row["name"]: row["values"] for row in content["rows"]}
+    return rows, {ratio["name"]: ratio["target"] for ratio in content["ratios"]}
 
 
 def load_script(name):

@@ -8,7 +8,7 @@ import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -98,11 +98,9 @@ def fill(args: argparse.Namespace, recipe: dict) -> None:
             setattr(args, key, value)
 
 
-def command_line(
-    parser: argparse.ArgumentParser, args: argparse.Namespace, leave_out: Iterable[str] = BOOKKEEPING
-) -> str:
-    """Return the shortest `python script.py ...` that parses to the same arguments, without `leave_out`."""
-    words, seen = [], set(leave_out)
+def command_line(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
+    """Return the shortest `python script.py ...` that parses to the same arguments, without BOOKKEEPING."""
+    words, seen = [], set(BOOKKEEPING)
     for action in parser._actions:
         default = parser.get_default(action.dest)
         value = getattr(args, action.dest, default)

@@ -3,9 +3,12 @@
 import json
 
 import pytest
-from helpers import refusal
+import torch
+from helpers import checked_benchmark, refusal
 
 import benchmark
+from benchmarks.contrastive import moco, simclr
+from benchmarks.mil import mil
 
 
 def test_main_writes_the_file_of_each_chosen_benchmark(small_dir, tmp_path, capsys):
@@ -23,6 +26,27 @@ def test_main_writes_the_file_of_each_chosen_benchmark(small_dir, tmp_path, caps
     assert content["ratios"][0]["value"] == pytest.approx(ours / standard, rel=1e-3)
     assert content["images"] == {"ours": 600, "standard": 600}
     assert "at least 8: " in capsys.readouterr().out
+
+
+SIMCLR = {"training, ours / standard way": 3, "views, ours / standard way": 8}
+FACTS = {"images": 12, "batch_size": 6}
+
+
+@pytest.mark.parametrize(
+    ("measured", "options", "rows", "targets", "facts"),
+    [
+        (simclr, {"images": 12}, ["views", "training"], SIMCLR, FACTS),
+        (moco, {"images": 12}, ["training"], {"training, ours / standard way": 3}, FACTS),
+        (mil, {"bags": 6, "passes": 1}, [""], {"ours / standard way": 5}, {"bags": 6, "passes": 1}),
+    ],
+)
+def test_both_sides_of_a_training_are_measured(small_dir, measured, options, rows, targets, facts):
+    content = measured(small_dir, torch.device("cpu"), repeats=1, **options)
+    names, found = checked_benchmark(content, repeats=1)
+    sides = "ours", "standard way"
+    assert list(names) == [f"{what}, {side}".removeprefix(", ") for what in rows for side in sides]
+    assert found == targets
+    assert content.items() >= facts.items()
 
 
 def test_a_results_folder_that_cannot_be_made_is_said_before_measuring(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import checked_benchmark
 
 from benchmarks import cnn
 from data import POLICIES
@@ -9,10 +10,10 @@ from data import POLICIES
 CPU = torch.device("cpu")
 
 
-def test_fast_times_whole_trainings_and_records_their_curves(tiny_dir, check, monkeypatch):
+def test_fast_times_whole_trainings_and_records_their_curves(tiny_dir, monkeypatch):
     monkeypatch.setattr(cnn, "LENGTHS", (1, 2))
     content = cnn.fast(tiny_dir, CPU, repeats=2, target=0.0, epochs=2)
-    rows, targets = check(content, repeats=2)
+    rows, targets = checked_benchmark(content, repeats=2)
     for side, trainings in content["trainings"].items():
         assert rows[side] == [training["train_seconds"] for training in trainings]
         assert rows[f"{side}, test accuracy"] == [training["test_accuracy"] for training in trainings]

@@ -4,10 +4,10 @@ from functools import partial
 
 import pytest
 import torch
-from torch import nn
+from helpers import small_network
 
 from benchmarks import measure
-from data import load
+from data import BatchLoader, load
 from report.benchmarks import ratio_texts
 from utils.training.fit import FitConfig, classification_step
 
@@ -54,23 +54,19 @@ def test_a_ratio_of_medians_has_the_range_of_its_pairs_and_a_verdict(
     assert ratio_texts(ratio) == words
 
 
-def test_our_side_trains_on_every_batch_after_a_first_step():
-    model, trained = nn.Linear(4, 3), []
+def test_our_side_trains_on_every_batch_after_a_first_step(digits):
+    model, trained = small_network(), []
+    step, before = classification_step(model), model[1].weight.detach().clone()
 
-    class Loader(list):
-        def epoch(self, number):
-            return self
-
-    def step(x, y):
+    def counted(x, y):
         trained.append(len(x))
-        return classification_step(model)(x, y)
+        return step(x, y)
 
-    batches = Loader((torch.randn(n, 4), torch.arange(n) % 3) for n in (8, 5))
-    before = model.weight.detach().clone()
-    rate = measure.training_rate(model, step, FitConfig(epochs=1, lr=0.1), batches, 13, CPU)
+    batches = BatchLoader(digits, torch.arange(13), 8)
+    rate = measure.training_rate(model, counted, FitConfig(epochs=1, lr=0.1), batches, 13, CPU)
     assert rate(0) > 0
     assert trained == [8, 8, 5]
-    assert not torch.equal(model.weight, before)
+    assert not torch.equal(model[1].weight, before)
 
 
 def test_the_standard_way_sees_the_same_pixels(tiny_dir):

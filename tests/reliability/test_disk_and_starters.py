@@ -10,14 +10,13 @@ import signal
 import pytest
 import trials
 from helpers import spoilt
-from test_crashes import cnn, one_figure
-from trials import assert_one_line, content
+from test_crashes import cnn
+from trials import FORK, assert_one_line, content
 
 import train_cnn
 from utils.runs.folder import RunFolder
 
-pytestmark = pytest.mark.reliability
-__all__ = ["one_figure"]
+pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("one_figure")]
 
 RUN = ("--name", "run", "--resume", "--runs", "2", "--epochs", "1")
 
@@ -84,16 +83,13 @@ def test_a_folder_that_is_deleted_in_a_training_is_one_line(tmp_path, tiny_dir, 
 
 def start_together(count, function):
     """Call function(i) in `count` processes that begin at once; return their trials."""
-    ready, go = os.pipe()
+    begin = FORK.Barrier(count)
 
     def work(number):
-        os.close(go)
-        os.read(ready, 1)  # until the other end is closed
+        begin.wait()
         function(number)
 
     waits = [trials.start(lambda number=number: work(number)) for number in range(count)]
-    os.close(go)
-    os.close(ready)
     return [wait() for wait in waits]
 
 
@@ -110,10 +106,10 @@ def test_each_of_several_starters_gets_a_folder_of_its_own(tmp_path, tiny_dir):
 def test_of_several_starters_of_one_name_one_gets_it(tmp_path, tiny_dir, whole, flag, monkeypatch):
     """The winner stays until all have tried; the lock itself is what the others meet."""
     repeat, words = train_cnn.repeat, [word for word in RUN if word != "--resume"]
-    tried, done = os.pipe()
+    tried = FORK.Barrier(4)
 
     def wait_for_the_others(*args):
-        os.read(tried, 3)
+        tried.wait()
         return repeat(*args)
 
     monkeypatch.setattr(train_cnn, "repeat", wait_for_the_others)
@@ -121,12 +117,11 @@ def test_of_several_starters_of_one_name_one_gets_it(tmp_path, tiny_dir, whole, 
     def work(number):
         try:
             cnn(*words, flag)(tiny_dir, tmp_path)
-        finally:
-            os.write(done, b"xxx")
+        except SystemExit:
+            tried.wait()
+            raise
 
     ended = start_together(4, work)
-    os.close(tried)
-    os.close(done)
     assert sorted(trial.code for trial in ended) == [0, 2, 2, 2]
     for loser in (trial for trial in ended if trial.code):
         assert_one_line(loser, "cnn/run is in use by")

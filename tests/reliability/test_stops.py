@@ -13,13 +13,12 @@ import pytest
 import trials
 from helpers import ROOT, base_flags, free_port, tiny_idx, without_seconds
 from made_up import write_lists
-from test_crashes import cnn, one_figure
+from test_crashes import cnn
 
 import train_cnn
 from utils.runs.folder import RunFolder
 
-pytestmark = pytest.mark.reliability
-__all__ = ["one_figure"]
+pytestmark = [pytest.mark.reliability, pytest.mark.usefixtures("one_figure")]
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 # A function, and the number of the call in which the signal comes.

@@ -5,9 +5,9 @@ A trial may be ended before any change of a file, as by kill -9 or a power failu
 
 import copy
 import json
+import multiprocessing
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,17 +17,16 @@ from helpers import without_seconds
 
 from utils.runs.files import read_lines
 
-CRASH = 137
+CRASH, FORK = 137, multiprocessing.get_context("fork")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate")
 
 
 class Trial(NamedTuple):
-    """What a process left: its exit code, the text on its stderr, and the changes of files it began."""
+    """What a process left: its exit code, and the text on its stderr."""
 
     code: int
     err: str
-    changes: int
 
     @property
     def lines(self) -> list[str]:
@@ -42,7 +41,8 @@ class Crash:
     """
 
     def __init__(self, folder: Path, at: int | None = None):
-        self.folder, self.at, self.count = os.path.realpath(folder), at, 0
+        self.folder, self.at = os.path.realpath(folder), at
+        self.count = FORK.Value("i", 0)  # seen by the test, too
 
     def start(self):
         sys.addaudithook(self.hook)  # there is no way to remove it, and none is needed in a forked process
@@ -63,8 +63,8 @@ class Crash:
             self.change()
 
     def change(self, tear: Callable = lambda: None):
-        self.count += 1
-        if self.count == self.at:
+        self.count.value += 1
+        if self.count.value == self.at:
             tear()
             os._exit(CRASH)
 
@@ -82,41 +82,28 @@ def run(function: Callable, crash: Crash | None = None) -> Trial:
 
 def start(function: Callable, crash: Crash | None = None) -> Callable[[], Trial]:
     """Start a forked process that calls a function; return what waits for its end."""
-    (err, err_in), (count, count_in) = os.pipe(), os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        code = _call(function, crash, err_in)
-        os.write(count_in, str(crash.count if crash else 0).encode())
-        os._exit(code)
+    err, err_in = os.pipe()
+    process = FORK.Process(target=_call, args=(function, crash, err_in))
+    process.start()
     os.close(err_in)
-    os.close(count_in)
 
     def wait():
-        with os.fdopen(err, "rb") as told, os.fdopen(count, "rb") as counted:
-            text, changes = told.read().decode(errors="replace"), counted.read()
-        _, status = os.waitpid(child, 0)
-        return Trial(os.waitstatus_to_exitcode(status), text, int(changes or 0))
+        with os.fdopen(err, "rb") as told:
+            text = told.read().decode(errors="replace")
+        process.join()
+        return Trial(process.exitcode, text)
 
     return wait
 
 
 def _call(function, crash, err):
-    """Call the function with its stderr in `err`; return its exit code, 99 for a traceback."""
+    """Call the function with its stderr in `err`."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(err, 2)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
-    try:
-        if crash:
-            crash.start()
-        function()
-        return 0
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    except BaseException:
-        traceback.print_exc()
-        return 99
+    if crash:
+        crash.start()
+    function()
 
 
 def replace_figures(monkeypatch, scripts: Iterable, plot: Callable) -> None:

@@ -1,7 +1,7 @@
 """The history of a run: all that was logged, over the epochs."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,14 +56,6 @@ LOOKS = {
 }
 
 
-def split_runs(history: Iterable[dict]) -> list[list[dict]]:
-    """Split the lines of history.jsonl into those of each training, told apart by "seed" and "fold"."""
-    runs: dict[tuple, list[dict]] = {}
-    for line in history:
-        runs.setdefault((line.get("seed"), line.get("fold")), []).append(line)
-    return list(runs.values())
-
-
 def curve_of(run: Sequence[dict], key: str) -> tuple[list[float], list[float]]:
     """Return epochs and values of one number of a run; fractions of an epoch where its steps were logged."""
     points: list[tuple[float, float]] = []
@@ -86,9 +78,10 @@ def plot_history(
     the loss of a model that knows nothing. With several "model"s, each has its own colour and mean, and what
     belongs to training is dashed.
     """
-    models: dict[str | None, list[dict]] = {}
+    runs: dict[tuple, list[dict]] = {}
     for line in history:
-        models.setdefault(line.get("model"), []).append(line)
+        runs.setdefault((line.get("model"), line.get("seed"), line.get("fold")), []).append(line)
+    models = list(dict.fromkeys(model for model, *_ in runs))
     panels = [panel for panel in PANELS if any(curve_of(history, key)[0] for key in panel.curves)]
     several, rows = len(models) > 1, -(-len(panels) // 2)
     fig, axes = style.figure(rows, 2, size=(style.WIDTH, 2.5 * rows + 0.7), squeeze=False)
@@ -96,7 +89,7 @@ def plot_history(
         ax.remove()
     for ax, panel in zip(axes.flat, panels, strict=False):
         for model, key in itertools.product(models, panel.curves):
-            curves = [curve_of(run, key) for run in split_runs(models[model])]
+            curves = [curve_of(run, key) for (each, *_), run in runs.items() if each == model]
             trains = key.startswith("train_")
             look = LOOKS.get(key, ("training", TRAINING) if trains else ("validation", VALIDATION))
             name, color = (model or "", method_color(model)) if several else look

@@ -239,8 +239,11 @@ def open_run(script: str, args: Namespace, default_name: str, command: str) -> R
         default_name = f"{data}-{default_name}".lstrip("-")
     name = "dry-run" if args.dry_run else args.name  # a dry run never touches a run, whatever --name says
     arguments = {key: value for key, value in vars(args).items() if key not in BOOKKEEPING}
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    versions |= {name: version(name) for name in ("torchvision", "numpy")}
     config = {"format": FORMAT, "script": script, "command": command, "arguments": arguments}
-    config |= provenance(args.device) | ({"ranks": distributed.world()} if script in TOGETHER else {})
+    config |= {"commit": git_commit(), "device": device_name(args.device), "versions": versions}
+    config |= {"ranks": distributed.world()} if script in TOGETHER else {}
     for number in itertools.count(1):
         own = name or (f"{default_name}-{number}" if number > 1 else default_name)
         run = RunFolder(Path(args.results_dir) / script.removeprefix("train_") / own)
@@ -372,12 +375,6 @@ def _record_resumption(run: RunFolder, old: dict, config: dict, quiet: bool) -> 
 
 
 # --- What may change a result besides the arguments ---
-
-
-def provenance(device: torch.device | str) -> dict:
-    packages = {name: version(name) for name in ("torchvision", "numpy")}
-    versions = {"python": platform.python_version(), "torch": torch.__version__, **packages}
-    return {"commit": git_commit(), "device": device_name(device), "versions": versions}
 
 
 def git_commit() -> str | None:
