@@ -4,6 +4,7 @@
     python train_triplet.py --classes 0,1,2 --images-per-class 100   three digits teach ten
     python train_triplet.py --classes 0,1,2,3,4
     python train_triplet.py --loss triplet --mining semi-hard --margin 0.2
+    python train_triplet.py --loss bce                               are two images of one class?
     python train_triplet.py --recipe original --classes 0,1,2 --images-per-class 100
     python train_triplet.py --sweep --images-per-class 100           accuracy against the training data
 
@@ -99,8 +100,12 @@ def make_parser() -> cli.Parser:
     add = parser.add_argument_group("metric learning (defaults: the recipe's)").add_argument
     add("--loss", choices=triplet.LOSSES, help="loss")
     add("--mining", choices=triplet.MINERS, help="which triplets the triplet loss takes")
-    add("--margin", type=Number(float, 0, 1000), help="margin of the triplet and the contrastive loss")
-    add("--distance", choices=triplet.DISTANCES, help="distance in the triplet and the contrastive loss")
+    add("--margin", type=Number(float, 0, 1000), help="margin of the triplet, contrastive and ArcFace loss")
+    add(
+        "--distance",
+        choices=triplet.DISTANCES,
+        help="distance in the triplet, contrastive and pair (bce) loss",
+    )
     add("--head", choices=HEADS, help="projection head, for the training only")
     add = parser.add_argument_group("evaluation").add_argument
     add("--copies", type=count, help="number of deformed copies to average an embedding over")
@@ -119,6 +124,8 @@ def parse(argv: list[str] | None = None) -> tuple:
         parser.error("--sweep chooses the digits itself: give --images-per-class and no --classes")
     args.recipe = args.recipe or ("few" if args.images_per_class else "all")
     cli.fill(args, RECIPES[args.recipe])
+    if args.loss == "arcface" and args.class_augment == "glyphs":
+        parser.error("--loss arcface needs classes that all batches share: add --class-augment symmetries")
     cli.resolve_machine(args)
     return args, command
 
@@ -146,7 +153,7 @@ def make_batches(args: Namespace, images: ImageSet, indices: torch.Tensor) -> Cl
     return ClassBatches(images, indices, *shape, **options)
 
 
-def embedding_step(model: nn.Module, args: Namespace) -> Step:
+def embedding_step(model: ContrastiveModel, args: Namespace) -> Step:
     """Return the step for `fit`: the loss of a batch of embeddings, and what to watch."""
 
     def step(images, labels):
@@ -155,8 +162,10 @@ def embedding_step(model: nn.Module, args: Namespace) -> Step:
             loss = supcon(embeddings.unsqueeze(1), labels, args.temperature)
         elif args.loss == "triplet":
             loss = triplet.triplet_loss(embeddings, labels, args.margin, args.mining, args.distance)
-        else:
+        elif args.loss == "contrastive":
             loss = triplet.contrastive_loss(embeddings, labels, args.margin, args.distance)
+        else:
+            loss = model.loss(triplet.prepare_embeddings(embeddings, args.distance), labels)
         return loss, triplet.triplet_metrics(embeddings, labels, args.margin, args.distance)
 
     return step
@@ -169,6 +178,11 @@ def build_training(
     batches = make_batches(args, images, indices)
     torch.manual_seed(args.seed)
     model = ContrastiveModel(create(args.model, 0, triplet.TRIPLET_ENCODERS), args.head)
+    if args.loss == "bce":
+        model.loss = triplet.PairLoss(model.dimensions)
+    elif args.loss == "arcface":
+        sizes = model.dimensions, len(batches.set.classes)
+        model.loss = triplet.ArcFace(*sizes, args.margin, args.temperature)
     model = model.to(args.device).to(memory_format=torch.channels_last)
     return model, embedding_step(model, args), batches
 
@@ -193,9 +207,10 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> dict:
     facts = fit(model, step, batches, FitConfig.from_values(vars(args)), run, validate)
 
     seen = sorted(set(train_set.labels[train_idx].tolist()))
-    unit = args.loss == "supcon" or args.distance.startswith("unit-")
+    unit = args.loss in ("supcon", "arcface") or args.distance.startswith("unit-")
+    weights = model.loss.weights.detach() if args.loss == "bce" else None
     sizes = {"copies": args.copies, "episodes": args.episodes, "precision": args.precision}
-    options = evaluation.RetrievalOptions(len(test_set.classes), seen, args.seed, unit, **sizes)
+    options = evaluation.RetrievalOptions(len(test_set.classes), seen, args.seed, unit, weights, **sizes)
     scores, arrays = evaluation.evaluate_retrieval(model.encoder, data, val_idx, options)
     if args.floors or args.compare:
         scores |= evaluation.evaluate_floors(reference_encoders(args), args.floors, data, options)

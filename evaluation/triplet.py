@@ -37,18 +37,25 @@ class RetrievalOptions:
     """Options of `evaluate_retrieval`.
 
     classes: their number. seen: those that were trained on. unit: compare directions of embeddings (cosine),
-    not positions. copies: deformed copies of every image whose embeddings are averaged with its own.
-    episodes: their number of each kind. queries: per class and episode. precision: "fp32" or "bf16".
+    not positions. weights: (D,), of an L1 distance in place of the Euclidean one. copies: deformed copies of
+    every image whose embeddings are averaged with its own. episodes: their number of each kind. queries: per
+    class and episode. precision: "fp32" or "bf16".
     """
 
     classes: int
     seen: Sequence[int]
     seed: int = 0
     unit: bool = True
+    weights: torch.Tensor | None = None
     copies: int = 0
     episodes: int = 1000
     queries: int = 15
     precision: str = "fp32"
+
+    @property
+    def order(self) -> int:
+        """p of the Lp distance."""
+        return 2 if self.weights is None else 1
 
     @property
     def groups(self) -> dict[str, list[int]]:
@@ -92,7 +99,7 @@ def evaluate_floors(
     Metrics are named test_<encoder>_<metric>, and test_deformed_<metric> for the nearest neighbour in pixels
     among DEFORMED_COPIES deformed copies of each support image (episodes only).
     """
-    (train_set, test_set), options = data, replace(options, unit=True, copies=0)
+    (train_set, test_set), options = data, replace(options, unit=True, weights=None, copies=0)
     pool = support_pool(train_set, options.seed)
     record: dict[str, float] = {}
     for name, encoder in encoders.items():
@@ -121,7 +128,8 @@ def embed(
     for copy in range(options.copies):
         deformed = in_order(images, indices, COPY, seed=copy)
         total = total + unit(forward_all(encoder, deformed, options.precision)[0])
-    return Embedded(unit(total / (1 + options.copies)), labels)
+    rows = unit(total / (1 + options.copies))
+    return Embedded(rows if options.weights is None else rows * options.weights, labels)
 
 
 def support_pool(train_set: ImageSet, seed: int) -> torch.Tensor:
@@ -130,14 +138,15 @@ def support_pool(train_set: ImageSet, seed: int) -> torch.Tensor:
     return few_labels(train_set.labels, min(SUPPORT_POOL, smallest), seed)
 
 
-def distances(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return the Euclidean distances (..., N, M) of rows (..., N, D) and (..., M, D), right to float32.
+def distances(first: torch.Tensor, second: torch.Tensor, order: int = 2) -> torch.Tensor:
+    """Return the distances (..., N, M) of rows (..., N, D) and (..., M, D), right to float32.
 
+    order: 2 for Euclidean distances, 1 for L1.
     |a|^2 + |b|^2 - 2ab in float32 is wrong for close rows (by 20 % at 1e-3 apart); in float64 it is as good
     as differences and many times faster. What is below its rounding error is 0, so that equal rows are equal.
     """
-    if first.device.type == "mps":  # which has no float64
-        return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
+    if order == 1 or first.device.type == "mps":  # which has no float64
+        return torch.cdist(first, second, order, compute_mode="donot_use_mm_for_euclid_dist")
     first, second = first.double(), second.double()
     lengths = first.square().sum(-1).unsqueeze(-1) + second.square().sum(-1).unsqueeze(-2)
     squares = lengths - 2 * (first @ second.mT)
@@ -148,15 +157,15 @@ def distances(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def episode_accuracies(
-    support: torch.Tensor, queries: torch.Tensor, episodes: Episodes, unit: bool
+    support: torch.Tensor, queries: torch.Tensor, episodes: Episodes, unit: bool, order: int = 2
 ) -> np.ndarray:
     """Classify the queries of each episode by the nearest mean of a class's support: accuracies (E,)."""
     accuracies = []
     for chosen, asked in zip(*(part.split(CHUNK) for part in episodes), strict=True):
         means = support[chosen.to(support.device)].mean(2)
-        means = F.normalize(means, dim=2) if unit else means
+        means = F.normalize(means, dim=2) if unit and order == 2 else means
         rows = queries[asked.to(queries.device)]  # (E, N, q, D)
-        nearest = distances(rows.flatten(1, 2), means).argmin(2).view(rows.shape[:3])
+        nearest = distances(rows.flatten(1, 2), means, order).argmin(2).view(rows.shape[:3])
         truth = torch.arange(nearest.shape[1], device=nearest.device).view(1, -1, 1)
         accuracies.append((nearest == truth).float().mean((1, 2)))
     return torch.cat(accuracies).cpu().numpy()
@@ -186,7 +195,7 @@ def episode_scores(
 
     classify: returns the accuracies of episodes; by default `episode_accuracies`.
     """
-    classify = classify or functools.partial(episode_accuracies, unit=options.unit)
+    classify = classify or functools.partial(episode_accuracies, unit=options.unit, order=options.order)
     record: dict[str, float] = {}
     queries, most = (int(part.labels.bincount().min()) for part in (test, support))
     queries = min(options.queries, queries)
@@ -209,7 +218,7 @@ def letter_scores(encoder: nn.Module, like: ImageSet, options: RetrievalOptions)
     kind = {"queries": options.queries, "ways": 10, "count": options.episodes, "seed": options.seed}
     for shots in SHOTS:
         episodes = sample_episodes(labels, None, range(len(images.classes)), shots=shots, **kind)
-        accuracies = episode_accuracies(rows, rows, episodes, options.unit)
+        accuracies = episode_accuracies(rows, rows, episodes, options.unit, options.order)
         record[f"val_letters_10way_{shots}shot_accuracy"] = float(accuracies.mean())
     return record
 
@@ -261,7 +270,7 @@ def ranking_scores(test: Embedded, options: RetrievalOptions) -> dict[str, float
     """
     labels, values = test.labels.cpu().numpy(), []
     for queries in np.split(np.arange(len(labels)), range(CHUNK, len(labels), CHUNK)):
-        apart = distances(test.rows[queries], test.rows).cpu().numpy()
+        apart = distances(test.rows[queries], test.rows, options.order).cpu().numpy()
         others, relevant = queries[:, None] != np.arange(len(labels)), labels[queries, None] == labels
         values.append(ranking_metrics(*(x[others].reshape(len(queries), -1) for x in (apart, relevant))))
     columns = {name: np.concatenate([value[name] for value in values]) for name in values[0]}
@@ -317,7 +326,9 @@ def equal_error_rate(distances: np.ndarray, same: np.ndarray) -> float:
     return float(r0 + (r0 - a0) / ((r0 - a0) + (a1 - r1)) * (r1 - r0))
 
 
-def pair_distances(images: Embedded, classes: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+def pair_distances(
+    images: Embedded, classes: Sequence[int], seed: int, order: int = 2
+) -> tuple[np.ndarray, np.ndarray]:
     """Sample PAIRS pairs of one class and as many of two; return distances and which are the former."""
     gen = generator(seed, len(classes))
     labels = images.labels.cpu()
@@ -336,7 +347,7 @@ def pair_distances(images: Embedded, classes: Sequence[int], seed: int) -> tuple
     turn = 1 + (torch.rand(2 * PAIRS, generator=gen) * (sizes[second] - 1)).long()
     other = torch.where(same, (place + turn) % sizes[second], turn - 1)
     a, b = rows[offsets[first] + place], rows[offsets[second] + other]
-    return (images.rows[a] - images.rows[b]).norm(dim=1).cpu().numpy(), same.numpy()
+    return (images.rows[a] - images.rows[b]).norm(order, dim=1).cpu().numpy(), same.numpy()
 
 
 def verification_scores(val: Embedded, test: Embedded, options: RetrievalOptions) -> dict[str, float]:
@@ -344,13 +355,14 @@ def verification_scores(val: Embedded, test: Embedded, options: RetrievalOptions
 
     A group of one class, or with one test image of each, has none.
     """
-    threshold = best_threshold(*pair_distances(val, sorted(set(val.labels.tolist())), options.seed))
+    seen = sorted(set(val.labels.tolist()))
+    threshold = best_threshold(*pair_distances(val, seen, options.seed, options.order))
     record = {"val_threshold": threshold}
     counts = test.labels.cpu().bincount(minlength=options.classes)
     for group, classes in options.groups.items():
         if len(classes) < 2 or counts[classes].max() < 2:
             continue
-        distances, same = pair_distances(test, classes, options.seed)
+        distances, same = pair_distances(test, classes, options.seed, options.order)
         genuine, falsely = (float((distances[kind] <= threshold).mean()) for kind in (same, ~same))
         record[f"test_{group}equal_error_rate"] = equal_error_rate(distances, same)
         record[f"test_{group}verification_accuracy"] = (genuine + 1 - falsely) / 2

@@ -1,6 +1,6 @@
 """Contrastive learning: an encoder with a projection head, and the losses of SimCLR and SupCon."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +14,18 @@ HEADS = ("mlp", "mlp3", "mlp-plain", "linear", "none")
 class ContrastiveModel(nn.Module):
     """An encoder and a projection head: images (B, 1, 28, 28) to projections (B, D), not normalised.
 
-    The head is discarded after pre-training (Chen et al., 2020); the features below it are better.
+    The head is discarded after pre-training (Chen et al., 2020); the features below it are better. A loss
+    with parameters of its own is in `loss`.
     """
+
+    loss: Any
 
     def __init__(self, encoder: nn.Module, head: str = "mlp", dimensions: int = 128):
         super().__init__()
         self.encoder = encoder
-        self.head = projection_head(head, cast(int, encoder.num_features), dimensions)
+        features = cast(int, encoder.num_features)
+        self.head = projection_head(head, features, dimensions)
+        self.dimensions = features if head == "none" else dimensions
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.encoder(images))

@@ -4,6 +4,8 @@ An anchor, a positive of its class and a negative of another class form a triple
 nothing waits for the device, so that a training step never stalls. No function builds a (B, B, B) tensor.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,7 +13,7 @@ from torch import nn
 from models.cnn import ENCODERS, EncoderParts
 
 MINERS = ("random", "batch-hard", "semi-hard")
-LOSSES = ("triplet", "contrastive", "supcon")
+LOSSES = ("triplet", "contrastive", "supcon", "bce", "arcface")
 # What a distance is: of the embeddings or of their directions (scaled to length 1), squared or not.
 DISTANCES = ("euclidean", "squared", "unit-euclidean", "unit-squared")
 
@@ -127,6 +129,57 @@ def contrastive_loss(
     distances = pairwise_distances(embeddings, distance)
     positives, negatives = pair_masks(labels)
     return _mean(distances.square(), positives) + _mean((margin - distances).relu().square(), negatives)
+
+
+class PairLoss(nn.Module):
+    """Are two images of one class? Binary cross-entropy of pairs, after Koch et al. (2015), in nats.
+
+    The logit is a bias minus the L1 distance of two embeddings (B, D) with a weight above 0 for each of the D
+    `dimensions`; bias and weights are learnt. As in `contrastive_loss`, the pairs of one class count as much
+    as the many of two classes.
+    """
+
+    def __init__(self, dimensions: int):
+        super().__init__()
+        self.log_weights = nn.Parameter(torch.zeros(dimensions))
+        self.bias = nn.Parameter(torch.tensor(dimensions**0.5 / 2))  # about half the distance of directions
+
+    @property
+    def weights(self) -> torch.Tensor:
+        return self.log_weights.exp()
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        rows = embeddings * self.weights
+        logits = self.bias - torch.cdist(rows, rows, p=1)
+        positives, negatives = pair_masks(labels)
+        return (_mean(F.softplus(-logits), positives) + _mean(F.softplus(logits), negatives)) / 2
+
+
+class ArcFace(nn.Module):
+    """The additive angular margin loss (Deng et al., 2019, equation 3), in nats.
+
+    It is the cross-entropy of cosine / temperature between an embedding (B, D) and the learnt centre of each
+    class; the angle to the centre of the own class is first increased by `margin` radians. dimensions: D.
+    classes: their number; the labels (B,) are below it.
+    """
+
+    def __init__(self, dimensions: int, classes: int, margin: float, temperature: float):
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(classes, dimensions))
+        self.margin, self.temperature = margin, temperature
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(embeddings.device.type, enabled=False):
+            cosines = F.normalize(embeddings, dim=1) @ F.normalize(self.centres, dim=1).T
+        own, cosine, sine = (
+            cosines.gather(1, labels.unsqueeze(1)),
+            math.cos(self.margin),
+            math.sin(self.margin),
+        )
+        moved = own * cosine - _root((1 - own.square()).clamp(min=0)) * sine
+        # Beyond 180 degrees the cosine would rise again: there it falls on, by a constant.
+        moved = torch.where(own > -cosine, moved, own - self.margin * sine)
+        return F.cross_entropy(cosines.scatter(1, labels.unsqueeze(1), moved) / self.temperature, labels)
 
 
 @torch.no_grad()

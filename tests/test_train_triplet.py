@@ -60,13 +60,13 @@ def test_permuted_test_labels_change_no_weight(results, tiny_dir, tmp_path, no_f
 
 
 def test_all_classes_train_and_nothing_is_unseen_or_one_class(tmp_path, tiny_dir, capsys):
-    more = ("--loss", "contrastive", "--class-augment", "symmetries")
+    more = ("--loss", "arcface", "--class-augment", "symmetries")
     record = train_triplet.main(flags(tiny_dir, tmp_path, *more))["runs"][0]
     assert record["train_images"] == 180
     assert not any("unseen" in key for key in record)
     assert "10way 1shot" in capsys.readouterr().out
     # A single unseen class has no pairs of two.
-    more = ("--classes", "0,1,2,3,4,5,6,7,8", "--recipe", "original")
+    more = ("--classes", "0,1,2,3,4,5,6,7,8", "--recipe", "original", "--loss", "bce")
     record = train_triplet.main(flags(tiny_dir, tmp_path, *more))["runs"][0]
     assert "test_unseen_precision_at_1" in record
     assert not {"test_unseen_1way_1shot_accuracy", "test_unseen_equal_error_rate"} & record.keys()
@@ -109,6 +109,7 @@ def test_every_seed_has_its_own_images(tiny_dir):
         (["--batch-classes", "4", "--class-augment", "none"], "from 2 to 3"),
         (["--schedule", "plateau"], "plateau"),
         (["--sweep"], "no --classes"),
+        (["--loss", "arcface"], "add --class-augment symmetries"),
     ],
 )
 def test_bad_input_ends_with_one_line_and_code_2(tmp_path, tiny_dir, wrong, said, capsys):

@@ -148,6 +148,24 @@ def test_an_episode_by_hand():
     # Class 0 has the support images 0 and 2, class 1 the images 1 and 3.
     episode = torch.tensor([[[0, 2], [1, 3]]])
     assert retrieval.episode_accuracies(support, queries, (episode, episode), unit=True).tolist() == [0.75]
+    # To the L1 distance a query is nearer to class 0, by 2.6 against 2.7; it is not to the Euclidean one.
+    support, queries = torch.tensor([[0.0, 0.0], [1.5, 1.6]]), torch.tensor([[2.6, 0.0], [1.5, 1.6]])
+    episode = torch.tensor([[[0], [1]]])
+    for order, share in ((1, 1.0), (2, 0.5)):
+        found = retrieval.episode_accuracies(support, queries, (episode, episode), order == 1, order)
+        assert found.tolist() == [share]
+
+
+def test_learnt_weights_make_a_weighted_l1_distance(data):
+    weights = torch.linspace(0, 2, 784)
+    options = replace(OPTIONS, weights=weights)
+    rows, labels = retrieval.embed(nn.Flatten(), data[0], torch.arange(20), options)
+    plain, _ = retrieval.embed(nn.Flatten(), data[0], torch.arange(20), OPTIONS)
+    apart = (weights * (plain[0] - plain[1]).abs()).sum()
+    torch.testing.assert_close(retrieval.distances(rows, rows, options.order)[0, 1], apart)
+    pairs = Embedded(torch.tensor([[0.0, 0.0], [3.0, 4.0], [9.0, 9.0]]), torch.tensor([0, 0, 1]))
+    distances, same = pair_distances(pairs, [0, 1], 0, options.order)
+    assert set(distances[same]) == {7.0}
 
 
 def test_episodes_are_scored_by_their_mean_and_its_interval():

@@ -74,13 +74,13 @@ def bags(to, method="attention", encoder="fast", standardise=False, freeze=False
 
 
 def embedding(to, encoder="fast", class_augment="none", head="none", **flags):
-    model = ContrastiveModel(create(encoder, 0, TRIPLET_ENCODERS), head)
     defaults = {"loss": "triplet", "mining": "random", "margin": 0.2, "distance": "euclidean", "seed": 0}
+    defaults |= {"model": encoder, "head": head, "device": "cpu"}
     shape = {"batch_classes": 4, "batch_images": 3, "class_augment": class_augment, "glyphs": 5, "steps": 2}
     args = Namespace(**{**defaults, **shape, "temperature": 0.1, "views": VIEW_PARTS, "strength": 1, **flags})
-    batches = train_triplet.make_batches(args, IMAGES, EVERYTHING)
+    model, step, batches = train_triplet.build_training(args, IMAGES, EVERYTHING)
     batches.set = to(batches.set)
-    return model, train_triplet.embedding_step(model, args), batches
+    return model, step, batches
 
 
 def each(training, **values):

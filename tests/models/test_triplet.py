@@ -1,5 +1,7 @@
 """Losses and miners of metric learning against slow loops and hand-made cases."""
 
+import math
+
 import pytest
 import torch
 from helpers import FACTS, gen, noise
@@ -9,8 +11,11 @@ from models.triplet import (
     DISTANCES,
     MINERS,
     TRIPLET_ENCODERS,
+    ArcFace,
+    PairLoss,
     contrastive_loss,
     pairwise_distances,
+    prepare_embeddings,
     triplet_loss,
     triplet_metrics,
 )
@@ -112,6 +117,47 @@ def test_contrastive_loss_is_the_slow_loop_over_pairs(distance):
     ours = contrastive_loss(rows, labels, 0.8, distance)
     torch.testing.assert_close(ours, slow)
     torch.testing.assert_close(torch.autograd.grad(ours, rows)[0], torch.autograd.grad(slow, rows)[0])
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "unit-euclidean"])
+def test_the_pair_loss_is_the_slow_loop_over_pairs(distance):
+    rows, labels = batch(3)
+    loss = PairLoss(3).double()
+    loss.log_weights.data = torch.tensor([0.5, -1.0, 0.0]).double()
+    ours = loss(prepare_embeddings(rows, distance), labels)
+    given = [row / row.norm() if distance.startswith("unit-") else row for row in rows]
+    count, by_kind = range(len(labels)), {True: [], False: []}
+    for a, b in ((a, b) for a in count for b in count if a != b):
+        apart = sum(w * (x - y).abs() for w, x, y in zip(loss.weights, given[a], given[b], strict=True))
+        same = bool(labels[a] == labels[b])
+        chance = torch.sigmoid(loss.bias - apart)
+        by_kind[same].append(-torch.log(chance if same else 1 - chance))
+    slow = sum(torch.stack(losses).mean() for losses in by_kind.values()) / 2
+    torch.testing.assert_close(ours, slow)
+    learnt = [rows, *loss.parameters()]
+    for one, other in zip(*(torch.autograd.grad(each, learnt) for each in (ours, slow)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_arcface_is_the_slow_formula_also_beyond_180_degrees():
+    rows, labels = batch(4, count=40)
+    loss = ArcFace(3, 4, margin=0.6, temperature=0.25).double()
+    centres, total, beyond = [row / row.norm() for row in loss.centres], 0, 0
+    for row, label in zip(rows, labels.tolist(), strict=True):
+        angles = [torch.acos((row / row.norm() * centre).sum()) for centre in centres]
+        cosines = [angle.cos() for angle in angles]
+        over = bool(angles[label] > math.pi - 0.6)
+        cosines[label] -= 0.6 * math.sin(0.6) if over else cosines[label] - (angles[label] + 0.6).cos()
+        total, beyond = total - (torch.stack(cosines) / 0.25).log_softmax(0)[label] / 40, beyond + over
+    assert 0 < beyond < 40
+    ours = loss(rows, labels)
+    torch.testing.assert_close(ours, total)
+    for one, other in zip(
+        *(torch.autograd.grad(x, [rows, loss.centres]) for x in (ours, total)), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+    own = loss.centres.detach()[labels].requires_grad_()  # where the sine's slope is infinite
+    assert torch.autograd.grad(loss(own, labels), own)[0].isfinite().all()
 
 
 def test_metrics_are_those_of_all_pairs_and_triplets():
