@@ -43,9 +43,11 @@ PANELS = (
     Panel("share (%)", ["train_active_triplets", "val_precision_at_1"], "share"),
     Panel("mean distance in a training batch", ["train_positive_distance", "train_negative_distance"]),
     Panel("mean norm of an embedding", ["train_embedding_norm"]),
+    Panel("learning rate", ["lr"]),
 )
 # Names and colours of curves that are not just "training" or "validation".
 LOOKS = {
+    "lr": ("learning rate", PALETTE[6]),
     "train_batch_accuracy": ("training, within the batch alone", PALETTE[3]),
     "train_alignment": ("alignment: squared distance of two views", PALETTE[5]),
     "train_uniformity": ("uniformity: log of the mean Gaussian of all pairs", PALETTE[4]),
@@ -74,9 +76,9 @@ def plot_history(
 ) -> None:
     """Plot the PANELS that a history has numbers for: every run thinly, and the mean over the runs.
 
-    history: lines of history.jsonl. records: of metrics.json; a test metric is where a training ends. chance:
-    the loss of a model that knows nothing. With several "model"s, each has its own colour and mean, and what
-    belongs to training is dashed.
+    history: lines of history.jsonl. records: of metrics.json; a test metric is where a training ends, and a
+    dotted line where its weights are from. chance: the loss of a model that knows nothing. With several
+    "model"s, each has its own colour and mean, and what belongs to training is dashed.
     """
     runs: dict[tuple, list[dict]] = {}
     for line in history:
@@ -95,10 +97,13 @@ def plot_history(
             name, color = (model or "", method_color(model)) if several else look
             ls = "--" if several and trains else "-"
             _plot_runs(ax, [(x, panel.convert(y)) for x, y in curves if x], name, color=color, ls=ls)
-        for record in (record for record in records if record.get(panel.test) is not None):
+        for record in records:
             color = method_color(record.get("model")) if several else TEST
-            value = panel.convert(record[panel.test])
-            ax.plot(record["epochs"], value, "x", color=color, ms=6, label="test, every run")
+            if record.get(panel.test) is not None:
+                value = panel.convert(record[panel.test])
+                ax.plot(record["epochs"], value, "x", color=color, ms=6, label="test, every run")
+            if record.get("best_epoch", record["epochs"]) < record["epochs"]:
+                ax.axvline(record["best_epoch"], color=color, ls=":", label="chosen epoch")
         if panel.unit == "error" and any((line.get_ydata() > 0).any() for line in ax.get_lines()):
             ax.set_yscale("log", nonpositive="mask")  # an error of zero is a gap
             style.plain_numbers(ax.yaxis)

@@ -52,8 +52,8 @@ LONGEST_NAME = 40  # letters of a name from data, as it is drawn
 # The classes of MNIST and of every set of up to ten; more get the colours of a rainbow, and always a name.
 CLASS_COLORS = (*PALETTE, "#8B4513", "#B2DF00")
 # One colour per method, everywhere, in the order of these colours; all others share REFERENCE.
-METHODS = "cnn simclr attention,fast supcon max,wide loss-attention,resnet18 instance-max,mlp mean,"
-METHODS += "lenet gated-attention,resnet50,linear instance-mean,compact mixed"
+METHODS = "cnn simclr attention step,fast supcon max plateau,wide loss-attention cosine,"
+METHODS += "resnet18 instance-max,mlp mean,lenet gated-attention,resnet50,linear instance-mean,compact mixed"
 COLORED = zip(CLASS_COLORS, METHODS.split(","), strict=False)
 METHOD_COLORS = {method: color for color, methods in COLORED for method in methods.split()}
 # A log axis can't show an error of zero: it is plotted as half an image of MNIST's 10,000, in per cent.

@@ -49,14 +49,18 @@ def test_an_error_that_is_always_zero_has_a_linear_axis(drawn, recwarn, value, s
 def test_the_test_error_of_every_run_is_where_its_training_ends(drawn, texts, metric):
     key, test = f"val_{metric}", f"test_{metric}"
     lines = [{"epoch": e, "train_loss": 2.0 / e, "val_loss": 1.0, key: 1 - 0.1 / e} for e in (1, 2)]
-    records = [{"epochs": 2, test: 0.98}, {"epochs": 1, test: 0.97}, {"epochs": 2, test: None}]
+    records = [{"epochs": 2, test: 0.98}, {"epochs": 1, test: 0.97}]
+    records += [{"epochs": 2, test: None, "best_epoch": 1}]
     fig = drawn(history.plot_history, lines, None, records, chance=2.5)
     loss, error = fig.axes
-    assert [line.get_ydata()[0] for line in loss.get_lines()] == [2, 1, 2.5]
+    assert [line.get_ydata()[0] for line in loss.get_lines() if line.get_ls() == "-"] == [2, 1]
+    dotted = [[line for line in ax.get_lines() if line.get_ls() == ":"][0] for ax in fig.axes]
+    assert [line.get_xdata() for line in dotted] == [[1, 1], [1, 1]]
     assert np.allclose(error.get_lines()[0].get_ydata(), [10, 5])
-    assert np.allclose([line.get_xydata()[0] for line in error.get_lines()[1:]], [[2, 2], [1, 3]])
+    assert np.allclose([line.get_xydata()[0] for line in error.get_lines()[1:3]], [[2, 2], [1, 3]])
     assert {line.get_color() for line in error.get_lines()[1:]} == {style.TEST}
-    assert texts(fig.legends[0].get_texts()) == ["training", "validation", "chance", "test, every run"]
+    names = ["training", "validation", "chosen epoch", "chance", "test, every run"]
+    assert texts(fig.legends[0].get_texts()) == names
     assert (error.get_yscale(), "AUC" in error.get_title()) == ("log", metric == "auc")
 
 
