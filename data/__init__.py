@@ -1,11 +1,10 @@
 """What is learned from: loading, splits, batches, augmentation. Knows no model and no script."""
 
-from data.augment import POLICIES, Augment
+from data.augment import POLICIES, VIEW_PARTS, Augment, view_augment
 from data.batches import BatchLoader, ClassBatches, generator, in_order
 from data.errors import DataError
 from data.images import DATASETS, Data, ImageSet, check_classes, load
 from data.splits import bootstrap, few_labels, folds, hold_out, split
-from data.views import VIEW_PARTS, view_augment, view_batches
 from data.writers import writers_for
 
 __all__ = [
@@ -28,6 +27,5 @@ __all__ = [
     "load",
     "split",
     "view_augment",
-    "view_batches",
     "writers_for",
 ]

@@ -6,8 +6,9 @@ from a CPU generator, so that a seed gives the same images on every device.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,10 +51,8 @@ def warp(
 
 
 def smooth_displacement(noise: torch.Tensor, size: int = 28) -> torch.Tensor:
-    """Interpolate coarse noise (B, 2, g, g) to a smooth displacement field (B, size, size, 2), bicubically.
-
-    The interpolation is linear in the noise; as two matrix products it is several times faster on a CPU.
-    """
+    """Interpolate coarse noise (B, 2, g, g) bicubically to a smooth displacement (B, size, size, 2)."""
+    # It is linear in the noise: two matrix products are several times faster on a CPU.
     coarse = noise.shape[-1]
     unit = torch.eye(coarse, device=noise.device).view(1, coarse, coarse, 1)
     weights = F.interpolate(unit, size=(size, 1), mode="bicubic", align_corners=True).view(coarse, size)
@@ -276,3 +275,18 @@ POLICIES = {
     "elastic": Augment(rotate=10, translate=0.1, scale=0.12, shear=7, elastic=1.5),
     "erase": Augment(rotate=10, translate=0.08, scale=0.1, shear=5, erase=0.25),
 }
+# The parts of a view of contrastive learning, by the names that --views takes: no mirrored digits.
+VIEW_PARTS = {
+    "affine": {"rotate": 20, "translate": 0.12, "scale": 0.2, "shear": 15},
+    "elastic": {"elastic": 2.5},
+    "crop": {"resize": 0.5},
+    "blur": {"blur": 1.0},
+    "erase": {"erase": 0.5},
+    "stroke": {"stroke": 0.8},
+}
+
+
+def view_augment(parts: Sequence[str], strength: float = 1.0) -> Augment:
+    """Join the named VIEW_PARTS into one Augment, with its ranges times `strength`."""
+    ranges: dict[str, Any] = {key: value for part in parts for key, value in VIEW_PARTS[part].items()}
+    return Augment(**ranges).scaled(strength)

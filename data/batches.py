@@ -12,7 +12,7 @@ from data.images import ImageSet
 
 # Images per batch where nothing is trained.
 IN_ORDER_BATCH = 1000
-# Random draws that are shared out among images by their pixels, see `draw_of`.
+# Random draws that images share out by their pixels: each is deformed alone as it is among others.
 POOL = 4096
 
 
@@ -23,10 +23,7 @@ def generator(*key: int) -> torch.Generator:
 
 
 def draw_of(images: torch.Tensor) -> torch.Tensor:
-    """Return which of POOL random draws each image (N, ...) uint8 gets, by its pixels alone: (N,) int64.
-
-    So an image is deformed or corrupted alone as it is among others.
-    """
+    """Return which of POOL random draws each image (N, ...) uint8 gets, by its pixels alone: (N,) int64."""
     return torch.tensor([zlib.crc32(image) % POOL for image in images.contiguous().cpu().numpy()])
 
 
@@ -45,13 +42,12 @@ class BatchLoader:
     """Shuffled, augmented, normalised batches of the images at `indices`.
 
     `epoch(e)` yields (x, y) on the device of the images: x (B, 1, 28, 28) float32, normalised, y (B,) int64.
-    Order and augmentation depend only on (seed, e), on every device, so any epoch can be replayed; without
-    shuffling the augmentation of an image depends on (seed, e) and its pixels, not on its place. The last,
-    shorter batch is kept, but a shuffled epoch, which is for training, drops a last batch of a single image:
-    batch normalisation has no statistics of one.
+    Order and augmentation depend only on (seed, e), on every device; without shuffling the augmentation of an
+    image depends on (seed, e) and its pixels, not on its place. The last, shorter batch is kept; but a
+    shuffled epoch drops a last batch of a single image, of which batch normalisation has no statistics.
 
-    With world > 1 every rank gets its piece of each batch; together the ranks see what one process sees. A
-    last batch without two images for every rank is then dropped.
+    With world > 1 every rank gets its piece of each batch; together they see what one process sees. A last
+    batch without two images for every rank is dropped.
 
     plain_from: epochs from this number on are not augmented. views: with more than one, x is
     (B, views, 1, 28, 28), and every view of an image has its own augmentation. passes: over the images, in
@@ -73,12 +69,8 @@ class BatchLoader:
         views: int = 1,
         passes: int = 1,
     ):
-        if batch_size < 1:
-            raise ValueError(f"the batch size must be at least 1, not {batch_size}")
         if batch_size < world:
             raise DataError(f"a batch of {batch_size} cannot be shared out over {world} ranks")
-        if len(indices) == 0:
-            raise ValueError("no images to make batches of")
         self.set, self.indices, self.batch_size = images, indices.cpu(), batch_size
         self.seed, self.augment, self.plain_from = seed, augment, plain_from
         self.shuffle, self.rank, self.world, self.views, self.passes = shuffle, rank, world, views, passes
@@ -149,16 +141,12 @@ class ClassBatches:
         labels = images.labels.cpu()[indices.cpu()]
         self.members = [indices.cpu()[labels == value] for value in labels.unique()]
         classes, smallest = len(self.members), min(map(len, self.members), default=0)
-        if not 2 <= classes_per_batch <= classes:
-            raise DataError(
-                f"a batch needs from 2 to {classes} classes (there are no more), not {classes_per_batch}: "
-                "set --batch-classes"
-            )
-        if not 2 <= images_per_class <= smallest:
-            most = f"{smallest} images per class (the smallest class has no more)"
-            raise DataError(f"a batch needs from 2 to {most}, not {images_per_class}: set --batch-images")
-        if batches_per_epoch is not None and batches_per_epoch < 1:
-            raise DataError(f"an epoch needs at least 1 batch, not {batches_per_epoch}")
+        for count, most, what, flag in (
+            (classes_per_batch, classes, "classes (there are no more)", "classes"),
+            (images_per_class, smallest, "images per class (the smallest class has no more)", "images"),
+        ):
+            if not 2 <= count <= most:
+                raise DataError(f"a batch needs from 2 to {most} {what}, not {count}: set --batch-{flag}")
         self.set, self.seed, self.augment = images, seed, augment
         self.classes_per_batch, self.images_per_class = classes_per_batch, images_per_class
         self.count = batches_per_epoch or -(-len(indices) // (classes_per_batch * images_per_class))

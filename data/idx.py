@@ -115,10 +115,7 @@ def read_idx_pair(
     size: tuple[int, int] | None = None,
     checksums: Sequence[str | None] = (None, None),
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read (N, H, W) images and their (N,) labels from two files, see `read_idx`.
-
-    Raises DataError also when their numbers differ.
-    """
+    """Read (N, H, W) images and their (N,) labels, see `read_idx`; DataError also for unequal numbers."""
     images, labels = files
     x, y = read_idx(images, remedy, size, checksums[0]), read_idx(labels, remedy, None, checksums[1])
     if len(x) != len(y):

@@ -57,10 +57,10 @@ class ImageSet(NamedTuple):
     """Images, labels and what describes them.
 
     images: (N, 1, 28, 28) uint8. labels: (N,) int64, indices into `classes`. mean, std: of the training
-    pixels in [0, 1]. name: of the data set. classes: the names of the classes. inverted: whether dark ink on
-    light paper was inverted on loading. mixed: whether some are on light and some on dark paper. notes: what
-    else was changed on loading, one sentence each. digest: of the user's own data, as they are trained on.
-    sources: of each of the user's own images, a file or the row of one from 0.
+    pixels in [0, 1]. inverted: whether dark ink on light paper was inverted on loading. mixed: whether some
+    are on light and some on dark paper. notes: what else was changed on loading, one sentence each. digest:
+    of the user's own data, as they are trained on. sources: of each of the user's own images, a file or the
+    row of one from 0.
     """
 
     images: torch.Tensor

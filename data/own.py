@@ -153,13 +153,10 @@ def _hold_out(images, labels, sources, path):
 
 def to_square(values: np.ndarray) -> np.ndarray:
     """Scale grey values (H, W) in [0, 1] to (28, 28) uint8; oblong pictures get margins of their border."""
-    height, width = values.shape
-    if height != width:
-        side = max(height, width)
-        square = np.full((side, side), np.median(pictures.border(values)), np.float32)
-        top, left = (side - height) // 2, (side - width) // 2
-        square[top : top + height, left : left + width] = values
-        values = square
+    missing = [max(values.shape) - side for side in values.shape]
+    if any(missing):
+        margins = [(rest // 2, rest - rest // 2) for rest in missing]
+        values = np.pad(values, margins, constant_values=np.median(pictures.border(values)))
     if values.shape != (SIDE, SIDE):
         method = Image.Resampling.BOX if len(values) > SIDE else Image.Resampling.BICUBIC
         values = np.asarray(Image.fromarray(values.astype(np.float32)).resize((SIDE, SIDE), method))

@@ -99,10 +99,7 @@ def find_sheet(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def without_shadows(values: np.ndarray) -> np.ndarray:
-    """Return values (H, W) of light paper divided by the light on it: 1 for paper in the sun and in a shadow.
-
-    The light is what is left when everything dark that is narrower than WIDE_STROKE is closed.
-    """
+    """Divide values (H, W) of light paper by its light: what is left when narrow dark parts are closed."""
     light = ndimage.grey_closing(ndimage.median_filter(values, 3), math.ceil(WIDE_STROKE * min(values.shape)))
     return (values / light.clip(0.05)).clip(0, 1)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from data.augment import affine_matrix, blur, warp
+from data.augment import affine_matrix, blur, erase, warp
 from data.batches import POOL, draw_of, generator
 from data.idx import find_idx
 from data.images import TORCHVISION, ImageSet, load
@@ -39,17 +39,11 @@ class Draws(NamedTuple):
         return 2.0 * (self.uniform() < 0.5) - 1
 
 
-def _affine(images, angle=0.0, translate=None, scale=1.0, shear=0.0):
-    """Warp images (N, 1, S, S); every argument is a number, or has one row per image."""
-    count, size = len(images), images.shape[-1]
-
-    def rows(value):
-        return torch.as_tensor(value, dtype=torch.float32).expand(count)
-
-    translate = torch.zeros(count, 2) if translate is None else translate
-    shears = torch.stack([rows(shear), rows(0.0)], 1)
-    matrix = affine_matrix(rows(angle), translate, rows(scale), shears, size)
-    return warp(images, matrix.to(images.device))
+def _affine(images, **changes):
+    """Warp images (N, 1, S, S) by arguments of `affine_matrix`; those left out change nothing."""
+    zeros = torch.zeros(len(images), 2)
+    still = {"angle": zeros[:, 0], "translate": zeros, "scale": 1 + zeros[:, 0], "shear": zeros}
+    return warp(images, affine_matrix(**still | changes, size=images.shape[-1]).to(images.device))
 
 
 def rotate(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
@@ -70,7 +64,8 @@ def rescale(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor
 
 def shear(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
     """Slant by `strength` degrees to either side."""
-    return _affine(images, shear=strength * draws.signs())
+    sideways = strength * draws.signs()
+    return _affine(images, shear=torch.stack([sideways, torch.zeros_like(sideways)], 1))
 
 
 def noise(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
@@ -88,11 +83,8 @@ def occlude(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor
     """Blacken a square with a side of `strength` pixels at a random place within the middle of the image."""
     size = images.shape[-1]
     side, room = int(strength), round(MIDDLE * size)
-    corner = (size - room) // 2 + (draws.uniform(2) * (room - side + 1)).long()
-    places = torch.arange(size)
-    rows, columns = ((places >= c) & (places < c + side) for c in corner.unsqueeze(2).unbind(1))
-    box = rows.unsqueeze(2) & columns.unsqueeze(1)
-    return images.masked_fill(box.unsqueeze(1).to(images.device), 0)
+    corner = (size - room) // 2 + (draws.uniform(2) * (room - side + 1)).long().to(images.device)
+    return erase(images, *corner.unbind(1), *torch.full_like(corner, side).unbind(1))
 
 
 def invert(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:

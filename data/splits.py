@@ -62,10 +62,7 @@ def _hold_out_writers(classes, writers, val_fraction, seed):
 
 
 def folds(labels: torch.Tensor, k: int, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return the k (training, validation) index pairs of stratified k-fold cross-validation.
-
-    Every index validates exactly once. Raises DataError for fewer than 2 folds or more than a class holds.
-    """
+    """Return the k (training, validation) indices of stratified cross-validation; DataError for a wrong k."""
     if k < 2:
         raise DataError(f"cross-validation needs at least 2 folds, not {k}")
     from sklearn.model_selection import StratifiedKFold
@@ -78,10 +75,7 @@ def folds(labels: torch.Tensor, k: int, seed: int) -> list[tuple[torch.Tensor, t
 
 
 def few_labels(labels: torch.Tensor, per_class: int, seed: int) -> torch.Tensor:
-    """Sample `per_class` examples of every class without replacement; return their indices.
-
-    Raises DataError when a class has fewer examples.
-    """
+    """Sample the indices of `per_class` examples of every class; DataError when one has fewer."""
     rng = np.random.default_rng(seed)
     classes = labels.cpu().numpy()
     sampled = []

@@ -4,19 +4,19 @@ import copy
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from data import POLICIES, Augment, BatchLoader, Data, ImageSet, in_order, split, view_augment, view_batches
+from data import POLICIES, Augment, BatchLoader, Data, ImageSet, in_order, split, view_augment
 from evaluation.contrastive import features as frozen
 from evaluation.contrastive.clustering import cluster_head, match_clusters, neighbour_graph, spread_labels
 from models import RECIPES, Classifier, ContrastiveModel, create, supcon
 from utils.training.cnn import TUNED, validate_classifier
 from utils.training.few_labels import AnchoredBatches, anchored_step
-from utils.training.fit import Batches, FitConfig, Step, Validate, classification_step, fit
+from utils.training.fit import FitConfig, Step, Validate, classification_step, fit
 from utils.training.forward import clock, forward_all
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Study:
         return model.to(self.data[0].images.device).to(memory_format=torch.channels_last)
 
     def fit(
-        self, model: nn.Module, step: Step, batches: Batches, recipe: dict, validate: Validate | None = None
+        self, model: nn.Module, step: Step, batches: Any, recipe: dict, validate: Validate | None = None
     ) -> None:
         """Train silently by a recipe, whose schedule is one-cycle unless it names one; write nothing."""
         options = {"precision": self.precision, "max_steps": self.max_steps, "quiet": True}
@@ -248,7 +248,8 @@ def on_supcon(method: "Run", source: Source, chosen: Tensor, seed: int) -> Tenso
     """A method on the features of an encoder that SupCon trains on the labelled images."""
     study, labelled = source.study, source.train_idx[chosen]
     repeated = labelled.repeat(-(-SUPCON_IMAGES // len(labelled)))
-    batches = view_batches(study.data[0], repeated, SUPCON_BATCH, ["affine"], SUPCON_STRENGTH, seed=seed)
+    augment = view_augment(["affine"], SUPCON_STRENGTH)
+    batches = BatchLoader(study.data[0], repeated, SUPCON_BATCH, seed=seed, augment=augment, views=2)
     torch.manual_seed(seed)
     model = ContrastiveModel(create(SUPCON_ENCODER, 0))
     study.place(model)

@@ -17,7 +17,7 @@ import train_mil
 import train_moco
 import train_simclr
 import train_triplet
-from data import POLICIES, VIEW_PARTS, BatchLoader, ImageSet, view_batches
+from data import POLICIES, VIEW_PARTS, BatchLoader, ImageSet, view_augment
 from data.mil import BagLoader, build
 from data.triplet import CLASS_AUGMENTS
 from models import ENCODERS, ContrastiveModel, Fusion, MoCo, create
@@ -55,13 +55,14 @@ def anchored(to):
 
 def contrastive(to, method="supcon", head="mlp"):
     model = ContrastiveModel(create("fast", 0), head)
-    batches = view_batches(to(IMAGES), EVERYTHING, BATCH, list(VIEW_PARTS))
+    batches = BatchLoader(to(IMAGES), EVERYTHING, BATCH, augment=view_augment(list(VIEW_PARTS)), views=2)
     return model, train_simclr.contrastive_step(model, method, 0.1), batches
 
 
 def momentum(to):
     model = MoCo(create("fast", 0), "mlp-plain", queue=128, momentum=0.99, splits=2)
-    batches = view_batches(to(IMAGES), EVERYTHING, BATCH, ["affine", "elastic", "blur"])
+    augment = view_augment(["affine", "elastic", "blur"])
+    batches = BatchLoader(to(IMAGES), EVERYTHING, BATCH, augment=augment, views=2)
     return model, train_moco.moco_step(model, 2, 0.2), batches
 
 
