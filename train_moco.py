@@ -16,20 +16,14 @@ from argparse import Namespace
 
 import torch
 
-from data import Data
-from evaluation.contrastive.encoder import evaluate_encoder, map_table, watch_knn
 from models import MoCo, contrastive_metrics, create, info_nce, shuffled_order
+from train_simclr import check_head, load_data, pretrain
 from utils import cli, distributed
 from utils.arguments import Number
 from utils.errors import UserError
-from utils.plots import contrastive as plots
-from utils.plots.history import plot_history
-from utils.runs.folder import RunFolder, open_run
-from utils.runs.repeat import parts, repeat
-from utils.training.contrastive import check_head, choose_images, example_views, pretrain, report_encoder
+from utils.runs.folder import open_run
 from utils.training.fit import Step
 from utils.training.flags import SHARE, contrastive_flags, training_flags
-from utils.training.size import fit_to_size
 
 # MoCo v2's head, stronger views and cosine schedule, with a warm-up; momentum, temperature and schedule were
 # compared on validation images, with the encoder `fast`.
@@ -131,30 +125,13 @@ def build(args: Namespace) -> tuple[MoCo, Step]:
     return model, moco_step(model, args.splits, args.temperature)
 
 
-def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
-    """Plot the curves of all trainings and pairs of views; write the map of the first training's features."""
-    plot_history(run.history(), run.path("curves.png"), chance=math.log(1 + args.queue))
-    plots.plot_views(example_views(args, data[0]), run.path("views.png"))
-    run.write_text("map.csv", map_table(parts(run, args)[0].predictions(), data[1]))
-
-
 @cli.command
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
-    data = cli.load_data(args)
-    labels = data[0].labels  # fail now, before a folder is made or replaced
-    fit_to_size(args, command, labels[choose_images(args, labels, args.seed)[0]])
+    data = load_data(args, command)
     check_batches(args)
     run = distributed.on_rank_zero(lambda: open_run("train_moco", args, "moco", command))
-
-    def train(job, part):
-        return pretrain(args, data, job, part, build, watch_knn, evaluate_encoder)
-
-    metrics = repeat(train, args, run, together=True)
-    if distributed.rank() == 0:
-        cli.draw(plot_figures, run, args, data)
-        report_encoder(metrics, run)
-    return metrics
+    return pretrain(args, data, run, build, chance=math.log(1 + args.queue))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from utils.plots.history import plot_history
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import collect, parts, repeat, report_sweep
 from utils.training.fit import FitConfig, Step, fit
-from utils.training.flags import optimizer_flags, training_flags, view_flags
+from utils.training.flags import VAL_FRACTION, optimizer_flags, training_flags, view_flags
 from utils.training.size import fit_to_size
 
 # The defaults of the recipes. "few" was tuned by the accuracy on printed letters (data/triplet.py)
@@ -67,7 +67,6 @@ DEFAULTS = {
     "copies": (0, 4, 0),
 }
 RECIPES = {name: {flag: row[i] for flag, row in DEFAULTS.items()} for i, name in enumerate(RECIPE_NAMES)}
-VAL_FRACTION = 0.1
 # A sweep trains on the first so many digits, and on so many images of each of the digits 0, 1, 2.
 SWEEP_DIGITS, SWEEP_IMAGES = range(2, 11), (10, 30, 100, 300, 1000, 3000)
 MAPPED = 2000  # test images on the map

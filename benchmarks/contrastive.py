@@ -16,7 +16,6 @@ from benchmarks.cnn import standard_affine
 from benchmarks.measure import rate_of
 from data import load, view_augment
 from models import ContrastiveModel, create
-from utils.training.contrastive import make_views
 from utils.training.fit import FitConfig
 
 # Without elastic deformation on either side: torchvision has no fast one for PIL images.
@@ -56,7 +55,7 @@ def pretraining(script, standard_step: Callable, goals: dict, data_dir, device, 
     train_set, _ = load("mnist", data_dir, device)
     images = min(images, len(train_set.labels))
     args.batch_size = min(args.batch_size, images // 2)
-    batches = make_views(args, train_set, torch.arange(images), seed=0)
+    batches = train_simclr.make_views(args, train_set, torch.arange(images), seed=0)
     ranges = view_augment(VIEWS.split(","))
     blur = transforms.GaussianBlur(7, (0.01, ranges.blur))
     views = partial(two_views, measure.standard_transform(standard_affine(ranges), blur))

@@ -22,7 +22,6 @@ from models import Fusion, create
 from utils.console import aligned
 from utils.runs.folder import RunFolder
 from utils.training.cnn import classifier_batches
-from utils.training.contrastive import make_views
 from utils.training.fit import FitConfig, classification_step
 
 GOAL, STANDARD = 0.5, "half a second; compilation is not timed, the first training of a form includes it"
@@ -67,7 +66,7 @@ def build(script, args, data) -> tuple:
     if script is train_triplet:
         return train_triplet.build_training(args, images, train_triplet.choose_images(args, images.labels)[0])
     if script is not ensemble:
-        return *script.build(args), make_views(args, images, everything, seed=0)
+        return *script.build(args), train_simclr.make_views(args, images, everything, seed=0)
     config = ensemble.member_config(args, args.models[0], images.labels)
     vars(args).update(vars(config.fit))
     model = Fusion([create(config.model, len(images.classes)) for _ in range(args.members)])

@@ -8,7 +8,7 @@ from evaluation.cnn import wilson_interval
 from evaluation.differences import differs
 from report import text
 from report.results import Experiment, Result, Results, RowSpec
-from utils.training.contrastive import VAL_FRACTION
+from utils.training.flags import VAL_FRACTION
 
 # What the field "marks" of references.json says about the protocol of prior work.
 MARKS = {

@@ -22,15 +22,13 @@ def evaluate_encoder(
     splits: Splits,
     precision: str = "fp32",
     seed: int = 0,
-    head: nn.Module | None = None,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Score a frozen encoder (B, 1, 28, 28) -> (B, D) by k-NN, linear probe and clustering.
 
-    data: (train, test) ImageSets. precision: of the forward passes. head: the projection head, whose outputs
-    are scored as well.
+    data: (train, test) ImageSets. precision: of the forward passes.
 
     Returns the metrics and the arrays of predictions.npz. Metrics are named test_<prefix><score>_accuracy;
-    the prefix is "random_" for a random encoder, "pixels_" for raw pixels and "head_" for the head's outputs.
+    the prefix is "random_" for a random encoder and "pixels_" for raw pixels.
     """
     own = encode(encoder, data, *splits, precision)
     torch.manual_seed(seed)
@@ -40,10 +38,6 @@ def evaluate_encoder(
     scores |= with_prefix("pixels_", frozen_scores(encode(nn.Flatten(), data, *splits, "fp32"))[0])
     of_clusters, clusters = clustering.clustering_scores(own)
     scores |= of_clusters | {"test_kmeans_spread_accuracy": clustering.spread_accuracy(own, clusters)}
-    if head is not None:
-        outputs = own.map(head.eval())
-        of_head = frozen_scores(outputs)[0] | clustering.clustering_scores(outputs)[0]
-        scores |= with_prefix("head_", of_head)
     return scores, figure_arrays(own, probe, splits)
 
 

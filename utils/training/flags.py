@@ -11,6 +11,7 @@ from utils.training.optim import OPTIMIZERS, SCHEDULES
 
 EPOCHS = Number(int, 1, 100_000)
 SHARE = Number(float, 0, 0.9999)
+VAL_FRACTION = 0.1  # of the training images, where no flag names another
 
 
 def split_flag() -> argparse.ArgumentParser:
