@@ -305,10 +305,7 @@ def watch_precision(
 
 
 def best_threshold(distances: np.ndarray, same: np.ndarray) -> float:
-    """Return the largest distance to accept, so that most pairs of one class and least of two are accepted.
-
-    distances: (n,). same: (n,) bool, which pairs are of one class.
-    """
+    """Return the distance (of n) that accepts most pairs of one class, `same` (n,) bool, fewest of two."""
     from sklearn.metrics import roc_curve
 
     falsely, genuine, scores = roc_curve(same, -distances, drop_intermediate=False)

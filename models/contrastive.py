@@ -50,10 +50,9 @@ def projection_head(kind: str, inputs: int, outputs: int) -> nn.Module:
 def nt_xent(features: Tensor, temperature: float) -> Tensor:
     """Return the normalised temperature-scaled cross-entropy, equation 1 of Chen et al. (2020), in nats.
 
-    features: (B, V, D), V >= 2 views of B images, any floating type and any length; the loss is computed in
-    float32 or float64. Every view is an anchor. Its positives are the other views of its image, averaged;
-    its negatives are all views of other images. temperature: above 0. Returns a scalar; with all features
-    equal (chance) it is log(V * B - 1).
+    features: (B, V, D), V >= 2 views of B images, of any length; the loss is computed in float32 or float64.
+    Every view is an anchor. Its positives are the other views of its image, averaged; its negatives are all
+    views of other images. temperature: above 0. With all features equal (chance) it is log(V * B - 1).
     """
     features = _unit(features)
     positives = torch.full((1, 1), features.shape[1] - 1, device=features.device)
@@ -77,12 +76,7 @@ def supcon(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
 
 
 def _unit(features):
-    rows = features if features.dtype == torch.float64 else features.float()
-    # A power of two brings every length near 1: squares neither overflow nor vanish, and no digit changes.
-    largest = rows.detach().abs().amax(-1, keepdim=True)
-    # Rows of zeros stay as they are: scaled, they would have an infinite gradient.
-    largest = largest.where(largest >= torch.finfo(rows.dtype).tiny, 1)
-    return F.normalize(rows * torch.exp2(-largest.log2().floor()), dim=-1)
+    return F.normalize(features if features.dtype == torch.float64 else features.float(), dim=-1)
 
 
 def _mean_loss(features, class_sums, positives, temperature):

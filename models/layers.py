@@ -174,10 +174,7 @@ class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             raise ValueError(f"batch norm needs more than one value per channel in training: {x.shape}")
         mean = total / count
         centred = wide - mean.view(shape)
-        # The mean of the rest corrects the rounding of the mean, which counts where it is large.
-        sums = torch.cat([centred.sum(others), centred.square().sum(others)])
-        rest, square = (SumOverRanks.apply(sums) / count).chunk(2)
-        mean, centred, variance = mean + rest, centred - rest.view(shape), square - rest.square()
+        variance = SumOverRanks.apply(centred.square().sum(others)) / count
         with torch.no_grad():
             self.get_buffer("num_batches_tracked").add_(1)
             self.get_buffer("running_mean").lerp_(mean, self.momentum)

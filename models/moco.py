@@ -14,8 +14,7 @@ class MoCo(nn.Module):
 
     encoder_q: the network that is trained, an encoder under a projection head. encoder_k: its copy, which
     gets no gradient and follows by `momentum_update`. queue: (K, D), the latest keys, one a row, as a ring;
-    `pointer` is the row that is overwritten next, `filled` the number of rows that hold a key. All of them
-    are in the state_dict, so that a checkpoint holds everything that the next step needs.
+    `pointer` is the row that is overwritten next, `filled` the number of rows that hold a key.
 
     head: see `projection_head`; "mlp-plain" is that of MoCo v2 (Chen et al., 2020c). momentum: in [0, 1), the
     share of encoder_k that a step keeps. splits: groups that a batch is forwarded in, each with batch
@@ -68,10 +67,7 @@ class MoCo(nn.Module):
 
     @torch.no_grad()
     def momentum_update(self) -> None:
-        """Let encoder_k follow: k <- m * k + (1 - m) * q (equation 2), parameters only.
-
-        Its batch-norm statistics come from its own forward passes.
-        """
+        """Let encoder_k follow: k <- m * k + (1 - m) * q (equation 2), but not in its batch statistics."""
         k, q = tuple(self.encoder_k.parameters()), tuple(self.encoder_q.parameters())
         torch._foreach_lerp_(k, q, 1 - self.momentum)
 
@@ -88,11 +84,7 @@ class MoCo(nn.Module):
 
 
 def shuffled_order(count: int, groups: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return an order (count,) in which the images g, g + groups, g + 2 * groups, ... stand together.
-
-    Cut into `groups` equal pieces, batches in this order have other neighbours than in their own. A batch is
-    in random order already, hence this one needs no random numbers.
-    """
+    """Return an order (count,) in which the images g, g + groups, g + 2 * groups, ... stand together."""
     return (torch.arange(count, device=device) % groups).argsort(stable=True)
 
 
@@ -103,12 +95,11 @@ def info_nce(
 
     q: (B, D) queries. k: (B, D), the key of each. queue: (K, D), the negatives of all. Rows have length 1;
     computed in float32 at least. temperature: above 0. filled: how many of the first rows of the queue hold a
-    key, by default all. The paper starts from random rows instead, and a network without batch norm in its
-    head learns from them that equal features for all images are good.
+    key, by default all. (From the random rows of the paper, a network without batch norm in its head learns
+    that equal features are good.)
 
-    The loss is the mean over queries of the cross-entropy of picking k among the 1 + K keys: with all
-    features equal, at chance, it is log(1 + K). The accuracy is the share of queries that are nearer to their
-    own key than to every key in the queue.
+    With all features equal, at chance, the loss is log(1 + K). The accuracy is the share of queries that are
+    nearer to their own key than to every key in the queue.
     """
     with torch.autocast(q.device.type, enabled=False):  # bf16 has 3 digits: too few for exp(q.k / t)
         q, k, queue = (rows if rows.dtype == torch.float64 else rows.float() for rows in (q, k, queue))

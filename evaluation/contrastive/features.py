@@ -43,10 +43,7 @@ def encode(encoder: nn.Module, data: Data, train_idx: Tensor, val_idx: Tensor, p
 def neighbours(
     queries: Tensor, reference: Tensor, k: int = NEIGHBOURS, chunk: int = 1000
 ) -> tuple[Tensor, Tensor]:
-    """Find the k nearest rows of `reference` (M, D), or all, to each query (N, D) by cosine.
-
-    Returns similarities and indices, both (N, k), nearest first.
-    """
+    """Return cosines and indices, (N, k), nearest first, of the rows of `reference` nearest to each query."""
     reference, k = F.normalize(reference, dim=1), min(k, len(reference))
     nearest = [(F.normalize(part, dim=1) @ reference.T).topk(k) for part in queries.split(chunk)]
     return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
@@ -93,10 +90,7 @@ def statistics(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def common_scale(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean of every feature, and for all features the same deviation, their root mean square.
-
-    Features that hardly vary stay small: few labels can't tell what they are worth.
-    """
+    """Return all means and one deviation, the root mean square: features that hardly vary stay small."""
     std, mean = torch.std_mean(features, 0)
     return mean, std.square().mean().sqrt().clamp(min=1e-6).expand_as(std)
 

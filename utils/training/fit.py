@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -28,18 +28,10 @@ SHORT, POINTS = 3, 50
 LIKE = (0, 0, 0.0, True, 0, 0.0)  # the types of a checkpoint's counters, best epoch and best loss
 
 
-class Batches(Protocol):
-    """Anything with a length and batches for every epoch number (from 0)."""
-
-    def __len__(self) -> int: ...
-
-    def epoch(self, number: int) -> Any: ...
-
-
 def fit(
     model: nn.Module,
     step: Step,
-    batches: Batches,
+    batches: Any,
     config: FitConfig,
     run: RunFolder | None = None,
     validate: Validate | None = None,
@@ -51,9 +43,10 @@ def fit(
     """Train `model` in place, leave it with its best weights, and return the facts of the training.
 
     step(*batch): returns (loss, {name: scalar tensor}), means over the batch; it runs under autocast.
-    batches: len(batch[0]) is the batch size. run: its folder gets history.jsonl and a checkpoint after every
-    epoch; a training resumes from an existing checkpoint, on the CPU bit for bit. None writes nothing. A
-    training of one or two epochs also logs "steps", see `step_means`.
+    batches: a BatchLoader or its like, with a length and epoch(number); len(batch[0]) is the batch size.
+    run: its folder gets history.jsonl and a checkpoint after every epoch; a training resumes from an existing
+    checkpoint, on the CPU bit for bit. None writes nothing. A training of one or two epochs also logs
+    "steps", see `step_means`.
     validate(model, epoch): returns a dict of numbers for the epoch (from 1), which may hold the criterion.
     groups: parameter groups as in `make_optimizer`; by default one group of all parameters.
 
@@ -109,10 +102,7 @@ def step_means(
 
 
 def classification_step(model: nn.Module, label_smoothing: float = 0.0) -> Step:
-    """Return the step of a classifier: cross-entropy on logits, and the accuracy of the batch.
-
-    labels: (B,) classes, or (B, classes) probabilities.
-    """
+    """Return a classifier's step: cross-entropy, accuracy; labels (B,), or probabilities (B, classes)."""
 
     def step(images, labels):
         logits = model(images).float()
@@ -146,7 +136,7 @@ class Training:
         self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0, "weights": None}
         self.within_epoch: dict[str, dict] = {}  # of the last epoch, for the history of a short training
 
-    def train_epoch(self, step: Step, batches: Batches, steps: int, bar: tqdm) -> dict[str, float]:
+    def train_epoch(self, step: Step, batches: Any, steps: int, bar: tqdm) -> dict[str, float]:
         """Train for one epoch; return the means of loss and metrics. Waits for the device once."""
         model, config = self.model.train(), self.config
         parameters = [p for p in model.parameters() if p.requires_grad]
@@ -226,17 +216,16 @@ class Training:
     def last_weights(self) -> dict:
         return (self.averaged or self.model).state_dict()
 
-    def _parts(self) -> dict[str, Any]:
-        parts = self.model, self.optimizer, self.schedule, self.averaged
-        return dict(zip(("model", "optimizer", "schedule", "averaged"), parts, strict=True))
-
     def state(self) -> dict:
         """Return what a checkpoint holds, with the random states of every rank that shares this training."""
         random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
         return {
-            **{name: part.state_dict() if part else None for name, part in self._parts().items()},
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "averaged": self.averaged.state_dict() if self.averaged else None,
             "best": self.best,
             "counters": [self.epoch, self.step, self.seconds, self.stopped],
             "rng": distributed.gather_objects(random) if self.shared else [random],

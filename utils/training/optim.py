@@ -22,10 +22,9 @@ WARM_UP = {"cosine": 0.0, "warm-up-cosine": 0.1, "one-cycle": 0.25}
 class Muon(torch.optim.AdamW):
     """Muon (Jordan et al., 2024) for groups with "muon": True, AdamW for the others.
 
-    The momentum of a convolution's weights, as a matrix (outputs, inputs * height * width), is brought to
-    singular values of about one; the weights are moved by it times the learning rate. Then they are scaled
-    to the norm sqrt(outputs), because batch normalisation, which should follow, makes their scale
-    meaningless.
+    A convolution's weights, as a matrix (outputs, inputs * height * width), move by their momentum brought to
+    singular values of about one. Then they are scaled to the norm sqrt(outputs): batch normalisation, which
+    should follow, makes their scale meaningless.
     """
 
     MOMENTUM = 0.9  # of Nesterov
@@ -205,8 +204,7 @@ def set_schedule(schedule: Any, saved: dict, done: int) -> None:
 def update_average(averaged: nn.Module, model: nn.Module, decay: float, step: int) -> None:
     """Move the exponential moving average of weights and buffers one step towards `model`, in place.
 
-    averaged <- decay * averaged + (1 - decay) * model. The decay is at most (1 + step) / (10 + step), so that
-    the random first weights are forgotten quickly.
+    The decay is at most (1 + step) / (10 + step), so that the random first weights are forgotten quickly.
     """
     decay = min(decay, (1 + step) / (10 + step))
     pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))

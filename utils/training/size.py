@@ -51,9 +51,6 @@ def with_recipe(args: Namespace, recipe: dict, model: str, labels: torch.Tensor)
 
 
 def fit_to_size(args: Namespace, command: str, labels: torch.Tensor) -> None:
-    """Adapt arguments in place to training images with these labels, see `for_size`.
-
-    command: see `cli.command_line`; it holds the flags that the user gave.
-    """
+    """Adapt arguments in place, see `for_size`; command: `cli.command_line`'s, with the user's flags."""
     given = {word[2:].replace("-", "_") for word in shlex.split(command) if word.startswith("--")}
     vars(args).update(for_size(vars(args), labels, given))

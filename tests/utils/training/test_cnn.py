@@ -5,8 +5,10 @@ import torch
 
 import train_cnn
 from data import POLICIES, BatchLoader
+from evaluation.few_labels import few_labels_recipe
 from models import RECIPES, create
 from utils.training.cnn import ClassifierConfig, classifier_batches, distillation_step, validate_classifier
+from utils.training.fit import FitConfig
 from utils.training.forward import cross_entropy, predict
 
 
@@ -58,3 +60,25 @@ def test_a_student_learns_the_mean_answer_of_its_teachers_whatever_the_labels(mo
     torch.testing.assert_close(loss, -(answers * logits.log_softmax(1)).sum(1).mean())
     assert metrics["accuracy"] == (logits.argmax(1) == answers.argmax(1)).float().mean()
     assert torch.equal(step(images, digits.labels[:8].roll(1))[0], loss)
+
+
+def test_every_model_has_a_recipe_that_parses_as_flags():
+    """A recipe with a misspelt schedule or policy must not wait for its model to be trained."""
+    for model, recipe in RECIPES.items():
+        flags = [x for k, v in recipe.items() for x in (f"--{k.replace('_', '-')}", str(v))]
+        args = train_cnn.make_parser().parse_args(["--model", model, *flags])
+        assert all(getattr(args, key) == value for key, value in recipe.items())
+
+
+def test_few_labels_get_enough_steps_in_small_batches():
+    recipe = few_labels_recipe(RECIPES["cnn"], 75)
+    steps = recipe["epochs"] * -(-75 // recipe["batch_size"])
+    assert recipe["batch_size"] == 32
+    assert 1500 <= steps < 1500 + 3
+    assert few_labels_recipe(RECIPES["cnn"], 7)["batch_size"] == 7
+
+
+@pytest.mark.parametrize(("flags", "steps"), [([], 0), (["--dry-run"], 1), (["--max-steps", "7"], 7)])
+def test_a_dry_run_is_one_step_per_epoch(flags, steps):
+    args, _ = train_cnn.parse(["--device", "cpu", *flags])
+    assert FitConfig.from_values(vars(args)).max_steps == steps

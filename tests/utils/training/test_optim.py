@@ -23,14 +23,11 @@ from utils.training.optim import (
 
 @pytest.mark.parametrize("total", [1, 2, 3, 4, 5, 100])
 @pytest.mark.parametrize("warm_up", [0.0, 0.25])
-def test_anneal_stays_in_range_and_ends_at_zero_with_the_last_step(total, warm_up):
+def test_anneal_has_the_shape_of_the_papers_and_ends_at_zero_with_the_last_step(total, warm_up):
     factors = [anneal(step, total, warm_up) for step in range(total)]
     assert all(0 <= f <= 1 for f in factors)
     if total > 1:
         assert factors[-1] == pytest.approx(0, abs=1e-12)
-
-
-def test_anneal_has_the_shape_of_the_papers():
     assert anneal(0, 101, 0.0) == 1
     assert anneal(50, 101, 0.0) == pytest.approx(0.5)
     assert anneal(0, 101, 0.25) == pytest.approx(0.04)
@@ -49,7 +46,7 @@ def test_weight_decay_spares_biases_and_normalisation_and_frozen_parameters_are_
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0)
 
 
-def test_moving_average_of_weights_and_statistics():
+def test_moving_average_of_weights_and_statistics_forgets_the_first_weights_quickly():
     model = network()
     averaged = copy.deepcopy(model)
     start = model[1].weight.detach().clone()
@@ -60,13 +57,9 @@ def test_moving_average_of_weights_and_statistics():
     torch.testing.assert_close(averaged[1].weight.detach(), start + 0.1)
     torch.testing.assert_close(averaged[2].running_mean, torch.full((16,), 0.1))
     assert averaged[2].num_batches_tracked == 5
-
-
-def test_a_moving_average_forgets_the_first_weights_quickly():
-    model, averaged = nn.Linear(2, 2), nn.Linear(2, 2)
-    start, target = averaged.weight.detach().clone(), model.weight.detach()
+    start, target = averaged[1].weight.detach().clone(), model[1].weight.detach()
     update_average(averaged, model, decay=0.999, step=1)
-    torch.testing.assert_close(averaged.weight.detach(), start * 2 / 11 + target * 9 / 11)
+    torch.testing.assert_close(averaged[1].weight.detach(), start * 2 / 11 + target * 9 / 11)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

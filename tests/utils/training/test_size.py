@@ -1,8 +1,5 @@
 """Few training images get enough steps; MNIST and what the user chose stay as they are."""
 
-import shlex
-from argparse import Namespace
-
 import pytest
 import torch
 
@@ -12,8 +9,6 @@ import train_simclr
 import train_triplet
 from data import BatchLoader, ImageSet
 from utils.training.size import BATCH, LARGE, STEPS, fit_to_size
-
-END = "to make about 1,000 steps\n"
 
 
 def arguments(script, *flags):
@@ -49,7 +44,7 @@ def test_any_number_of_images_gets_about_the_same_steps(script, count, capsys):
 
 
 def test_flags_win_and_the_rest_follows():
-    args = sized(90, train_cnn, "--batch-size", "90", "--augment", "shift")
+    args = sized(90, train_cnn, "--batch-size", "90", "--augment", "shift", "--name", "epochs")
     assert (args.batch_size, args.augment, args.plain_epochs, args.passes) == (90, "shift", 0, 100)
     assert sized(90).augment == "elastic"
     assert sized(90, train_cnn, "--model", "linear").augment == "none"  # a recipe without augmentation
@@ -61,11 +56,3 @@ def test_batches_of_classes_fit_the_smallest_class_and_an_epoch_has_steps():
     assert (args.batch_images, args.steps) == (9, STEPS // args.epochs)
     assert sized(30, train_triplet, "--epochs", "3").batch_images == 9
     assert sized(30, train_triplet, "--dry-run", "--batch-images", "20").batch_images == 20
-
-
-def test_values_of_a_user_are_read_from_the_command():
-    args = Namespace(epochs=10, batch_size=64, dry_run=False, quiet=True)
-    fit_to_size(
-        args, shlex.join(["python", "x.py", "--name", "epochs", "--batch-size", "64"]), torch.ones(60).long()
-    )
-    assert vars(args) == {"epochs": 10, "batch_size": 64, "dry_run": False, "quiet": True, "passes": 107}
