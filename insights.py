@@ -6,7 +6,7 @@
     python insights.py --halves results/insights/hard --networks fast
 
 A training image is scored by networks that did not train on it. Results go to results/insights/<name>/:
-metrics.json, predictions.npz, figures and, of --label-errors, suspects.csv, the most suspicious first.
+metrics.json, predictions.npz, figures and, of --label-errors, suspects.csv, the least probable label first.
 """
 
 import csv
@@ -122,23 +122,23 @@ def find_label_errors(args: Namespace, data: Data, between: dict, job: dict, par
     arrays = {"train": p[0], "train_labels": given[0], "test": p[1], "test_labels": given[1]}
     part.save_predictions(**arrays, true_labels=true)
     part.write_text("suspects.csv", suspects_table(data, p))
-    train, test = (evaluation.suspicion(*pair)[0] for pair in zip(p, given, strict=True))
-    record: dict = {"train_suspects": int((train > 0).sum()), "test_suspects": int((test > 0).sum())}
-    record |= evaluation.detection(train, given[0] != true) if args.flip else {}
-    return record | (evaluation.reviewed_found(test) if is_reviewed(given[1]) else {})
+    (order, _, disputed), test = (evaluation.suspects(*pair) for pair in zip(p, given, strict=True))
+    record: dict = {"train_disputed": int(disputed.sum()), "test_disputed": int(test[2].sum())}
+    record |= evaluation.detection(order, disputed, given[0] != true) if args.flip else {}
+    return record | (evaluation.reviewed_found(test[0]) if is_reviewed(given[1]) else {})
 
 
 def suspects_table(data: Data, p: list[np.ndarray]) -> str:
-    """Return suspects.csv: a line for every image whose label is not the answer, training images first."""
+    """Return suspects.csv: a line for every disputed label, training images first."""
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
-    table.writerow(["part", "position", "source", "label", "suggested", "score"])
+    table.writerow(["part", "position", "source", "label", "suggested", "probability"])
     for name, images, answers in zip(("train", "test"), data, p, strict=True):
         labels, sources = images.labels.tolist(), images.sources or range(len(images.labels))
-        scores, suggested = evaluation.suspicion(answers, np.array(labels))
-        for i in np.argsort(-scores, kind="stable")[: (scores > 0).sum()].tolist():
+        order, suggested, disputed = evaluation.suspects(answers, np.array(labels))
+        for i in order[disputed[order]].tolist():
             names = images.classes[labels[i]], images.classes[suggested[i]]
-            table.writerow([name, i, sources[i], *names, f"{scores[i]:.2f}"])
+            table.writerow([name, i, sources[i], *names, f"{answers[i, labels[i]]:.2g}"])
     return file.getvalue()
 
 
@@ -147,9 +147,9 @@ def plot_label_errors(run: RunFolder, args: Namespace, data: Data) -> None:
     saved, classes = run.predictions(), plots.style.labels(data[0].classes)
     for name, images, true in zip(("train", "test"), data, ("true_labels", "test_labels"), strict=True):
         labels, pixels = saved[f"{name}_labels"], images.images.squeeze(1).cpu().numpy()
-        scores, suggested = evaluation.suspicion(saved[name], labels)
+        order, suggested, _ = evaluation.suspects(saved[name], labels)
         tiles = []
-        for i in np.argsort(-scores, kind="stable")[:SHOWN].tolist():
+        for i in order[:SHOWN].tolist():
             text = f"#{i}: {classes[labels[i]]}\nor {classes[suggested[i]]}?"
             tiles.append((pixels[i], text, labels[i] != saved[true][i]))
         note = "; orange: replaced on purpose" if args.flip and name == "train" else ""

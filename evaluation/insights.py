@@ -9,7 +9,7 @@ from data import Data
 from data.robustness import LABEL_ERRORS
 from models import create
 from utils.training.cnn import ClassifierConfig, fit_classifier
-from utils.training.forward import predict, surprise
+from utils.training.forward import predict
 
 DEPTHS = (15, 50, 100)  # of the suspects among which the reviewed labels are counted
 
@@ -41,33 +41,32 @@ def out_of_fold(
 # --- Labels that are probably wrong ---
 
 
-def suspicion(p: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how suspicious labels (N,) are by probabilities p (N, classes), and the classes to suggest.
+def suspects(p: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rank labels (N,) by probabilities p (N, classes), the least probable first.
 
-    It is the logarithm of how many times more probable the suggested class is: above 0, the label is not the
-    answer.
+    Returns the positions in this order, and for each position the class to suggest, the likeliest other one,
+    and whether it is disputed: more probable than the label.
     """
-    rows, others = np.arange(len(labels)), surprise(p)
-    given = others[rows, labels]
-    others[rows, labels] = np.inf
-    return given - others.min(1), others.argmin(1)
+    rows, others = np.arange(len(labels)), p.copy()
+    others[rows, labels] = -1
+    return p[rows, labels].argsort(kind="stable"), others.argmax(1), p.argmax(1) != labels
 
 
-def detection(scores: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
-    """Score suspicions (N,) against the k labels known to be wrong, (N,) bool.
+def detection(order: np.ndarray, disputed: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
+    """Score `suspects` against the k labels known to be wrong, (N,) bool.
 
-    precision_at_k, recall_at_2k: of the first suspects. flagged_...: of those with a suspicion above 0.
+    precision_at_k, recall_at_2k: of the first in order. disputed_...: of all that are disputed.
     """
-    ranked, k, flagged = wrong[np.argsort(-scores, kind="stable")], int(wrong.sum()), scores > 0
+    ranked, k = wrong[order], int(wrong.sum())
     metrics = {"precision_at_k": ranked[:k].mean(), "recall_at_2k": ranked[: 2 * k].sum() / k}
-    metrics["flagged_precision"] = (wrong & flagged).sum() / max(1, flagged.sum())
-    metrics["flagged_recall"] = flagged[wrong].mean()
+    metrics["disputed_precision"] = (wrong & disputed).sum() / max(1, disputed.sum())
+    metrics["disputed_recall"] = disputed[wrong].mean()
     return {"wrong_labels": k, **{key: float(value) for key, value in metrics.items()}}
 
 
-def reviewed_found(scores: np.ndarray) -> dict[str, int]:
+def reviewed_found(order: np.ndarray) -> dict[str, int]:
     """Count the labels of MNIST's test set that reviewers did not confirm among the first suspects."""
-    ranked = np.isin(np.argsort(-scores, kind="stable"), list(LABEL_ERRORS))
+    ranked = np.isin(order, list(LABEL_ERRORS))
     return {f"reviewed_in_{depth}": int(ranked[:depth].sum()) for depth in DEPTHS}
 
 

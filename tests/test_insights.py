@@ -21,11 +21,11 @@ def test_suspects_are_ranked_and_replaced_labels_are_among_them(tiny_dir, tmp_pa
     flipped = np.flatnonzero(saved["train_labels"] != saved["true_labels"])
     assert len(flipped) == record["wrong_labels"] == 10
     train = [line for line in lines if line["part"] == "train"]
-    assert len(train) == record["train_suspects"]
+    assert len(train) == record["train_disputed"]
     first = [int(line["position"]) for line in train[:10]]
     assert record["precision_at_k"] == np.isin(first, flipped).mean() > 0.5
-    scores = [float(line["score"]) for line in train]
-    assert scores == sorted(scores, reverse=True)
+    scores = [float(line["probability"]) for line in train]
+    assert scores == sorted(scores)
     assert all(line["label"] == str(saved["train_labels"][int(line["position"])]) for line in train)
     assert {path.name for path in folder.folder.glob("*.png")} == {"suspects-train.png", "suspects-test.png"}
 

@@ -30,21 +30,21 @@ def test_an_image_is_scored_by_networks_that_do_not_train_on_it(digits):
     np.testing.assert_array_equal(other[:, cuts[0][1]], held[:, cuts[0][1]])
 
 
-def test_a_label_is_as_suspicious_as_another_class_is_more_probable_and_detection_counts():
+def test_the_least_probable_labels_come_first_and_detection_counts():
     p = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.5, 0.3, 0.2]])
-    scores, suggested = insights.suspicion(p, np.array([0, 0, 1]))
-    np.testing.assert_allclose(scores, np.log([0.2 / 0.7, 8, 0.5 / 0.3]))
+    order, suggested, disputed = insights.suspects(p, np.array([0, 0, 1]))
+    assert order.tolist() == [1, 2, 0]
     assert suggested.tolist() == [1, 2, 0]
-    scores, wrong = np.array([3, 2, 1, 0.5, -1, -2]), np.array([1, 0, 1, 0, 1, 0], bool)
-    found = insights.detection(scores, wrong)
+    assert disputed.tolist() == [False, True, True]
+    order, wrong = np.array([5, 4, 3, 2, 1, 0]), np.array([0, 1, 0, 1, 0, 1], bool)
+    found = insights.detection(order, np.array([0, 0, 1, 1, 1, 1], bool), wrong)
     assert found.pop("wrong_labels") == 3
     assert found == pytest.approx(
-        {"precision_at_k": 2 / 3, "recall_at_2k": 1, "flagged_precision": 0.5, "flagged_recall": 2 / 3}
+        {"precision_at_k": 2 / 3, "recall_at_2k": 1, "disputed_precision": 0.5, "disputed_recall": 2 / 3}
     )
-    ranked = np.zeros(10000)
-    ranked[list(LABEL_ERRORS)[:4]], ranked[:11] = 1, 2
-    ranked[list(LABEL_ERRORS)[4]] = 0.5
-    assert insights.reviewed_found(ranked) == {"reviewed_in_15": 4, "reviewed_in_50": 5, "reviewed_in_100": 5}
+    errors = list(LABEL_ERRORS)
+    order = np.array([*range(11), *errors[:5], *range(11, 100)])
+    assert insights.reviewed_found(order) == {"reviewed_in_15": 4, "reviewed_in_50": 5, "reviewed_in_100": 5}
 
 
 def test_learning_order_overlap_and_rank_correlation():
