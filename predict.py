@@ -10,8 +10,8 @@
 
 Pictures (PNG, JPEG, BMP, TIFF, WebP, GIF, AVIF) are grey, in colour or transparent; the border shows whether
 ink is dark or light. The first column is the answer, then come its calibrated probability and the runner-up.
-"?" marks answers that deserve doubt: the largest logit or the probability is lower than those of 99.5 % of
-the validation images. The exit code is 2 when a picture could not be read.
+"?" marks answers that deserve doubt: less speaks for a digit ("not a digit?"), or the probability is lower,
+than in 99.5 % of the validation images. The exit code is 2 when a picture could not be read.
 """
 
 import csv

@@ -21,6 +21,7 @@ import torch
 from data import Data, ImageSet, folds, split, writers_for
 from evaluation.cnn import confusion, evaluate_classifier
 from evaluation.contrastive.features import probed
+from evaluation.doubt import acquaint
 from models import ENCODERS, RECIPES, Classifier, create, load_encoder, read_model
 from models.checkpoint import find_model
 from utils import cli, distributed
@@ -120,6 +121,7 @@ def train(
         model = probed(load_encoder(encoder).eval().to(config.device), train_set, train_idx)
     step = distillation_step(model, teachers, config.device) if teachers else None
     facts = fit_classifier(model, config, train_set, indices, job["seed"], run, step)
+    model = acquaint(model, train_set, train_idx)
     scores, predictions, calibration = evaluate_classifier(model, data, val_idx, config.shifts)
     save_classifier(run, model, config.model, train_set, calibration, predictions)
     return {**job, **facts, "train_images": len(train_idx), **scores, "seconds": facts["train_seconds"]}

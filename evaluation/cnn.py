@@ -1,13 +1,14 @@
 """What a classifier is worth: its predictions, and metrics of probabilities (N, classes) and labels (N,)."""
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import nn
 
-from data import Data, in_order
+from data import Data
 from data.writers import column
-from evaluation.doubt import doubts
-from utils.training.forward import cross_entropy, forward_all, predict, surprise
+from evaluation.doubt import doubts, logits_and_evidence
+from utils.training.forward import cross_entropy, predict, surprise
 
 # scipy and scikit-learn are imported where they are used: loading them takes seconds that --help needn't.
 
@@ -19,7 +20,7 @@ FEW = 20
 
 
 def evaluate_classifier(
-    model: nn.Module, data: Data, val_idx: torch.Tensor, shifts: int = 0
+    model: Any, data: Data, val_idx: torch.Tensor, shifts: int = 0
 ) -> tuple[dict, dict[str, np.ndarray], dict[str, float]]:
     """Return a classifier's scores, its predictions, and its calibration, see `calibration`.
 
@@ -34,8 +35,7 @@ def evaluate_classifier(
         return scores, predictions, {}
     val_p, val_y = predict(model, train_set, val_idx, shifts)
     predictions |= {"val_probabilities": val_p, "val_labels": val_y, "val_indices": val_idx.numpy()}
-    logits, labels = forward_all(model, in_order(train_set, val_idx))
-    constants = calibration(logits.cpu().numpy(), labels.cpu().numpy())
+    constants = calibration(*logits_and_evidence(model, train_set, val_idx), val_y)
     scores |= score(val_p, val_y, "val") | doubts((val_p, val_y), test_p, test_y)
     return scores, predictions, constants
 
@@ -124,20 +124,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(1, keepdims=True)
 
 
-def evidence(logits: np.ndarray) -> np.ndarray:
-    """Return the largest of (N, classes) logits, (N,): low for images unlike the training images.
-
-    The probabilities don't show it: they sum to 1 even for a letter (Hendrycks et al., ICML 2022).
-    """
-    return logits.max(1)
-
-
-def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def calibration(logits: np.ndarray, evidence: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Find, on validation data, what makes logits calibrated and tells when they deserve doubt.
 
     Returns the temperature, see `fit_temperature`, and the bounds below which the confidence (the largest
-    calibrated probability) and the evidence of a share DOUBTFUL of the images lie. N images, even if all are
-    right, vouch for no more confidence than (N + 1) / (N + 2), by Laplace's rule of succession.
+    calibrated probability) and the evidence (N,), see `Classifier.evidence`, of a share DOUBTFUL of the
+    images lie. N images, even if all are right, vouch for no more confidence than (N + 1) / (N + 2), by
+    Laplace's rule of succession.
     """
     temperature = fit_temperature(logits, labels)
     confidence = softmax(logits / temperature).max(1)
@@ -145,7 +138,7 @@ def calibration(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {
         "temperature": temperature,
         "least_confidence": min(float(np.quantile(confidence, DOUBTFUL)), most),
-        "least_evidence": float(np.quantile(evidence(logits), DOUBTFUL)),
+        "least_evidence": float(np.quantile(evidence, DOUBTFUL)),
     }
 
 

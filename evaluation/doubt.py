@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from utils.training.forward import forward_all
 
 Predictions = tuple[np.ndarray, np.ndarray]  # probabilities (N, classes) and labels (N,)
 COVERAGES, RISKS = (0.99, 0.995, 0.999), (1000, 10_000)
+DIRECTIONS, SEEN = 32, 5000  # at most, of the features; training images that show them
 
 
 def prediction_sets(known: Predictions, p: np.ndarray, coverage: float) -> np.ndarray:
@@ -51,6 +53,31 @@ def doubts(known: Predictions, p: np.ndarray, y: np.ndarray) -> dict[str, float]
 # --- Images of no digit ---
 
 
+@torch.no_grad()
+def acquaint(model: Any, images: ImageSet, indices: torch.Tensor) -> Classifier:
+    """Return the classifier with the main directions of the features of training images at `indices`.
+
+    Its `evidence` then tells images of other kinds better.
+    """
+    features = forward_all(model.encoder, in_order(images, indices[:SEEN]))[0]
+    count = min(DIRECTIONS, features.shape[1] // 2)
+    known = Classifier(model.encoder, features.shape[1], model.head.out_features, count).to(features.device)
+    known.head = model.head
+    away = features.cpu().double() - features.cpu().double().mean(0)
+    known.centre.copy_(features.mean(0))
+    known.directions.copy_(torch.linalg.eigh(away.T @ away).eigenvectors[:, -count:].T)
+    return known
+
+
+@torch.no_grad()
+def logits_and_evidence(
+    model: Any, images: ImageSet, indices: torch.Tensor | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a classifier's logits (N, classes) and `evidence` (N,) of images, by default of all."""
+    features = forward_all(model.encoder, in_order(images, indices))[0]
+    return model.head(features).cpu().numpy(), model.evidence(features).cpu().numpy()
+
+
 def unlikeness(logits: torch.Tensor, features: torch.Tensor, known: torch.Tensor) -> dict[str, torch.Tensor]:
     """Score how unlike the training images N images are; return (N,) by name, higher for less alike.
 
@@ -83,15 +110,17 @@ def separations(scores: dict[str, dict[str, torch.Tensor]]) -> dict[str, float]:
 def unknown_metrics(trainings: Sequence[tuple[Classifier, dict[str, ImageSet]]]) -> dict[str, float]:
     """Return the mean `separations` of trainings of a model, and those by their disagreement.
 
-    Each comes with the images "training" and "digits", and those of other kinds. disagreement: the entropy of
-    the mean probabilities minus the mean entropy.
+    Each comes with the images "training" and "digits", and those of other kinds. evidence: what predict.py
+    goes by. disagreement: the entropy of the mean probabilities minus the mean entropy.
     """
     rows, votes = [], []
     for network, sets in trainings:
         features = {kind: forward_all(network.encoder, in_order(images))[0] for kind, images in sets.items()}
         known = features.pop("training")
         logits = {kind: network.head(x) for kind, x in features.items()}
-        rows.append(separations({kind: unlikeness(logits[kind], x, known) for kind, x in features.items()}))
+        scores = {kind: unlikeness(logits[kind], x, known) for kind, x in features.items()}
+        scores = {kind: row | {"evidence": -network.evidence(features[kind])} for kind, row in scores.items()}
+        rows.append(separations(scores))
         votes.append({kind: x.softmax(1) for kind, x in logits.items()})
     entr, scores = torch.special.entr, {}
     for kind in votes[0]:

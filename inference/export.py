@@ -2,7 +2,7 @@
 
 The graph takes pixels as they are in a file, uint8 in 0..255; normalisation and temperature are part of it.
 
-    classifier   images (B, 1, 28, 28) -> probabilities (B, classes)
+    classifier   images (B, 1, 28, 28) -> probabilities (B, classes), evidence (B,)
     encoder      images (B, 1, 28, 28) -> features (B, D)
     MIL network  images (B, N, 1, 28, 28), mask (B, N) bool, true where a bag has an instance
                  -> probabilities (B,) of a positive bag, attention (B, N)
@@ -33,7 +33,10 @@ from utils.runs.files import write_atomically
 
 FORMATS = (".onnx", ".pt2", ".safetensors")
 CHECKED, LENGTH, TOLERANCE = 100, 6, 1e-4  # images or bags that are compared, of so many images; on outputs
-OUTPUTS = {Classifier: ["probabilities"], MIL: ["probabilities", "attention"]}  # of an encoder: features
+OUTPUTS = {
+    Classifier: ["probabilities", "evidence"],
+    MIL: ["probabilities", "attention"],
+}  # of an encoder: features
 
 
 class Deployed(nn.Module):
@@ -49,8 +52,11 @@ class Deployed(nn.Module):
         """Encode padding as well, so that no shape depends on the data; the pooling ignores it."""
         pixels = (images.float() / 255 - self.mean) / self.std
         if mask is None or not isinstance(self.model, MIL):
-            outputs = self.model(pixels)
-            return (outputs / self.temperature).softmax(1) if type(self.model) in OUTPUTS else outputs
+            features = getattr(self.model, "encoder", self.model)(pixels)
+            if not isinstance(self.model, Classifier):
+                return features
+            p = (self.model.head(features) / self.temperature).softmax(1)
+            return p, self.model.evidence(features)
         features = self.model.scale(self.model.encoder(pixels.flatten(0, 1)))
         logits, attention = self.model.pooling(features.unflatten(0, mask.shape), mask, self.model.head)
         odds = logits[..., 0] if logits.shape[-1] == 1 else logits[..., 1] - logits[..., 0]
@@ -104,7 +110,7 @@ def describe(saved: SavedModel) -> dict[str, str]:
         "centring": "centre of mass at (14, 14)" if centred else "none: the picture is scaled to 28 x 28",
         "grey_range": "paper 0, strongest ink 255" if centred else "as in the picture",
         **{key: str(data[key]) for key in ("mean", "std", "dataset")},
-        "temperature": str(data.get("calibration", UNCALIBRATED)["temperature"]),
+        **{key: str(value) for key, value in data.get("calibration", UNCALIBRATED).items()},
         "classes": json.dumps(["negative", "positive"] if mil else data["classes"]),
         "architecture": saved.name,
     }

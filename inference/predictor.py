@@ -15,8 +15,9 @@ from data.images import CENTRED
 from data.own import to_square
 from data.page import find_ink
 from data.pictures import SIDE, first_only, grey, on_light_paper, open_picture, shrunk
-from evaluation.cnn import DOUBTFUL, evidence, fit_temperature, scale, softmax
+from evaluation.cnn import DOUBTFUL, fit_temperature, scale, softmax
 from evaluation.contrastive.features import DECAY, fit_probe, knn, neighbours, statistics
+from evaluation.doubt import logits_and_evidence
 from evaluation.ensemble.library import Library, part_folders, read_library
 from evaluation.ensemble.selection import combine
 from evaluation.robustness import Scorer
@@ -93,11 +94,12 @@ class Predictor:
 
     def judge(self, scores: Scores) -> list[Answer]:
         """Put scores into words: names of classes, and warnings."""
-        answers = []
+        answers: list[Answer] = []
+        strange = "not a digit?" if self.images.name in CENTRED else "unlike the training images"
         for row, foreign in zip(*scores, strict=True):
             first, second = np.argsort(-row, kind="stable")[:2]
             doubt = "low confidence" if row[first] < self.least_confidence else None
-            warning = "unlike the training images" if foreign else doubt
+            warning = strange if foreign else doubt
             names = self.images.classes[first], self.images.classes[second]
             answers.append(Answer(names[0], float(row[first]), names[1], float(row[second]), warning))
         return answers
@@ -161,9 +163,8 @@ def load_predictor(path: Path | str | None = None, device: torch.device | str = 
     model, empty, calibration = read_network(model_files(Path(path or CLASSIFIER))[0], device, Classifier)
 
     def score(images):
-        logits = forward_all(model, in_order(images))[0].cpu().numpy()
-        foreign = evidence(logits) < calibration["least_evidence"]
-        return Scores(softmax(logits / calibration["temperature"]), foreign)
+        logits, evidence = logits_and_evidence(model, images)
+        return Scores(softmax(logits / calibration["temperature"]), evidence < calibration["least_evidence"])
 
     return Predictor(empty, score, calibration["least_confidence"])
 

@@ -31,10 +31,11 @@ class CheckpointError(Exception):
 
 # The fields of a model file: each a type, the bounds of a number, [the form of all items], or fields.
 _CALIBRATION = {"temperature": (1e-3, 1e3), "least_confidence": (0, 1), "least_evidence": (-1e9, 1e9)}
+_COUNTS = {"num_classes": (0, 1e6), "directions": (0, 1e6)}
 _FIELDS = {
     "format": (FORMAT, FORMAT),
     "name": str,
-    "options": {"num_classes": (0, 1e6), "method": str, "dropout": (0, 1), "standardise": bool},
+    "options": {"method": str, "dropout": (0, 1), "standardise": bool, **_COUNTS},
     "data": {
         "dataset": str,
         "classes": [str],
@@ -48,7 +49,7 @@ _FIELDS = {
     "digest": str,
     "weights": dict,
 }
-_OPTIONAL = ("num_classes", "method", "dropout", "standardise", "inverted", "mixed", "calibration")
+_OPTIONAL = (*_COUNTS, "method", "dropout", "standardise", "inverted", "mixed", "calibration")
 
 
 class SavedModel(NamedTuple):

@@ -63,15 +63,38 @@ def classifier(*widths: int, **recipe: Any) -> Callable[[Build], Build]:
 
 
 class Classifier(nn.Module):
-    """An encoder and a linear head; returns logits (B, classes), without softmax."""
+    """An encoder and a linear head; returns logits (B, classes), without softmax.
 
-    def __init__(self, encoder: nn.Module, num_features: int, num_classes: int):
+    directions: number of main directions of the features of training images, see `evidence`.
+    """
+
+    centre: torch.Tensor
+    directions: torch.Tensor
+
+    def __init__(self, encoder: nn.Module, num_features: int, num_classes: int, directions: int = 0):
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(num_features, num_classes)
+        if directions:
+            self.register_buffer("centre", torch.zeros(num_features))
+            self.register_buffer("directions", torch.zeros(directions, num_features))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.encoder(images))
+
+    def evidence(self, features: torch.Tensor) -> torch.Tensor:
+        """Return how much speaks for each image's answer, (B,), from features (B, D): low for unknown kinds.
+
+        It is the lead of the largest logit over their mean, divided by the distance of the features from the
+        main directions of those of training images (in the manner of Wang et al., CVPR 2022); for a model
+        without directions, the largest logit.
+        """
+        logits = self.head(features)
+        if not hasattr(self, "directions"):
+            return logits.amax(1)
+        away = features - self.centre
+        away = away - away @ self.directions.T @ self.directions
+        return (logits.amax(1) - logits.mean(1)) / away.norm(dim=1).clamp(min=1e-6)
 
 
 @classifier(epochs=15, batch_size=128, lr=3e-3, weight_decay=0.05, augment="none", plain_epochs=0,
@@ -234,14 +257,17 @@ def _small_stem(name):
 
 
 def create(
-    name: str, num_classes: int = 10, encoders: Mapping[str, Callable[[], EncoderParts]] = ENCODERS
+    name: str,
+    num_classes: int = 10,
+    encoders: Mapping[str, Callable[[], EncoderParts]] = ENCODERS,
+    directions: int = 0,
 ) -> nn.Module:
     """Create the network `name`, a key of `encoders`, with weights from torch's global generator.
 
     name may end in "+1" or "+2": that many hidden layers of a projection head are a part of the encoder.
     num_classes > 0: a Classifier that returns logits (B, num_classes). 0: only the encoder, which returns
-    features (B, D), with D in its attribute `num_features` and its name in `name`. Raises ValueError for an
-    unknown name.
+    features (B, D), with D in its attribute `num_features` and its name in `name`. directions: of a
+    Classifier. Raises ValueError for an unknown name.
     """
     base, plus, layers = name.partition("+")
     if base not in encoders or (plus and layers not in ("1", "2")):
@@ -250,7 +276,7 @@ def create(
     if plus:
         encoder = nn.Sequential(encoder, *hidden_layers(num_features, int(layers)))
     encoder.num_features, encoder.name = num_features, name  # type: ignore[assignment]  # plain attributes
-    return Classifier(encoder, num_features, num_classes) if num_classes else encoder
+    return Classifier(encoder, num_features, num_classes, directions) if num_classes else encoder
 
 
 def multiply_adds(model: nn.Module) -> int:

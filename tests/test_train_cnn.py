@@ -60,7 +60,7 @@ def test_metrics_follow_from_the_predictions_and_those_from_the_saved_model(lene
     right = predictions["test_probabilities"].argmax(1) == predictions["test_labels"]
     assert metrics["runs"][0]["test_accuracy"] == right.mean()
     saved = read_model(run.path("best.pt"))
-    assert (saved.name, saved.options) == ("lenet", {"num_classes": 10})
+    assert (saved.name, saved.options) == ("lenet", {"num_classes": 10, "directions": 30})
     calibration = saved.data.pop("calibration")
     assert set(calibration) == {"temperature", "least_confidence", "least_evidence"}
     assert saved.data == train_set.description
@@ -118,7 +118,7 @@ def test_a_saved_encoder_is_tuned_from_a_probe(tmp_path, tiny_dir, no_figures, c
     arguments = run.read_json("config.json")["arguments"]
     assert (arguments["encoder"], arguments["model"], arguments["lr"]) == ("simclr", "fast", 1e-3)
     saved = read_model(run.path("best.pt"))
-    assert (saved.name, saved.options) == ("fast", {"num_classes": 10})
+    assert (saved.name, saved.options) == ("fast", {"num_classes": 10, "directions": 32})
     siamese = tmp_path / "siamese.pt"
     save_model(siamese, create("siamese", 0, TRIPLET_ENCODERS), "siamese", FACTS, num_classes=0)
     for wrong, said in (

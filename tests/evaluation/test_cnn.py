@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from evaluation import cnn, doubt
-from models import create
+from models import Classifier, create
 from utils.training.forward import SMALLEST, cross_entropy
 
 
@@ -120,7 +121,7 @@ def test_scaling_divides_logits_and_the_fitted_temperature_is_that_of_a_grid_how
 def test_a_dozen_right_answers_make_no_network_sure(count, least, most):
     labels = np.arange(count) % 3
     logits = 4 * np.eye(3)[labels]  # all right, each with a confidence of 96.5 %
-    found = cnn.calibration(logits, labels)
+    found = cnn.calibration(logits, logits.max(1), labels)
     temperature = found["temperature"]
     assert least < temperature < most
     doubt = 2 / (math.exp(4 / temperature) + 2)  # the slope of the loss equals that of the penalty
@@ -133,11 +134,11 @@ def test_calibration_bounds_leave_out_one_in_two_hundred():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 5, 2000)
     logits = rng.normal(0, 1, (2000, 5)) + 4 * np.eye(5)[labels]
-    found = cnn.calibration(logits, labels)
+    found = cnn.calibration(logits, logits.max(1), labels)
     p = cnn.softmax(logits / found["temperature"])
     assert (p.max(1) < found["least_confidence"]).mean() == pytest.approx(0.005, abs=0.001)
-    assert (cnn.evidence(logits) < found["least_evidence"]).mean() == pytest.approx(0.005, abs=0.001)
-    sharper = cnn.calibration(3 * logits, labels)
+    assert (logits.max(1) < found["least_evidence"]).mean() == pytest.approx(0.005, abs=0.001)
+    sharper = cnn.calibration(3 * logits, logits.max(1), labels)
     assert sharper["temperature"] == pytest.approx(3 * found["temperature"], rel=1e-2)
 
 
@@ -167,6 +168,23 @@ def test_images_of_no_digit_are_told_by_their_scores():
     assert {key: value.tolist() for key, value in scores.items()} == {
         key: pytest.approx(value) for key, value in expected.items()
     }
+
+
+def test_what_lies_off_the_main_directions_of_the_training_images_is_little_evidence(digits):
+    model = Classifier(nn.Identity(), 4, 2, directions=1)
+    with torch.no_grad():
+        model.head.weight.zero_()[0, 0], model.head.bias[:] = 2, 5  # logits: 2 x + 5, 5
+        model.centre[0], model.directions[0, 0] = 1, 1
+        assert model.evidence(torch.tensor([[3.0, 3, 0, 4]])).tolist() == pytest.approx([(11 - 8) / 5])
+    known = doubt.acquaint(create("linear"), digits, torch.arange(100))
+    pixels = digits.normalise(digits.images[:100].flatten(1) / 255)
+    away = pixels - known.centre
+    away -= away @ known.directions.T @ known.directions
+    unexplained = torch.linalg.svdvals(pixels - pixels.mean(0))[len(known.directions) :]
+    assert away.square().sum() == pytest.approx(float(unexplained.square().sum()), rel=1e-3)
+    logits, evidence = doubt.logits_and_evidence(known, digits, torch.arange(100))
+    lead = logits.max(1) - logits.mean(1)
+    np.testing.assert_allclose(evidence, lead / away.norm(dim=1).numpy(), rtol=1e-3)
 
 
 def test_a_classifier_is_scored_with_and_without_validation_images(digits):

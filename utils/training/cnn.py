@@ -131,5 +131,6 @@ def save_classifier(
     images: the training images. calibration, predictions: see evaluation.cnn.evaluate_classifier.
     """
     data = images.description | ({"calibration": calibration} if calibration else {})
-    run.save_model("best.pt", model, architecture, data, num_classes=len(images.classes))
+    options = {"num_classes": len(images.classes), "directions": len(getattr(model, "directions", ()))}
+    run.save_model("best.pt", model, architecture, data, **options)
     run.save_predictions(**predictions)
