@@ -126,9 +126,8 @@ def standard_moco(args: Namespace) -> Callable:
                 key.copy_(args.momentum * key + (1 - args.momentum) * query)
             k = normalize(encoder_k(second), dim=1)
         logits = torch.cat([(q * k).sum(1, keepdim=True), q @ queue.T], 1) / args.temperature
-        measure.descend(
-            optimizer, cross_entropy(logits, torch.zeros(len(q), dtype=torch.long, device=q.device))
-        )
+        first_of_all = torch.zeros(len(q), dtype=torch.long, device=q.device)
+        measure.descend(optimizer, cross_entropy(logits, first_of_all))
         queue[(pointer + torch.arange(len(k), device=k.device)) % len(queue)] = k
         pointer = (pointer + len(k)) % len(queue)
 

@@ -61,9 +61,8 @@ def error_against_time(page: Page) -> list[dict]:
         if not row.result.arguments.get("labels_per_class"):
             key = row.method, row.result.arguments.get("shifts")
             most[key] = max(most.get(key, row), row, key=lambda row: len(row.number.values))
-    return [
-        point(row) | {"label": row.label.replace(LONG, ""), "seconds": row.seconds} for row in most.values()
-    ]
+    rows = most.values()
+    return [point(row) | {"label": row.label.replace(LONG, ""), "seconds": row.seconds} for row in rows]
 
 
 def feature_maps(page: Page) -> list[dict]:
@@ -85,9 +84,7 @@ def feature_maps(page: Page) -> list[dict]:
 def few_label_lines(page: Page) -> list[dict]:
     """Return the cells of LINES in the few-label study, and the prior work of its table."""
     study = page.section("study")
-    cells = [
-        (row.result.method, row.result.arguments["labels"], row.number.values) for row in distinct(study)
-    ]
+    cells = [(r.result.method, r.result.arguments["labels"], r.number.values) for r in distinct(study)]
     for reference in page.results.prior_work(key for row in study for key in row.experiment.references):
         cells.append(("prior-best", reference["column"], [reference["value"]]))
     order = [*LINES, "prior-best"]
@@ -105,9 +102,8 @@ def epochs(page: Page) -> list[dict]:
         curves: dict[str, list] = {}
         for name, run in runs:
             shares = [record[f"val_{key}_accuracy"] for record in run.records]
-            curves.setdefault(few_labels.NAMES[name.partition("/")[0]], []).append(
-                [run.arguments["epochs"], shares]
-            )
+            label = few_labels.NAMES[name.partition("/")[0]]
+            curves.setdefault(label, []).append([run.arguments["epochs"], shares])
         panels.append(panel(title, "epochs", curves))
     return panels if runs else []
 

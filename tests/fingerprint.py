@@ -25,9 +25,8 @@ ENVIRONMENT = {
     "OPENBLAS_CORETYPE": "Haswell",
 }
 if __name__ == "__main__" and os.environ.get("FINGERPRINT") != "ready":
-    os.execve(
-        sys.executable, [sys.executable, *sys.argv], {**os.environ, **ENVIRONMENT, "FINGERPRINT": "ready"}
-    )
+    os.environ.update(ENVIRONMENT, FINGERPRINT="ready")
+    os.execv(sys.executable, [sys.executable, *sys.argv])
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "tests" / "fingerprint.json"
@@ -196,9 +195,8 @@ def differences(expected, found):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    whole = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=whole)
     parser.add_argument("--write", action="store_true", help="write the table")
     parser.add_argument("--only", nargs="+", default=[], metavar="MODE", help="compare these modes")
     args = parser.parse_args()

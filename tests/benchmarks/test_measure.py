@@ -45,9 +45,7 @@ def test_sides_take_turns_and_every_other_repeat_goes_backwards(capsys):
         (([2, 3, 4], [1, 1, 1]), 5, (3, 2, 4), MISSED, ("3", "2 to 4", f"at least 5: {MISSED}")),
     ],
 )
-def test_a_ratio_of_medians_has_the_range_of_its_pairs_and_a_verdict(
-    values, target, measured, verdict, words
-):
+def test_a_ratio_has_the_range_of_its_pairs_and_a_verdict(values, target, measured, verdict, words):
     ratio = measure.ratio("a / b", *values, "b, as usual", target)
     expected = {"name": "a / b", **dict(zip(("value", "low", "high"), measured, strict=True))}
     assert ratio == {**expected, "target": target, "standard": "b, as usual", "verdict": verdict}

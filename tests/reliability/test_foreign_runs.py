@@ -167,9 +167,7 @@ PARTS += ("seed-1/history.jsonl", "seed-1/metrics.json", "seed-1/predictions.npz
 
 @pytest.mark.parametrize("kind", OTHERS)
 @pytest.mark.parametrize("suffix", ["", ".tmp"])
-def test_what_is_no_file_is_refused_or_replaced_and_nothing_outside_changes(
-    tmp_path, tiny_dir, whole, kind, suffix
-):
+def test_what_is_no_file_is_one_line_and_changes_nothing_outside(tmp_path, tiny_dir, whole, kind, suffix):
     outside = tmp_path / "outside"
     for place in [f"cnn/run/{part}{suffix}" for part in PARTS] + ["mil/run/records-0.jsonl", "cnn/run"]:
         outside.mkdir() if place.endswith(("seed-1", "run")) else outside.touch()

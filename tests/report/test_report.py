@@ -52,13 +52,6 @@ def change(path, old, new):
     path.write_text(text.replace(old, new))
 
 
-def test_rendering_twice_changes_no_byte_and_leaves_nothing_half_written(rendered):
-    first = {path: path.read_bytes() for path in rendered.rglob("*") if path.is_file()}
-    assert render(rendered) == 0
-    assert {path: path.read_bytes() for path in rendered.rglob("*") if path.is_file()} == first
-    assert not list(rendered.rglob("*.tmp"))
-
-
 def test_check_writes_nothing_and_names_all_that_was_never_written(tree, capsys):
     before = {path: path.read_bytes() for path in tree.rglob("*") if path.is_file()}
     names = stale(tree, capsys)

@@ -39,12 +39,6 @@ def test_the_rebuilt_command_parses_to_the_same_arguments(script, line):
     assert parser.parse_args(rebuilt[2:]) == args
 
 
-def test_the_rebuilt_command_leaves_out_where_things_lie():
-    parser = train_cnn.make_parser()
-    args = parser.parse_args(["--data-dir", "d", "--results-dir=r", "--name=n", "--quiet", "--seed=3"])
-    assert cli.command_line(parser, args) == "python train_cnn.py --seed 3"
-
-
 # --- Errors and signals ---
 
 FAILED = "test_cli.py: error: "

@@ -6,10 +6,8 @@ from utils.plots import ensemble as plots
 
 
 def test_gains_are_dots_with_intervals_where_one_is_known(drawn, texts):
-    libraries = [
-        {"name": "ten", "gains": {"greedy_loss": [[0.1, 0.05], [0.0, None]], "bagged": [[-0.1, 0.2]]}}
-    ]
-    (axes,) = drawn(plots.plot_gains, libraries, None).axes
+    gains = {"greedy_loss": [[0.1, 0.05], [0.0, None]], "bagged": [[-0.1, 0.2]]}
+    (axes,) = drawn(plots.plot_gains, [{"name": "ten", "gains": gains}], None).axes
     assert texts(axes.get_yticklabels()) == ["ten"]
     dots = [line.get_xdata()[0] for line in axes.get_lines() if line.get_marker() == "o"]
     assert dots == [0.1, 0.0, -0.1]

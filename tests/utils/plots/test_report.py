@@ -1,7 +1,5 @@
 """Figures of the report take what a new run may bring: no error at all, one run, an unknown method."""
 
-from PIL import Image
-
 from utils.plots import report as plots
 
 ROW = {"task": "task", "label": "x", "method": "novel", "values": [1.0], "mean": 1.0, "low": 1.0, "high": 1.0}
@@ -10,14 +8,10 @@ RIVAL = {"value": 0.99, "low": 0.98, "text": "98 to 99 % †", "source": "A pape
 SPREAD = {**ROW, "mean": 0.98, "low": 0.97, "high": 0.99, "rivals": [RIVAL], "seconds": 9.0}
 
 
-def test_the_overview_is_about_400_pixels_high(tmp_path):
-    rows = [ROW] + [{**SPREAD, "kind": kind} for kind in ("std", "interval", "range")] * 2
-    path = tmp_path / "figure.png"
-    rows += [{**ROW, "auc": True}]
-    plots.plot_overview(rows, path, "said")
-    with Image.open(path) as image:
-        assert image.height <= 400 * 1.5
-        assert (image.width, image.text["Description"]) == (830 * 1.5, "said")
+def test_the_overview_is_as_wide_as_a_page_and_at_most_400_pixels_high(drawn):
+    spreads = [{**SPREAD, "kind": kind} for kind in ("std", "interval", "range")]
+    figure = drawn(plots.plot_overview, [ROW, *spreads, *spreads, {**ROW, "auc": True}], None)
+    assert (figure.get_figwidth(), figure.get_figheight() <= 4) == (plots.WIDTH, True)
 
 
 def test_every_row_has_its_error_above_its_prior_work(drawn, texts):
@@ -43,14 +37,12 @@ def test_error_against_time_names_its_points_and_prior_work(drawn, texts):
     assert plots.INTERVAL_LABELS["std"] in axes.get_title()
 
 
-def test_curves_have_means_of_trainings_and_names_at_their_ends(drawn, texts):
-    curves = [
-        {"label": "a", "points": [[4, [0.98, 0.96]], [1, [0.9]]]},
-        {"label": "b", "points": [[2, [0.5]]]},
-    ]
+def test_every_panel_has_its_curves_with_names_at_their_ends(drawn, texts):
+    curves = [{"label": label, "points": [[at, [0.5]], [1, [0.9]]]} for label, at in (("a", 4), ("b", 2))]
     panels = [{"title": title, "xlabel": "epochs", "curves": curves} for title in ("k-NN", "probe")]
-    left, right = drawn(plots.plot_curves, panels, None).axes
-    means = [line.get_xydata().round(3).tolist() for line in left.get_lines() if line.get_ls() == "-"]
-    assert means == [[[1, 10], [4, 3]], [[2, 50]]]
-    assert texts(right.texts) == ["a", "b"]
-    assert right.get_xlabel() == "epochs (log scale)"
+    axes = drawn(plots.plot_curves, panels, None).axes
+    lines = [line.get_xydata().round(3).tolist() for line in axes[0].get_lines() if line.get_ls() == "-"]
+    assert lines == [[[1, 10], [4, 50]], [[1, 10], [2, 50]]]
+    assert texts(axes[1].texts) == ["a", "b"]
+    assert [ax.get_title() for ax in axes] == ["k-NN", "probe"]
+    assert axes[1].get_xlabel() == "epochs (log scale)"
