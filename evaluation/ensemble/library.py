@@ -9,15 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.cnn import calibration_error, fit_temperature, mcnemar, scale, score
-from evaluation.ensemble.selection import (
-    COMBINATIONS,
-    FIXED,
-    agreement,
-    choose,
-    combine,
-    oracle,
-    shares_right,
-)
+from evaluation.ensemble import selection
+from evaluation.ensemble.selection import COMBINATIONS, FIXED, choose, combine
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.training.forward import cross_entropy, surprise
@@ -135,11 +128,8 @@ def read_part(folder: Path, dataset: str) -> Member:
         raise UserError(
             f"{folder}: no finished run with its predictions.npz, which is not committed: train it here first"
         )
-    arrays, record, config = (
-        run.predictions(*VALIDATION, *TEST),
-        run.records()[0],
-        run.read_json("config.json"),
-    )
+    arrays, record = run.predictions(*VALIDATION, *TEST), run.records()[0]
+    config = run.read_json("config.json")
     check_predictions(arrays, folder)
     try:
         arguments, script = config["arguments"], config["script"].removeprefix("train_")
@@ -232,9 +222,9 @@ def evaluate_library(library: Library, headline: str, job: dict) -> tuple[dict, 
     singles = [score(p, test_y, "mean_single_test") for p in library.test_p]
     for key in ("mean_single_test_accuracy", "mean_single_test_loss", "mean_single_test_ece"):
         record[key] = float(np.mean([single[key] for single in singles]))
-    record["oracle_test_accuracy"] = float(oracle(library.test_p, test_y).mean())
-    record |= {"test_agreement": agreement(library.test_p)}
-    record |= {"test_right_shares": shares_right(library.test_p, test_y).round(5).tolist()}
+    record["oracle_test_accuracy"] = float(selection.oracle(library.test_p, test_y).mean())
+    record["test_agreement"] = selection.agreement(library.test_p)
+    record["test_right_shares"] = selection.shares_right(library.test_p, test_y).round(5).tolist()
     seconds = round(library.mean("seconds") * len(library.members), 2)
     return {**record, "seconds": seconds}, predictions
 

@@ -21,13 +21,8 @@ METRICS = ("loss", "accuracy")
 
 
 def average(p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Return the weighted mean of the probabilities (N, C), soft voting; by default with equal weights.
-
-    Raises ValueError for weights that are negative or don't sum to 1.
-    """
+    """Return the weighted mean of the probabilities (N, C), soft voting; by default with equal weights."""
     weights = np.full(len(p), 1 / len(p)) if weights is None else np.asarray(weights)
-    if weights.shape != (len(p),) or weights.min() < 0 or not np.isclose(weights.sum(), 1):
-        raise ValueError(f"expected {len(p)} weights of sum 1, none negative, not {weights}")
     return np.tensordot(weights.astype(p.dtype), p, 1)
 
 
@@ -120,10 +115,6 @@ def greedy(
     metric: "loss" (mean negative log-likelihood) or "accuracy", whose ties go to the lower loss. A last tie
     goes to the first member. members: indices to choose from, by default all.
     """
-    if p.ndim != 3 or len(p) == 0 or p.shape[1] != len(y) or len(y) == 0:
-        raise ValueError(f"expected probabilities (M, N, C) and N labels, not {p.shape} and {y.shape}")
-    if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}: choose from {', '.join(METRICS)}")
     members = np.arange(len(p)) if members is None else np.asarray(members)
     path = members[_order([_loss_and_accuracy(p[member], y) for member in members], metric)].tolist()
     scores: list[tuple[float, float]] = []
@@ -149,8 +140,6 @@ def bagged(p: np.ndarray, y: np.ndarray, bags: int = 20, share: float = 0.5, see
 
     bags: number of selections. share: the share of the members that each may choose from, in (0, 1].
     """
-    if bags < 1 or not 0 < share <= 1:
-        raise ValueError(f"expected at least 1 bag and a share in (0, 1], not {bags} and {share}")
     rng, count = np.random.default_rng(seed), max(1, round(share * len(p)))
     subsets = (np.sort(rng.choice(len(p), count, replace=False)) for _ in range(bags))
     return np.mean([greedy(p, y, members=subset) for subset in subsets], 0)
