@@ -70,7 +70,7 @@ class Residual(nn.Module):
 
 
 class Shared(nn.Module):
-    """One 3x3 convolution, used again and again as x + relu(norm(conv(x))), each time with a norm of its own.
+    """One 3x3 convolution, used again and again as relu(norm(conv(x))), each time with a norm of its own.
 
     uses: how often on the grid of the input, on half of it, and so on, with max pooling between.
     """
@@ -86,7 +86,7 @@ class Shared(nn.Module):
         for number, count in enumerate(self.uses):
             x = F.max_pool2d(x, 2) if number else x
             for _ in range(count):
-                x = x + F.relu(next(norms)(self.conv(x)), inplace=True)
+                x = F.relu(next(norms)(self.conv(x)), inplace=True)
         return x
 
 

@@ -56,10 +56,9 @@ def test_a_shared_convolution_is_used_on_every_grid_with_norms_of_its_own():
     layer, x = Shared(2, (1, 2)).eval(), noise(3, 2, 6, 6)
     for number, norm in enumerate(layer.norms, 1):
         norm.weight.data.fill_(number)
-    expected = x + F.relu(F.conv2d(x, layer.conv.weight, padding=1) / (1 + 1e-5) ** 0.5)
+    expected = F.relu(F.conv2d(x, layer.conv.weight, padding=1) / (1 + 1e-5) ** 0.5)
     expected = F.max_pool2d(expected, 2)
     for number in (2, 3):
-        change = number * F.conv2d(expected, layer.conv.weight, padding=1) / (1 + 1e-5) ** 0.5
-        expected = expected + F.relu(change)
+        expected = F.relu(number * F.conv2d(expected, layer.conv.weight, padding=1) / (1 + 1e-5) ** 0.5)
     torch.testing.assert_close(layer(x), expected)
     assert sum(p.numel() for p in layer.parameters()) == 9 * 2 * 2 + 3 * 2 * 2
