@@ -37,9 +37,9 @@ class RetrievalOptions:
     """Options of `evaluate_retrieval`.
 
     classes: their number. seen: those that were trained on. unit: compare directions of embeddings (cosine),
-    not positions. weights: (D,), of an L1 distance in place of the Euclidean one. copies: deformed copies of
-    every image whose embeddings are averaged with its own. episodes: their number of each kind. queries: per
-    class and episode. precision: "fp32" or "bf16".
+    not positions. weights: (D,), of embeddings in a distance. order: 2 for Euclidean distances, 1 for L1.
+    copies: deformed copies of every image whose embeddings are averaged with its own. episodes: their number
+    of each kind. queries: per class and episode. precision: "fp32" or "bf16".
     """
 
     classes: int
@@ -47,15 +47,11 @@ class RetrievalOptions:
     seed: int = 0
     unit: bool = True
     weights: torch.Tensor | None = None
+    order: int = 2
     copies: int = 0
     episodes: int = 1000
     queries: int = 15
     precision: str = "fp32"
-
-    @property
-    def order(self) -> int:
-        """p of the Lp distance."""
-        return 2 if self.weights is None else 1
 
     @property
     def groups(self) -> dict[str, list[int]]:
@@ -99,7 +95,7 @@ def evaluate_floors(
     Metrics are named test_<encoder>_<metric>, and test_deformed_<metric> for the nearest neighbour in pixels
     among DEFORMED_COPIES deformed copies of each support image (episodes only).
     """
-    (train_set, test_set), options = data, replace(options, unit=True, weights=None, copies=0)
+    (train_set, test_set), options = data, replace(options, unit=True, weights=None, order=2, copies=0)
     pool = support_pool(train_set, options.seed)
     record: dict[str, float] = {}
     for name, encoder in encoders.items():
@@ -139,9 +135,8 @@ def support_pool(train_set: ImageSet, seed: int) -> torch.Tensor:
 
 
 def distances(first: torch.Tensor, second: torch.Tensor, order: int = 2) -> torch.Tensor:
-    """Return the distances (..., N, M) of rows (..., N, D) and (..., M, D), right to float32.
+    """Return the distances (..., N, M) of rows (..., N, D) and (..., M, D), right to float32; L1 for order 1.
 
-    order: 2 for Euclidean distances, 1 for L1.
     |a|^2 + |b|^2 - 2ab in float32 is wrong for close rows (by 20 % at 1e-3 apart); in float64 it is as good
     as differences and many times faster. What is below its rounding error is 0, so that equal rows are equal.
     """

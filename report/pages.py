@@ -76,8 +76,8 @@ def render(results: Results, readme: Path) -> Outputs:
     path = results.folder / "benchmarks" / "README.md"
     if results.benchmarks or path.exists():
         outputs |= page_output(results, path, {"benchmarks": benchmarks_section(results)})
-    if (path := results.folder / "insights" / "README.md").exists():  # prose with values, no table
-        outputs |= page_output(results, path, {})
+    for path in results.folder / "insights" / "README.md", results.folder / "README.md":
+        outputs |= page_output(results, path, {}) if path.exists() else {}  # prose with values, no table
     outputs |= {results.folder / "results.csv": results_csv(rows)} if rows else {}
     front = [row for row in rows if row.spec.front]
     return {**(results.attempt(readme, render_front, results, front, readme) or {}), **outputs}
