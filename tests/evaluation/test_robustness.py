@@ -66,32 +66,22 @@ def test_only_good_models_have_a_say_on_labels_and_reviewers_are_counted():
     labels = np.zeros(10000, int)  # those of the test set, as far as they are known here
     for index, review in LABEL_ERRORS.items():
         labels[index] = review.given
-    good, poor = np.eye(10)[labels][None], np.eye(10)[labels][None]
-    good[:, 99], poor[:, 7000:7101] = np.eye(10)[1], np.eye(10)[1]
-    verdicts = robustness.judge_labels({"good": good, "poor": poor}, labels)
-    assert verdicts.models == 1
-    assert verdicts.shared.tolist() == [99]
-    assert verdicts.answer[[99, 0]].tolist() == [1, 0]
-    assert verdicts.confidence[[99, 0]].tolist() == [1, 1]
-    assert robustness.judge_labels({"poor": poor}, labels) is None
-    assert robustness.judge_labels({"good": good[:, :9999]}, labels[:9999]) is None
-    assert robustness.judge_labels({"good": good}, np.zeros(10000, int)) is None
-
-    p = np.eye(10)[labels]
+    p, poor = np.eye(10)[labels], np.eye(10)[labels]
+    poor[7000:7101] = np.eye(10)[1]
     # Reviewers agree; they agree on no label; nobody reviewed it.
     for index, answer, confidence in ((947, 9, 0.6), (2130, 9, 0.9), (5, 1, 0.8)):
         p[index] = confidence * np.eye(10)[answer] + (1 - confidence) / 10
     other = p.copy()
     other[7] = np.eye(10)[1]  # not a mistake of all
-    verdicts = robustness.judge_labels({"one": p[None], "two": other[None]}, labels)
+    verdicts = robustness.judge_labels({"one": p[None], "two": other[None], "poor": poor[None]}, labels)
     assert verdicts.shared.tolist() == [2130, 5, 947]  # the most confident first
-    assert robustness.label_record(verdicts, labels) == {
-        "good_models": 2,
-        "shared_mistakes": 3,
-        "shared_reviewed": 2,
-        "kept_reviewed": 13,
-        "agreed_reviewed": 1,
-    }
+    assert verdicts.answer[[5, 0]].tolist() == [1, 0]
+    assert verdicts.confidence[[5, 0]].tolist() == pytest.approx([0.82, 1])
+    counts = {"good_models": 2, "shared_mistakes": 3, "shared_reviewed": 2}
+    assert robustness.label_record(verdicts, labels) == counts | {"kept_reviewed": 13, "agreed_reviewed": 1}
+    assert robustness.judge_labels({"poor": poor[None]}, labels) is None
+    assert robustness.judge_labels({"good": p[None, :9999]}, labels[:9999]) is None
+    assert robustness.judge_labels({"good": p[None]}, np.zeros(10000, int)) is None
 
 
 BASE = np.array([[0.1, 0.3], [0.2, 0.2]])
