@@ -13,7 +13,8 @@ def unit(metric: str) -> tuple[Callable[[float], str], str]:
     """Return how a metric is written: a function of its value, and its unit."""
     units = {"seconds": duration, "auc": thousandths, "size": thousandths}
     units |= {"_p": "{:.2g}".format, "loss": "{:.4f}".format, "mce": "{:.2f}".format}
-    units |= dict.fromkeys(("_models", "_mistakes", "_reviewed"), "{:.0f}".format)
+    counts = "_models", "_mistakes", "_reviewed", "_disputed", "_alone", "_right", "_in_15", "_in_50", "_in_100"
+    units |= dict.fromkeys(counts, "{:.0f}".format)
     write = next((function for ending, function in units.items() if metric.endswith(ending)), percent)
     return write, " %" if write is percent else ""
 
