@@ -13,8 +13,8 @@ def unit(metric: str) -> tuple[Callable[[float], str], str]:
     """Return how a metric is written: a function of its value, and its unit."""
     units = {"seconds": duration, "auc": thousandths, "size": thousandths}
     units |= {"_p": "{:.2g}".format, "loss": "{:.4f}".format, "mce": "{:.2f}".format}
-    counts = "_models", "_mistakes", "_reviewed", "_disputed", "_alone", "_right", "_in_15", "_in_50", "_in_100"
-    units |= dict.fromkeys(counts, "{:.0f}".format)
+    counted = "models", "mistakes", "reviewed", "disputed", "alone", "right", "in_15", "in_50", "in_100"
+    units |= {f"_{name}": "{:.0f}".format for name in counted}
     write = next((function for ending, function in units.items() if metric.endswith(ending)), percent)
     return write, " %" if write is percent else ""
 
