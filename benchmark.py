@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.cnn import augment, fast
-from benchmarks.contrastive import moco, simclr
+from benchmarks.contrastive import simclr
 from benchmarks.gpu import gpu
 from benchmarks.mil import mil
 from report.benchmarks import ratio_texts
@@ -25,7 +25,7 @@ from utils.arguments import Number, any_path
 from utils.cli import Parser, command, command_line, resolve_device
 from utils.runs.folder import FORMAT, RunFolder, device_name, git_commit
 
-BENCHMARKS = {f.__name__: f for f in (fast, augment, simclr, moco, mil, gpu)}
+BENCHMARKS = {f.__name__: f for f in (fast, augment, simclr, mil, gpu)}
 
 
 def make_parser() -> Parser:

@@ -1,6 +1,5 @@
 """Contrastive pre-training: two views per image and training steps, against the usual way."""
 
-import copy
 from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +8,6 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 from torch.utils.data import Subset
 
-import train_moco
 import train_simclr
 from benchmarks import measure
 from benchmarks.cnn import standard_affine
@@ -22,10 +20,6 @@ from utils.training.fit import FitConfig
 VIEWS = "affine,blur"
 STANDARD_VIEWS = f"torchvision.transforms of PIL images, one view at a time, {measure.LOADER}"
 STANDARD_SIMCLR = f"the same network with AdamW in float32 and a loss with masks; {STANDARD_VIEWS}"
-STANDARD_MOCO = (
-    "the same networks with AdamW in float32, without shuffling, one parameter at a time in the momentum "
-    f"update; {STANDARD_VIEWS}"
-)
 
 
 def simclr(data_dir, device, repeats, images=4096):
@@ -34,24 +28,9 @@ def simclr(data_dir, device, repeats, images=4096):
     Both sides train the default encoder and head with AdamW on batches of the same size, augmented by the
     same ranges.
     """
-    script, goals = (train_simclr, standard_simclr), {"training": (STANDARD_SIMCLR, 3)}
-    return pretraining(*script, goals | {"views": (STANDARD_VIEWS, 8)}, data_dir, device, repeats, images)
-
-
-def moco(data_dir, device, repeats, images=4096):
-    """MoCo: images per second of training, against PIL views from a DataLoader.
-
-    Both sides are as for SimCLR, with the same queue.
-    """
-    goals = {"training": (STANDARD_MOCO, 3)}
-    return pretraining(train_moco, standard_moco, goals, data_dir, device, repeats, images)
-
-
-def pretraining(script, standard_step: Callable, goals: dict, data_dir, device, repeats: int, images: int):
-    """Compare a script with the standard way. goals: {"training" or "views": (standard, target on a CPU)}."""
     from torchvision import transforms  # here, because importing it takes seconds
 
-    args = script.parse(["--device", device.type, "--views", VIEWS, "--quiet"])[0]
+    args = train_simclr.parse(["--device", device.type, "--views", VIEWS, "--quiet"])[0]
     train_set, _ = load("mnist", data_dir, device)
     images = min(images, len(train_set.labels))
     args.batch_size = min(args.batch_size, images // 2)
@@ -61,9 +40,9 @@ def pretraining(script, standard_step: Callable, goals: dict, data_dir, device, 
     views = partial(two_views, measure.standard_transform(standard_affine(ranges), blur))
     dataset = Subset(measure.standard_dataset(data_dir, True, views), range(images))
     loader = measure.standard_loader(dataset, args.batch_size, device)
-    model, step = script.build(args)
+    model, step = train_simclr.build(args)
     ours = measure.training_rate(model, step, FitConfig.from_values(vars(args)), batches, images, device)
-    their_step = standard_step(args)
+    their_step = standard_simclr(args)
     sides = {
         "views, ours": ("images/s", lambda repeat: rate_of(batches.epoch(repeat), device)),
         "views, standard way": ("images/s", lambda repeat: rate_of(loader, device)),
@@ -71,14 +50,12 @@ def pretraining(script, standard_step: Callable, goals: dict, data_dir, device, 
         "training, standard way": ("images/s", lambda repeat: rate_of(loader, device, their_step)),
     }
     ratios = []
-    for what, (text, goal) in goals.items():
+    for what, text, goal in (("training", STANDARD_SIMCLR, 3), ("views", STANDARD_VIEWS, 8)):
         pair = f"{what}, ours", f"{what}, standard way"
         ratios.append((f"{what}, ours / standard way", *pair, text, goal if device.type == "cpu" else None))
-    sides = {name: side for name, side in sides.items() if name.partition(",")[0] in goals}
     precision = {"ours": args.precision, "standard": "fp32"}
     facts = {"images": images, "batch_size": args.batch_size, "views": VIEWS, "precision": precision}
-    name = script.__name__.removeprefix("train_")
-    return measure.compare(name, repeats, sides, ratios) | facts
+    return measure.compare("simclr", repeats, sides, ratios) | facts
 
 
 def two_views(view: Callable, image) -> torch.Tensor:
@@ -107,28 +84,3 @@ def masked_nt_xent(features: torch.Tensor, temperature: float) -> torch.Tensor:
     negatives = similarity[~same].view(len(rows), -1)
     logits = torch.cat([positives, negatives], 1) / temperature
     return cross_entropy(logits, torch.zeros(len(rows), dtype=torch.long, device=rows.device))
-
-
-def standard_moco(args: Namespace) -> Callable:
-    """Return the usual step: query, momentum update in a loop, key, logits of one positive and the queue."""
-    encoder_q = ContrastiveModel(create(args.model, 0), args.head).to(args.device)
-    encoder_k = copy.deepcopy(encoder_q).requires_grad_(False)
-    queue = normalize(torch.randn(args.queue, 128, device=args.device), dim=1)
-    optimizer = torch.optim.AdamW(encoder_q.parameters(), args.lr)
-    pointer = 0
-
-    def step(images, labels):
-        nonlocal pointer
-        first, second = images.unbind(1)
-        q = normalize(encoder_q(first), dim=1)
-        with torch.no_grad():
-            for key, query in zip(encoder_k.parameters(), encoder_q.parameters(), strict=True):
-                key.copy_(args.momentum * key + (1 - args.momentum) * query)
-            k = normalize(encoder_k(second), dim=1)
-        logits = torch.cat([(q * k).sum(1, keepdim=True), q @ queue.T], 1) / args.temperature
-        first_of_all = torch.zeros(len(q), dtype=torch.long, device=q.device)
-        measure.descend(optimizer, cross_entropy(logits, first_of_all))
-        queue[(pointer + torch.arange(len(k), device=k.device)) % len(queue)] = k
-        pointer = (pointer + len(k)) % len(queue)
-
-    return step
