@@ -59,7 +59,7 @@ def error_against_time(page: Page) -> list[dict]:
     most: dict[tuple, Row] = {}
     for row in page.section("results"):
         if not row.result.arguments.get("labels_per_class"):
-            key = row.method, row.result.arguments.get("shifts")
+            key = row.method, row.result.arguments.get("shifts") or 0
             most[key] = max(most.get(key, row), row, key=lambda row: len(row.number.values))
     rows = most.values()
     return [point(row) | {"label": row.label.replace(LONG, ""), "seconds": row.seconds} for row in rows]
