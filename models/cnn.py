@@ -198,7 +198,7 @@ def sprint() -> EncoderParts:
 
 
 @classifier(16, 28, epochs=12, batch_size=128, lr=1e-2)
-@classifier(5, 7, 9, epochs=12, batch_size=128, lr=2e-2, weight_decay=0.0,
+@classifier(5, 7, 9, epochs=12, batch_size=128, lr=5e-2, weight_decay=0.0,
             augment="shift", label_smoothing=0.0)  # fmt: skip
 def small(width: int) -> EncoderParts:
     """The fewest parameters for its accuracy: one 3x3 convolution, used four times, from a 14x14 grid on."""
