@@ -6,7 +6,7 @@ pictures, before any model was scored.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,78 +46,52 @@ def _affine(images, **changes):
     return warp(images, affine_matrix(**still | changes, size=images.shape[-1]).to(images.device))
 
 
-def rotate(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
-    """Rotate by `strength` degrees about the centre, to either side."""
-    return _affine(images, angle=strength * draws.signs())
-
-
-def shift(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
-    """Move by `strength` pixels in a random direction; black moves in."""
-    angle = 2 * math.pi * draws.uniform()
-    return _affine(images, translate=strength * torch.stack([torch.cos(angle), torch.sin(angle)], 1))
-
-
-def rescale(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
-    """Enlarge or shrink by the factor 1 + strength about the centre."""
-    return _affine(images, scale=(1 + strength) ** draws.signs())
-
-
-def shear(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
-    """Slant by `strength` degrees to either side."""
-    sideways = strength * draws.signs()
-    return _affine(images, shear=torch.stack([sideways, torch.zeros_like(sideways)], 1))
-
-
-def noise(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
-    """Add Gaussian noise with this standard deviation, independent for every pixel."""
-    return images + strength * draws.normal(*images.shape[1:]).to(images.device)
-
-
-def smooth(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
-    """Blur by a Gaussian with a standard deviation of `strength` pixels."""
-    sigma = torch.full((len(images),), strength, device=images.device)
-    return blur(images, sigma, radius=math.ceil(3 * strength))
-
-
-def occlude(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
-    """Blacken a square with a side of `strength` pixels at a random place within the middle of the image."""
+def change(images: torch.Tensor, name: str, strength: float, draws: Draws) -> torch.Tensor:
+    """Apply a corruption, a key of CORRUPTIONS, to images (N, 1, S, S) float, from 0, black, to 1."""
     size = images.shape[-1]
-    side, room = int(strength), round(MIDDLE * size)
-    corner = (size - room) // 2 + (draws.uniform(2) * (room - side + 1)).long().to(images.device)
-    return erase(images, *corner.unbind(1), *torch.full_like(corner, side).unbind(1))
-
-
-def invert(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
-    """Mix the image with its negative, which has the share `strength`; 1 is the negative."""
-    return (1 - strength) * images + strength * (1 - images)
-
-
-def brighten(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
-    """Add `strength` to every pixel: grey paper; ink stays white."""
-    return images + strength
+    match name:
+        case "rotation":  # about the centre, to either side
+            return _affine(images, angle=strength * draws.signs())
+        case "shift":  # in a random direction; black moves in
+            angle = 2 * math.pi * draws.uniform()
+            return _affine(images, translate=strength * torch.stack([torch.cos(angle), torch.sin(angle)], 1))
+        case "scale":  # larger or smaller
+            return _affine(images, scale=(1 + strength) ** draws.signs())
+        case "shear":  # sideways, to either side
+            sideways = strength * draws.signs()
+            return _affine(images, shear=torch.stack([sideways, torch.zeros_like(sideways)], 1))
+        case "noise":  # Gaussian, independent for every pixel
+            return images + strength * draws.normal(*images.shape[1:]).to(images.device)
+        case "blur":  # by a Gaussian
+            sigma = torch.full((len(images),), strength, device=images.device)
+            return blur(images, sigma, radius=math.ceil(3 * strength))
+        case "occlusion":  # by a black square at a random place within the middle
+            side, room = int(strength), round(MIDDLE * size)
+            corner = (size - room) // 2 + (draws.uniform(2) * (room - side + 1)).long().to(images.device)
+            return erase(images, *corner.unbind(1), *torch.full_like(corner, side).unbind(1))
+        case "inversion":  # a mixture with the negative
+            return (1 - strength) * images + strength * (1 - images)
+        case _:  # brightness: grey paper; ink stays white
+            return images + strength
 
 
 class Corruption(NamedTuple):
-    """apply(images, strength, draws): images (N, 1, S, S) float in [0, 1]. strengths: of the five levels.
+    """The strengths of a corruption at the five levels, and their unit, for figures."""
 
-    unit: of the strengths, for figures.
-    """
-
-    apply: Callable[[torch.Tensor, float, Draws], torch.Tensor]
     strengths: tuple[float, float, float, float, float]
     unit: str
 
 
 CORRUPTIONS = {
-    "rotation": Corruption(rotate, (10, 20, 30, 40, 50), "degrees"),
-    "shift": Corruption(shift, (2, 3, 4, 5, 6), "pixels"),
-    "scale": Corruption(rescale, (0.1, 0.2, 0.3, 0.4, 0.5), "factor − 1"),
-    "shear": Corruption(shear, (8, 16, 24, 32, 40), "degrees"),
-    "noise": Corruption(noise, (0.1, 0.2, 0.3, 0.4, 0.5), "SD"),
-    "blur": Corruption(smooth, (0.5, 1, 1.5, 2, 2.5), "SD, pixels"),
-    "occlusion": Corruption(occlude, (4, 6, 8, 10, 12), "side, pixels"),
-    "inversion": Corruption(invert, (0.2, 0.4, 0.6, 0.8, 1), "share"),
-    "brightness": Corruption(brighten, (0.15, 0.3, 0.45, 0.6, 0.75), "added"),
+    "rotation": Corruption((10, 20, 30, 40, 50), "degrees"),
+    "shift": Corruption((2, 3, 4, 5, 6), "pixels"),
+    "scale": Corruption((0.1, 0.2, 0.3, 0.4, 0.5), "factor − 1"),
+    "shear": Corruption((8, 16, 24, 32, 40), "degrees"),
+    "noise": Corruption((0.1, 0.2, 0.3, 0.4, 0.5), "SD"),
+    "blur": Corruption((0.5, 1, 1.5, 2, 2.5), "SD, pixels"),
+    "occlusion": Corruption((4, 6, 8, 10, 12), "side, pixels"),
+    "inversion": Corruption((0.2, 0.4, 0.6, 0.8, 1), "share"),
+    "brightness": Corruption((0.15, 0.3, 0.45, 0.6, 0.75), "added"),
 }
 
 
@@ -126,15 +100,10 @@ def corrupt(images: torch.Tensor, name: str, level: int, seed: int = 0) -> torch
 
     name: a key of CORRUPTIONS. level: 1 (weak) to 5. Equal seeds give equal images; the random directions,
     places and noise of an image depend on its pixels, and are the same at every level and among any other
-    images. Raises ValueError for another name or level.
+    images.
     """
-    if name not in CORRUPTIONS:
-        raise ValueError(f"unknown corruption {name!r}: choose from {', '.join(CORRUPTIONS)}")
-    if level not in range(1, LEVELS + 1):
-        raise ValueError(f"the level of a corruption is from 1 to {LEVELS}, not {level}")
-    corruption = CORRUPTIONS[name]
     draws = Draws(draw_of(images), generator(seed, list(CORRUPTIONS).index(name)))
-    changed = corruption.apply(images.float() / 255, corruption.strengths[level - 1], draws)
+    changed = change(images.float() / 255, name, CORRUPTIONS[name].strengths[level - 1], draws)
     return (255 * changed.clamp(0, 1)).round().to(torch.uint8)
 
 
