@@ -17,7 +17,7 @@ from argparse import Namespace
 import torch
 
 from models import MoCo, contrastive_metrics, create, info_nce, shuffled_order
-from train_simclr import check_head, load_data, pretrain
+from train_simclr import SIMCLR, check_head, load_data, pretrain
 from utils import cli, distributed
 from utils.arguments import Number
 from utils.errors import UserError
@@ -28,22 +28,13 @@ from utils.training.flags import SHARE, contrastive_flags, training_flags
 # MoCo v2's head, stronger views and cosine schedule, with a warm-up; momentum, temperature and schedule were
 # compared on validation images, with the encoder `fast`.
 RECIPE = {
-    "model": "compact",
+    **SIMCLR,
     "head": "mlp-plain",
     "queue": 4096,
     "momentum": 0.99,
     "splits": 4,
     "temperature": 0.2,
-    "views": ["affine", "elastic", "blur", "stroke"],
-    "strength": 1.0,
     "epochs": 8,
-    "batch_size": 256,
-    "optimizer": "adamw",
-    "lr": 3e-3,
-    "weight_decay": 0.02,
-    "schedule": "warm-up-cosine",
-    "ema": 0.0,
-    "clip_norm": 0.0,
 }
 
 

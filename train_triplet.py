@@ -20,7 +20,7 @@ from argparse import Namespace
 import torch
 from torch import nn
 
-from data import ClassBatches, Data, ImageSet, few_labels, generator, hold_out, split, view_augment
+from data import ClassBatches, Data, ImageSet, few_labels, generator, of_classes, split, view_augment
 from data.images import class_number
 from data.triplet import CLASS_AUGMENTS, GlyphBatches, symmetric_copies
 from data.writers import writers_for
@@ -127,7 +127,7 @@ def parse(argv: list[str] | None = None) -> tuple:
 
 def choose_images(args: Namespace, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the (training, validation) indices that the flags ask for; DataError if there are none."""
-    chosen, _ = hold_out(labels, args.classes or labels.unique().tolist())
+    chosen = of_classes(labels, args.classes or labels.unique().tolist())
     if args.images_per_class:
         chosen = chosen[few_labels(labels[chosen], args.images_per_class, args.seed)]
     writers = writers_for(args.split, labels)

@@ -4,7 +4,7 @@ from data.augment import POLICIES, VIEW_PARTS, Augment, view_augment
 from data.batches import BatchLoader, ClassBatches, generator, in_order
 from data.errors import DataError
 from data.images import DATASETS, Data, ImageSet, check_classes, load
-from data.splits import bootstrap, few_labels, folds, hold_out, split
+from data.splits import bootstrap, few_labels, folds, of_classes, split
 from data.writers import writers_for
 
 __all__ = [
@@ -22,9 +22,9 @@ __all__ = [
     "few_labels",
     "folds",
     "generator",
-    "hold_out",
     "in_order",
     "load",
+    "of_classes",
     "split",
     "view_augment",
     "writers_for",

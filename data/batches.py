@@ -161,11 +161,13 @@ class ClassBatches:
             classes = torch.randperm(len(self.members), generator=gen)[: self.classes_per_batch]
             members = [self.members[value] for value in classes.tolist()]
             orders = (torch.randperm(len(own), generator=gen)[: self.images_per_class] for own in members)
-            chosen = [own[order] for own, order in zip(members, orders, strict=True)]
-            yield self._batch(torch.cat(chosen), gen)
+            chosen = torch.cat([own[order] for own, order in zip(members, orders, strict=True)])
+            pixels, y = self._images(chosen.to(self.set.images.device, non_blocking=True), gen)
+            if self.augment:
+                params = self.augment.sample(len(pixels), gen, pixels.shape[-1])
+                pixels = self.augment.apply(pixels, params)
+            yield self.set.normalise(pixels), y
 
-    def _batch(self, chosen: torch.Tensor, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the images at `chosen`, augmented and normalised, and their labels."""
-        params = self.augment.sample(len(chosen), gen, self.set.images.shape[-1]) if self.augment else None
-        chosen = chosen.to(self.set.images.device, non_blocking=True)
-        return prepare(self.set, chosen, self.augment, params), self.set.labels[chosen]
+    def _images(self, chosen: torch.Tensor, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the pixels in [0, 1] of the images at `chosen`, and their labels."""
+        return self.set.images[chosen].float().div_(255), self.set.labels[chosen]

@@ -46,11 +46,11 @@ def read_packed(path: Path, remedy: str, most: int) -> bytes:
         raise DataError(f"{path}: does not fit into memory; {remedy}") from error
 
 
-def find_idx(folder: Path, names: Sequence[str] = IDX_FILES) -> list[Path] | None:
-    """Return the files `names` in a folder, each as it is or with .gz; None when one is missing."""
-    pairs = [(folder / name, folder / f"{name}.gz") for name in names]
+def find_idx(folder: Path) -> list[Path] | None:
+    """Return the IDX_FILES in a folder, each as it is or with .gz; None when one is missing."""
+    pairs = [(folder / name, folder / f"{name}.gz") for name in IDX_FILES]
     files = [file for pair in pairs for file in list(filter(Path.is_file, pair))[:1]]
-    return files if len(files) == len(names) else None
+    return files if len(files) == len(IDX_FILES) else None
 
 
 # The names that MNIST, EMNIST and copies of them have: prefix, part, kind.

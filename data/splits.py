@@ -90,18 +90,14 @@ def few_labels(labels: torch.Tensor, per_class: int, seed: int) -> torch.Tensor:
     return _indices(np.concatenate(sampled))
 
 
-def hold_out(labels: torch.Tensor, classes: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split (N,) labels into (indices of `classes`, indices of all others), to test on unseen classes.
-
-    Raises DataError for a class without an example, a class named twice, or when no class is named.
-    """
+def of_classes(labels: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
+    """Return the indices of the labels (N,) in `classes`; DataError for one twice or without an example."""
     if len(set(classes)) != len(classes) or not classes:
         raise DataError(f"expected one or more different classes, not {list(classes)}")
     known = set(labels.unique().tolist())
     if missing := [value for value in classes if value not in known]:
         raise DataError(f"no example of class {missing[0]}; the classes are {sorted(known)}")
-    seen = torch.isin(labels.cpu(), torch.tensor(list(classes)))
-    return seen.nonzero().squeeze(1), (~seen).nonzero().squeeze(1)
+    return torch.isin(labels.cpu(), torch.tensor(list(classes))).nonzero().squeeze(1)
 
 
 def bootstrap(indices: torch.Tensor, seed: int) -> torch.Tensor:

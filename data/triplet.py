@@ -99,15 +99,11 @@ class GlyphBatches(ClassBatches):
         super().__init__(*args, **kwargs)
         self.glyphs = glyphs
 
-    def _batch(self, chosen: torch.Tensor, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen = chosen.to(self.set.images.device, non_blocking=True)
-        pixels = self.set.images[chosen].float().div_(255)
-        pixels = torch.cat([pixels, self._synthetic(pixels, gen)])
-        if self.augment:
-            pixels = self.augment.apply(pixels, self.augment.sample(len(pixels), gen, pixels.shape[-1]))
+    def _images(self, chosen: torch.Tensor, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels, labels = super()._images(chosen, gen)
         new = len(self.set.classes) + torch.arange(self.glyphs, device=chosen.device)
-        labels = torch.cat([self.set.labels[chosen], new.repeat_interleave(self.images_per_class)])
-        return self.set.normalise(pixels), labels
+        labels = torch.cat([labels, new.repeat_interleave(self.images_per_class)])
+        return torch.cat([pixels, self._synthetic(pixels, gen)]), labels
 
     def _synthetic(self, pixels: torch.Tensor, gen: torch.Generator) -> torch.Tensor:
         """Return G x K synthetic images made from the P x K images of a batch, float in [0, 1]."""

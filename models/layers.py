@@ -150,7 +150,6 @@ class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     Takes over parameters and statistics of `original`. Input: (B, C, ...), B may differ between the ranks.
     The variance is the mean squared deviation from the mean, computed after it: E[x^2] - E[x]^2 would cancel.
-    Raises ValueError in training when the ranks together have one value per channel.
     """
 
     momentum: float
@@ -170,8 +169,6 @@ class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         wide = x.float()
         own_count = wide.new_full((1,), x.numel() // x.shape[1])
         total, count = SumOverRanks.apply(torch.cat([wide.sum(others), own_count])).split([x.shape[1], 1])
-        if count < 2:
-            raise ValueError(f"batch norm needs more than one value per channel in training: {x.shape}")
         mean = total / count
         centred = wide - mean.view(shape)
         variance = SumOverRanks.apply(centred.square().sum(others)) / count

@@ -73,10 +73,8 @@ class MoCo(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
-        """Put keys (B, D) into the queue in place of its B oldest; ValueError for B > K."""
+        """Put keys (B, D) into the queue in place of its B oldest, B at most K."""
         size = len(self.queue)
-        if len(keys) > size:
-            raise ValueError(f"{len(keys)} keys don't fit into a queue of {size}")
         rows = (self.pointer + torch.arange(len(keys), device=keys.device)) % size
         self.queue.index_copy_(0, rows, keys.to(self.queue.dtype))
         self.pointer.add_(len(keys)).remainder_(size)

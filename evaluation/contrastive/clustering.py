@@ -20,15 +20,6 @@ GRAPH_NEIGHBOURS = 10  # chosen on validation images
 HEADS, HEAD_STEPS, HEAD_BATCH, HEAD_RATE, ENTROPY_WEIGHT = 5, 1000, 2048, 0.01, 5.0
 
 
-def cluster(features: Tensor, queries: Tensor, clusters: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """Fit k-means on the unit sphere to (N, D) features; return the cluster of each feature and query."""
-    from sklearn.cluster import KMeans
-
-    means = KMeans(clusters, n_init=10, random_state=0)
-    assigned = means.fit_predict(F.normalize(features, dim=1).cpu().numpy())
-    return assigned, means.predict(F.normalize(queries, dim=1).cpu().numpy())
-
-
 def match_clusters(clusters: np.ndarray, labels: np.ndarray, classes: int = 10) -> np.ndarray:
     """Name the clusters: return the one-to-one class of each cluster that makes most labels right.
 
@@ -126,13 +117,16 @@ def cluster_head(features: Tensor, graph: "csr_array", clusters: int = 10, seed:
 
 
 def clustering_scores(f: Features) -> tuple[dict[str, float], np.ndarray]:
-    """Score k-means by accuracy and normalised mutual information; return the training clusters, too.
+    """Score k-means on the unit sphere by accuracy and mutual information; return the training clusters, too.
 
     Clusters are named by the training labels: the test labels are used for the scores alone.
     """
+    from sklearn.cluster import KMeans
     from sklearn.metrics import normalized_mutual_info_score as nmi
 
-    train, test = cluster(f.train, f.test, f.classes)
+    means = KMeans(f.classes, n_init=10, random_state=0)
+    train = means.fit_predict(F.normalize(f.train, dim=1).cpu().numpy())
+    test = means.predict(F.normalize(f.test, dim=1).cpu().numpy())
     known, labels = f.train_labels.cpu().numpy(), f.test_labels.cpu().numpy()
     names = match_clusters(train, known, f.classes)
     scores = {

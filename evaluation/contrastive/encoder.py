@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from data import Data, ImageSet, generator, in_order
 from evaluation.contrastive import clustering
-from evaluation.contrastive.features import Features, Probe, accuracy, encode, frozen_scores, knn
+from evaluation.contrastive.features import accuracy, encode, frozen_scores, knn
 from models import create
 from utils.training.fit import Validate
 from utils.training.forward import forward_all
@@ -38,22 +38,17 @@ def evaluate_encoder(
     scores |= with_prefix("pixels_", frozen_scores(encode(nn.Flatten(), data, *splits, "fp32"))[0])
     of_clusters, clusters = clustering.clustering_scores(own)
     scores |= of_clusters | {"test_kmeans_spread_accuracy": clustering.spread_accuracy(own, clusters)}
-    return scores, figure_arrays(own, probe, splits)
-
-
-def figure_arrays(f: Features, probe: Probe, splits: Splits) -> dict[str, np.ndarray]:
-    """Return the probabilities of the probe, as a classifier's, and what the map shows."""
-    mapped = torch.randperm(len(f.test), generator=generator(0))[:MAPPED]
+    mapped = torch.randperm(len(own.test), generator=generator(0))[:MAPPED]
     arrays = {
-        "test_probabilities": probe(f.test).softmax(1),
-        "test_labels": f.test_labels,
-        "val_probabilities": probe(f.val).softmax(1),
-        "val_labels": f.val_labels,
+        "test_probabilities": probe(own.test).softmax(1),  # as those of a classifier
+        "test_labels": own.test_labels,
+        "val_probabilities": probe(own.val).softmax(1),
+        "val_labels": own.val_labels,
         "val_indices": splits[1],
         "mapped": mapped,
-        "map_features": f.test[mapped],
+        "map_features": own.test[mapped],
     }
-    return {key: value.cpu().numpy() for key, value in arrays.items()}
+    return scores, {key: value.cpu().numpy() for key, value in arrays.items()}
 
 
 def map_table(arrays: dict[str, np.ndarray], images: ImageSet) -> str:

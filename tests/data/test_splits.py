@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import ROOT, real_mnist
 
-from data import bootstrap, few_labels, folds, hold_out, split
+from data import bootstrap, few_labels, folds, of_classes, split
 from data.writers import by_hands, column, find_writers
 
 # Unequal classes, so that a split that ignores them is found out: class c occurs 20 + 10 c times.
@@ -87,11 +87,11 @@ def test_a_bootstrap_draws_as_many_with_replacement_and_keeps_63_percent():
 
 
 @pytest.mark.parametrize("classes", [[3], [0, 9], [7, 2, 5], list(range(10))])
-def test_held_out_classes_are_on_one_side_and_all_others_on_the_other(classes):
-    held, others = hold_out(LABELS, classes)
-    assert_tiles([held, others])
-    assert set(LABELS[held].tolist()) == set(classes)
-    assert not set(LABELS[others].tolist()) & set(classes)
+def test_all_images_of_the_classes_are_found(classes):
+    found = of_classes(LABELS, classes)
+    assert set(LABELS[found].tolist()) == set(classes)
+    assert len(found) == COUNTS[classes].sum()
+    assert torch.equal(found, found.unique())
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_held_out_classes_are_on_one_side_and_all_others_on_the_other(classes):
         (partial(split, LABELS, 0.1, 0, LABELS), "no choice among 10 writers"),
         (partial(by_hands, LABELS, WRITERS, 131, 1, 0), "no 131 writers have 1 of each class"),
         (partial(find_writers, LABELS), "only MNIST's writers are known"),
-        *[(partial(hold_out, LABELS, x), "one or more different classes") for x in ([], [3, 3])],
-        *[(partial(hold_out, LABELS, [2, n]), f"no example of class {n}") for n in (10, -1)],
+        *[(partial(of_classes, LABELS, x), "one or more different classes") for x in ([], [3, 3])],
+        *[(partial(of_classes, LABELS, [2, n]), f"no example of class {n}") for n in (10, -1)],
     ],
 )
 def test_what_cannot_be_cut_is_an_error(call, said):

@@ -90,8 +90,6 @@ def run_rank(rank, port, path):
     values = {
         name: outcome(CpuSyncBatchNorm(norm), x.split(ROWS)[rank]) for name, (norm, x) in cases().items()
     }
-    with pytest.raises(ValueError, match="more than one value per channel"):
-        CpuSyncBatchNorm(nn.BatchNorm1d(3))(torch.ones(1 - rank, 3))
     assert distributed.gather_objects({"rank": rank}) == [{"rank": 0}, {"rank": 1}]
     values |= {"contrastive": contrastive_losses(), "moco": moco_steps(splits=2)}
     torch.save(values, f"{path}/{rank}.pt")

@@ -57,8 +57,6 @@ def fit(
     Raises UserError when a loss, a weight or a metric is not finite, CheckpointError for the checkpoint of
     another model.
     """
-    if validate is None and config.needs_validation:
-        raise ValueError("early stopping and the plateau schedule need `validate`")
     steps = min(len(batches), config.max_steps or len(batches))
     shared = getattr(batches, "world", 1) > 1  # the ranks train together, each on its piece of a batch
     training = Training(model, config, steps, groups, criterion, tolerance, shared)
@@ -73,8 +71,7 @@ def fit(
             bar.set_description(f"epoch {training.epoch}/{config.epochs}")
             values = training.train_epoch(step, batches, steps, bar)
             if validate:
-                metrics = validate(training.averaged or model, training.epoch)
-                values = training.check_finite({**values, **metrics})
+                values |= validate(training.averaged or model, training.epoch)
             values = training.end_epoch(values, time.perf_counter() - start)
             if run:
                 run.log(**values, **training.within_epoch)
@@ -179,13 +176,6 @@ class Training:
             self.within_epoch = {"steps": curve}
         return {**dict(zip(names, means, strict=True)), "lr": rates[-1]}
 
-    def check_finite(self, values: dict[str, float]) -> dict[str, float]:
-        """Return the metrics of the epoch; UserError for one that is not finite."""
-        for key, value in values.items():
-            if not math.isfinite(value):
-                self._fail(f"{key} is {value}")
-        return values
-
     def _fail(self, problem: str) -> NoReturn:
         kept = f"; the checkpoint of epoch {self.epoch - 1} is kept" if self.epoch > 1 else ""
         raise UserError(f"{problem} (epoch {self.epoch}){kept}; try a lower --lr or --precision fp32")
@@ -193,8 +183,12 @@ class Training:
     def end_epoch(self, values: dict[str, float], seconds: float) -> dict[str, float]:
         """Choose the best weights, move a schedule that goes by epochs, decide on an early stop.
 
-        values: metrics of the epoch. seconds: of the training so far. Returns its line of the history.
+        values: metrics of the epoch. seconds: of the training so far. Returns its line of the history. Raises
+        UserError for a metric that is not finite.
         """
+        for key, value in values.items():
+            if not math.isfinite(value):
+                self._fail(f"{key} is {value}")
         loss = values.get(self.criterion)
         if loss is not None and loss < self.best["loss"] + self.tolerance:
             lowest, weights = min(loss, self.best["loss"]), copy.deepcopy(self.last_weights())
