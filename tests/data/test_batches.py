@@ -34,12 +34,16 @@ def test_passes_go_through_all_images_each_in_an_order_of_its_own():
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("batch_size", [1, 7, 21, 23, 100])
-def test_every_index_exactly_once_and_len_counts_the_batches(batch_size, shuffle):
+def test_every_image_once_with_its_label_and_normalised_and_len_counts_the_batches(batch_size, shuffle):
     batches = loader(batch_size=batch_size, shuffle=shuffle)
     sizes = [len(y) for _, y in batches.epoch()]
     assert len(sizes) == len(batches)
     assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
     assert order(batches).sort().values.tolist() == list(range(COUNT))
+    for x, y in batches.epoch():
+        assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
+        expected = ((y / 255 - 0.1307) / 0.3081).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
+        torch.testing.assert_close(x, expected)
 
 
 def test_a_last_batch_is_dropped_in_training_when_a_rank_has_one_image_of_it_and_kept_in_order():
@@ -50,13 +54,6 @@ def test_a_last_batch_is_dropped_in_training_when_a_rank_has_one_image_of_it_and
         for rank in range(world):
             batches = loader(rank=rank, world=world)
             assert len(batches) == len(list(batches.epoch())) == count
-
-
-def test_images_come_with_their_labels_and_are_normalised():
-    for x, y in loader().epoch():
-        assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
-        expected = ((y / 255 - 0.1307) / 0.3081).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
-        torch.testing.assert_close(x, expected)
 
 
 def test_order_is_shuffled_differently_each_epoch_and_replayable():
