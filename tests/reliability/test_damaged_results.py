@@ -32,41 +32,38 @@ def tree(tmp_path, monkeypatch):
     return make_tree(tmp_path)
 
 
-def check(tree):
+def check(tree, file, content):
+    """Render with this content, JSON or bytes, in the place of a file."""
+    whole = file.read_bytes()
+    file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     assert report.main(["--results-dir", f"{tree}/results", "--readme", f"{tree}/README.md"]) in (0, 1)
+    file.write_bytes(whole)
+
+
+def files(tree):
+    return {file: json.loads(file.read_text()) for file in sorted((tree / "results").rglob("*.json"))}
 
 
 @pytest.mark.parametrize("seed", range(25))
 def test_a_wrong_value_anywhere_is_a_line(tree, seed):
-    rng = random.Random(seed)
-    files = sorted((tree / "results").rglob("*.json"))
-    for file in (*rng.choices(files, k=4), *files[-2:]):
-        whole = file.read_text()
-        content = json.loads(whole)
-        path, _ = rng.choice(list(places(content)))
-        file.write_text(json.dumps(with_value(content, path, rng.choice(WRONG))))
-        check(tree)
-        file.write_text(whole)
+    rng, contents = random.Random(seed), files(tree)
+    for file in (*rng.choices([*contents], k=4), *[*contents][-2:]):
+        path, _ = rng.choice(list(places(contents[file])))
+        check(tree, file, with_value(contents[file], path, rng.choice(WRONG)))
 
 
 def test_no_text_or_number_of_a_result_is_markup_or_out_of_range(tree):
-    for file in sorted((tree / "results").rglob("*.json")):
-        whole = file.read_text()
-        content, done = json.loads(whole), set()
+    done = set()
+    for file, content in files(tree).items():
         for path, old in places(content):
-            kind = file.parent.parent, *(step for step in path if isinstance(step, str))
+            kind = file, *(step for step in path if isinstance(step, str))
             if isinstance(old, str | float) and kind not in done:
                 done.add(kind)
                 for wrong in [EVIL] if isinstance(old, str) else (math.nan, -1.5, 7.5):
-                    file.write_text(json.dumps(with_value(content, path, wrong)))
-                    check(tree)
-        file.write_text(whole)
+                    check(tree, file, with_value(content, path, wrong))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a":' * 100_000, "[]", "3", "\xff", "{}"])
 def test_files_that_are_no_json_objects_are_a_line(tree, text):
-    for file in sorted((tree / "results").rglob("*.json")):
-        whole = file.read_bytes()
-        file.write_bytes(text.encode("latin-1"))
-        check(tree)
-        file.write_bytes(whole)
+    for file in files(tree):
+        check(tree, file, text.encode("latin-1"))
