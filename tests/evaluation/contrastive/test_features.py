@@ -6,45 +6,35 @@ from helpers import blobs
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import cross_entropy
 
-from evaluation.contrastive.features import (
-    KNN_TEMPERATURE,
-    classifier,
-    common_scale,
-    encode,
-    fit_probe,
-    frozen_scores,
-    knn,
-    probed,
-    statistics,
-)
+from evaluation.contrastive import features as frozen
 
 
 def slow_knn(reference, labels, query, k):
     cosine = [float(query @ r / query.norm() / r.norm()) for r in reference]
     votes = np.zeros(10)
     for i in sorted(range(len(cosine)), key=lambda i: -cosine[i])[:k]:
-        votes[labels[i]] += np.exp(cosine[i] / KNN_TEMPERATURE)
+        votes[labels[i]] += np.exp(cosine[i] / frozen.KNN_TEMPERATURE)
     return votes / votes.sum()
 
 
 def test_knn_is_the_weighted_vote_of_the_nearest_or_of_all():
     reference, labels = blobs(30, spread=2.0)
     queries, _ = blobs(7, spread=2.0, seed=1)
-    votes = knn(reference, labels, queries, k=5)
+    votes = frozen.knn(reference, labels, queries, k=5)
     expected = [slow_knn(reference, labels, query, 5) for query in queries]
     np.testing.assert_allclose(votes, np.array(expected), atol=1e-5)
     # It takes probabilities for labels, and all of a small reference.
     reference, labels = blobs(6)
-    one_hot = torch.eye(10)[labels]
-    torch.testing.assert_close(knn(reference, one_hot, reference), knn(reference, labels, reference))
-    assert knn(reference, labels, reference, k=100).shape == (6, 10)
+    votes = frozen.knn(reference, labels, reference)
+    torch.testing.assert_close(frozen.knn(reference, torch.eye(10)[labels], reference), votes)
+    assert frozen.knn(reference, labels, reference, k=100).shape == (6, 10)
 
 
 def test_the_probe_is_scikit_learn_s_logistic_regression():
     features, labels = blobs(60, spread=1.5)
-    mean, std = statistics(features)
+    mean, std = frozen.statistics(features)
     decay = 0.05
-    probe = fit_probe(features, labels, (mean, std), decay)
+    probe = frozen.fit_probe(features, labels, (mean, std), decay)
     expected = LogisticRegression(C=1 / (decay * len(features)), tol=1e-8, max_iter=2000)
     expected.fit((features - mean) / std, labels)
     np.testing.assert_allclose(
@@ -57,7 +47,7 @@ def test_the_probe_is_scikit_learn_s_logistic_regression():
     latent = torch.randn(600, 20, generator=noise)
     labels = (latent[:, :3] > 0).long() @ torch.tensor([1, 2, 4])
     features = (latent @ torch.randn(20, 300, generator=noise)).relu()
-    probe = fit_probe(features, labels, statistics(features), 1e-3).requires_grad_()
+    probe = frozen.fit_probe(features, labels, frozen.statistics(features), 1e-3).requires_grad_()
     loss = cross_entropy(probe(features), labels) + 5e-4 * probe.linear.weight.square().sum()
     gradient = torch.autograd.grad(loss, probe.linear.parameters())
     assert max(g.abs().max() for g in gradient) < 2e-5  # after 100 steps it is 5e-5 or more
@@ -66,28 +56,28 @@ def test_the_probe_is_scikit_learn_s_logistic_regression():
 def test_a_constant_feature_does_no_harm_and_a_common_scale_is_the_root_of_the_mean_variance():
     features, labels = blobs(30)
     features[:, 5] = 4.0
-    for scale in (statistics, common_scale):
-        probe = fit_probe(features, labels, scale(features), 1e-2)
+    for scale in (frozen.statistics, frozen.common_scale):
+        probe = frozen.fit_probe(features, labels, scale(features), 1e-2)
         assert probe(features).isfinite().all()
-    mean, std = common_scale(torch.tensor([[0.0, 1.0], [6.0, 1.0], [0.0, 9.0], [6.0, 9.0]]))
+    mean, std = frozen.common_scale(torch.tensor([[0.0, 1.0], [6.0, 1.0], [0.0, 9.0], [6.0, 9.0]]))
     assert mean.tolist() == [3, 5]
     torch.testing.assert_close(std, torch.tensor(((12 + 64 / 3) / 2) ** 0.5).expand(2))
 
 
 def test_an_encoder_under_its_probe_is_one_classifier(digits):
     features, labels = blobs(60)
-    probe = fit_probe(features, labels, statistics(features), classes=3)
-    torch.testing.assert_close(classifier(torch.nn.Identity(), probe)(features), probe(features))
-    model, chosen = probed(torch.nn.Flatten(), digits, torch.arange(120)), digits.images[:120].float() / 255
-    outputs = model(digits.normalise(chosen))
+    probe = frozen.fit_probe(features, labels, frozen.statistics(features), classes=3)
+    torch.testing.assert_close(frozen.classifier(torch.nn.Identity(), probe)(features), probe(features))
+    model = frozen.probed(torch.nn.Flatten(), digits, torch.arange(120))
+    outputs = model(digits.normalise(digits.images[:120].float() / 255))
     assert outputs.shape == (120, 10)
     assert (outputs.argmax(1) == digits.labels[:120]).float().mean() > 0.95
 
 
 def test_features_are_the_encoder_s_of_the_named_images_and_leave_it_as_it_was(encoder, data, splits):
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    f = encode(encoder.train(), data, *splits, "fp32")
-    frozen_scores(f)
+    f = frozen.encode(encoder.train(), data, *splits, "fp32")
+    frozen.frozen_scores(f)
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     assert encoder.training
     with torch.no_grad():

@@ -8,15 +8,7 @@ import pytest
 from helpers import probabilities
 
 from evaluation.cnn import calibration_error, mcnemar, scale
-from evaluation.ensemble.library import (
-    Library,
-    Member,
-    check_predictions,
-    combination_metrics,
-    evaluate_library,
-    out_of_fold,
-    part_folders,
-)
+from evaluation.ensemble import library as runs
 from evaluation.ensemble.selection import COMBINATIONS, average, choose, combine, oracle
 from utils.errors import UserError
 from utils.training.forward import cross_entropy
@@ -31,17 +23,17 @@ def fold(k, indices, labels, test_labels):
         "test_labels": test_labels,
     }
     record = {"seed": 4, "fold": k, "seconds": 1.5, "train_images": 100 + k}
-    return Member([f"fold-{k}"], "cnn 4", record, arrays)
+    return runs.Member([f"fold-{k}"], "cnn 4", record, arrays)
 
 
 def test_parts_are_sorted_by_number_and_members_come_before_seeds(tmp_path):
-    assert part_folders(tmp_path) == [tmp_path]
+    assert runs.part_folders(tmp_path) == [tmp_path]
     for name in ("seed-10", "seed-9"):
         (tmp_path / name).mkdir()
-    assert [path.name for path in part_folders(tmp_path)] == ["seed-9", "seed-10"]
+    assert [path.name for path in runs.part_folders(tmp_path)] == ["seed-9", "seed-10"]
     for name in ("member-2-fold-1", "member-10", "member-2-fold-0"):
         (tmp_path / name).mkdir()
-    names = [path.name for path in part_folders(tmp_path)]
+    names = [path.name for path in runs.part_folders(tmp_path)]
     assert names == ["member-2-fold-0", "member-2-fold-1", "member-10"]
 
 
@@ -49,7 +41,7 @@ def test_folds_become_one_member_whose_validation_predictions_are_out_of_fold():
     labels, test_labels = np.arange(12) % 3, np.arange(6) % 3
     halves = np.array([1, 3, 4, 7, 8, 11]), np.array([0, 2, 5, 6, 9, 10])
     folds = [fold(k, indices, labels, test_labels) for k, indices in enumerate(halves)]
-    member = out_of_fold(folds)
+    member = runs.out_of_fold(folds)
     assert member.arrays["val_indices"].tolist() == list(range(12))
     assert member.arrays["val_labels"].tolist() == labels.tolist()
     for part, indices in zip(folds, halves, strict=True):
@@ -87,10 +79,10 @@ def test_predictions_of_another_kind_are_refused(name, change):
     val_p, test_p = (probabilities(y, 1, seed, 3) for seed in (0, 1))
     arrays = {"val_probabilities": val_p, "val_labels": y, "val_indices": np.arange(12) * 2}
     arrays |= {"test_probabilities": test_p, "test_labels": y.copy()}
-    check_predictions(arrays, "run")
+    runs.check_predictions(arrays, "run")
     arrays[name] = change(arrays[name])
     with pytest.raises(UserError, match=f"^run: predictions.npz .* impossible {name};"):
-        check_predictions(arrays, "run")
+        runs.check_predictions(arrays, "run")
 
 
 @pytest.fixture
@@ -100,8 +92,8 @@ def library():
         np.stack([probabilities(y, strength, (seed, len(y)), 3) for seed, strength in enumerate((1, 2, 1.5))])
         for y in (val_y, test_y)
     )
-    members = [Member([], f"m {i}", {"seconds": 2.0 + i, "train_images": 100.4}, {}) for i in range(3)]
-    return Library(members, val_p, val_y, np.arange(90), test_p, test_y)
+    members = [runs.Member([], f"m {i}", {"seconds": 2.0 + i, "train_images": 100.4}, {}) for i in range(3)]
+    return runs.Library(members, val_p, val_y, np.arange(90), test_p, test_y)
 
 
 def test_calibration_lowers_every_loss_on_validation_images_and_keeps_the_decisions(library):
@@ -113,7 +105,7 @@ def test_calibration_lowers_every_loss_on_validation_images_and_keeps_the_decisi
 
 
 def test_every_combination_is_scored_with_weights_chosen_on_validation(library):
-    record, saved = evaluate_library(library, "vote", {"seed": 4})
+    record, saved = runs.evaluate_library(library, "vote", {"seed": 4})
     weights = choose(library.calibrated(), library.val_y, 4)
     for name in COMBINATIONS:
         p = combine(name, library.test_p, weights)
@@ -131,7 +123,7 @@ def test_every_combination_is_scored_with_weights_chosen_on_validation(library):
 
 def test_test_labels_choose_nothing(library):
     other = library._replace(test_y=np.roll(library.test_y, 1))
-    a, b = (evaluate_library(x, "average", {"seed": 0})[0] for x in (library, other))
+    a, b = (runs.evaluate_library(x, "average", {"seed": 0})[0] for x in (library, other))
     chosen = [key for key in a if key.endswith(("_weights", "_temperature", "_val_loss"))]
     assert all(a[key] == b[key] for key in chosen)
     assert a["test_accuracy"] != b["test_accuracy"]
@@ -140,7 +132,7 @@ def test_test_labels_choose_nothing(library):
 def test_gain_and_temperature_of_one_combination(library):
     p = [average(x[:2]) for x in (library.val_p, library.test_p)]
     plain = average(library.test_p).argmax(1) == library.test_y
-    found = combination_metrics(*p, library.val_y, library.test_y, plain)
+    found = runs.combination_metrics(*p, library.val_y, library.test_y, plain)
     right = p[1].argmax(1) == library.test_y
     assert found["test_gain"] == pytest.approx(right.mean() - plain.mean())
     assert found["test_mcnemar_p"] == mcnemar(right, plain)
