@@ -76,9 +76,8 @@ def check_batches(args: Namespace) -> None:
 def moco_step(model: MoCo, splits: int, temperature: float) -> Step:
     """Return the step for `fit`: the loss over the queries of all ranks, and its metrics.
 
-    Every rank computes the whole loss and enqueues the keys of all ranks. batch_accuracy: the contrastive
-    accuracy against the other keys of the batch. Where it is far below that against the queue, queries
-    recognise their key by what a batch shares: its statistics, or the state of encoder_k.
+    batch_accuracy: the contrastive accuracy against the other keys of the batch. Where it is far below that
+    against the queue, queries recognise their key by what a batch shares: its statistics, or encoder_k.
     """
     network = distributed.data_parallel(model, synchronise=False)
 

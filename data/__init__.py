@@ -7,25 +7,7 @@ from data.images import DATASETS, Data, ImageSet, check_classes, load
 from data.splits import bootstrap, few_labels, folds, of_classes, split
 from data.writers import writers_for
 
-__all__ = [
-    "DATASETS",
-    "POLICIES",
-    "VIEW_PARTS",
-    "Augment",
-    "BatchLoader",
-    "ClassBatches",
-    "Data",
-    "DataError",
-    "ImageSet",
-    "bootstrap",
-    "check_classes",
-    "few_labels",
-    "folds",
-    "generator",
-    "in_order",
-    "load",
-    "of_classes",
-    "split",
-    "view_augment",
-    "writers_for",
-]
+__all__ = ["POLICIES", "VIEW_PARTS", "Augment", "view_augment"]
+__all__ += ["BatchLoader", "ClassBatches", "generator", "in_order", "DataError"]
+__all__ += ["DATASETS", "Data", "ImageSet", "check_classes", "load"]
+__all__ += ["bootstrap", "few_labels", "folds", "of_classes", "split", "writers_for"]

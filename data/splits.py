@@ -19,8 +19,8 @@ def split(
 
     val_fraction: in [0, 1); 0 gives no validation indices. Of a small set it is more, one of every class.
     writers: (N,), who wrote each image. Then nobody is in both parts, and the shares of the classes are as
-    even as in the best of TRIES orders of the writers: on MNIST, within 3 % of `val_fraction`.
-    Raises DataError for another fraction, or when a class is too small to be in both parts.
+    even as in the best of TRIES orders of the writers. Raises DataError for another fraction, or when a class
+    is too small to be in both parts.
     """
     if not 0 <= val_fraction < 1:
         raise DataError(f"the validation fraction must be in [0, 1), not {val_fraction}")

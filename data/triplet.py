@@ -53,10 +53,7 @@ def symmetric(images: torch.Tensor, symmetry: torch.Tensor) -> torch.Tensor:
 
 
 def symmetric_copies(images: ImageSet, indices: torch.Tensor) -> ImageSet:
-    """Return the images at `indices` (N,) in all symmetries: 8 N images of eight times as many classes.
-
-    The label of digit y under symmetry s is 8 y + s, see `symmetric`; s = 0 comes first.
-    """
+    """Return the images at `indices` (N,) in all symmetries, 8 N; label 8 y + s for digit y, symmetry s."""
     indices = indices.to(images.images.device)
     symmetry = torch.arange(SYMMETRIES, device=indices.device).repeat_interleave(len(indices))
     pixels = symmetric(images.images[indices].repeat(SYMMETRIES, 1, 1, 1), symmetry)
@@ -89,10 +86,8 @@ class GlyphBatches(ClassBatches):
     """P x K batches with G x K images of synthetic classes added to each.
 
     `epoch(e)` yields (x, y) like ClassBatches, with x ((P + G) * K, 1, 28, 28). A synthetic class joins two
-    or three classes of the batch, image by image, in ways sampled from JOINS, and rotates the result;
-    all of that is the same for its K images. Synthetic classes have the labels from the number of classes on.
-
-    glyphs: G, at least 1. Other arguments and errors as in ClassBatches.
+    or three classes of the batch, image by image, in ways sampled from JOINS, and rotates the result, all its
+    K images alike. Synthetic classes have the labels from the number of classes on. glyphs: G, at least 1.
     """
 
     def __init__(self, *args: Any, glyphs: int, **kwargs: Any):
@@ -142,10 +137,9 @@ def sample_episodes(
     """Sample balanced N-way k-shot episodes; return positions of support (E, N, k) and queries (E, N, q).
 
     Row n of an episode holds images of one class. support_labels: (S,), e.g. of the training images.
-    query_labels: (Q,), e.g. of the test images; None samples the queries from the support images, none of
-    which is then both in one episode. classes: those that may occur. ways: N, by default all of them; fewer
-    are sampled for every episode. shots, queries: k and q. count: E. Equal seeds give equal episodes.
-    Raises DataError when a class has too few images.
+    query_labels: (Q,), e.g. of the test images; None samples queries from the other support images. classes:
+    those that may occur. ways: N, by default all of them; fewer are sampled for every episode. shots,
+    queries: k and q. count: E. Raises DataError when a class has too few images.
     """
     ways = ways or len(classes)
     gen = generator(seed, shots, ways)
@@ -175,10 +169,7 @@ def sample_episodes(
 
 
 def letters(like: ImageSet, seed: int = 0, signs: str = LETTERS) -> ImageSet:
-    """Return images, by default 3,000 of 25 printed letters, normalised as those of `like`, on their device.
-
-    Every sign of every font is scaled to 20 pixels, centred by mass as in MNIST, and deformed.
-    """
+    """Return images of printed signs, by default 3,000 of 25 letters, with mean, std, device of `like`."""
     import matplotlib  # here, because importing it takes time that --help needn't
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"

@@ -6,26 +6,7 @@ from models.contrastive import ContrastiveModel, contrastive_metrics, nt_xent, s
 from models.ensemble import Boosted, Fusion, Separated, boosting_losses
 from models.moco import MoCo, info_nce, shuffled_order
 
-__all__ = [
-    "ENCODERS",
-    "RECIPES",
-    "Boosted",
-    "CheckpointError",
-    "Classifier",
-    "ContrastiveModel",
-    "Fusion",
-    "MoCo",
-    "SavedModel",
-    "Separated",
-    "boosting_losses",
-    "contrastive_metrics",
-    "create",
-    "info_nce",
-    "load_encoder",
-    "load_model",
-    "nt_xent",
-    "read_model",
-    "save_model",
-    "shuffled_order",
-    "supcon",
-]
+__all__ = ["CheckpointError", "SavedModel", "load_encoder", "load_model", "read_model", "save_model"]
+__all__ += ["ENCODERS", "RECIPES", "Classifier", "create"]
+__all__ += ["ContrastiveModel", "contrastive_metrics", "nt_xent", "supcon"]
+__all__ += ["Boosted", "Fusion", "Separated", "boosting_losses", "MoCo", "info_nce", "shuffled_order"]

@@ -101,8 +101,7 @@ def contrastive_metrics(features: Tensor) -> dict[str, Tensor]:
     """Return scalars to watch beside the loss, from the first two views of (B, V, D) features.
 
     contrastive_accuracy: share of views whose nearest other view is their partner. alignment: mean squared
-    distance of partners. uniformity: log of the mean of exp(-2 d^2) over all pairs, at least about -4 (Wang
-    and Isola, 2020). Alignment and uniformity are better when lower.
+    distance of partners. uniformity: log of the mean of exp(-2 d^2) over all pairs (Wang and Isola, 2020).
     """
     features = _unit(features[:, :2])
     with torch.autocast(features.device.type, enabled=False):

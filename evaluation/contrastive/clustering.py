@@ -23,8 +23,7 @@ HEADS, HEAD_STEPS, HEAD_BATCH, HEAD_RATE, ENTROPY_WEIGHT = 5, 1000, 2048, 0.01, 
 def match_clusters(clusters: np.ndarray, labels: np.ndarray, classes: int = 10) -> np.ndarray:
     """Name the clusters: return the one-to-one class of each cluster that makes most labels right.
 
-    It is the assignment problem (Kuhn, 1955). clusters: (N,), or their probabilities (N, classes), which
-    break ties where labels are few. labels: (N,). Returns (classes,).
+    clusters: (N,), or their probabilities (N, classes), which break ties where labels are few. labels: (N,).
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -64,9 +63,8 @@ def spread_labels(
 ) -> Tensor:
     """Spread labels over a neighbour_graph (Zhou et al., 2004): class probabilities (N, classes) float32.
 
-    labelled: (L,) indices of the nodes with labels (L,); the result is on the device of the labels. The
-    columns are scaled to equal mass, as for equally frequent classes (class mass normalisation, Zhu et al.,
-    2003).
+    labelled: (L,) indices of the nodes with labels (L,). The columns are scaled to equal mass, as for equally
+    frequent classes (Zhu et al., 2003).
     """
     known = np.zeros((graph.shape[0], classes), np.float32)
     known[labelled.cpu().numpy(), labels.cpu().numpy()] = 1
@@ -91,10 +89,7 @@ def neighbour_loss(first: Tensor, second: Tensor, entropy_weight: float) -> Tens
 
 
 def cluster_head(features: Tensor, graph: "csr_array", clusters: int = 10, seed: int = 0) -> Probe:
-    """Fit linear heads on features (N, D) by `neighbour_loss` over the edges of their graph; return the best.
-
-    The best of HEADS heads has the lowest loss over all edges: no label is needed to choose it.
-    """
+    """Fit HEADS linear heads on features (N, D); return that of lowest `neighbour_loss` over all edges."""
     gen, scale, edges = generator(seed), common_scale(features), graph.tocoo()
     rows, columns = (torch.from_numpy(x).long().to(features.device) for x in (edges.row, edges.col))
     heads, losses = [], []
@@ -138,10 +133,7 @@ def clustering_scores(f: Features) -> tuple[dict[str, float], np.ndarray]:
 
 
 def spread_accuracy(f: Features, clusters: np.ndarray) -> float:
-    """Return the test accuracy of clusters of f.train, spread over its graph, then k-NN.
-
-    A node at the edge of a cluster moves to the cluster of its neighbours. Named as above.
-    """
+    """Return the test accuracy of clusters of f.train, named as above, spread over its graph, then k-NN."""
     labels = torch.from_numpy(clusters).long().to(f.train.device)
     spread = spread_labels(neighbour_graph(f.train), torch.arange(len(labels)), labels, f.classes)
     names = match_clusters(spread.argmax(1).cpu().numpy(), f.train_labels.cpu().numpy(), f.classes)

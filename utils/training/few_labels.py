@@ -17,8 +17,7 @@ def generalised_cross_entropy(logits: Tensor, labels: Tensor, q: float = ROBUSTN
     """Return the mean of (1 - p^q) / q, equation 6 of Zhang and Sabuncu (2018).
 
     p is the probability of the label. logits: (B, classes). labels: (B,). q: in (0, 1]; towards 0 the loss is
-    the cross-entropy, at 1 it is 1 - p. A label that the network finds improbable has hardly any gradient:
-    the few wrong labels among many right ones are not learnt.
+    the cross-entropy, at 1 it is 1 - p. An improbable label, which may be wrong, has hardly any gradient.
     """
     p = logits.softmax(1).gather(1, labels.unsqueeze(1))
     return ((1 - p.clamp(min=1e-7) ** q) / q).mean()
@@ -28,8 +27,7 @@ class AnchoredBatches:
     """Batches (images, their labels, anchors, their labels) for `anchored_step`, all augmented.
 
     anchors, indices: of the images whose labels are given, and of all with a label, given or not. sizes:
-    images and anchors of a batch. An epoch is one pass over `indices`; anchors are repeated as often as
-    needed.
+    images and anchors of a batch. An epoch is one pass over `indices`; anchors are repeated.
     """
 
     def __init__(

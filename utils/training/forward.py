@@ -39,11 +39,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def forward_all(
     model: nn.Module, batches: BatchLoader, precision: str = "fp32"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the model over one epoch of batches in eval mode.
-
-    Returns its outputs (N, D) float32 and the labels (N,), in order, on the device of the images.
-    precision: "fp32" or "bf16".
-    """
+    """Run the model over one epoch in eval mode; return outputs (N, D) float32 and labels (N,), in order."""
     device = batches.set.images.device
     with evaluation_mode(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         outputs = [(model(images).float(), labels) for images, labels in batches.epoch()]

@@ -144,8 +144,7 @@ def anneal(step: int, total: int, warm_up: float) -> float:
     """Return the share of the peak learning rate at `step` of `total`.
 
     It rises from 4 % during the share `warm_up` of the steps and then follows a cosine to zero at the last
-    step. With warm_up 0 this is cosine annealing (Loshchilov and Hutter, 2017), with 0.25 the one-cycle
-    policy (Smith and Topin, 2018), and between them the warm-up of SimCLR.
+    step: cosine annealing (Loshchilov and Hutter, 2017), with 0.25 one-cycle (Smith and Topin, 2018).
     """
     done = min(step / max(1, total - 1), 1.0)
     if done < warm_up:

@@ -16,8 +16,7 @@ def for_size(values: dict, labels: torch.Tensor, given: Collection[str]) -> dict
     """Return what changes in a script's values for training images with these labels; print it in a line.
 
     given: names of what the user chose, which stays. Who chooses the epochs chooses the length: then, and in
-    a dry run, only batches of classes that the images can't fill change. "passes" is how often an epoch goes
-    through the images.
+    a dry run, only batches of classes that the images can't fill change. passes: over the images in an epoch.
     """
     images, epochs = len(labels), values["epochs"]
     few: dict[str, Any] = {}
