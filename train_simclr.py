@@ -169,10 +169,8 @@ def train(
 def plot_figures(run: RunFolder, args: Namespace, data: Data, chance: float) -> None:
     """Plot the curves of all trainings and pairs of views; write the map of the first training's features."""
     plot_history(run.history(), run.path("curves.png"), chance=chance)
-    first, augment = (
-        torch.arange(min(SHOWN_PAIRS, len(data[0].labels))),
-        view_augment(args.views, args.strength),
-    )
+    first = torch.arange(min(SHOWN_PAIRS, len(data[0].labels)))
+    augment = view_augment(args.views, args.strength)
     pairs = BatchLoader(data[0], first, SHOWN_PAIRS, seed=args.seed, augment=augment, views=2)
     plots.plot_views(next(pairs.epoch())[0].squeeze(2).cpu().numpy(), run.path("views.png"))
     run.write_text("map.csv", map_table(parts(run, args)[0].predictions(), data[1]))

@@ -54,12 +54,7 @@ def neighbour_graph(features: Tensor, k: int = GRAPH_NEIGHBOURS) -> "csr_array":
 
 
 def spread_labels(
-    graph: "csr_array",
-    labelled: Tensor,
-    labels: Tensor,
-    classes: int = 10,
-    alpha: float = 0.99,
-    steps: int = 200,
+    graph: "csr_array", labelled: Tensor, labels: Tensor, classes: int = 10, alpha: float = 0.99
 ) -> Tensor:
     """Spread labels over a neighbour_graph (Zhou et al., 2004): class probabilities (N, classes) float32.
 
@@ -69,7 +64,7 @@ def spread_labels(
     known = np.zeros((graph.shape[0], classes), np.float32)
     known[labelled.cpu().numpy(), labels.cpu().numpy()] = 1
     spread = known
-    for _ in range(steps):
+    for _ in range(200):
         spread = alpha * (graph @ spread) + (1 - alpha) * known
     spread = spread / np.maximum(spread.sum(0), 1e-12)
     spread = spread / np.maximum(spread.sum(1, keepdims=True), 1e-12)

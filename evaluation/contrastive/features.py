@@ -40,12 +40,10 @@ def encode(encoder: nn.Module, data: Data, train_idx: Tensor, val_idx: Tensor, p
     return Features(*train, *val, *test, len(data[0].classes))
 
 
-def neighbours(
-    queries: Tensor, reference: Tensor, k: int = NEIGHBOURS, chunk: int = 1000
-) -> tuple[Tensor, Tensor]:
+def neighbours(queries: Tensor, reference: Tensor, k: int = NEIGHBOURS) -> tuple[Tensor, Tensor]:
     """Return cosines and indices, (N, k), nearest first, of the rows of `reference` nearest to each query."""
     reference, k = F.normalize(reference, dim=1), min(k, len(reference))
-    nearest = [(F.normalize(part, dim=1) @ reference.T).topk(k) for part in queries.split(chunk)]
+    nearest = [(F.normalize(part, dim=1) @ reference.T).topk(k) for part in queries.split(1000)]
     return torch.cat([part.values for part in nearest]), torch.cat([part.indices for part in nearest])
 
 
@@ -96,12 +94,7 @@ def common_scale(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fit_probe(
-    features: Tensor,
-    labels: Tensor,
-    scale: tuple[Tensor, Tensor],
-    decay: float = DECAY,
-    steps: int = 300,
-    classes: int = 10,
+    features: Tensor, labels: Tensor, scale: tuple[Tensor, Tensor], decay: float = DECAY, classes: int = 10
 ) -> Probe:
     """Fit a Probe by L-BFGS: the least mean cross-entropy plus decay / 2 * |weights|^2.
 
@@ -109,9 +102,8 @@ def fit_probe(
     """
     probe = Probe(*scale, classes)
     inputs = (features - probe.mean) / probe.std
-    optimizer = torch.optim.LBFGS(
-        probe.linear.parameters(), max_iter=steps, history_size=10, line_search_fn="strong_wolfe"
-    )
+    how: dict = {"max_iter": 300, "history_size": 10, "line_search_fn": "strong_wolfe"}
+    optimizer = torch.optim.LBFGS(probe.linear.parameters(), **how)
 
     def closure():
         optimizer.zero_grad()
@@ -141,9 +133,8 @@ def probed(encoder: nn.Module, images: ImageSet, indices: Tensor) -> Classifier:
     features, labels = forward_all(encoder, in_order(images, indices))
     length = features.norm(dim=1).mean()
     features = F.normalize(features, dim=1)
-    return classifier(
-        encoder, fit_probe(features, labels, common_scale(features), classes=len(images.classes)), length
-    )
+    probe = fit_probe(features, labels, common_scale(features), classes=len(images.classes))
+    return classifier(encoder, probe, length)
 
 
 def accuracy(outputs: Tensor, labels: Tensor) -> float:
