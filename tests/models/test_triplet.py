@@ -1,5 +1,6 @@
 """Losses and miners of metric learning against slow loops and hand-made cases."""
 
+import itertools
 import math
 
 import pytest
@@ -59,16 +60,28 @@ def slow_loss(rows, labels, margin, mining, distance):
     return torch.stack(chosen).mean() if chosen else rows.sum() * 0
 
 
+def sum_of_pair_means(labels, loss):
+    """Sum of the means of loss(a, b, same) over the pairs of one class and over those of two."""
+    kinds = {True: [], False: []}
+    for a, b in itertools.permutations(range(len(labels)), 2):
+        same = bool(labels[a] == labels[b])
+        kinds[same].append(loss(a, b, same))
+    return sum(torch.stack(losses).mean() for losses in kinds.values())
+
+
+def assert_same(ours, slow, parameters):
+    """Also in the gradients."""
+    torch.testing.assert_close(ours, slow)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, parameters) for loss in (ours, slow)))
+
+
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("mining", [name for name in MINERS if name != "random"])
 @pytest.mark.parametrize("margin", [0.0, 0.2, 1.0])
 def test_every_miner_is_the_slow_loop_over_triplets(mining, distance, margin):
     rows, labels = batch()
-    ours = triplet_loss(rows, labels, margin, mining, distance)
     slow = slow_loss(rows, labels, margin, mining, distance)
-    torch.testing.assert_close(ours, slow)
-    gradients = [torch.autograd.grad(loss, rows)[0] for loss in (ours, slow)]
-    torch.testing.assert_close(*gradients)
+    assert_same(triplet_loss(rows, labels, margin, mining, distance), slow, [rows])
 
 
 def test_random_mining_draws_every_valid_triplet_and_no_other(monkeypatch):
@@ -110,13 +123,9 @@ def test_distances_and_gradients_of_close_and_of_equal_embeddings_are_those_of_f
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_contrastive_loss_is_the_slow_loop_over_pairs(distance):
     rows, labels = batch(1)
-    d, count = slow_distances(list(rows), distance), range(len(labels))
-    same = [d[a][b] ** 2 for a in count for b in count if a != b and labels[a] == labels[b]]
-    other = [(0.8 - d[a][b]).relu() ** 2 for a in count for b in count if labels[a] != labels[b]]
-    slow = torch.stack(same).mean() + torch.stack(other).mean()
-    ours = contrastive_loss(rows, labels, 0.8, distance)
-    torch.testing.assert_close(ours, slow)
-    torch.testing.assert_close(torch.autograd.grad(ours, rows)[0], torch.autograd.grad(slow, rows)[0])
+    d = slow_distances(list(rows), distance)
+    slow = sum_of_pair_means(labels, lambda a, b, same: (d[a][b] if same else (0.8 - d[a][b]).relu()) ** 2)
+    assert_same(contrastive_loss(rows, labels, 0.8, distance), slow, [rows])
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "unit-euclidean"])
@@ -126,21 +135,18 @@ def test_the_pair_loss_is_the_slow_loop_over_pairs(distance):
     loss.log_weights.data = torch.tensor([0.5, -1.0, 0.0]).double()
     ours = loss(prepare_embeddings(rows, distance), labels)
     given = [row / row.norm() if distance.startswith("unit-") else row for row in rows]
-    count, by_kind = range(len(labels)), {True: [], False: []}
-    for a, b in ((a, b) for a in count for b in count if a != b):
+
+    def cross_entropy(a, b, same):
         apart = sum(w * (x - y).abs() for w, x, y in zip(loss.weights, given[a], given[b], strict=True))
-        same = bool(labels[a] == labels[b])
         chance = torch.sigmoid(loss.bias - apart)
-        by_kind[same].append(-torch.log(chance if same else 1 - chance))
-    slow = sum(torch.stack(losses).mean() for losses in by_kind.values()) / 2
-    torch.testing.assert_close(ours, slow)
-    learnt = [rows, *loss.parameters()]
-    for one, other in zip(*(torch.autograd.grad(each, learnt) for each in (ours, slow)), strict=True):
-        torch.testing.assert_close(one, other)
+        return -torch.log(chance if same else 1 - chance)
+
+    assert_same(ours, sum_of_pair_means(labels, cross_entropy) / 2, [rows, *loss.parameters()])
 
 
 def test_arcface_is_the_slow_formula_also_beyond_180_degrees():
     rows, labels = batch(4, count=40)
+    torch.manual_seed(0)
     loss = ArcFace(3, 4, margin=0.6, temperature=0.25).double()
     centres, total, beyond = [row / row.norm() for row in loss.centres], 0, 0
     for row, label in zip(rows, labels.tolist(), strict=True):
@@ -150,12 +156,7 @@ def test_arcface_is_the_slow_formula_also_beyond_180_degrees():
         cosines[label] -= 0.6 * math.sin(0.6) if over else cosines[label] - (angles[label] + 0.6).cos()
         total, beyond = total - (torch.stack(cosines) / 0.25).log_softmax(0)[label] / 40, beyond + over
     assert 0 < beyond < 40
-    ours = loss(rows, labels)
-    torch.testing.assert_close(ours, total)
-    for one, other in zip(
-        *(torch.autograd.grad(x, [rows, loss.centres]) for x in (ours, total)), strict=True
-    ):
-        torch.testing.assert_close(one, other)
+    assert_same(loss(rows, labels), total, [rows, loss.centres])
     own = loss.centres.detach()[labels].requires_grad_()  # where the sine's slope is infinite
     assert torch.autograd.grad(loss(own, labels), own)[0].isfinite().all()
 
