@@ -233,11 +233,8 @@ def main(argv: list[str] | None = None) -> dict:
 
     def timed(job, part):
         start = time.perf_counter()
-        return {
-            **job,
-            **work(args, data, needed, job, part),
-            "seconds": round(time.perf_counter() - start, 2),
-        }
+        record = {**job, **work(args, data, needed, job, part)}
+        return {**record, "seconds": round(time.perf_counter() - start, 2)}
 
     metrics = repeat(timed, args, run)
     if distributed.rank() == 0:

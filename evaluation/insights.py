@@ -74,10 +74,7 @@ def reviewed_found(order: np.ndarray) -> dict[str, int]:
 
 
 def learned_at(right: np.ndarray) -> np.ndarray:
-    """Return the epoch, from 1, from which on each image stays right: (N,) of (epochs, N) bool.
-
-    An image that is wrong at the end gets one more than there are epochs.
-    """
+    """Return the epoch, from 1, from which on images (epochs, N) stay right; epochs + 1 for never."""
     return len(right) + 1 - np.logical_and.accumulate(right[::-1]).sum(0)
 
 
@@ -92,10 +89,7 @@ def overlaps(right: np.ndarray) -> np.ndarray:
 
 
 def rank_correlations(values: Sequence[np.ndarray]) -> np.ndarray:
-    """Return Spearman's correlation of each pair of (N,) values, 0 where one is constant.
-
-    Equal values share their mean rank.
-    """
+    """Return Spearman's correlation of each pair of (N,) values, equal ones of one rank; 0 for a constant."""
     from scipy.stats import rankdata  # here, because it takes seconds that --help needn't
 
     ranks = np.stack([rankdata(value) for value in values])

@@ -57,10 +57,8 @@ def score_models(
 def robustness_record(scored: dict[str, Scored], labels: np.ndarray, baseline: str) -> dict:
     """Return all metrics as a flat dict, named <model>_<metric>; undefined ones are left out.
 
-    accuracy: on clean images, with its 95 % interval for a single training. corrupted_accuracy: mean over
-    corruptions and levels. mce: see `corruption_error`, against the mean errors of the model `baseline`.
-    relative_mce: the same of the rise of the errors above those on clean images. The values of all trainings
-    are in lists with a plural name; errors: C * LEVELS mean error rates, level after level.
+    accuracy: on clean images. mce: see `corruption_error`, against the model `baseline`; relative_mce: of the
+    rise of the errors above those on clean images. Plural names: of all trainings. errors: C * LEVELS means.
     """
     reference = scored[baseline].errors.mean(0)
     rise = reference - scored[baseline].clean_errors.mean()
@@ -100,10 +98,9 @@ def corruption_error(errors: np.ndarray, baseline: np.ndarray) -> float | None:
 
 
 class Verdicts(NamedTuple):
-    """What all good models together say about the labels of N images.
+    """What all good models say of N labels: the class of the largest mean probability, and that, (N,) each.
 
-    models: their number. answer, confidence: (N,), the class of the largest mean probability, and that
-    probability. shared: the images that every one of them gets wrong, the most confident first.
+    models: their number. shared: the images that every one of them gets wrong, the most confident first.
     """
 
     models: int
@@ -118,10 +115,9 @@ def is_reviewed(labels: np.ndarray) -> bool:
 
 
 def judge_labels(clean: dict[str, np.ndarray], labels: np.ndarray) -> Verdicts | None:
-    """Return what the models with an accuracy of at least GOOD say of the labels of MNIST's test set.
+    """Return what models of accuracy GOOD or more, {name: (T, N, classes)}, say of MNIST's test labels.
 
-    clean: {name: (T, N, classes) probabilities}. None without such a model, and for labels on which
-    LABEL_ERRORS has no reviews.
+    None without such a model, and for other labels.
     """
     good = [p.mean(0) for p in clean.values() if (p.argmax(2) == labels).mean() >= GOOD]
     if not is_reviewed(labels) or not good:
@@ -133,11 +129,10 @@ def judge_labels(clean: dict[str, np.ndarray], labels: np.ndarray) -> Verdicts |
 
 
 def label_record(verdicts: Verdicts, labels: np.ndarray) -> dict[str, int]:
-    """Count what models and reviewers agree on.
+    """Count the models, their shared mistakes, and the reviewed labels.
 
-    good_models: their number. shared_mistakes: images that all of them get wrong. Of the reviewed
-    labels: shared_reviewed, those among the shared mistakes; kept_reviewed, those that the models together
-    answer with the given label; agreed_reviewed, those that they answer with the reviewers' label.
+    Of the latter: shared_..., those among the mistakes; kept_..., those that the models together answer;
+    agreed_..., those where they answer as the reviewers.
     """
     reviewed = np.array(list(LABEL_ERRORS))
     answers = verdicts.answer[reviewed]

@@ -70,6 +70,7 @@ MODES = {
     "mil-tuned": f"train_mil {BAGS} --method loss-attention --encoder {ENCODER}",
     "mil-sweep": f"train_mil {SWEPT} --builder shortcut --model linear --sweep 10 --epochs 1",
     "robustness": "robustness --images 20 --models lenet={results}/cnn/cnn simclr={results}/simclr/simclr",
+    "insights": "insights --label-errors --flip 0.05 --networks linear --folds 2 --epochs 2",
 }
 NOT_COMPARED = ("seconds", "device", "command", "versions", "commit")
 
