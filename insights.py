@@ -36,7 +36,7 @@ from utils.training.flags import EPOCHS
 from utils.training.forward import predict, surprise
 from utils.training.size import with_recipe
 
-SHOWN, SHOWN_ALONE = 24, 8  # images of a figure, and of each paradigm
+SHOWN, SHOWN_HARD, SHOWN_ALONE = 24, 40, 8  # suspects, hard images, and those of each paradigm
 
 
 def make_parser() -> cli.Parser:
@@ -198,11 +198,12 @@ def plot_hard(run: RunFolder, args: Namespace, data: Data) -> None:
         maps["Order of learning: rank correlation"] = learners, record["order_correlations"]
     plots.plot_maps(maps, run.path("overlap.png"))
     right, pixels, labels = saved["right"], data[1].images.squeeze(1).cpu().numpy(), data[1].labels.tolist()
-    hardest = np.argsort(right.sum(0), kind="stable")[:SHOWN].tolist()
-    tiles = [(pixels[i], f"label {labels[i]}\nby {right[:, i].sum()} models", False) for i in hardest]
+    hardest = np.argsort(right.sum(0), kind="stable")[:SHOWN_HARD].tolist()
+    tiles = [(pixels[i], f"label {labels[i]}\n{right[:, i].sum()} right", False) for i in hardest]
     for kind, images in evaluation.right_alone(right, paradigms(args)).items():
-        tiles += [(pixels[i], f"label {labels[i]}\nby {kind}", True) for i in images[:SHOWN_ALONE]]
-    title = f"Test images that the fewest of {len(right)} models get right; orange: one paradigm alone"
+        others = [i for i in images if i not in hardest][:SHOWN_ALONE]
+        tiles += [(pixels[i], f"label {labels[i]}\nonly {kind}", True) for i in others]
+    title = f"Test images that the fewest of {len(right)} models read; orange: others, by one paradigm alone"
     plots.plot_labels(tiles, run.path("hard.png"), title)
 
 
