@@ -27,7 +27,7 @@ import train_mil
 from data import DataError, in_order, load
 from data.images import CENTRED
 from data.pictures import open_picture
-from evaluation.contrastive.features import neighbours
+from evaluation.contrastive.features import knn, neighbours
 from inference import knn_predictor, load_predictor
 from inference.drawing import read_drawing
 from inference.predictor import SYMBOLS, with_images
@@ -44,8 +44,6 @@ LARGEST = 4_000_000  # pixels of a picture; the page sends up to 1200 x 1200
 # The MIL network is trained when the page starts, on the frozen encoder: a few seconds.
 MIL = "--dataset mnist-5k --freeze --train-bags 400 --val-bags 0 --epochs 4 --bags-per-epoch 0 --lr 0.02"
 NEIGHBOURS = 8
-# Cosines to one example of each class become probabilities by a softmax at this temperature.
-ONE_SHOT_TEMPERATURE = 0.1
 
 
 def make_parser() -> Parser:
@@ -140,10 +138,12 @@ class Page:
         if len(names) < 2:
             raise DataError("draw an example of at least two symbols first")
         digits = read_digits([*examples.values(), picture])
-        features = nn.functional.normalize(self.embed(self.symbols, digits))
-        cosines = features[:-1] @ features[-1]
-        shares = (cosines / ONE_SHOT_TEMPERATURE).softmax(0).tolist()
-        return {"label": names[int(cosines.argmax())], "shares": dict(zip(names, shares, strict=True))}
+        *known, asked = self.embed(self.symbols, digits).split(1)
+        shares = knn(torch.cat(known), torch.arange(len(names)), asked, len(names), len(names))[0]
+        return {
+            "label": names[int(shares.argmax())],
+            "shares": dict(zip(names, shares.tolist(), strict=True)),
+        }
 
 
 def read_digits(pictures: list) -> np.ndarray:

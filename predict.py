@@ -6,6 +6,9 @@
     python predict.py seven.png --model results/cnn/wide any run or best.pt, also of your own data
     python predict.py --submission test.csv out.csv      a label for each row of a CSV file, for Kaggle
     python predict.py seven.png --encoder                k-NN on the SimCLR features of labelled images
+    python predict.py seven.png --similar scans/         the pictures of a folder, the most like it first
+    python predict.py --enrol people/ --save g.npz       keep examples: people/<name>/*.png, people/<name>.png
+    python predict.py who.png --gallery g.npz            and recognise others by them
     python predict.py --export model.onnx                or .pt2 (torch.export), .safetensors (half precision)
 
 Pictures (PNG, JPEG, BMP, TIFF, WebP, GIF, AVIF) are grey, in colour or transparent; the border shows whether
@@ -27,19 +30,31 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from data import DataError, load
 from data.own import read_rows
 from data.pictures import grey, open_picture, pictures_in
+from evaluation.contrastive.features import neighbours
 from inference import Answer, Predictor, ensemble_predictor, knn_predictor, load_predictor
 from inference.drawing import Drawing
-from inference.predictor import CLASSIFIER, ENCODER, create_any, model_files
+from inference.predictor import (
+    CLASSIFIER,
+    ENCODER,
+    create_any,
+    embedder,
+    gallery_predictor,
+    model_files,
+    save_gallery,
+)
 from models import read_model
 from utils.arguments import any_path, dataset
 from utils.cli import Parser, command, resolve_device
 from utils.console import percent
 from utils.errors import UserError, printable
 from utils.runs.files import check_output, write_atomically
+
+NEAREST = 10  # pictures in the figure of --similar
 
 
 class Result(NamedTuple):
@@ -71,8 +86,12 @@ def make_parser() -> Parser:
     add = group.add_mutually_exclusive_group().add_argument
     add("--model", type=any_path, metavar="FILE", help="a best.pt, or the folder of a run")
     add("--ensemble", type=any_path, metavar="RUN", help="a run of ensemble.py, with its weights")
-    add("--encoder", nargs="?", type=any_path, const=str(ENCODER), metavar="FILE", help="k-NN on an encoder")
+    add("--similar", type=any_path, metavar="FOLDER", help="rank its pictures by their likeness to IMAGE")
+    add("--enrol", type=any_path, metavar="FOLDER", help="embed its pictures, named by subfolder or file")
+    add("--gallery", type=any_path, metavar="FILE", help="recognise by the examples that --enrol saved")
     add = group.add_argument
+    file = "k-NN on an encoder, simclr without FILE; or that of the three before this, else triplet"
+    add("--encoder", nargs="?", type=any_path, const=str(ENCODER), metavar="FILE", help=file)
     add("--dataset", type=dataset, metavar="NAME", help="labelled images of --encoder (default: mnist-5k)")
     add("--data-dir", type=any_path, metavar="DIR", help="where its files are (default: datasets)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="cpu", help="where to compute")
@@ -83,12 +102,15 @@ def make_parser() -> Parser:
     add = group.add_argument
     add("--submission", nargs=2, type=any_path, metavar=("CSV", "OUT"), help="write a label for each row")
     add("--show", type=any_path, metavar="FILE", help="plot what the network sees of the pictures, as PNG")
+    add("--save", type=any_path, metavar="FILE", help="where --enrol writes, .npz")
     add("--export", type=any_path, metavar="FILE", help="write --model as .onnx, .pt2 or .safetensors")
     add("--overwrite", action="store_true", help="replace the files to be written")
     return parser
 
 
 def choose_predictor(args: Namespace) -> Predictor:
+    if args.gallery:
+        return gallery_predictor(Path(args.gallery), args.encoder, args.device)
     if args.ensemble:
         return ensemble_predictor(args.ensemble, args.device)
     if args.encoder:
@@ -120,7 +142,7 @@ def find_pictures(names: Sequence[str]) -> list[str]:
 
 
 def read_pictures(paths: Sequence[str], predictor: Predictor, single: bool = False) -> list[Result]:
-    """Return the Result of every picture, in order; all digits are predicted together."""
+    """Return the Result of every picture, in order, without answers; print errors on stderr."""
 
     def read(path):
         try:
@@ -130,9 +152,24 @@ def read_pictures(paths: Sequence[str], predictor: Predictor, single: bool = Fal
 
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(read, paths))
+    for result in results:
+        if result.error:
+            print(f"predict.py: {printable(' '.join(result.error.split()))}", file=sys.stderr)
+    return results
+
+
+def answer(args: Namespace) -> list[Result]:
+    """Print and plot the answers to all digits of the pictures, which are predicted together."""
+    predictor = choose_predictor(args)
+    results = read_pictures(args.images, predictor, args.single)
     digits = np.concatenate([result.drawing.digits for result in results])
     answers = iter(predictor.judge(predictor.scores(digits)) if len(digits) else ())
-    return [result._replace(answers=list(islice(answers, len(result.drawing.digits)))) for result in results]
+    results = [r._replace(answers=list(islice(answers, len(r.drawing.digits)))) for r in results]
+    write(results, args)
+    texts = [[f"{a.label}{'?' * bool(a.warning)}  {a.probability:.0%}" for a in r.answers] for r in results]
+    rows = [(r.path, r.drawing, text) for r, text in zip(results, texts, strict=True) if not r.error]
+    plot_figures(rows, args.show)
+    return results
 
 
 def as_line(result: Result) -> str:
@@ -153,13 +190,11 @@ def as_json(result: Result) -> str:
 
 
 def write(results: Sequence[Result], args: Namespace) -> None:
-    """Print results, errors on stderr."""
+    """Print results."""
     table, width = csv.writer(sys.stdout), min(max(map(len, args.images)), 40)
     if args.csv:
         table.writerow(("file", "position", *Answer._fields, "notes"))
     for result in results:
-        if result.error:
-            print(f"predict.py: {printable(' '.join(result.error.split()))}", file=sys.stderr)
         if args.json:
             print(as_json(result))
         elif args.csv:
@@ -168,6 +203,48 @@ def write(results: Sequence[Result], args: Namespace) -> None:
                 table.writerow(printable(cell) if isinstance(cell, str) else cell for cell in cells)
         elif not result.error:
             print(printable(f"{result.path:{width}}  {as_line(result)}"))
+
+
+def embed(paths: Sequence[str], reader: Predictor) -> tuple[list[Result], torch.Tensor]:
+    """Return the pictures that can be read, one digit or symbol each, and their features (N, D)."""
+    results = [result for result in read_pictures(paths, reader, single=True) if not result.error]
+    if not results:
+        sys.exit(2)  # after a line for each
+    return results, reader.scores(np.concatenate([result.drawing.digits for result in results]))
+
+
+def enrol(args: Namespace) -> bool:
+    """Write the examples in a folder, of classes by subfolder or file; return whether all could be read."""
+    (reader, model), paths = embedder(args.encoder, args.device), find_pictures([args.enrol])
+    results, features = embed(paths, reader)
+    places = [Path(result.path).relative_to(args.enrol) for result in results]
+    names = [place.parts[0] if len(place.parts) > 1 else place.stem for place in places]
+    save_gallery(Path(args.save), names, features, model)
+    print(f"{args.save}: {len(names):,} pictures, {len(set(names)):,} classes, by {model.split()[0]}")
+    return len(results) == len(paths)
+
+
+def rank(args: Namespace) -> bool:
+    """Print a folder's pictures by cosine distance from each picture; return whether all could be read."""
+    reader, paths = embedder(args.encoder, args.device)[0], find_pictures([args.similar])
+    (known, features), (asked, queries) = embed(paths, reader), embed(args.images, reader)
+    lines, shown = [], []
+    for query, cosines, near in zip(asked, *neighbours(queries, features, len(known)), strict=True):
+        ranked = [
+            (known[i], max(round(1 - c, 4), 0.0))
+            for i, c in zip(near.tolist(), cosines.tolist(), strict=True)
+        ]
+        if args.json:
+            similar = [{"file": other.path, "distance": distance} for other, distance in ranked]
+            lines.append(json.dumps({"file": query.path, "similar": similar}))
+        else:
+            lines += [printable(f"{query.path}  {d:.4f}  {other.path}") for other, d in ranked]
+        nearest = np.concatenate([other.drawing.digits for other, _ in ranked[:NEAREST]])
+        texts = [f"{d:.3f}  {Path(other.path).stem:.8}" for other, d in ranked[:NEAREST]]
+        shown.append((query.path, query.drawing._replace(digits=nearest), texts))
+    plot_figures(shown, args.show)  # first, because the reader of the lines, e.g. head, may stop
+    print(*lines, sep="\n")
+    return len(known) + len(asked) == len(paths) + len(args.images)
 
 
 def submit(table: Path, target: Path, predictor: Predictor) -> None:
@@ -180,29 +257,31 @@ def submit(table: Path, target: Path, predictor: Predictor) -> None:
     print(f"{target}: {len(best):,} rows")
 
 
-def plot_figures(results: Sequence[Result], path: str) -> None:
-    """Plot the first 16 pictures beside what the network sees of them."""
+def plot_figures(rows: Sequence[tuple[str, Drawing, list[str]]], path: str | None) -> None:
+    """Plot the first 16 pictures, each beside the digits of a drawing and their texts."""
     from utils.plots.inference import plot_pictures
 
-    pictures = []
-    for result in [result for result in results if not result.error][:16]:
-        texts = [f"{a.label}{'?' * bool(a.warning)}  {a.probability:.0%}" for a in result.answers]
-        values = grey(open_picture(result.path))
-        pictures.append((Path(result.path).name, values, *result.drawing[:2], texts))
-    if pictures:
-        plot_pictures(pictures, path)
+    if rows and path:
+        parts = [(grey(open_picture(name)), *drawing[:2], texts) for name, drawing, texts in rows[:16]]
+        plot_pictures([(Path(row[0]).name, *part) for row, part in zip(rows, parts, strict=False)], path)
 
 
 def check_flags(args: Namespace) -> None:
     """Raise UserError for flags that contradict each other, and for one that would be ignored."""
-    answered, written = args.single or args.json or args.csv, args.export or args.submission
-    other = args.ensemble or args.encoder
+    answered, written = args.single or args.json or args.csv, args.export or args.submission or args.save
+    own = args.similar or args.enrol or args.gallery
     broken = {
+        "--enrol needs --save, and --save --enrol": bool(args.enrol) != bool(args.save),
         "no image: name pictures, folders or globs": not args.images
-        and (answered or args.show or not written),
-        "--export writes what --model names, also an encoder": args.export and other,
-        "--dataset and --data-dir are for --encoder": (args.dataset or args.data_dir) and not args.encoder,
-        "--overwrite is for --show, --submission and --export": args.overwrite and not (written or args.show),
+        and (answered or args.show or args.similar or not written),
+        "--enrol takes no other pictures": args.enrol and args.images,
+        "--encoder brings its own network": args.encoder and (args.model or args.ensemble),
+        "--similar takes no --csv and no --single": args.similar and (args.csv or args.single),
+        "--export writes what --model names, also an encoder": args.export
+        and (args.ensemble or args.encoder or own),
+        "--dataset and --data-dir are for --encoder": (args.dataset or args.data_dir)
+        and (own or not args.encoder),
+        "--overwrite is for what is written": args.overwrite and not (written or args.show),
         "the standard output is closed": sys.stdout is None,
     }
     for message in filter(broken.get, broken):
@@ -217,20 +296,21 @@ def main(argv: list[str] | None = None) -> list[Result]:
     source = model_files(Path(args.model or CLASSIFIER))[0]
     args.images = find_pictures(args.images)
     table, target = args.submission or ("", "")
-    for out, end in ((args.show, ".png"), (target, ".csv")):
+    read = source, args.encoder or "", table, args.gallery or "", *args.images
+    for out, end in ((args.show, ".png"), (target, ".csv"), (args.save, ".npz")):
         if out:
-            check_output(Path(out), [end], args.overwrite, (source, args.encoder or "", table, *args.images))
+            check_output(Path(out), [end], args.overwrite, read)
     if args.export:
         export(args, source)
     if table:
         submit(Path(table), Path(target), choose_predictor(args))
-    if not args.images:
-        return []
-    results = read_pictures(args.images, choose_predictor(args), args.single)
-    write(results, args)
-    if args.show:
-        plot_figures(results, args.show)
-    if any(result.error for result in results):
+    results: list[Result] = []
+    if args.enrol or args.similar:
+        whole = enrol(args) if args.enrol else rank(args)
+    else:
+        results = answer(args) if args.images else []
+        whole = not any(result.error for result in results)
+    if not whole:
         sys.exit(2)
     return results
 

@@ -1,6 +1,7 @@
 """From pictures to calibrated answers: by a saved classifier, an ensemble, or k-NN on an encoder."""
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from torch import nn
 
 from data import ImageSet, in_order, split
 from data.images import CENTRED
-from data.own import to_square
+from data.own import natural, to_square
 from data.page import find_ink
 from data.pictures import SIDE, first_only, grey, on_light_paper, open_picture, shrunk
 from evaluation.cnn import DOUBTFUL, fit_temperature, scale, softmax
@@ -23,15 +24,18 @@ from evaluation.ensemble.selection import combine
 from evaluation.robustness import Scorer
 from inference.drawing import Drawing, read_drawing
 from models import CheckpointError, Classifier, create, load_encoder, read_model
-from models.checkpoint import BUNDLED
+from models.checkpoint import BUNDLED, digest, find_model
 from models.mil import create_mil
+from models.triplet import TRIPLET_ENCODERS
 from utils.errors import DAMAGE, UserError
+from utils.runs.files import check_file, write_atomically
 from utils.runs.folder import RunFolder
 from utils.training.forward import forward_all, predict, surprise
 
 CLASSIFIER = BUNDLED / "classifier.safetensors"
 ENCODER = BUNDLED / "simclr.safetensors"
 SYMBOLS = BUNDLED / "triplet.safetensors"  # for one-shot recognition
+LARGEST = 2**28  # bytes of a gallery
 HELD_OUT = 0.2  # share of the labelled images that calibrates k-NN
 NO_VOTE = 1e-12  # a class that none of the neighbours has is unlikely, not impossible
 # Of a classifier that was trained without validation images.
@@ -60,11 +64,12 @@ class Predictor:
     """From pictures to answers.
 
     images: an empty ImageSet, which knows the classes, the normalisation and the form of the images. score:
-    computes the Scores of an ImageSet of that form. least_confidence: answers below it deserve doubt.
+    computes the Scores of an ImageSet of that form, or its features.
+    least_confidence: answers below it deserve doubt.
     """
 
     images: ImageSet
-    score: Callable[[ImageSet], Scores]
+    score: Callable[[ImageSet], Any]
     least_confidence: float = 0.0
 
     def predict(self, picture: Path | str | np.ndarray | Image.Image, single: bool = False) -> list[Answer]:
@@ -88,7 +93,7 @@ class Predictor:
         square = to_square(1 - values if light else values)
         return Drawing(square[None], np.array([[0, 0, *picture.size]]), first_only(picture))
 
-    def scores(self, digits: np.ndarray) -> Scores:
+    def scores(self, digits: np.ndarray) -> Any:
         """Compute the Scores of images (N, 28, 28) uint8 that have the form of the training images."""
         return self.score(with_images(self.images, digits))
 
@@ -134,7 +139,11 @@ def model_files(path: Path) -> list[Path]:
 
 def create_any(name: str, **options) -> nn.Module:
     """Create a classifier, an encoder or a MIL network, for `read_model`."""
-    return (create_mil if "method" in options else create)(name, **options)
+    return (
+        create_mil(name, **options)
+        if "method" in options
+        else create(name, encoders=TRIPLET_ENCODERS, **options)
+    )
 
 
 def read_network(
@@ -194,6 +203,56 @@ def knn_predictor(encoder: Path | str, labelled: ImageSet, device: torch.device 
 
     empty = labelled._replace(images=labelled.images[:0], labels=labelled.labels[:0])
     return Predictor(empty, score, least_confidence)
+
+
+def embedder(encoder: Path | str | None = None, device: torch.device | str = "cpu") -> tuple[Predictor, str]:
+    """Return a Predictor whose `scores` are the features (N, D) of an encoder; and its name and hash.
+
+    encoder: a file, also of a classifier, or the name of one in weights/; by default "triplet", see
+    weights/README.md.
+    """
+    path = model_files(Path(find_model(encoder or SYMBOLS)))[0]
+    network, empty, _ = read_network(path, device)
+    network = getattr(network, "encoder", network)
+    name = f"{path.name} {digest({k: v.cpu() for k, v in network.state_dict().items()})}"
+    return Predictor(empty, lambda images: forward_all(network, in_order(images))[0]), name
+
+
+def save_gallery(path: Path, names: Sequence[str], features: torch.Tensor, model: str) -> None:
+    """Write features (N, D) that a model made of examples, and the names of their classes."""
+    content = io.BytesIO()
+    np.savez(content, names=np.array(names), features=features.cpu().numpy(), model=model)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content.getbuffer()))
+
+
+def gallery_predictor(
+    path: Path, encoder: Path | str | None = None, device: torch.device | str = "cpu"
+) -> Predictor:
+    """Return k-NN on the examples in a gallery; its shares of the votes are not calibrated.
+
+    Raises UserError for a file that `save_gallery` did not write with this encoder, and for a single class.
+    """
+    (reader, model), content = embedder(encoder, device), check_file(path, LARGEST).read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            names, features, made_by = file["names"].tolist(), file["features"], str(file["model"])
+        if not (len(names) == len(features) > 0 == features.ndim - 2 and np.isfinite(features).all()):
+            raise ValueError("no examples, or none as save_gallery writes them")
+        classes, examples = tuple(sorted(set(names), key=natural)), torch.from_numpy(features).to(device)
+    except Exception as error:  # NumPy and zipfile raise half a dozen types for a damaged file
+        raise UserError(f"{path}: damaged, or not a gallery of --enrol: enrol again") from error
+    if made_by != model:
+        was, now = (name.partition(" ")[0] for name in (made_by, model))
+        raise UserError(f"{path}: enrolled by another model, {was}, not this {now}: name it with --encoder")
+    if len(classes) < 2:
+        raise UserError(f"{path}: only one class, {classes[0]}: enrol examples of two or more")
+    labels = torch.tensor([classes.index(name) for name in names], device=device)
+
+    def score(images):
+        votes = knn(examples, labels, reader.score(images), classes=len(classes)).clamp(NO_VOTE)
+        return Scores(votes.cpu().numpy(), np.zeros(len(votes), bool))
+
+    return Predictor(reader.images._replace(classes=classes), score)
 
 
 def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -> Predictor:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from data import load
 from data.robustness import unknown_images
 from evaluation.cnn import scale
 from inference import Predictor, ensemble_predictor, load_predictor
-from inference.predictor import BUNDLED, ENCODER, Scores
+from inference.predictor import BUNDLED, ENCODER, Scores, embedder
 from models import create, read_model, save_model
 from utils.runs.folder import RunFolder
 
@@ -143,6 +144,65 @@ def test_a_submission_has_a_label_for_each_row_in_order_and_its_input_stays(tmp_
     assert "it is read" in error_line(capsys, "--submission", given[0], given[0], "--overwrite")
 
 
+# --- Pictures of one's own ---
+
+
+def test_the_pictures_of_a_folder_are_ranked_by_their_likeness(pictures, tmp_path, capsys):
+    run(pictures / "3.png", "--similar", pictures, "--show", tmp_path / "near.png")
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    run(pictures / "3.png", "--similar", pictures, "--json")
+    (found,) = map(json.loads, capsys.readouterr().out.splitlines())
+    reader, _ = embedder("triplet")
+    digits = [reader.read(Image.open(pictures / f"{i}.png"), True).digits for i in range(10)]
+    features = torch.nn.functional.normalize(reader.scores(np.concatenate(digits)))
+    expected = (1 - features @ features[3]).clamp(min=0)
+    assert [Path(other["file"]).stem for other in found["similar"]] == list(
+        map(str, expected.argsort().tolist())
+    )
+    assert [other["distance"] for other in found["similar"]] == pytest.approx(
+        expected.sort()[0].tolist(), abs=1e-4
+    )
+    assert lines == [[found["file"], f"{x['distance']:.4f}", x["file"]] for x in found["similar"]]
+    assert (tmp_path / "near.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_gallery_recognises_by_one_example_of_each_class(tmp_path, capsys):
+    zeros, ones = ((DIGITS.labels == value).nonzero().flatten().tolist() for value in (0, 1))
+    (tmp_path / "who" / "one").mkdir(parents=True)
+    picture(ones[0]).save(tmp_path / "who" / "one" / "x.png")
+    picture(zeros[0]).save(tmp_path / "who" / "none.png")
+    for name in (".hidden.png", "notes.txt"):
+        (tmp_path / "who" / name).write_text("no picture")
+    gallery = tmp_path / "g.npz"
+    run("--enrol", tmp_path / "who", "--save", gallery)
+    assert "2 pictures, 2 classes, by triplet.safetensors" in capsys.readouterr().out
+    for i in (*zeros[1:5], *ones[1:5]):
+        picture(i).save(tmp_path / f"{i}.png")
+    results = run(tmp_path / "*.png", "--gallery", gallery)
+    right = {
+        str(tmp_path / f"{i}.png"): name for some, name in ((zeros, "none"), (ones, "one")) for i in some
+    }
+    assert [result.text for result in results] == [right[result.path] for result in results]
+
+    asked = [tmp_path / f"{ones[1]}.png", "--gallery", gallery]
+    assert "another model, triplet.safetensors, not this simclr" in error_line(
+        capsys, *asked, "--encoder", "simclr"
+    )
+    names, features, model = np.load(gallery).values()
+    wrong = {
+        "only one class": (names[:1], features[:1]),
+        "damaged, or not a gallery": (names[:0], features[:0]),
+        "damaged, or": (names, features * np.nan),
+        "or not": (names, features[:1]),
+        "not a": (names.astype("O"), features),
+    }
+    for said, (some, rows) in wrong.items():
+        np.savez(gallery, names=some, features=rows, model=model)
+        assert said in error_line(capsys, *asked)
+    gallery.write_bytes(gallery.read_bytes()[:300])
+    assert "damaged, or not a gallery" in error_line(capsys, *asked)
+
+
 # --- Bad input ---
 
 
@@ -170,13 +230,17 @@ def test_models_of_another_kind_are_one_line(tmp_path, pictures, pair, capsys):
 def test_flags_that_contradict_or_would_be_ignored_are_refused(capsys, monkeypatch):
     refused = {
         "": "no image",
-        "x.png --model a --encoder": "not allowed with argument --model",
+        "x.png --model a --encoder": "--encoder brings its own network",
+        "x.png --gallery g.npz --model a": "not allowed with argument --gallery",
+        "--enrol a": "--enrol needs --save",
+        "x.png --enrol a --save g.npz": "--enrol takes no other pictures",
+        "x.png --similar a --csv": "--similar takes no --csv",
         "--export x.onnx --ensemble a": "--export writes what --model names",
         "--export x.onnx --device mps": "this machine has none",
         "--export x.onnx --encoder": "also an encoder",
         "--export x.onnx --show x.png": "no image",
         "x.png --dataset mnist": "--dataset and --data-dir are for --encoder",
-        "x.png --overwrite": "--overwrite is for --show, --submission and --export",
+        "x.png --overwrite": "--overwrite is for what is written",
     }
     for words, said in refused.items():
         assert said in error_line(capsys, *words.split())

@@ -14,7 +14,7 @@ Picture = tuple[str, np.ndarray, np.ndarray, np.ndarray, Sequence[str]]
 
 def plot_pictures(pictures: Sequence[Picture], path: Path | str) -> None:
     """Draw each picture, with a frame around each digit, beside the 28 x 28 pixels that the network sees."""
-    columns = 1 + min(6, max(len(digits) for _, _, digits, *_ in pictures))
+    columns = 1 + min(10, max(len(digits) for _, _, digits, *_ in pictures))
     size = 1.6 * (columns + 1), 1.75 * len(pictures) + 0.3
     widths = [2] + [1] * (columns - 1)
     fig, axes = style.figure(len(pictures), columns, size, squeeze=False, width_ratios=widths)
