@@ -59,13 +59,19 @@ def acquaint(model: Any, images: ImageSet, indices: torch.Tensor) -> Classifier:
 
     Its `evidence` then tells images of other kinds better.
     """
+    from scipy.linalg import (
+        eigh,
+    )  # here, because it takes time that --help needn't; PyTorch's may not converge
+
     features = forward_all(model.encoder, in_order(images, indices[:SEEN]))[0]
     count = min(DIRECTIONS, features.shape[1] // 2)
     known = Classifier(model.encoder, features.shape[1], model.head.out_features, count).to(features.device)
     known.head = model.head
-    away = features.cpu().double() - features.cpu().double().mean(0)
+    away = features.nan_to_num().cpu().double().numpy()  # of a diverged network, which is refused later
+    away -= away.mean(0)
+    main = eigh(away.T @ away, subset_by_index=[len(away.T) - count, len(away.T) - 1])[1]
     known.centre.copy_(features.mean(0))
-    known.directions.copy_(torch.linalg.eigh(away.T @ away).eigenvectors[:, -count:].T)
+    known.directions.copy_(torch.from_numpy(main.T.copy()))
     return known
 
 
