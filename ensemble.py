@@ -61,7 +61,7 @@ MODES = ("voting", "bagging", *TOGETHER)
 OF_LOGITS = ("fusion", "boosting", "soft-boosting")
 # A cycle of a snapshot run ends at a learning rate of zero; a shorter one would learn too little.
 SHORTEST_CYCLE = 2
-MEMBERS, VAL_FRACTION, STRENGTH = 10, 0.1, 0.1
+MEMBERS, VAL_FRACTION, STRENGTH = 10, 0.1, 0.03
 MOST_TRAININGS = 10_000
 # What --from, which trains nothing, can't be combined with.
 TRAINING = ["models", "mode", "member_folds", "val_fraction", "split", "split_seed", "shifts"]

@@ -41,7 +41,7 @@ FORMAT = 1
 # Flags that say where and how a run is kept. They change no metric.
 BOOKKEEPING = {"data_dir", "results_dir", "name", "resume", "overwrite", "quiet", "unverified"}
 PLAIN = int | float | str | None  # what a record holds, alone or in lists and dicts
-SHARES = "accuracy|accuracies|precision|recall|auc|nmi|ece|rates?|errors|p|at_1|at_r|gain|roc"
+SHARES = "accuracy|accuracies|agreement|precision|recall|auc|nmi|ece|rates?|errors|p|at_1|at_r|gain|roc"
 FRACTION = re.compile(f"(.*_)?({SHARES})(_low|_high)?")
 TOGETHER = {"train_simclr", "train_moco"}  # whose ranks share a training, which changes its weights
 WAY_OUT = "damaged: delete it, and --resume makes it again"
