@@ -176,7 +176,8 @@ def check_records(records: Any, path: Path) -> list[dict]:
     for key, value in (item for record in records for item in record.items()):
         low, share = -1.01 if key.endswith("gain") else -0.01, FRACTION.fullmatch(key)
         parts = _parts(value)
-        if not all(is_number(x) and low <= x <= 1.01 if share else isinstance(x, PLAIN) for x in parts):
+        fits = all(is_number(x) and low <= x <= 1.01 if share else isinstance(x, PLAIN) for x in parts)
+        if not fits or (share and not parts):
             raise UserError(f"{path}: impossible {key[:80]} {str(value)[:80]}; {WAY_OUT}")
     return records
 

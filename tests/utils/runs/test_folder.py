@@ -68,7 +68,8 @@ def flipped(content):
     return content[:middle] + bytes([content[middle] ^ 128]) + content[middle + 1 :]
 
 
-OTHERS = b"", b"{}", b"[]", b'{"runs": []}', b'{"runs": [{"seed": 0}]}'
+EMPTY = b'{"runs": [{"seconds": 1, "test_auc": []}]}'
+OTHERS = b"", b"{}", b"[]", b'{"runs": []}', b'{"runs": [{"seed": 0}]}', EMPTY
 DAMAGE = [*(lambda content, other=other: other for other in OTHERS), lambda content: content[:-400], flipped]
 
 
