@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,49 +154,36 @@ def test_the_pictures_of_a_folder_are_ranked_by_their_likeness(pictures, tmp_pat
     reader, _ = embedder("triplet")
     digits = [reader.read(Image.open(pictures / f"{i}.png"), True).digits for i in range(10)]
     features = torch.nn.functional.normalize(reader.scores(np.concatenate(digits)))
-    expected = (1 - features @ features[3]).clamp(min=0)
-    assert [Path(other["file"]).stem for other in found["similar"]] == list(
-        map(str, expected.argsort().tolist())
-    )
-    assert [other["distance"] for other in found["similar"]] == pytest.approx(
-        expected.sort()[0].tolist(), abs=1e-4
-    )
+    distances, order = (1 - features @ features[3]).clamp(min=0).sort()
+    assert [x["file"] for x in found["similar"]] == [str(pictures / f"{i}.png") for i in order]
+    assert [x["distance"] for x in found["similar"]] == pytest.approx(distances.tolist(), abs=1e-4)
     assert lines == [[found["file"], f"{x['distance']:.4f}", x["file"]] for x in found["similar"]]
     assert (tmp_path / "near.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_gallery_recognises_by_one_example_of_each_class(tmp_path, capsys):
     zeros, ones = ((DIGITS.labels == value).nonzero().flatten().tolist() for value in (0, 1))
-    (tmp_path / "who" / "one").mkdir(parents=True)
-    picture(ones[0]).save(tmp_path / "who" / "one" / "x.png")
-    picture(zeros[0]).save(tmp_path / "who" / "none.png")
+    examples, gallery = tmp_path / "who", tmp_path / "g.npz"
+    (examples / "one").mkdir(parents=True)
+    picture(ones[0]).save(examples / "one" / "x.png")
+    picture(zeros[0]).save(examples / "none.png")
     for name in (".hidden.png", "notes.txt"):
-        (tmp_path / "who" / name).write_text("no picture")
-    gallery = tmp_path / "g.npz"
-    run("--enrol", tmp_path / "who", "--save", gallery)
+        (examples / name).write_text("no picture")
+    run("--enrol", examples, "--save", gallery)
     assert "2 pictures, 2 classes, by triplet.safetensors" in capsys.readouterr().out
-    for i in (*zeros[1:5], *ones[1:5]):
-        picture(i).save(tmp_path / f"{i}.png")
-    results = run(tmp_path / "*.png", "--gallery", gallery)
-    right = {
-        str(tmp_path / f"{i}.png"): name for some, name in ((zeros, "none"), (ones, "one")) for i in some
-    }
-    assert [result.text for result in results] == [right[result.path] for result in results]
+    for i, n in enumerate([*zeros[1:5], *ones[1:5]]):
+        picture(n).save(tmp_path / f"{i}.png")
+    found = [result.text for result in run(tmp_path / "*.png", "--gallery", gallery)]
+    assert found == ["none"] * 4 + ["one"] * 4
 
-    asked = [tmp_path / f"{ones[1]}.png", "--gallery", gallery]
-    assert "another model, triplet.safetensors, not this simclr" in error_line(
-        capsys, *asked, "--encoder", "simclr"
-    )
+    asked = [tmp_path / "0.png", "--gallery", gallery]
+    said = error_line(capsys, *asked, "--encoder", "simclr")
+    assert "another model, triplet.safetensors, not this simclr" in said
     names, features, model = np.load(gallery).values()
-    wrong = {
-        "only one class": (names[:1], features[:1]),
-        "damaged, or not a gallery": (names[:0], features[:0]),
-        "damaged, or": (names, features * np.nan),
-        "or not": (names, features[:1]),
-        "not a": (names.astype("O"), features),
-    }
-    for said, (some, rows) in wrong.items():
+    wrong = (names[:0], features[:0]), (names, features * np.nan), (names.astype("O"), features)
+    for some, rows in (*wrong, (names, features[:1]), (names[:1], features[:1])):
         np.savez(gallery, names=some, features=rows, model=model)
+        said = "only one class" if len(some) == len(rows) == 1 else "damaged, or not a gallery"
         assert said in error_line(capsys, *asked)
     gallery.write_bytes(gallery.read_bytes()[:300])
     assert "damaged, or not a gallery" in error_line(capsys, *asked)
@@ -299,10 +285,8 @@ def test_probabilities_are_softmax_of_logits_over_the_temperature(tmp_path, fact
 
 def test_most_images_of_no_digit_are_marked():
     kinds = {"digits": DIGITS, **unknown_images(DIGITS, "")}
-    marked = {
-        name: BUNDLED_CLASSIFIER.scores(kind.images[:300, 0].numpy()).foreign.mean()
-        for name, kind in kinds.items()
-    }
+    scores = {name: BUNDLED_CLASSIFIER.scores(kind.images[:300, 0].numpy()) for name, kind in kinds.items()}
+    marked = {name: score.foreign.mean() for name, score in scores.items()}
     assert marked["digits"] < 0.02
     assert min(marked["letters"], marked["symbols"]) > 0.75
     assert marked["noise"] == 1
