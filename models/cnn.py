@@ -201,7 +201,7 @@ def sprint() -> EncoderParts:
 @classifier(5, 7, 9, epochs=12, batch_size=128, lr=5e-2, weight_decay=0.0,
             augment="shift", label_smoothing=0.0)  # fmt: skip
 def small(width: int) -> EncoderParts:
-    """The fewest parameters for its accuracy: one 3x3 convolution, used four times, from a 14x14 grid on."""
+    """Few parameters: one 3x3 convolution of so many channels, used four times, from a 14x14 grid on."""
     encoder = nn.Sequential(nn.AvgPool2d(2), conv(1, width), Shared(width, (1, 2, 1)), GlobalMax())
     return encoder, width
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.differences import mcnemar_margin
+from models import create
 from report.rows import TEST_IMAGES, Row, value_text
 from report.sections import Page, distinct
 from utils.plots import contrastive, ensemble, few_labels
@@ -54,15 +55,34 @@ def overview(rows: list[Row]) -> list[dict]:
     return data
 
 
-def error_against_time(page: Page) -> list[dict]:
-    """Return each model's row with the most trainings on all labels, with its training time."""
+def most_trained(rows: Iterable[Row]) -> list[Row]:
+    """Return each model's row with the most trainings, with and without test-time augmentation."""
     most: dict[tuple, Row] = {}
-    for row in page.section("results"):
-        if not row.result.arguments.get("labels_per_class"):
-            key = row.method, row.result.arguments.get("shifts") or 0
-            most[key] = max(most.get(key, row), row, key=lambda row: len(row.number.values))
-    rows = most.values()
+    for row in rows:
+        key = row.method, row.result.arguments.get("shifts") or 0
+        most[key] = max(most.get(key, row), row, key=lambda row: len(row.number.values))
+    return list(most.values())
+
+
+def error_against_time(page: Page) -> list[dict]:
+    """Return each model's row, but those of groups, with its training time."""
+    rows = most_trained(row for row in page.section("results") if not row.spec.group)
     return [point(row) | {"label": row.label.replace(LONG, ""), "seconds": row.seconds} for row in rows]
+
+
+def error_against_parameters(page: Page) -> dict:
+    """Return each model's row with its parameters, and prior work whose parameters are known."""
+    hidden, keys = ("shifts", "labels_per_class", "teacher"), ("mean", "low", "high", "kind")
+    rows = [r for r in page.section("results") if not any(map(r.result.arguments.get, hidden))]
+    ours, prior = [], []
+    for row in most_trained(rows):
+        count = sum(parameter.numel() for parameter in create(row.method).parameters())
+        values = {key: getattr(row.number, key) for key in keys}
+        ours.append({"label": row.method, "parameters": count, **values})
+    for rival in (each for each in page.results.references.values() if "parameters" in each):
+        name = rival["source"].partition("/")[0] + value_text(rival).partition("%")[2]
+        prior.append({"name": name, "parameters": rival["parameters"], "value": rival["value"]})
+    return {"ours": ours, "prior": prior}
 
 
 def feature_maps(page: Page) -> list[dict]:
@@ -144,6 +164,7 @@ def gain(record: dict, selection: str) -> list:
 FIGURES: dict[str, dict[str, tuple[Callable, Callable[[Page], list | dict | None]]]] = {
     "train_cnn": {
         "comparison.png": (plots.plot_error_against_time, error_against_time),
+        "front.png": (plots.plot_error_against_parameters, error_against_parameters),
         "race.png": (plots.plot_curves, race),
     },
     "ensemble": {"gains.png": (ensemble.plot_gains, gains)},

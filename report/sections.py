@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from data.robustness import CORRUPTIONS, LEVELS
 from models import ENCODERS, RECIPES, create
+from models.cnn import multiply_adds
 from report import text
 from report.results import Results
 from report.rows import HEADS, Row, has, link, mark_legend, number, value_text
@@ -169,14 +170,19 @@ def distinct(rows: list[Row]) -> list[Row]:
 
 
 def models_section(page: Page) -> str:
-    """Return what every classifier with results is, its parameters and its recipe."""
-    names, lines, summaries = {row.result.method for row in page.rows}, [], []
+    """Return what every classifier with results is, its size and its recipe; a family is described once."""
+    names, lines = {row.result.method for row in page.rows}, []
+    summaries: dict[str, list[str]] = {}
     for name in (name for name in ENCODERS if name in names):
-        parameters = sum(parameter.numel() for parameter in create(name).parameters())
-        summaries.append(f"- `{name}`: {(ENCODERS[name].__doc__ or '').splitlines()[0]}")
-        lines.append([f"`{name}`", f"{parameters:,}", *(str(RECIPES[name][key]) for key in RECIPE_COLUMNS)])
-    recipes = text.table(["model", "parameters", *RECIPE_COLUMNS.values()], lines)
-    return "\n".join([*summaries, "", recipes]) if lines else text.EMPTY
+        build, model = ENCODERS[name], create(name)
+        summary = (getattr(build, "func", build).__doc__ or "").splitlines()[0]
+        summaries.setdefault(summary, []).append(f"`{name}`")
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        sizes = f"{parameters:,}", f"{multiply_adds(model):,}"
+        lines.append([f"`{name}`", *sizes, *(str(RECIPES[name][key]) for key in RECIPE_COLUMNS)])
+    listed = [f"- {', '.join(same)}: {summary}" for summary, same in summaries.items()]
+    recipes = text.table(["model", "parameters", "multiply-adds", *RECIPE_COLUMNS.values()], lines)
+    return "\n".join([*listed, "", recipes]) if lines else text.EMPTY
 
 
 def combinations_section(page: Page) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.plots import style
-from utils.plots.style import PALETTE, REFERENCE, WIDTH, error_percent, method_color
+from utils.plots.style import FRONT, PALETTE, REFERENCE, WIDTH, error_percent, method_color
 
 # What is plotted about a mean, in words; "none" plots nothing.
 INTERVAL_LABELS = {
@@ -78,6 +78,36 @@ def plot_error_against_time(data: Sequence[dict], path: Path | str, description:
     style.plain_numbers(ax.yaxis)
     ends = [(error, f"{error:.2g} %, {source}", REFERENCE) for error, source in sorted(rivals)]
     style.name_ends(ax, ends, 8)
+    style.save(fig, path, description)
+
+
+def plot_error_against_parameters(data: dict, path: Path | str, description: str | None = None) -> None:
+    """Plot test error against parameters; a line joins our networks that none with fewer equals.
+
+    data: "ours", {"label", "parameters", "mean", "low", "high", "kind"}; "prior": {"name", ..., "value"}.
+    """
+    fig, ax = style.figure(size=(FRONT, 3.9))
+    front: list[tuple[int, float]] = []
+    for row in sorted(data["ours"], key=lambda row: (row["parameters"], -row["mean"])):
+        at, (error, *ends) = row["parameters"], error_percent([row["mean"], row["high"], row["low"]]).tolist()
+        style.range_bars(ax, at, ends, row["kind"], color=PALETTE[0])
+        ax.plot(at, error, "o", color=PALETTE[0], ms=5)
+        leads = not front or error < front[-1][1]
+        front += [(at, error)] * leads
+        place, side = ((0, 6), "center") if leads else ((6, 2), "left")
+        ax.annotate(row["label"], (at, error), place, textcoords="offset points", ha=side, color=PALETTE[0])
+    ax.plot(*zip(*front, strict=True), color=PALETTE[0], lw=1)
+    for rival in data["prior"]:
+        point = rival["parameters"], float(error_percent(rival["value"]))
+        ax.plot(*point, "D", mfc="white", mec=REFERENCE, ms=5)
+        crowded = any(point[0] < other["parameters"] < 3 * point[0] for other in data["prior"])
+        look = {"size": 8, "ha": "right" if crowded else "left", "color": REFERENCE}
+        ax.annotate(rival["name"], point, (-6 if crowded else 6, -3), textcoords="offset points", **look)
+    ax.set(xscale="log", yscale="log", xlabel="parameters (log scale)", ylabel="test error (%, log scale)")
+    ax.set_title("● ours, last epoch   ◇ others, † selected on the test set, ¶ unknown how", size=8.5)
+    ax.margins(x=0.25, y=0.08)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    style.plain_numbers(ax.yaxis)
     style.save(fig, path, description)
 
 

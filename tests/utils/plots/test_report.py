@@ -46,3 +46,14 @@ def test_every_panel_has_its_curves_with_names_at_their_ends(drawn, texts):
     assert texts(axes[1].texts) == ["a", "b"]
     assert [ax.get_title() for ax in axes] == ["k-NN", "probe"]
     assert axes[1].get_xlabel() == "epochs (log scale)"
+
+
+def test_error_against_parameters_joins_the_networks_that_lead(drawn, texts):
+    shares = {200: 0.98, 300: 0.97, 100: 0.99, 400: 0.995}
+    ours = [SPREAD | {"parameters": count, "mean": share} for count, share in shares.items()]
+    prior = [{"name": "A †", "parameters": 50, "value": 0.9}]
+    (axes,) = drawn(plots.plot_error_against_parameters, {"ours": ours, "prior": prior}, None).axes
+    *_, front, rival = axes.get_lines()
+    assert front.get_xydata().round(3).tolist() == [[100, 1], [400, 0.5]]
+    assert rival.get_xydata().round(3).tolist() == [[50, 10]]
+    assert texts(axes.texts) == [*"xxxx", "A †"]
