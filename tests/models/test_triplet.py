@@ -8,18 +8,6 @@ import torch
 from helpers import FACTS, gen, noise
 
 from models import create, load_encoder, save_model, triplet
-from models.triplet import (
-    DISTANCES,
-    MINERS,
-    TRIPLET_ENCODERS,
-    ArcFace,
-    PairLoss,
-    contrastive_loss,
-    pairwise_distances,
-    prepare_embeddings,
-    triplet_loss,
-    triplet_metrics,
-)
 
 
 def batch(seed=0, count=14, classes=4):
@@ -75,38 +63,38 @@ def assert_same(ours, slow, parameters):
     torch.testing.assert_close(*(torch.autograd.grad(loss, parameters) for loss in (ours, slow)))
 
 
-@pytest.mark.parametrize("distance", DISTANCES)
-@pytest.mark.parametrize("mining", [name for name in MINERS if name != "random"])
+@pytest.mark.parametrize("distance", triplet.DISTANCES)
+@pytest.mark.parametrize("mining", [name for name in triplet.MINERS if name != "random"])
 @pytest.mark.parametrize("margin", [0.0, 0.2, 1.0])
 def test_every_miner_is_the_slow_loop_over_triplets(mining, distance, margin):
     rows, labels = batch()
     slow = slow_loss(rows, labels, margin, mining, distance)
-    assert_same(triplet_loss(rows, labels, margin, mining, distance), slow, [rows])
+    assert_same(triplet.triplet_loss(rows, labels, margin, mining, distance), slow, [rows])
 
 
 def test_random_mining_draws_every_valid_triplet_and_no_other(monkeypatch):
     rows, labels = torch.arange(5.0).square().unsqueeze(1), torch.tensor([0, 0, 0, 1, 1])
-    d = pairwise_distances(rows)
+    d = triplet.pairwise_distances(rows)
     possible = {round(float(d[a, p] - d[a, n] + 100), 3) for a, p, n in triplets(labels)}
     drawn = set()
     monkeypatch.setattr(triplet, "_mean", lambda values, mask: drawn.update(values[mask].tolist()))
     torch.manual_seed(0)
     for _ in range(60):
-        triplet_loss(rows, labels, 100.0, "random", "euclidean")
+        triplet.triplet_loss(rows, labels, 100.0, "random", "euclidean")
     assert {round(value, 3) for value in drawn} == possible
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 1, 2, 3]])
-@pytest.mark.parametrize("mining", MINERS)
+@pytest.mark.parametrize("mining", triplet.MINERS)
 def test_a_batch_without_a_triplet_gives_zero_with_a_gradient(labels, mining):
     rows = torch.randn(4, 3, requires_grad=True)
-    loss = triplet_loss(rows, torch.tensor(labels), 0.5, mining)
+    loss = triplet.triplet_loss(rows, torch.tensor(labels), 0.5, mining)
     loss.backward()
     assert loss == 0
     assert torch.equal(rows.grad, torch.zeros(4, 3))
 
 
-@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("distance", triplet.DISTANCES)
 def test_distances_and_gradients_of_close_and_of_equal_embeddings_are_those_of_float64(distance):
     rows, labels = torch.nn.functional.normalize(noise(16, 32), dim=1), torch.arange(16) // 4
     rows[:8] = rows[0]
@@ -114,26 +102,26 @@ def test_distances_and_gradients_of_close_and_of_equal_embeddings_are_those_of_f
     found = []
     for given in (rows.clone(), rows.double()):
         given.requires_grad_()
-        loss = triplet_loss(given, labels, 0.5, "semi-hard", distance)
-        found.append((pairwise_distances(given, distance), torch.autograd.grad(loss, given)[0]))
+        loss = triplet.triplet_loss(given, labels, 0.5, "semi-hard", distance)
+        found.append((triplet.pairwise_distances(given, distance), torch.autograd.grad(loss, given)[0]))
     for ours, exact in zip(*found, strict=True):
         torch.testing.assert_close(ours.double(), exact, rtol=1e-2, atol=1e-12)
 
 
-@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("distance", triplet.DISTANCES)
 def test_contrastive_loss_is_the_slow_loop_over_pairs(distance):
     rows, labels = batch(1)
     d = slow_distances(list(rows), distance)
     slow = sum_of_pair_means(labels, lambda a, b, same: (d[a][b] if same else (0.8 - d[a][b]).relu()) ** 2)
-    assert_same(contrastive_loss(rows, labels, 0.8, distance), slow, [rows])
+    assert_same(triplet.contrastive_loss(rows, labels, 0.8, distance), slow, [rows])
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "unit-euclidean"])
 def test_the_pair_loss_is_the_slow_loop_over_pairs(distance):
     rows, labels = batch(3)
-    loss = PairLoss(3).double()
+    loss = triplet.PairLoss(3).double()
     loss.log_weights.data = torch.tensor([0.5, -1.0, 0.0]).double()
-    ours = loss(prepare_embeddings(rows, distance), labels)
+    ours = loss(triplet.prepare_embeddings(rows, distance), labels)
     given = [row / row.norm() if distance.startswith("unit-") else row for row in rows]
 
     def cross_entropy(a, b, same):
@@ -147,7 +135,7 @@ def test_the_pair_loss_is_the_slow_loop_over_pairs(distance):
 def test_arcface_is_the_slow_formula_also_beyond_180_degrees():
     rows, labels = batch(4, count=40)
     torch.manual_seed(0)
-    loss = ArcFace(3, 4, margin=0.6, temperature=0.25).double()
+    loss = triplet.ArcFace(3, 4, margin=0.6, temperature=0.25).double()
     centres, total, beyond = [row / row.norm() for row in loss.centres], 0, 0
     for row, label in zip(rows, labels.tolist(), strict=True):
         angles = [torch.acos((row / row.norm() * centre).sum()) for centre in centres]
@@ -164,7 +152,7 @@ def test_arcface_is_the_slow_formula_also_beyond_180_degrees():
 def test_metrics_are_those_of_all_pairs_and_triplets():
     rows, labels = batch(2)
     rows = rows.detach()
-    metrics = triplet_metrics(rows, labels, 0.3, "squared")
+    metrics = triplet.triplet_metrics(rows, labels, 0.3, "squared")
     d, every = slow_distances(list(rows), "squared"), triplets(labels)
     active = sum(bool(d[a][p] - d[a][n] + 0.3 > 0) for a, p, n in every) / len(every)
     assert metrics["active_triplets"] == pytest.approx(active)
@@ -176,7 +164,7 @@ def test_metrics_are_those_of_all_pairs_and_triplets():
 
 
 def test_the_network_of_the_original_is_an_encoder_by_name(tmp_path):
-    network = create("siamese", 0, TRIPLET_ENCODERS)
+    network = create("siamese", 0, triplet.TRIPLET_ENCODERS)
     assert network(torch.zeros(2, 1, 28, 28)).shape == (2, network.num_features) == (2, 128)
     save_model(tmp_path / "encoder.pt", network, "siamese", FACTS, num_classes=0)
     opened = load_encoder(tmp_path / "encoder.pt")
