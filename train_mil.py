@@ -8,7 +8,6 @@
     python train_mil.py --builder exclusive --target 3,5,9  four classes: one target each, or none
     python train_mil.py --encoder results/simclr/simclr/encoder.pt --train-bags 50
     python train_mil.py --sweep --repeats 20                all methods, five numbers of training bags
-    python train_mil.py --show-bags bags.png                plot the bags, train nothing
     torchrun --nproc-per-node=2 train_mil.py --sweep --repeats 20
 
 A repeat (--repeats, the same as --runs) has its own seed, and with it new bags from new pools of images and a
@@ -25,7 +24,6 @@ default sweep 35.
 """
 
 from argparse import Namespace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,11 +36,10 @@ from models import load_encoder
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil, mil_loss
 from utils import cli, distributed
 from utils.arguments import Number, any_path, list_of, with_commas
-from utils.console import percent, score
+from utils.console import score
 from utils.errors import UserError
 from utils.plots import mil
 from utils.plots.history import plot_history
-from utils.runs.files import check_output
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import collect, jobs, parts, repeat, report_sweep
 from utils.training.fit import FitConfig, Step, fit
@@ -100,7 +97,6 @@ def make_parser() -> cli.Parser:
     add("--test-bags", type=Number(int, 2, MOST_BAGS), default=1000, help="number of bags to test on")
     seed = "seed of the bags: equal bags for every network (default: the seed of the run)"
     add("--bags-seed", type=Number(int, 0, 1_000_000), help=seed)
-    add("--show-bags", type=any_path, metavar="FILE", help="plot the first training bags, train nothing")
     add = parser.add_argument_group("method").add_argument
     add("--method", choices=POOLINGS, help="how a bag is pooled (default: attention; in a sweep all)")
     add("--model", choices=MIL_ENCODERS, help="network of the instances (default: the recipe's)")
@@ -269,18 +265,6 @@ def roc_points(predictions: dict) -> dict:
     return {"test_roc": evaluation.roc_points(probabilities, labels, RATES)} if two_classes else {}
 
 
-def show_bags(args: Namespace, data: Data) -> None:
-    """Plot the training bags of the first repeat and describe them."""
-    check_output(Path(args.show_bags), [".png"], args.overwrite)
-    bags, images = make_bags(args, data)["train"], data[0].images
-    pixels = images[bags.indices.to(images.device)].cpu().numpy()
-    arrays = {"lengths": bags.lengths.numpy(), "keys": bags.keys.numpy()}
-    mil.plot_bags(pixels, arrays, args.show_bags)
-    positive, length = (bags.labels > 0).float().mean(), bags.lengths.float().mean()
-    shown = f"{percent(float(positive))} positive; the first: {args.show_bags}"
-    print(f"{len(bags)} bags of {length:.1f} digits, {shown}")
-
-
 def report(metrics: dict, run: RunFolder) -> None:
     text = f"test accuracy {score(metrics, 'test_accuracy')}"
     if "test_auc" in metrics["mean"]:
@@ -314,9 +298,6 @@ def main(argv: list[str] | None = None) -> dict | None:
     args, command = parse(argv)
     data = cli.load_data(args)
     find_classes(args, data[0].classes)
-    if args.show_bags:
-        show_bags(args, data)
-        return None
     for job in jobs(args):  # fail now, before a folder is made
         make_bags(Namespace(**vars(args) | job), data)
     for method in args.methods if args.sweep else [args.method]:

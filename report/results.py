@@ -14,7 +14,7 @@ from utils.runs.folder import FORMAT, check_records
 from utils.runs.repeat import RESULT as SWEEP
 
 NAME, SCRIPT = re.compile(r"\w[\w.+-]*"), re.compile(r"(train_\w+|ensemble|robustness|insights)\.py")
-ELSEWHERE = {"--show-bags", "--results-dir", "--data-dir", "--name"}  # flags that write elsewhere
+ELSEWHERE = {"--results-dir", "--data-dir", "--name"}  # flags that write elsewhere
 
 
 class RowSpec(NamedTuple):

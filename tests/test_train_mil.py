@@ -152,14 +152,6 @@ def test_without_validation_bags_the_last_epoch_and_a_threshold_of_a_half_count(
     assert all(torch.equal(value, with_val[key]) for key, value in run.load_checkpoint()["model"].items())
 
 
-def test_the_bags_are_shown_and_nothing_is_trained(tmp_path, tiny_dir, capsys):
-    train_mil.main(flags(tiny_dir, tmp_path / "r", "--show-bags", str(tmp_path / "bags.png")))
-    assert re.match(
-        r"12 bags of \d\.\d digits, 50.00 % positive; the first: .*bags.png", capsys.readouterr().out
-    )
-    assert os.listdir(tmp_path) == ["bags.png"]
-
-
 # --- The sweep ---
 
 

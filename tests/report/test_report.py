@@ -122,7 +122,7 @@ def test_what_a_reader_should_know_is_a_note_and_no_fault(rendered, capsys):
         ({"name": "../x"}, "'../x' must be a name and run a script"),
         ({"minutes": 3}, "minutes"),
         ({"rows": [{"minutes": 3}]}, "minutes"),
-        ({"command": "python train_cnn.py '--show-bags=FILE'"}, "x has --show-bags, which"),
+        ({"command": "python train_cnn.py '--data-dir=FILE'"}, "x has --data-dir, which"),
         ({"command": "python predict.py --show FILE"}, "'x' must be a name and run a script"),
         ({"command": "python train_cnn.py\n--model fast"}, "'x' must be a name and run a script"),
     ],
