@@ -88,21 +88,25 @@ def plot_error_against_parameters(data: dict, path: Path | str, description: str
     """
     fig, ax = style.figure(size=(FRONT, 3.9))
     front: list[tuple[int, float]] = []
+
+    def is_crowded(part, at):  # a name would run into the next point
+        return any(1.5 * at < other["parameters"] < 3 * at for other in data[part])
+
     for row in sorted(data["ours"], key=lambda row: (row["parameters"], -row["mean"])):
         at, (error, *ends) = row["parameters"], error_percent([row["mean"], row["high"], row["low"]]).tolist()
         style.range_bars(ax, at, ends, row["kind"], color=PALETTE[0])
         ax.plot(at, error, "o", color=PALETTE[0], ms=5)
         leads = not front or error < front[-1][1]
         front += [(at, error)] * leads
-        place, side = ((0, 6), "center") if leads else ((6, 2), "left")
+        place, side = ((-6, -9), "right") if leads and is_crowded("ours", at) else ((6, 2), "left")
         ax.annotate(row["label"], (at, error), place, textcoords="offset points", ha=side, color=PALETTE[0])
     ax.plot(*zip(*front, strict=True), color=PALETTE[0], lw=1)
     for rival in data["prior"]:
         point = rival["parameters"], float(error_percent(rival["value"]))
         ax.plot(*point, "D", mfc="white", mec=REFERENCE, ms=5)
-        crowded = any(point[0] < other["parameters"] < 3 * point[0] for other in data["prior"])
-        look = {"size": 8, "ha": "right" if crowded else "left", "color": REFERENCE}
-        ax.annotate(rival["name"], point, (-6 if crowded else 6, -3), textcoords="offset points", **look)
+        place, side = ((-6, -3), "right") if is_crowded("prior", point[0]) else ((6, -3), "left")
+        look = {"size": 8, "ha": side, "color": REFERENCE}
+        ax.annotate(rival["name"], point, place, textcoords="offset points", **look)
     ax.set(xscale="log", yscale="log", xlabel="parameters (log scale)", ylabel="test error (%, log scale)")
     ax.set_title("● ours, last epoch   ◇ others, † selected on the test set, ¶ unknown how", size=8.5)
     ax.margins(x=0.25, y=0.08)
