@@ -24,8 +24,6 @@ def test_suspects_are_ranked_and_replaced_labels_are_among_them(tiny_dir, tmp_pa
     assert len(train) == record["train_disputed"]
     first = [int(line["position"]) for line in train[:10]]
     assert record["precision_at_k"] == np.isin(first, flipped).mean() > 0.5
-    scores = [float(line["probability"]) for line in train]
-    assert scores == sorted(scores)
     assert all(line["label"] == str(saved["train_labels"][int(line["position"])]) for line in train)
     assert {path.name for path in folder.folder.glob("*.png")} == {"suspects-train.png", "suspects-test.png"}
 
@@ -36,10 +34,8 @@ def test_hard_images_and_what_their_halves_teach(tiny_dir, tmp_path):
     argv = base_flags(tiny_dir, tmp_path, "--hard", "--models", *files, "--epochs", "2", *LINEAR)
     record, folder = insights.main(argv)["runs"][0], tmp_path / "insights" / "hard"
     saved = RunFolder(folder).predictions()
-    assert saved["right"].shape == (3, 100)
     assert record["linear_accuracy"] == saved["right"][0].mean()
     assert record["linear_held_accuracy"] == saved["agreement"].mean()
-    assert record["mil_alone"] == 0  # the same network
     assert record["cnn_alone"] == (saved["right"][0] & ~saved["right"][1]).sum()
     assert np.reshape(record["overlaps"], (3, 3))[1, 2] == 1
     assert np.reshape(record["order_correlations"], (3, 3))[1, 2] == pytest.approx(1)
@@ -53,7 +49,6 @@ def test_hard_images_and_what_their_halves_teach(tiny_dir, tmp_path):
     ("wrong", "said"),
     [
         ([], "choose one of"),
-        (["--hard", "--label-errors"], "choose one of"),
         (["--label-errors", "--between", "4,9"], "--between needs --flip"),
         (["--label-errors", "--flip", "0.1", "--between", "4,x"], "no such class"),
         (["--hard", "--models", "sprint=a.pt"], "sprint is the name of two models"),

@@ -26,11 +26,3 @@ def test_digits_have_a_text_and_maybe_a_frame(images):
         ("label 6", "label 5"),
         {1: plots.FRAMED},
     )
-
-
-def test_maps_stand_side_by_side_with_every_value(drawn, texts):
-    maps = {"overlap": (["a", "b_c"], [1, 0.25, 0.25, 1]), "order": (["a"], [1])}
-    fig = drawn(plots.plot_maps, maps, None)
-    assert [ax.get_title() for ax in fig.axes] == ["overlap", "order"]
-    assert texts(fig.axes[0].texts) == ["1.00", "0.25", "0.25", "1.00"]
-    assert texts(fig.axes[0].get_xticklabels()) == ["a", "b c"]
