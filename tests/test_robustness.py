@@ -64,7 +64,8 @@ def test_a_run_writes_its_files_and_is_repeatable(tmp_path, tiny_dir, models, ca
     unknown = robustness.main(
         flags(tiny_dir, tmp_path / "r", "--unknown", "--models", *models[:2], "--name", "u")
     )
-    kinds, scores = ("letters", "symbols", "noise"), ("logit", "energy", "entropy", "distance")
+    kinds = "letters", "symbols", "noise"
+    scores = "logit", "energy", "entropy", "distance", "evidence"
     names = {f"one_{kind}_{score}_auc" for kind in kinds for score in scores}
     assert {key for key in unknown["mean"] if key.startswith("one") and key.endswith("auc")} == names
     assert "two_noise_disagreement_auc" in unknown["mean"]
