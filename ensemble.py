@@ -38,7 +38,7 @@ from models import (
     Separated,
     boosting_losses,
     create,
-    load_model,
+    read_model,
 )
 from utils import cli, distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, list_of
@@ -176,7 +176,7 @@ def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> tuple[tor
 
 def create_member(classes: int, job: dict, previous: RunFolder | None = None) -> nn.Module:
     """Return a member's network: fresh from its seed, or with the weights of the snapshot run `previous`."""
-    model = load_model(previous.path("best.pt")) if previous else None
+    model = read_model(previous.path("best.pt")).model if previous else None
     torch.manual_seed(job["seed"])
     return model or create(job["model"], classes)
 
@@ -251,7 +251,7 @@ def train_unit(args: Namespace, data: Data, run: RunFolder, jobs: list[dict]) ->
                 classes, job, parts[number - 1] if args.mode == "snapshot" and number else None
             )
             before = parts[:number] if args.mode == "boosting" else []
-            frozen = [load_model(part.path("best.pt")).requires_grad_(False) for part in before]
+            frozen = [read_model(part.path("best.pt")).model.requires_grad_(False) for part in before]
             facts = fit([*frozen, model], job["seed"], part)
         scores, predictions, calibration = evaluate_classifier(model, data, indices[1], config.shifts)
         save_classifier(part, model, config.model, train_set, calibration, predictions)

@@ -41,7 +41,6 @@ from inference.drawing import Drawing
 from inference.predictor import (
     CLASSIFIER,
     ENCODER,
-    create_any,
     embedder,
     gallery_predictor,
     model_files,
@@ -125,7 +124,7 @@ def export(args: Namespace, source: Path) -> None:
 
     path = Path(args.export)
     check_output(path, FORMATS, args.overwrite, [source, *args.images])
-    difference = export_model(read_model(source, create_any), path)
+    difference = export_model(read_model(source), path)
     checked = "half precision" if difference is None else f"differs from PyTorch by at most {difference:.1e}"
     print(f"{path}: {source}, {path.stat().st_size:,} bytes, {checked}")
 

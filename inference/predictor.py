@@ -23,10 +23,8 @@ from evaluation.ensemble.library import Library, part_folders, read_library
 from evaluation.ensemble.selection import combine
 from evaluation.robustness import Scorer
 from inference.drawing import Drawing, read_drawing
-from models import CheckpointError, Classifier, create, load_encoder, read_model
+from models import CheckpointError, Classifier, load_encoder, read_model
 from models.checkpoint import BUNDLED, digest, find_model
-from models.mil import create_mil
-from models.triplet import TRIPLET_ENCODERS
 from utils.errors import DAMAGE, UserError
 from utils.runs.files import check_file, write_atomically
 from utils.runs.folder import RunFolder
@@ -137,15 +135,6 @@ def model_files(path: Path) -> list[Path]:
     raise CheckpointError(f"{path}: no best.pt or encoder.pt, which are not committed: train the run first")
 
 
-def create_any(name: str, **options) -> nn.Module:
-    """Create a classifier, an encoder or a MIL network, for `read_model`."""
-    return (
-        create_mil(name, **options)
-        if "method" in options
-        else create(name, encoders=TRIPLET_ENCODERS, **options)
-    )
-
-
 def read_network(
     path: Path, device: torch.device | str, kind: type[nn.Module] = nn.Module
 ) -> tuple[nn.Module, ImageSet, dict[str, float]]:
@@ -153,7 +142,7 @@ def read_network(
 
     kind: a network of any other is a CheckpointError.
     """
-    saved = read_model(path, create_any)
+    saved = read_model(path)
     if not isinstance(saved.model, kind):
         raise CheckpointError(f"{path}: not a classifier; an encoder is named with --encoder")
     data = saved.data

@@ -4,21 +4,21 @@ A path that ends in .safetensors is written in half precision, for sharing: weig
 facts as JSON in the file's metadata.
 """
 
-import functools
 import hashlib
 import io
 import json
 import os
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from models.cnn import Classifier, create
+from models.cnn import ENCODERS, Classifier, create
+from models.mil import create_mil
 from models.triplet import TRIPLET_ENCODERS
 
 FORMAT = 1
@@ -67,9 +67,9 @@ class SavedModel(NamedTuple):
 
 
 def save_model(path: Path | str, model: nn.Module, name: str, data: dict, **options: Any) -> None:
-    """Write {"format", "name", "options", "data", "digest", "weights"} of a model that `create` made.
+    """Write {"format", "name", "options", "data", "digest", "weights"} of a model.
 
-    `create(name, **options)` makes it again. data: as in SavedModel, e.g. `ImageSet.description`.
+    `create(name, **options)` makes it again, for a MIL network `create_mil`. data: as in SavedModel.
     """
     saved = SavedModel(model, name, options, data)
     # From memory: to a file, torch.save hides why it can't be written.
@@ -92,12 +92,12 @@ def model_bytes(saved: SavedModel, half: bool) -> bytes:
     return content.getvalue()
 
 
-def read_model(path: Path | str, create: Callable[..., nn.Module] = create) -> SavedModel:
+def read_model(path: Path | str) -> SavedModel:
     """Rebuild the model that `save_model` wrote, on the CPU, with what the file says about it.
 
-    create: the function that made the model, called with the saved name and options. Raises CheckpointError
-    for a file of another kind, a field of another type or range, weights that are missing, unexpected, of
-    another shape or type, changed since or not finite, and a head that has another number of classes.
+    Raises CheckpointError for a file of another kind, a field of another type or range, weights that are
+    missing, unexpected, of another shape or type, changed since or not finite, and a head that has another
+    number of classes.
     """
     if not os.path.isfile(path):  # a pipe would be waited for
         raise CheckpointError(f"{path}: {'not a file' if os.path.exists(path) else 'no such file'}")
@@ -112,9 +112,9 @@ def read_model(path: Path | str, create: Callable[..., nn.Module] = create) -> S
     name, options, data, weights = (content[key] for key in ("name", "options", "data", "weights"))
     try:
         with torch.device("meta"):  # without memory, which a wrong file may ask too much of
-            plan = create(name, **options)
+            plan = _create(name, **options)
         _check_tensors(weights, plan)
-        model = create(name, **options)
+        model = _create(name, **options)
         model.load_state_dict(weights)
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
@@ -127,6 +127,13 @@ def read_model(path: Path | str, create: Callable[..., nn.Module] = create) -> S
     if len(data["classes"]) != count or len(set(data["classes"])) != count or count < 2:
         raise CheckpointError(f"{path}: needs two or more different classes, one for each output")
     return SavedModel(model, name, options, data)
+
+
+def _create(name: str, **options: Any) -> nn.Module:
+    """Create a MIL network, whose options name its method, a classifier or an encoder."""
+    if "method" in options:
+        return create_mil(name, **options)
+    return create(name, encoders=TRIPLET_ENCODERS | ENCODERS, **options)
 
 
 def _faults(value: Any, form: Any, place: str = "it") -> Iterator[str]:
@@ -180,11 +187,6 @@ def _read(path):
     return {**facts, "weights": load_file(path)}
 
 
-def load_model(path: Path | str, create: Callable[..., nn.Module] = create) -> nn.Module:
-    """Return the model in a file, see `read_model`."""
-    return read_model(path, create).model
-
-
 def find_model(path: Path | str) -> Path | str:
     """Return the file that `path` is, or that it names in weights/, e.g. "simclr"."""
     bundled = BUNDLED / f"{path}.safetensors"
@@ -193,5 +195,5 @@ def find_model(path: Path | str) -> Path | str:
 
 def load_encoder(path: Path | str) -> nn.Module:
     """Return the encoder (B, 1, 28, 28) -> (B, features) in a file, see `find_model`."""
-    model = load_model(find_model(path), functools.partial(create, encoders=TRIPLET_ENCODERS))
+    model = read_model(find_model(path)).model
     return getattr(model, "encoder", model)

@@ -10,7 +10,7 @@ from helpers import ROOT, base_flags, refusal
 
 from data import POLICIES, Augment
 from models import ENCODERS, RECIPES, read_model
-from models.mil import POOLINGS, create_mil
+from models.mil import POOLINGS
 from utils.runs.folder import RunFolder
 
 STEPS = r"Append a function to `(\S+)\.py`.*?```python\n(.*?)```.*?Then `python (\w+)\.py (\S+) (\S+)`"
@@ -37,7 +37,7 @@ def test_each_recipe_as_it_stands_trains(tables, tiny_dir, tmp_path, no_figures)
     tiny = RunFolder(tmp_path / "cnn" / "tiny")
     assert read_model(tiny.path("best.pt")).model.head.in_features == 16
     assert RECIPES["tiny"] == RECIPES["cnn"] | {"epochs": 2}
-    bags = read_model(tmp_path / "mil" / "dry-run" / "best.pt", create_mil).model.eval()
+    bags = read_model(tmp_path / "mil" / "dry-run" / "best.pt").model.eval()
     with torch.no_grad():
         pooled = bags(torch.rand(3, 1, 28, 28), torch.ones(1, 3, dtype=torch.bool))
     torch.testing.assert_close(pooled.logits, pooled.instances.logsumexp(1))

@@ -12,7 +12,7 @@ import train_cnn
 from data import load, split
 from evaluation.ensemble.library import VALIDATION
 from evaluation.ensemble.selection import COMBINATIONS, average
-from models import load_model
+from models import read_model
 from utils.runs.folder import RunFolder, summarise
 
 FIGURES = {"mistakes"}
@@ -98,7 +98,7 @@ def test_a_library_of_two_models_writes_all_its_files(library, tiny_dir):
     assert set(os.listdir(folder)) == {*names, *(f"{x}.png" for x in FIGURES), *(m.name for m in members)}
     (record,) = metrics["runs"]
     assert record["library"] == ["linear 0", "fast 1", "linear 2"]
-    assert [load_model(m / "best.pt").head.in_features for m in members] == [784, 64, 784]
+    assert [read_model(m / "best.pt").model.head.in_features for m in members] == [784, 64, 784]
     parts = [saved(m) for m in members]
     # All members validate on the same images, and none of them has seen those.
     _, val = split(load("mnist", tiny_dir)[0].labels, 0.1, 0)
@@ -142,7 +142,7 @@ def test_fusion_and_boosting_report_the_mean_of_logits(tmp_path, tiny_dir, no_fi
     (record,) = train(tiny_dir, tmp_path, "--mode", mode)["runs"]
     folder = tmp_path / "ensemble" / "run"
     assert record["test_accuracy"] == record["log_average_test_accuracy"]
-    members = [load_model(folder / f"member-{seed}" / "best.pt").eval() for seed in range(2)]
+    members = [read_model(folder / f"member-{seed}" / "best.pt").model.eval() for seed in range(2)]
     _, test_set = load("mnist", tiny_dir)
     with torch.no_grad():
         x = test_set.normalise(test_set.images / 255)

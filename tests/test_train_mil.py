@@ -11,8 +11,7 @@ from helpers import FACTS, base_flags, equal_weights, refusal, run_two_ranks
 import train_mil
 from data import load
 from evaluation.mil import predict_bags
-from models import create, load_model, read_model, save_model
-from models.mil import create_mil
+from models import create, read_model, save_model
 from utils.runs.folder import RunFolder
 
 FILES = {"config.json", "history.jsonl", "metrics.json", "predictions.npz", "best.pt", "last.pt"}
@@ -52,7 +51,7 @@ def test_a_run_writes_all_its_files(results, tiny_dir):
     assert saved["test_labels"].sum() == 6
     assert saved["test_attention"].shape == saved["test_keys"].shape == saved["test_indices"].shape
 
-    model = read_model(run.path("best.pt"), create_mil)
+    model = read_model(run.path("best.pt"))
     assert (model.name, model.options["method"]) == ("linear", "attention")
     data = load("mnist", tiny_dir)
     assert model.data == data[0].description
@@ -96,7 +95,7 @@ def test_of_several_targets_it_says_which_one_a_bag_holds(tmp_path, tiny_dir, ca
     )
     assert "test_auc" not in record
     assert f"test accuracy {100 * right:.2f}" in capsys.readouterr().out
-    model = read_model(run.path("best.pt"), create_mil).model
+    model = read_model(run.path("best.pt")).model
     assert model.head.out_features == 3
     sweep = train_mil.main(flags(tiny_dir, tmp_path, *kind[:4], "--sweep", "9", "--method", "mean"))
     assert "test_accuracy" in sweep["cells"][0]["mean"]
@@ -128,12 +127,12 @@ def test_permuted_test_labels_change_no_weight(results, tmp_path, tiny_dir, no_f
 def test_an_encoder_of_another_script_is_fine_tuned_at_a_lower_rate_or_frozen(tmp_path, tiny_dir, no_figures):
     torch.manual_seed(1)
     save_model(tmp_path / "c.pt", create("fast"), "fast", FACTS)
-    before = load_model(tmp_path / "c.pt").encoder.state_dict()
+    before = read_model(tmp_path / "c.pt").model.encoder.state_dict()
     moved = []
     for i, how in enumerate((["--freeze"], ["--encoder-rate", "0.01"], ["--encoder-rate", "1"])):
         more = ("--encoder", str(tmp_path / "c.pt"), "--name", f"run{i}", "--ema", "0", "--epochs", "1")
         train_mil.main(flags(tiny_dir, tmp_path, *more, *how))
-        after = load_model(tmp_path / "mil" / f"run{i}" / "best.pt", create_mil).encoder.state_dict()
+        after = read_model(tmp_path / "mil" / f"run{i}" / "best.pt").model.encoder.state_dict()
         moved.append(max(float((after[k] - before[k]).abs().max()) for k in before if k.endswith("weight")))
         if how == ["--freeze"]:
             assert all(torch.equal(after[k], before[k]) for k in before)

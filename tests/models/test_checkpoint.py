@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import FACTS, noise
 
-from models import ENCODERS, CheckpointError, create, load_encoder, load_model, read_model, save_model
+from models import ENCODERS, CheckpointError, create, load_encoder, read_model, save_model
 from models.checkpoint import digest
 
 
@@ -21,7 +21,7 @@ def test_save_and_load_give_equal_outputs_and_leave_nothing_else_behind(tmp_path
     model, images = trained_state(name), noise(1, 1, 28, 28)
     save_model(tmp_path / "best.pt", model, name, FACTS)
     assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
-    assert torch.equal(load_model(tmp_path / "best.pt").eval()(images), model(images))
+    assert torch.equal(read_model(tmp_path / "best.pt").model.eval()(images), model(images))
     encoder = load_encoder(tmp_path / "best.pt").eval()  # of a file of an encoder: see test_triplet.py
     assert torch.equal(encoder(images), model.encoder(images))
 
@@ -66,7 +66,7 @@ def test_weights_that_do_not_fit_are_an_error_that_names_the_file(tmp_path, chan
     change(content)
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=reason) as caught:
-        load_model(path)
+        read_model(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
