@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 import train_mil
 from data import DataError, in_order, load
@@ -30,12 +29,10 @@ from data.pictures import open_picture
 from evaluation.contrastive.features import knn, neighbours
 from inference import knn_predictor, load_predictor
 from inference.drawing import read_drawing
-from inference.predictor import SYMBOLS, with_images
+from inference.predictor import embedder, with_images
 from inference.server import HOST, serve
-from models import load_encoder
 from utils.arguments import Number, any_path
 from utils.cli import Parser, command
-from utils.training.forward import forward_all
 
 HTML = Path(__file__).parent / "inference" / "page.html"
 QUESTIONS = ("read", "see", "random", "bag", "one_shot")  # methods of Page
@@ -67,8 +64,8 @@ class Page:
         self.own = known.name not in CENTRED or known.classes != digits
         if not self.own:
             self.predictors["k-NN on SimCLR features"] = knn_predictor(args.encoder, self.labelled)
-        self.encoder, self.symbols = load_encoder(args.encoder), load_encoder(SYMBOLS)
-        self.features = forward_all(self.encoder, in_order(self.labelled))[0]
+        (self.encoder, _), (self.symbols, _) = embedder(args.encoder), embedder()
+        self.features = self.encoder.score(self.labelled)
         mil_args, _ = train_mil.parse([*MIL.split(), "--encoder", args.encoder, "--device", "cpu", "--quiet"])
         train_mil.find_classes(mil_args, data[0].classes)
         self.mil = train_mil.train(mil_args, data)[0].eval()
@@ -85,10 +82,6 @@ class Page:
         if any(len(value) > MOST for value in request.values() if isinstance(value, list | dict)):
             raise DataError(f"at most {MOST} pictures at once")
         return method(**request)
-
-    def embed(self, encoder: nn.Module, digits: np.ndarray) -> torch.Tensor:
-        """Return an encoder's features (N, D) of digits (N, 28, 28)."""
-        return forward_all(encoder, in_order(with_images(self.labelled, digits)))[0]
 
     def example(self, index: int) -> dict:
         """Return a labelled digit."""
@@ -107,7 +100,7 @@ class Page:
             models[name] = [{**a._asdict(), "probabilities": p} for a, p in zip(answers, shares, strict=True)]
         nearest: list[list[dict]] = [[] for _ in drawing.digits]
         if not self.own:
-            near = neighbours(self.embed(self.encoder, drawing.digits), self.features, NEIGHBOURS)[1]
+            near = neighbours(self.encoder.scores(drawing.digits), self.features, NEIGHBOURS)[1]
             nearest = [list(map(self.example, row)) for row in near.tolist()]
         seen = list(map(encode, drawing.digits))
         return {"seen": seen, "models": models, "nearest": nearest, "notes": drawing.notes}
@@ -137,13 +130,10 @@ class Page:
         names = list(examples)
         if len(names) < 2:
             raise DataError("draw an example of at least two symbols first")
-        digits = read_digits([*examples.values(), picture])
-        *known, asked = self.embed(self.symbols, digits).split(1)
+        *known, asked = self.symbols.scores(read_digits([*examples.values(), picture])).split(1)
         shares = knn(torch.cat(known), torch.arange(len(names)), asked, len(names), len(names))[0]
-        return {
-            "label": names[int(shares.argmax())],
-            "shares": dict(zip(names, shares.tolist(), strict=True)),
-        }
+        rows = dict(zip(names, shares.tolist(), strict=True))
+        return {"label": max(rows, key=rows.__getitem__), "shares": rows}
 
 
 def read_digits(pictures: list) -> np.ndarray:

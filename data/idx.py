@@ -20,8 +20,6 @@ IDX_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-
-
 # Bytes of the arrays of one file: more than any data set of small images needs, less than a computer has.
 MOST_BYTES = 2**32
 
@@ -46,21 +44,17 @@ def read_packed(path: Path, remedy: str, most: int) -> bytes:
         raise DataError(f"{path}: does not fit into memory; {remedy}") from error
 
 
-def find_idx(folder: Path) -> list[Path] | None:
-    """Return the IDX_FILES in a folder, each as it is or with .gz; None when one is missing."""
-    pairs = [(folder / name, folder / f"{name}.gz") for name in IDX_FILES]
-    files = [file for pair in pairs for file in list(filter(Path.is_file, pair))[:1]]
-    return files if len(files) == len(IDX_FILES) else None
-
-
 # The names that MNIST, EMNIST and copies of them have: prefix, part, kind.
 NAME = re.compile(r"(?:(.*)[-_.])?(train|t10k|test)[-_.](images|labels)[-_.]idx[13][-_.]ubyte(?:\.gz)?")
 
 
-def find_any_idx(folder: Path) -> tuple[list, str]:
-    """Return [images, labels] of the training and maybe of a test part, or none, and their names' prefix."""
+def find_idx(folder: Path) -> tuple[list, str]:
+    """Return [images, labels] of the training and maybe of the test part, and the prefix of their names.
+
+    Files may end in .gz. Without a training part, or without the folder, the list is empty.
+    """
     found: dict[str, dict[tuple[str, str], Path]] = {}
-    for file in sorted(folder.iterdir()):
+    for file in sorted(folder.glob("*")):
         if (match := NAME.fullmatch(file.name.lower())) and file.is_file():
             prefix, part, kind = match.groups()
             found.setdefault(prefix or "", {}).setdefault(("test" if part != "train" else part, kind), file)

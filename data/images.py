@@ -142,13 +142,15 @@ def check_classes(train: ImageSet, test: ImageSet) -> None:
 
 def _idx(name, root, verify):
     raw, remedy = Path(root) / TORCHVISION[name] / "raw", "delete it to download it again"
-    files = find_idx(raw) or _download(name, raw)
-    checksums = CHECKSUMS.get(name, [None] * 4) if verify else [None] * 4
-    parts = [read_idx_pair(files[i : i + 2], remedy, (28, 28), checksums[i : i + 2]) for i in (0, 2)]
-    for file, (_, labels) in zip(files[1::2], parts, strict=True):
+    if len(find_idx(raw)[0]) < 2:
+        _download(name, raw)
+    checksums, parts = CHECKSUMS.get(name, [None] * 4) if verify else [None] * 4, []
+    for files, expected in zip(find_idx(raw)[0], (checksums[:2], checksums[2:]), strict=True):
+        images, labels = read_idx_pair(files, remedy, (28, 28), expected)
         if (top := int(labels.max())) > 9:
-            raise DataError(f"{file}: expected labels 0 to 9, found {top}; {remedy}")
-    return [(images, labels.long()) for images, labels in parts]
+            raise DataError(f"{files[1]}: expected labels 0 to 9, found {top}; {remedy}")
+        parts.append((images, labels.long()))
+    return parts
 
 
 def _download(name, raw):
@@ -173,7 +175,6 @@ def _download(name, raw):
         ) from error
     finally:
         socket.setdefaulttimeout(before)
-    return [raw / file for file in IDX_FILES]
 
 
 def _mnist_5k():

@@ -24,7 +24,7 @@ from PIL import Image
 
 from data import pictures
 from data.errors import DataError
-from data.idx import IDX_FILES, check_bytes, find_any_idx, read_idx_pair
+from data.idx import IDX_FILES, check_bytes, find_idx, read_idx_pair
 from data.pictures import SIDE
 from data.splits import split
 from data.tables import read_table
@@ -122,7 +122,7 @@ def _read(path):
             raise DataError(f"{places[1] / min(unknown)}: no such class in {places[0]}: rename or remove it")
         unread = [f"{p.name}/" for p in inside if p not in places]
         return list(map(_read_pictures, places, folders)), list(folders[0]), unread
-    files, prefix = find_any_idx(path) if path.is_dir() else ([], "")
+    files, prefix = find_idx(path)
     if files:
         pairs = [[values.numpy() for values in read_idx_pair(pair)] for pair in files]
         top = grey_range(x for x, _ in pairs)

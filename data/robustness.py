@@ -122,7 +122,7 @@ def unknown_images(like: ImageSet, root: Path | str, seed: int = 0) -> dict[str,
     grey = torch.rand(1000, 1, 28, 28, generator=generator(seed)) ** (1 / like.mean - 1)
     noise = (255 * grey).byte().to(like.images.device)
     sets["noise"] = like._replace(images=noise, labels=like.labels.new_zeros(1000))
-    if find_idx(Path(root) / TORCHVISION["fashion-mnist"] / "raw"):
+    if len(find_idx(Path(root) / TORCHVISION["fashion-mnist"] / "raw")[0]) == 2:
         sets["clothes"] = load("fashion-mnist", root, like.images.device)[1]
     return sets
 

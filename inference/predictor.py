@@ -23,7 +23,7 @@ from evaluation.ensemble.library import Library, part_folders, read_library
 from evaluation.ensemble.selection import combine
 from evaluation.robustness import Scorer
 from inference.drawing import Drawing, read_drawing
-from models import CheckpointError, Classifier, load_encoder, read_model
+from models import CheckpointError, Classifier, read_model
 from models.checkpoint import BUNDLED, digest, find_model
 from utils.errors import DAMAGE, UserError
 from utils.runs.files import check_file, write_atomically
@@ -172,8 +172,8 @@ def knn_predictor(encoder: Path | str, labelled: ImageSet, device: torch.device 
 
     labelled: the reference images. A fifth of them calibrates the votes.
     """
-    network = load_encoder(encoder).to(device)
-    features, labels = forward_all(network, in_order(labelled))
+    (reader, _), labels = embedder(encoder, device), labelled.labels
+    features = reader.score(labelled)
 
     def votes(queries, known):
         """Return the probabilities that the known images give to queries, and the cosines to the nearest."""
@@ -187,7 +187,7 @@ def knn_predictor(encoder: Path | str, labelled: ImageSet, device: torch.device 
     least_confidence = float(np.quantile(scale(p, temperature).max(1), DOUBTFUL))
 
     def score(images):
-        p, cosines = votes(forward_all(network, in_order(images))[0], slice(None))
+        p, cosines = votes(reader.score(images), slice(None))
         return Scores(scale(p, temperature), cosines < least_cosine)
 
     empty = labelled._replace(images=labelled.images[:0], labels=labelled.labels[:0])
