@@ -64,7 +64,7 @@ class Page:
         self.own = known.name not in CENTRED or known.classes != digits
         if not self.own:
             self.predictors["k-NN on SimCLR features"] = knn_predictor(args.encoder, self.labelled)
-        (self.encoder, _), (self.symbols, _) = embedder(args.encoder), embedder()
+        self.encoder, self.symbols = embedder(args.encoder), embedder()
         self.features = self.encoder.score(self.labelled)
         mil_args, _ = train_mil.parse([*MIL.split(), "--encoder", args.encoder, "--device", "cpu", "--quiet"])
         train_mil.find_classes(mil_args, data[0].classes)

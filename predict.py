@@ -214,25 +214,23 @@ def embed(paths: Sequence[str], reader: Predictor) -> tuple[list[Result], torch.
 
 def enrol(args: Namespace) -> bool:
     """Write the examples in a folder, of classes by subfolder or file; return whether all could be read."""
-    (reader, model), paths = embedder(args.encoder, args.device), find_pictures([args.enrol])
+    reader, paths = embedder(args.encoder, args.device), find_pictures([args.enrol])
     results, features = embed(paths, reader)
     places = [Path(result.path).relative_to(args.enrol) for result in results]
     names = [place.parts[0] if len(place.parts) > 1 else place.stem for place in places]
-    save_gallery(Path(args.save), names, features, model)
-    print(f"{args.save}: {len(names):,} pictures, {len(set(names)):,} classes, by {model.split()[0]}")
+    save_gallery(Path(args.save), names, features, reader.model)
+    print(f"{args.save}: {len(names):,} pictures, {len(set(names)):,} classes, by {reader.model.split()[0]}")
     return len(results) == len(paths)
 
 
 def rank(args: Namespace) -> bool:
     """Print a folder's pictures by cosine distance from each picture; return whether all could be read."""
-    reader, paths = embedder(args.encoder, args.device)[0], find_pictures([args.similar])
+    reader, paths = embedder(args.encoder, args.device), find_pictures([args.similar])
     (known, features), (asked, queries) = embed(paths, reader), embed(args.images, reader)
     lines, shown = [], []
     for query, cosines, near in zip(asked, *neighbours(queries, features, len(known)), strict=True):
-        ranked = [
-            (known[i], max(round(1 - c, 4), 0.0))
-            for i, c in zip(near.tolist(), cosines.tolist(), strict=True)
-        ]
+        distances = [max(round(1 - cosine, 4), 0.0) for cosine in cosines.tolist()]
+        ranked = [*zip((known[i] for i in near.tolist()), distances, strict=True)]
         if args.json:
             similar = [{"file": other.path, "distance": distance} for other, distance in ranked]
             lines.append(json.dumps({"file": query.path, "similar": similar}))
@@ -258,28 +256,27 @@ def submit(table: Path, target: Path, predictor: Predictor) -> None:
 
 def plot_figures(rows: Sequence[tuple[str, Drawing, list[str]]], path: str | None) -> None:
     """Plot the first 16 pictures, each beside the digits of a drawing and their texts."""
-    from utils.plots.inference import plot_pictures
-
     if rows and path:
-        parts = [(grey(open_picture(name)), *drawing[:2], texts) for name, drawing, texts in rows[:16]]
-        plot_pictures([(Path(row[0]).name, *part) for row, part in zip(rows, parts, strict=False)], path)
+        from utils.plots.inference import plot_pictures  # here, because importing it takes time
+
+        seen = [(name, grey(open_picture(name)), *drawing[:2], texts) for name, drawing, texts in rows[:16]]
+        plot_pictures(seen, path)
 
 
 def check_flags(args: Namespace) -> None:
     """Raise UserError for flags that contradict each other, and for one that would be ignored."""
-    answered, written = args.single or args.json or args.csv, args.export or args.submission or args.save
-    own = args.similar or args.enrol or args.gallery
+    asked = args.single or args.json or args.csv or args.show or args.similar
+    written, own = args.export or args.submission or args.save, args.similar or args.enrol or args.gallery
+    labelled = args.dataset or args.data_dir
     broken = {
         "--enrol needs --save, and --save --enrol": bool(args.enrol) != bool(args.save),
-        "no image: name pictures, folders or globs": not args.images
-        and (answered or args.show or args.similar or not written),
+        "no image: name pictures, folders or globs": not args.images and (asked or not written),
         "--enrol takes no other pictures": args.enrol and args.images,
         "--encoder brings its own network": args.encoder and (args.model or args.ensemble),
         "--similar takes no --csv and no --single": args.similar and (args.csv or args.single),
         "--export writes what --model names, also an encoder": args.export
         and (args.ensemble or args.encoder or own),
-        "--dataset and --data-dir are for --encoder": (args.dataset or args.data_dir)
-        and (own or not args.encoder),
+        "--dataset and --data-dir are for --encoder": labelled and (own or not args.encoder),
         "--overwrite is for what is written": args.overwrite and not (written or args.show),
         "the standard output is closed": sys.stdout is None,
     }

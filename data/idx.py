@@ -27,9 +27,8 @@ MOST_BYTES = 2**32
 def check_bytes(count: int, path: Path) -> None:
     """Raise DataError for a file with more than MOST_BYTES of uncompressed content."""
     if count > MOST_BYTES:
-        raise DataError(
-            f"{path}: {count:,} bytes of arrays; at most {MOST_BYTES:,} can be read: use fewer images"
-        )
+        most = f"at most {MOST_BYTES:,} can be read: use fewer images"
+        raise DataError(f"{path}: {count:,} bytes of arrays; {most}")
 
 
 def read_packed(path: Path, remedy: str, most: int) -> bytes:
@@ -59,9 +58,7 @@ def find_idx(folder: Path) -> tuple[list, str]:
             prefix, part, kind = match.groups()
             found.setdefault(prefix or "", {}).setdefault(("test" if part != "train" else part, kind), file)
     if len(found) > 1:
-        raise DataError(
-            f"{folder}: IDX files of {len(found)} data sets: keep one of them in a folder of its own"
-        )
+        raise DataError(f"{folder}: IDX files of {len(found)} data sets: keep each in a folder of its own")
     prefix, files = next(iter(found.items()), ("", {}))
     pairs = [[files.get((part, kind)) for kind in ("images", "labels")] for part in ("train", "test")]
     whole = [pair for pair in pairs if None not in pair]

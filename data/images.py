@@ -42,13 +42,11 @@ CHECKSUMS = {
 # Their images were scaled and centred by MNIST's recipe, see inference/drawing.py.
 CENTRED = ("mnist", "mnist-5k")
 DIGITS = tuple("0123456789")
+CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 CLASSES = {
     "mnist": DIGITS,
     "mnist-5k": DIGITS,
-    "fashion-mnist": (
-        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-    ),
+    "fashion-mnist": tuple(CLOTHES.split(",")),
     "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
 }
 
@@ -135,9 +133,8 @@ def check_classes(train: ImageSet, test: ImageSet) -> None:
         counts = torch.bincount(part.labels.cpu(), minlength=len(part.classes)).tolist()
         for name, count in zip(part.classes, counts, strict=True):
             if count < least:
-                raise DataError(
-                    f"{part.name}: class {name} has {count} {kind} images; each needs at least {least}"
-                )
+                lacking = f"class {name} has {count} {kind} images; each needs at least {least}"
+                raise DataError(f"{part.name}: {lacking}")
 
 
 def _idx(name, root, verify):

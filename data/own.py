@@ -188,21 +188,21 @@ def _class_folders(folder):
 
 
 def _read_pictures(folder, classes):
-    images, labels, resized, coloured, several = [], [], 0, 0, 0
-    for name, files in classes.items():
-        for file in files:
-            picture = pictures.open_picture(file)
-            coloured += "RGB" in picture.mode or picture.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB")
-            several += bool(pictures.first_only(picture))
-            resized += picture.size != (SIDE, SIDE)
-            images.append(to_square(pictures.grey(pictures.shrunk(picture))))
-            labels.append(name)
+    files: list[Path] = sum(classes.values(), [])
+    images, resized, coloured, several = [], 0, 0, 0
+    for file in files:
+        picture = pictures.open_picture(file)
+        coloured += "RGB" in picture.mode or picture.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB")
+        several += bool(pictures.first_only(picture))
+        resized += picture.size != (SIDE, SIDE)
+        images.append(to_square(pictures.grey(pictures.shrunk(picture))))
+    labels = np.repeat(list(classes), list(map(len, classes.values())))
     skipped = sum(file.is_file() for file in folder.rglob("*")) - len(images)
     notes = [f"{folder.name}/: {len(images):,} files read, {skipped:,} skipped"]
     if several:
         notes.append(f"{folder.name}/: of {several:,} files only the first of their pages or frames was read")
-    names = [str(file.relative_to(folder.parent)) for files in classes.values() for file in files]
-    return Part(np.stack(images), np.array(labels), resized, coloured, tuple(notes), names)
+    names = [str(file.relative_to(folder.parent)) for file in files]
+    return Part(np.stack(images), labels, resized, coloured, tuple(notes), names)
 
 
 # --- Arrays ---
@@ -253,10 +253,8 @@ def _read_file(path):
         unread += [beside.name] * (not labelled)
     names = ["train", *(["test"] if {"x_test", "y_test"} & set(arrays) else [])]
     if missing := [f"{axis}_{name}" for name in names for axis in "xy" if f"{axis}_{name}" not in arrays]:
-        named = ", ".join([*arrays, *unread])[:200] or "no arrays"
-        raise DataError(
-            f"{path}: lacks {', '.join(missing)}; it has {named}: rename them (in a table: label)"
-        )
+        has = ", ".join([*arrays, *unread])[:200] or "no arrays"
+        raise DataError(f"{path}: lacks {', '.join(missing)}; it has {has}: rename them (in a table: label)")
     pixels = [arrays[f"x_{name}"] for name in names]
     tops = [grey_range(x for x in pixels if x.dtype == own.dtype) for own in pixels]
     emnist = pixels[0].ndim == 2 and "emnist" in path.name.lower()

@@ -62,13 +62,14 @@ class Predictor:
     """From pictures to answers.
 
     images: an empty ImageSet, which knows the classes, the normalisation and the form of the images. score:
-    computes the Scores of an ImageSet of that form, or its features.
-    least_confidence: answers below it deserve doubt.
+    computes the Scores of an ImageSet of that form, or its features. least_confidence: answers below it
+    deserve doubt. model: name and hash of the encoder of `embedder`.
     """
 
     images: ImageSet
     score: Callable[[ImageSet], Any]
     least_confidence: float = 0.0
+    model: str = ""
 
     def predict(self, picture: Path | str | np.ndarray | Image.Image, single: bool = False) -> list[Answer]:
         """Return the answer for each digit of a picture, from left to right.
@@ -172,7 +173,7 @@ def knn_predictor(encoder: Path | str, labelled: ImageSet, device: torch.device 
 
     labelled: the reference images. A fifth of them calibrates the votes.
     """
-    (reader, _), labels = embedder(encoder, device), labelled.labels
+    reader, labels = embedder(encoder, device), labelled.labels
     features = reader.score(labelled)
 
     def votes(queries, known):
@@ -194,8 +195,8 @@ def knn_predictor(encoder: Path | str, labelled: ImageSet, device: torch.device 
     return Predictor(empty, score, least_confidence)
 
 
-def embedder(encoder: Path | str | None = None, device: torch.device | str = "cpu") -> tuple[Predictor, str]:
-    """Return a Predictor whose `scores` are the features (N, D) of an encoder; and its name and hash.
+def embedder(encoder: Path | str | None = None, device: torch.device | str = "cpu") -> Predictor:
+    """Return a Predictor whose `scores` are the features (N, D) of an encoder.
 
     encoder: a file, also of a classifier, or the name of one in weights/; by default "triplet", see
     weights/README.md.
@@ -204,7 +205,7 @@ def embedder(encoder: Path | str | None = None, device: torch.device | str = "cp
     network, empty, _ = read_network(path, device)
     network = getattr(network, "encoder", network)
     name = f"{path.name} {digest({k: v.cpu() for k, v in network.state_dict().items()})}"
-    return Predictor(empty, lambda images: forward_all(network, in_order(images))[0]), name
+    return Predictor(empty, lambda images: forward_all(network, in_order(images))[0], model=name)
 
 
 def save_gallery(path: Path, names: Sequence[str], features: torch.Tensor, model: str) -> None:
@@ -221,7 +222,7 @@ def gallery_predictor(
 
     Raises UserError for a file that `save_gallery` did not write with this encoder, and for a single class.
     """
-    (reader, model), content = embedder(encoder, device), check_file(path, LARGEST).read_bytes()
+    reader, content = embedder(encoder, device), check_file(path, LARGEST).read_bytes()
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             names, features, made_by = file["names"].tolist(), file["features"], str(file["model"])
@@ -230,8 +231,8 @@ def gallery_predictor(
         classes, examples = tuple(sorted(set(names), key=natural)), torch.from_numpy(features).to(device)
     except Exception as error:  # NumPy and zipfile raise half a dozen types for a damaged file
         raise UserError(f"{path}: damaged, or not a gallery of --enrol: enrol again") from error
-    if made_by != model:
-        was, now = (name.partition(" ")[0] for name in (made_by, model))
+    if made_by != reader.model:
+        was, now = (name.partition(" ")[0] for name in (made_by, reader.model))
         raise UserError(f"{path}: enrolled by another model, {was}, not this {now}: name it with --encoder")
     if len(classes) < 2:
         raise UserError(f"{path}: only one class, {classes[0]}: enrol examples of two or more")

@@ -151,7 +151,7 @@ def test_the_pictures_of_a_folder_are_ranked_by_their_likeness(pictures, tmp_pat
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     run(pictures / "3.png", "--similar", pictures, "--json")
     (found,) = map(json.loads, capsys.readouterr().out.splitlines())
-    reader, _ = embedder("triplet")
+    reader = embedder("triplet")
     digits = [reader.read(Image.open(pictures / f"{i}.png"), True).digits for i in range(10)]
     features = torch.nn.functional.normalize(reader.scores(np.concatenate(digits)))
     distances, order = (1 - features @ features[3]).clamp(min=0).sort()

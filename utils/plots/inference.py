@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 
 from utils.plots import style
 
-# Its name, its pixels (H, W) in [0, 1], its digits (N, 28, 28), their boxes (N, 4) and answers (N texts).
+# Its path, its pixels (H, W) in [0, 1], its digits (N, 28, 28), their boxes (N, 4) and answers (N texts).
 Picture = tuple[str, np.ndarray, np.ndarray, np.ndarray, Sequence[str]]
 
 
@@ -20,10 +20,10 @@ def plot_pictures(pictures: Sequence[Picture], path: Path | str) -> None:
     fig, axes = style.figure(len(pictures), columns, size, squeeze=False, width_ratios=widths)
     for ax in axes.flat:
         ax.set_axis_off()
-    for row, (name, values, digits, boxes, answers) in zip(axes, pictures, strict=True):
+    for row, (source, values, digits, boxes, answers) in zip(axes, pictures, strict=True):
         height, width = values.shape
         row[0].imshow(values, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
-        row[0].set_title(*style.labels([name]), size=9)
+        row[0].set_title(*style.labels([Path(source).name]), size=9)
         for left, top, right, bottom in boxes:
             frame = Rectangle((left, top), right - left, bottom - top, fill=False, color=style.PALETTE[1])
             row[0].add_patch(frame)
