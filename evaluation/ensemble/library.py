@@ -50,9 +50,8 @@ class Library(NamedTuple):
 
     def sample(self, size: int, seed: int) -> "Library":
         """Return a random library of `size` members, in their order."""
-        return self.choose(
-            np.sort(np.random.default_rng(seed).choice(len(self.members), size, replace=False))
-        )
+        chosen = np.random.default_rng(seed).choice(len(self.members), size, replace=False)
+        return self.choose(np.sort(chosen))
 
     def calibrated(self) -> np.ndarray:
         """Return the validation probabilities, those of every member scaled by its own temperature.
@@ -98,10 +97,10 @@ def read_library(folders: Sequence[Path], dataset: str) -> Library:
     if len(shapes := {member.arrays["test_probabilities"].shape for member in members}) > 1:
         raise UserError(f"members of unequal shapes: {', '.join(map(str, sorted(shapes)))}")
     val_p, test_p = (
-        np.stack([member.arrays[f"{part}_probabilities"] for member in members]) for part in ("val", "test")
+        np.stack([m.arrays[f"{part}_probabilities"] for m in members]) for part in ("val", "test")
     )
-    a = first.arrays
-    return Library(members, val_p, a["val_labels"], a["val_indices"], test_p, a["test_labels"])
+    val_y, val_indices, test_y = (first.arrays[name] for name in ("val_labels", "val_indices", "test_labels"))
+    return Library(members, val_p, val_y, val_indices, test_p, test_y)
 
 
 def read_members(folder: Path, dataset: str) -> list[Member]:
@@ -199,10 +198,8 @@ def evaluate_library(library: Library, headline: str, job: dict) -> tuple[dict, 
     validation images only the combinations of FIXED are scored, and nothing is calibrated.
     """
     weights = choose(library.calibrated(), library.val_y, job["seed"])
-    combined = {
-        name: (combine(name, library.val_p, weights), combine(name, library.test_p, weights))
-        for name in (COMBINATIONS if library.validated else FIXED)
-    }
+    names, pair = COMBINATIONS if library.validated else FIXED, (library.val_p, library.test_p)
+    combined = {name: [combine(name, p, weights) for p in pair] for name in names}
     val_y, test_y = library.val_y, library.test_y
     val_p, test_p = combined[headline]
     predictions = {"test_probabilities": test_p, "test_labels": test_y}
@@ -238,14 +235,12 @@ def combination_metrics(
     under it. Without validation images they are left out. gain: accuracy above the plain average. plain:
     which test images the plain average gets right. mcnemar_p: p-value of the exact test of the gain.
     """
-    scores = score(test_p, test_y, "test") | (score(val_p, val_y, "val") if len(val_y) else {})
-    values = {key: v for key, v in scores.items() if not key.endswith(("precision", "recall"))}
+    values, right = score(test_p, test_y, "test"), test_p.argmax(1) == test_y
+    values |= {"test_gain": float(right.mean() - plain.mean()), "test_mcnemar_p": mcnemar(right, plain)}
     if len(val_y):
-        values["temperature"] = temperature = fit_temperature(-surprise(val_p), val_y)
+        temperature = fit_temperature(-surprise(val_p), val_y)
         scaled = scale(test_p, temperature)
+        values |= score(val_p, val_y, "val") | {"temperature": temperature}
         values["test_scaled_loss"] = cross_entropy(scaled, test_y)
         values["test_scaled_ece"] = calibration_error(scaled, test_y)
-    right = test_p.argmax(1) == test_y
-    values["test_gain"] = float(right.mean() - plain.mean())
-    values["test_mcnemar_p"] = mcnemar(right, plain)
-    return values
+    return {key: value for key, value in values.items() if not key.endswith(("precision", "recall"))}

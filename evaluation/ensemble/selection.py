@@ -59,7 +59,7 @@ def scored_combinations(metrics: dict) -> list[str]:
 
 def oracle(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return whether any member is right, (N,) bool: an upper bound for choosing a member per image."""
-    return np.any([member.argmax(1) == y for member in p], 0)
+    return (p.argmax(2) == y).any(0)
 
 
 def shares_right(p: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -67,8 +67,7 @@ def shares_right(p: np.ndarray, y: np.ndarray) -> np.ndarray:
 
     The distribution of the true-positive agreement of Hacohen et al. (2020).
     """
-    count = sum((member.argmax(1) == y).astype(int) for member in p)
-    return np.bincount(count, minlength=len(p) + 1) / len(y)
+    return np.bincount((p.argmax(2) == y).sum(0), minlength=len(p) + 1) / len(y)
 
 
 def agreement(p: np.ndarray) -> float:
@@ -99,12 +98,7 @@ def best_single(p: np.ndarray, y: np.ndarray) -> int:
 
 
 def greedy(
-    p: np.ndarray,
-    y: np.ndarray,
-    metric: str = "loss",
-    steps: int = 50,
-    patience: int = 10,
-    members: np.ndarray | None = None,
+    p: np.ndarray, y: np.ndarray, metric: str = "loss", steps: int = 50, patience: int = 10
 ) -> np.ndarray:
     """Select by greedy forward steps with replacement (Caruana et al., ICML 2004, sections 2.1 and 2.2).
 
@@ -113,22 +107,16 @@ def greedy(
     weights (M,) of the best average on the whole path; of equally good ones, the shortest.
 
     metric: "loss" (mean negative log-likelihood) or "accuracy", whose ties go to the lower loss. A last tie
-    goes to the first member. members: indices to choose from, by default all.
+    goes to the first member.
     """
-    members = np.arange(len(p)) if members is None else np.asarray(members)
-    path = members[_order([_loss_and_accuracy(p[member], y) for member in members], metric)].tolist()
-    scores: list[tuple[float, float]] = []
-    total = np.zeros(p.shape[1:])
-    for size, member in enumerate(path, 1):
-        total += p[member]
-        scores.append(_loss_and_accuracy(total / size, y))
+    path = _order([_loss_and_accuracy(member, y) for member in p], metric).tolist()
+    totals = p[path].cumsum(0, np.float64)
+    scores = [_loss_and_accuracy(total / size, y) for size, total in enumerate(totals, 1)]
     initial = int(_order(scores, metric)[0]) + 1
-    path, scores = path[:initial], scores[:initial]
-    total = sum((p[member] for member in path), np.zeros(p.shape[1:]))
+    path, scores, total = path[:initial], scores[:initial], totals[initial - 1]
 
-    true = p[members[:, None], np.arange(len(y)), y]
     while len(path) < initial + steps and len(path) - _order(scores, metric)[0] <= patience:
-        path.append(int(members[_next_member(p, y, members, true, total, len(path) + 1, metric)]))
+        path.append(_next_member(p, y, total, len(path) + 1, metric))
         total += p[path[-1]]
         scores.append(_loss_and_accuracy(total / len(path), y))
     size = int(_order(scores, metric)[0]) + 1
@@ -141,8 +129,11 @@ def bagged(p: np.ndarray, y: np.ndarray, bags: int = 20, share: float = 0.5, see
     bags: number of selections. share: the share of the members that each may choose from, in (0, 1].
     """
     rng, count = np.random.default_rng(seed), max(1, round(share * len(p)))
-    subsets = (np.sort(rng.choice(len(p), count, replace=False)) for _ in range(bags))
-    return np.mean([greedy(p, y, members=subset) for subset in subsets], 0)
+    weights = np.zeros((bags, len(p)))
+    for row in weights:
+        subset = np.sort(rng.choice(len(p), count, replace=False))
+        row[subset] = greedy(p[subset], y)
+    return weights.mean(0)
 
 
 def _loss_and_accuracy(probabilities: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -156,14 +147,12 @@ def _order(scores: list[tuple[float, float]], metric: str) -> np.ndarray:
     return np.lexsort((losses, -accuracies)) if metric == "accuracy" else np.argsort(losses, kind="stable")
 
 
-def _next_member(p, y, members, true, total, size, metric):
-    """Return the position in `members` of the one whose addition gives the best average of `size`.
-
-    true: (members, N), the probabilities of the true classes, which are all that the loss needs.
-    """
-    candidates, sums = np.arange(len(members)), total.astype(p.dtype)
+def _next_member(p, y, total, size, metric):
+    """Return the index of the member whose addition to `total` gives the best average of `size`."""
+    candidates, sums = np.arange(len(p)), total.astype(p.dtype)
     if metric == "accuracy":
-        right = np.array([((p[member] + sums).argmax(1) == y).sum() for member in members])
+        right = np.array([((member + sums).argmax(1) == y).sum() for member in p])
         candidates = np.flatnonzero(right == right.max())
-    of_true = (true[candidates] + sums[np.arange(len(y)), y]).clip(SMALLEST * size)
-    return candidates[np.log(of_true).mean(1, dtype=np.float64).argmax()]
+    rows = np.arange(len(y))
+    of_true = (p[candidates[:, None], rows, y] + sums[rows, y]).clip(SMALLEST * size)
+    return int(candidates[np.log(of_true).mean(1, dtype=np.float64).argmax()])
