@@ -8,16 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from models.layers import (
-    Dropout,
-    GlobalMax,
-    GlobalPool,
-    Residual,
-    Shared,
-    conv,
-    hidden_layers,
-    pooled_relu,
-)
+from models.layers import Dropout, GlobalMax, GlobalPool, Residual, Shared, conv, hidden_layers, pooled_relu
 
 EncoderParts = tuple[nn.Module, int]  # an encoder (B, 1, 28, 28) -> (B, features), and its features
 Build = TypeVar("Build", bound=Callable[..., EncoderParts])
@@ -45,17 +36,16 @@ ENCODERS: dict[str, Callable[[], EncoderParts]] = {}
 RECIPES: dict[str, dict] = {}
 
 
-def classifier(*widths: int, **recipe: Any) -> Callable[[Build], Build]:
+def classifier(variants: Mapping[str, tuple] | None = None, **recipe: Any) -> Callable[[Build], Build]:
     """Decorate a function that builds an encoder: it becomes a classifier, named after the function.
 
-    widths: of a family, whose function takes one; "small-9" is a classifier of width 9. recipe: what its
+    variants: several classifiers instead, each a name and the arguments of the function. recipe: what the
     training has other than the defaults of `Recipe`, chosen on validation images.
     """
 
     def register(build: Build) -> Build:
-        for width in widths or ("",):
-            name = f"{build.__name__}-{width}".rstrip("-")
-            ENCODERS[name] = partial(build, width) if width else build
+        for name, arguments in (variants or {build.__name__: ()}).items():
+            ENCODERS[name] = partial(build, *arguments)
             RECIPES[name] = Recipe(**recipe)._asdict()
         return build
 
@@ -104,32 +94,17 @@ def linear() -> EncoderParts:
     return nn.Flatten(), 784
 
 
-@classifier(epochs=12, lr=3e-3, ema=0.0)
-def mlp1() -> EncoderParts:
-    """The smallest network that isn't linear: one hidden layer of 100 units, and the head."""
-    return _perceptron(100)
+PERCEPTRONS = {
+    "mlp1": (100,),  # the smallest network that isn't linear
+    "mlp_128_64": (128, 64),
+    "mlp_512_128_64": (512, 128, 64),
+    "mlp_512_128_32": (512, 128, 32),
+}
 
 
-@classifier(epochs=12, lr=3e-3, ema=0.0)
-def mlp_128_64() -> EncoderParts:
-    """The smaller perceptron of dothanhdatle/M2-Project, three layers: 784-128-64-10."""
-    return _perceptron(128, 64)
-
-
-@classifier(epochs=12, lr=3e-3, ema=0.0)
-def mlp_512_128_64() -> EncoderParts:
-    """The larger perceptron of dothanhdatle/M2-Project, four layers: 784-512-128-64-10."""
-    return _perceptron(512, 128, 64)
-
-
-@classifier(epochs=12, lr=3e-3, ema=0.0)
-def mlp_512_128_32() -> EncoderParts:
-    """The multi-layer network of ABD-01/MNIST, four layers: 784-512-128-32-10."""
-    return _perceptron(512, 128, 32)
-
-
-def _perceptron(*widths):
-    """Hidden layers of these widths with ReLU, and nothing else."""
+@classifier(PERCEPTRONS, epochs=12, lr=3e-3, ema=0.0)
+def perceptron(*widths: int) -> EncoderParts:
+    """Hidden layers with ReLU alone, of the widths in the name: dothanhdatle/M2-Project and ABD-01/MNIST."""
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs, outputs in pairwise((784, *widths)):
         layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
@@ -137,12 +112,12 @@ def _perceptron(*widths):
 
 
 @classifier(epochs=12, lr=3e-3, ema=0.0)
-def mlp(width: int = 512) -> EncoderParts:
+def mlp() -> EncoderParts:
     """A multilayer perceptron: three hidden layers and the head."""
     layers: list[nn.Module] = [nn.Flatten()]
-    for inputs in (784, width, width):
-        layers += [nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU(inplace=True), Dropout(0.25)]
-    return nn.Sequential(*layers), width
+    for inputs in (784, 512, 512):
+        layers += [nn.Linear(inputs, 512), nn.BatchNorm1d(512), nn.ReLU(inplace=True), Dropout(0.25)]
+    return nn.Sequential(*layers), 512
 
 
 @classifier(batch_size=128, lr=6e-3, weight_decay=0.01, label_smoothing=0.02)
@@ -170,7 +145,7 @@ def cnn() -> EncoderParts:
 @classifier(epochs=1, lr=2e-2, augment="shift", plain_epochs=0, ema=0.0)
 def fast() -> EncoderParts:
     """The smallest: it strides and pools early, because memory traffic bounds small networks."""
-    encoder = nn.Sequential(
+    return nn.Sequential(
         conv(1, 16, kernel=5, stride=2),
         conv(16, 32, relu=False),
         pooled_relu(),
@@ -178,52 +153,48 @@ def fast() -> EncoderParts:
         pooled_relu(),
         conv(64, 64),
         GlobalMax(),
-    )
-    return encoder, 64
+    ), 64
 
 
 @classifier(epochs=1, max_steps=156, optimizer="muon", lr=2e-2, schedule="warm-up-cosine",
             augment="shift", plain_epochs=0, label_smoothing=0.1, ema=0.0)  # fmt: skip
 def sprint() -> EncoderParts:
     """The quickest to 99 %: a `fast` that strides twice and reads no margin, by Muon on 40,000 images."""
-    encoder = nn.Sequential(
+    return nn.Sequential(
         conv(1, 16, kernel=5, stride=2, padding=0),
         conv(16, 32, stride=2),
         conv(32, 64, relu=False),
         pooled_relu(),
         conv(64, 64),
         GlobalMax(),
-    )
-    return encoder, 64
+    ), 64
 
 
-@classifier(16, 28, epochs=12, batch_size=128, lr=1e-2)
-@classifier(5, 7, 9, epochs=12, batch_size=128, lr=5e-2, weight_decay=0.0,
-            augment="shift", label_smoothing=0.0)  # fmt: skip
+@classifier({f"small-{width}": (width,) for width in (16, 28)}, epochs=12, batch_size=128, lr=1e-2)
+@classifier({f"small-{width}": (width,) for width in (5, 7, 9)}, epochs=12, batch_size=128, lr=5e-2,
+            weight_decay=0.0, augment="shift", label_smoothing=0.0)  # fmt: skip
 def small(width: int) -> EncoderParts:
     """Few parameters: one 3x3 convolution of so many channels, used four times, from a 14x14 grid on."""
-    encoder = nn.Sequential(nn.AvgPool2d(2), conv(1, width), Shared(width, (1, 2, 1)), GlobalMax())
-    return encoder, width
+    return nn.Sequential(nn.AvgPool2d(2), conv(1, width), Shared(width, (1, 2, 1)), GlobalMax()), width
 
 
 @classifier()
 def compact() -> EncoderParts:
     """A wider `fast` with one pooling less: the default encoder of contrastive pre-training."""
-    encoder = nn.Sequential(
+    return nn.Sequential(
         conv(1, 32, kernel=5, stride=2),
         conv(32, 64, relu=False),
         pooled_relu(),
         conv(64, 128),
         conv(128, 256),
         GlobalPool(),
-    )
-    return encoder, 512
+    ), 512
 
 
 @classifier(epochs=14, batch_size=128, lr=4e-3, augment="strong")
 def wide() -> EncoderParts:
     """A small residual network on a 14x14 grid with global max and mean pooling."""
-    encoder = nn.Sequential(
+    return nn.Sequential(
         conv(1, 32, kernel=5, stride=2),
         conv(32, 64),
         Residual(64),
@@ -233,29 +204,20 @@ def wide() -> EncoderParts:
         conv(128, 192),
         GlobalPool(),
         Dropout(0.2),
-    )
-    return encoder, 384
+    ), 384
 
 
-@classifier(epochs=12, lr=3e-3, augment="strong", clip_norm=1.0)
-def resnet18() -> EncoderParts:
-    return _small_stem("resnet18"), 512
-
-
-@classifier(epochs=12, lr=3e-3, augment="strong", clip_norm=1.0)
-def resnet50() -> EncoderParts:
-    return _small_stem("resnet50"), 2048
-
-
-def _small_stem(name):
-    """Adapt torchvision's ResNet to 28x28 grey images: 3x3 first convolution, stride 1, no first pooling."""
+@classifier({"resnet18": ("resnet18", 512), "resnet50": ("resnet50", 2048)},
+            epochs=12, lr=3e-3, augment="strong", clip_norm=1.0)  # fmt: skip
+def resnet(name: str, features: int) -> EncoderParts:
+    """torchvision's ResNet for 28x28 grey images: 3x3 first convolution, stride 1, no first pooling."""
     from torchvision.models import resnet  # here, because importing it takes seconds that --help needn't
 
     network = getattr(resnet, name)()
     network.conv1 = nn.Conv2d(1, 64, 3, padding=1, bias=False)
     network.maxpool = nn.Identity()
     network.fc = nn.Identity()
-    return network
+    return network, features
 
 
 def create(

@@ -20,11 +20,11 @@ import train_triplet
 from data import POLICIES, VIEW_PARTS, BatchLoader, ImageSet, view_augment
 from data.mil import BagLoader, build
 from data.triplet import CLASS_AUGMENTS
+from evaluation.few_labels import AnchoredBatches, anchored_step
 from models import ENCODERS, ContrastiveModel, Fusion, MoCo, create
 from models.contrastive import HEADS
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil
 from models.triplet import DISTANCES, LOSSES, MINERS, TRIPLET_ENCODERS, triplet_loss, triplet_metrics
-from utils.training.few_labels import AnchoredBatches, anchored_step
 from utils.training.fit import FitConfig, classification_step, fit
 
 COUNT, BATCH = 70, 64  # the last batch is small
