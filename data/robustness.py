@@ -98,9 +98,8 @@ CORRUPTIONS = {
 def corrupt(images: torch.Tensor, name: str, level: int, seed: int = 0) -> torch.Tensor:
     """Corrupt images (N, 1, S, S) uint8; return uint8 of the same shape.
 
-    name: a key of CORRUPTIONS. level: 1 (weak) to 5. Equal seeds give equal images; the random directions,
-    places and noise of an image depend on its pixels, and are the same at every level and among any other
-    images.
+    name: a key of CORRUPTIONS. level: 1 (weak) to 5. The random directions, places and noise of an image
+    depend on its pixels and the seed alone: they are the same at every level and among any other images.
     """
     draws = Draws(draw_of(images), generator(seed, list(CORRUPTIONS).index(name)))
     changed = change(images.float() / 255, name, CORRUPTIONS[name].strengths[level - 1], draws)
@@ -146,38 +145,31 @@ def flip_labels(
 
 
 class Review(NamedTuple):
-    """How five reviewers voted on one label (Northcutt, Athalye and Mueller, NeurIPS 2021, arXiv 2103.14749).
+    """What five reviewers said of a label (Northcutt, Athalye and Mueller, NeurIPS 2021, arXiv 2103.14749).
 
-    given: the label of the data set. guessed: that of a model. They could choose either, both or neither.
+    given: the label of the data set. verdict: another one that three or more chose, None where there is none.
     Source: mturk/mnist_mturk.json of https://github.com/cleanlab/label-errors.
     """
 
     given: int
-    guessed: int
-    given_votes: int
-    guessed_votes: int
-
-    @property
-    def verdict(self) -> int | None:
-        """The other label where most reviewers chose it, None where they agreed on no label."""
-        return self.guessed if self.guessed_votes >= 3 else None
+    verdict: int | None
 
 
 # By position in the test set, counted from 0: the images whose given label fewer than three reviewers chose.
 LABEL_ERRORS = {
-    947: Review(8, 9, 0, 5),
-    1621: Review(0, 6, 2, 3),
-    1901: Review(9, 4, 2, 3),
-    2130: Review(4, 9, 2, 2),
-    2462: Review(2, 0, 0, 4),
-    2597: Review(5, 3, 0, 4),
-    2654: Review(6, 1, 0, 2),
-    3520: Review(6, 4, 2, 0),
-    3558: Review(5, 0, 1, 4),
-    5937: Review(5, 3, 1, 3),
-    6651: Review(0, 6, 0, 5),
-    6783: Review(1, 6, 2, 3),
-    8527: Review(4, 9, 2, 2),
-    9679: Review(6, 3, 2, 0),
-    9729: Review(5, 6, 2, 3),
+    947: Review(8, 9),
+    1621: Review(0, 6),
+    1901: Review(9, 4),
+    2130: Review(4, None),
+    2462: Review(2, 0),
+    2597: Review(5, 3),
+    2654: Review(6, None),
+    3520: Review(6, None),
+    3558: Review(5, 0),
+    5937: Review(5, 3),
+    6651: Review(0, 6),
+    6783: Review(1, 6),
+    8527: Review(4, None),
+    9679: Review(6, None),
+    9729: Review(5, 6),
 }

@@ -32,8 +32,7 @@ def score_models(
 ) -> dict[str, Scored]:
     """Score every training of every model on clean images, and on the corrupted images at `subset`.
 
-    models: {name: functions from images to probabilities (N, classes), one per training}. Every model sees
-    the same corrupted images.
+    models: {name: functions from images to probabilities (N, classes), one per training}.
     """
     labels = images.labels.cpu().numpy()
     clean = {name: np.stack([score(images) for score in scorers]) for name, scorers in models.items()}
@@ -86,9 +85,8 @@ def robustness_record(scored: dict[str, Scored], labels: np.ndarray, baseline: s
 def corruption_error(errors: np.ndarray, baseline: np.ndarray) -> float | None:
     """Return the mCE of Hendrycks and Dietterich (ICLR 2019): 1 for the baseline itself, less is better.
 
-    errors, baseline: (C, L) error rates of a model and of the baseline at L levels of C corruptions, or their
-    rise above those on clean images. Levels are summed before the ratio is taken, and the ratios are averaged
-    over the corruptions. None when the baseline never errs, or does not rise, under a corruption.
+    errors, baseline: (C, L) error rates at L levels of C corruptions, or their rise above those on clean
+    images. The mean over corruptions of the ratio of sums over levels; None where the baseline's is not > 0.
     """
     sums, base = errors.sum(1), baseline.sum(1)
     return float((sums / base).mean()) if (base > 0).all() else None
@@ -134,13 +132,12 @@ def label_record(verdicts: Verdicts, labels: np.ndarray) -> dict[str, int]:
     Of the latter: shared_..., those among the mistakes; kept_..., those that the models together answer;
     agreed_..., those where they answer as the reviewers.
     """
-    reviewed = np.array(list(LABEL_ERRORS))
+    reviewed = list(LABEL_ERRORS)
     answers = verdicts.answer[reviewed]
-    verdict = np.array([-1 if r.verdict is None else r.verdict for r in LABEL_ERRORS.values()])
     return {
         "good_models": verdicts.models,
         "shared_mistakes": len(verdicts.shared),
         "shared_reviewed": int(np.isin(verdicts.shared, reviewed).sum()),
         "kept_reviewed": int((answers == labels[reviewed]).sum()),
-        "agreed_reviewed": int((answers == verdict).sum()),
+        "agreed_reviewed": sum(a == r.verdict for a, r in zip(answers, LABEL_ERRORS.values(), strict=True)),
     }

@@ -95,12 +95,6 @@ def test_inversion_mixes_with_the_negative_and_brightness_adds_and_clips(name, l
     assert set(images[BAR[:1] == 255].tolist()) == {white}
 
 
-def test_verdicts_are_of_most_reviewers():
-    verdicts = {index: review.verdict for index, review in LABEL_ERRORS.items()}  # of most reviewers
-    assert verdicts[947] == 9
-    assert [index for index, verdict in verdicts.items() if verdict is None] == [2130, 2654, 3520, 8527, 9679]
-
-
 # --- Wrong and disputed labels ---
 
 

@@ -64,8 +64,7 @@ def test_a_record_has_means_lists_and_intervals_and_leaves_out_what_is_undefined
 
 def test_only_good_models_have_a_say_on_labels_and_reviewers_are_counted():
     labels = np.zeros(10000, int)  # those of the test set, as far as they are known here
-    for index, review in LABEL_ERRORS.items():
-        labels[index] = review.given
+    labels[list(LABEL_ERRORS)] = [review.given for review in LABEL_ERRORS.values()]
     p, poor = np.eye(10)[labels], np.eye(10)[labels]
     poor[7000:7101] = np.eye(10)[1]
     # Reviewers agree; they agree on no label; nobody reviewed it.
