@@ -11,8 +11,8 @@ metrics.json, predictions.npz, figures and, of --label-errors, suspects.csv, the
 
 import csv
 import io
-import time
 from argparse import Namespace
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -116,19 +116,21 @@ def find_label_errors(args: Namespace, data: Data, between: dict, job: dict, par
     cuts = folds(labels, args.rounds, job["seed"])
     configs = make_configs(args, labels[cuts[0][0]])
     answers = [evaluation.out_of_fold(config, data, cuts, job["seed"]) for config in configs]
-    p = [np.mean([held[-1] for held, _ in answers], 0)]
-    p += [np.mean([test[:, -1].mean(0) for _, test in answers], 0)]
-    given = [images.labels.cpu().numpy() for images in data]
-    arrays = {"train": p[0], "train_labels": given[0], "test": p[1], "test_labels": given[1]}
-    part.save_predictions(**arrays, true_labels=true)
-    part.write_text("suspects.csv", suspects_table(data, p))
-    (order, _, disputed), test = (evaluation.suspects(*pair) for pair in zip(p, given, strict=True))
-    record: dict = {"train_disputed": int(disputed.sum()), "test_disputed": int(test[2].sum())}
-    record |= evaluation.detection(order, disputed, given[0] != true) if args.flip else {}
-    return record | (evaluation.reviewed_found(test[0]) if is_reviewed(given[1]) else {})
+    train_p = np.mean([held[-1] for held, _ in answers], 0)
+    test_p = np.mean([test[:, -1].mean(0) for _, test in answers], 0)
+    train_y, test_y = (images.labels.cpu().numpy() for images in data)
+    part.save_predictions(
+        train=train_p, train_labels=train_y, test=test_p, test_labels=test_y, true_labels=true
+    )
+    part.write_text("suspects.csv", suspects_table(data, (train_p, test_p)))
+    order, _, disputed = evaluation.suspects(train_p, train_y)
+    test_order, _, test_disputed = evaluation.suspects(test_p, test_y)
+    record: dict = {"train_disputed": int(disputed.sum()), "test_disputed": int(test_disputed.sum())}
+    record |= evaluation.detection(order, disputed, train_y != true) if args.flip else {}
+    return record | (evaluation.reviewed_found(test_order) if is_reviewed(test_y) else {})
 
 
-def suspects_table(data: Data, p: list[np.ndarray]) -> str:
+def suspects_table(data: Data, p: Sequence[np.ndarray]) -> str:
     """Return suspects.csv: a line for every disputed label, training images first."""
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
@@ -232,12 +234,7 @@ def main(argv: list[str] | None = None) -> dict:
     name = work.__name__.split("_", 1)[1].replace("_", "-")
     run = distributed.on_rank_zero(lambda: open_run("insights", args, name, command))
 
-    def timed(job, part):
-        start = time.perf_counter()
-        record = {**job, **work(args, data, needed, job, part)}
-        return {**record, "seconds": round(time.perf_counter() - start, 2)}
-
-    metrics = repeat(timed, args, run)
+    metrics = repeat(lambda job, part: job | work(args, data, needed, job, part), args, run)
     if distributed.rank() == 0:
         run.write_history([])  # nothing is kept of the trainings
         if plot:

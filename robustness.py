@@ -14,7 +14,6 @@ minute for a model.
 With --unknown nothing is corrupted: how well do classifiers tell images of no digit from test images?
 """
 
-import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -93,9 +92,8 @@ def load_networks(args: Namespace, data: Data) -> dict[str, list[tuple]]:
     for name, _, path in (text.partition("=") for text in args.models):
         for file in model_files(Path(path))[: args.trainings]:
             network, facts, _ = read_network(file, args.device, Classifier)
-            models.setdefault(name, []).append(
-                (network, {k: renormalised(x, facts) for k, x in kinds.items()})
-            )
+            sets = {kind: renormalised(images, facts) for kind, images in kinds.items()}
+            models.setdefault(name, []).append((network, sets))
     return models
 
 
@@ -111,7 +109,6 @@ def choose_images(args: Namespace, labels: torch.Tensor) -> np.ndarray:
 
 def evaluate(args: Namespace, test_set: ImageSet, models: dict, run: RunFolder) -> dict:
     """Score all models; return the record, leave the predictions of the clean images in `run`."""
-    start = time.perf_counter()
     subset = choose_images(args, test_set.labels)
     scored = evaluation.score_models(models, test_set, subset, args.seed, args.quiet)
     labels = test_set.labels.cpu().numpy()
@@ -122,15 +119,15 @@ def evaluate(args: Namespace, test_set: ImageSet, models: dict, run: RunFolder) 
     record |= evaluation.robustness_record(scored, labels, args.baseline)
     if verdicts := evaluation.judge_labels(clean, labels):
         record |= evaluation.label_record(verdicts, labels)
-    return {**record, "seconds": round(time.perf_counter() - start, 2)}
+    return record
 
 
 def evaluate_unknown(args: Namespace, models: dict[str, list[tuple]]) -> dict:
     """Score how all models tell images of no digit from test images; return the record."""
-    start, record = time.perf_counter(), {"seed": args.seed}
+    record = {"seed": args.seed}
     for name, trainings in models.items():
         record |= {f"{name}_{key}": value for key, value in unknown_metrics(trainings).items()}
-    return {**record, "seconds": round(time.perf_counter() - start, 2)}
+    return record
 
 
 # --- Figures ---
@@ -154,20 +151,18 @@ def plot_figures(run: RunFolder, test_set: ImageSet, record: dict, names: list[s
 def plot_labels(run: RunFolder, verdicts: evaluation.Verdicts, test_set: ImageSet) -> None:
     """Plot the digits that all good models get wrong, and the labels that reviewers did not confirm."""
     images, labels = test_set.images.cpu().squeeze(1).numpy(), test_set.labels.cpu().numpy()
-    shared = verdicts.shared[:SHOWN_MISTAKES].tolist()
-    answers = {i: f"models {verdicts.answer[i]}, {verdicts.confidence[i]:.0%}" for i in LABEL_ERRORS}
-    if shared:
-        tiles = [
-            (images[i], f"label {labels[i]}\nread as {verdicts.answer[i]}", i in LABEL_ERRORS) for i in shared
-        ]
+    tiles = []
+    for i in verdicts.shared[:SHOWN_MISTAKES].tolist():
+        tiles.append((images[i], f"label {labels[i]}\nread as {verdicts.answer[i]}", i in LABEL_ERRORS))
+    if tiles:
         title = f"{len(verdicts.shared)} of {len(labels):,} test digits are misread by all {verdicts.models} "
         title += "good models\norange: human reviewers did not confirm the label, either"
         plots.plot_labels(tiles, run.path("shared.png"), title, plots.style.FRONT)
-    votes = {i: "?" if review.verdict is None else review.verdict for i, review in LABEL_ERRORS.items()}
-    tiles = [
-        (images[i], f"label {labels[i]}, people {vote}\n{answers[i]}", i in verdicts.shared)
-        for i, vote in votes.items()
-    ]
+    tiles = []
+    for i, review in LABEL_ERRORS.items():
+        people = "?" if review.verdict is None else review.verdict
+        answer = f"models {verdicts.answer[i]}, {verdicts.confidence[i]:.0%}"
+        tiles.append((images[i], f"label {labels[i]}, people {people}\n{answer}", i in verdicts.shared))
     title = f"Labels that reviewers did not confirm; orange: all {verdicts.models} models get them wrong, too"
     plots.plot_labels(tiles, run.path("labels.png"), title)
 

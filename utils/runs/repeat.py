@@ -2,6 +2,7 @@
 
 import contextlib
 import statistics
+import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from operator import itemgetter
@@ -42,14 +43,17 @@ def share_out(work: Callable, todo: Sequence[Sequence], together: bool = False) 
 def train_part(train: Callable, job: dict, part: RunFolder, run: RunFolder, quiet: bool = False) -> None:
     """Call train(job, part) unless `part` is finished, and write its record to metrics.json.
 
-    part: `run` itself or a folder below it, which gets a copy of the run's config.
+    part: `run` itself or a folder below it, which gets a copy of the run's config. A record without "seconds"
+    gets those of the call.
     """
     if part.finished:
         return
     if part is not run and not quiet:
         print(f"{part.folder.name} of {run.folder}", flush=True)
+    start = time.perf_counter()
     record = train(job, part)
     if run.writes:
+        record.setdefault("seconds", round(time.perf_counter() - start, 2))
         if part is not run:
             part.write_json("config.json", run.read_json("config.json"))
         summarise(part, [record])
