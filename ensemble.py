@@ -59,8 +59,6 @@ TOGETHER = ("snapshot", "boosting", *JOINT)
 MODES = ("voting", "bagging", *TOGETHER)
 # Those whose outputs are averaged or added up as logits.
 OF_LOGITS = ("fusion", "boosting", "soft-boosting")
-# A cycle of a snapshot run ends at a learning rate of zero; a shorter one would learn too little.
-SHORTEST_CYCLE = 2
 MEMBERS, VAL_FRACTION, STRENGTH = 10, 0.1, 0.03
 MOST_TRAININGS = 10_000
 # What --from, which trains nothing, can't be combined with.
@@ -89,9 +87,7 @@ def make_parser() -> cli.Parser:
     add("--val-fraction", type=Number(float, 0.0001, 0.9999), help=share)
     seed = "seed of the choice of validation images"
     add("--split-seed", type=Number(int, 0, LARGEST_SEED), default=0, help=seed)
-    apart = (
-        f"of --mode adversarial: how hard features are pushed apart; below 0 together (default: {STRENGTH})"
-    )
+    apart = f"how hard --mode adversarial pushes features apart; below 0 together (default: {STRENGTH})"
     add("--strength", type=Number(float, -100, 100), help=apart)
     headline = "combination that is the headline (default: average; of fusion and boosting log_average)"
     add("--combine", choices=selection.COMBINATIONS, help=headline)
@@ -155,12 +151,11 @@ def member_folder(job: dict) -> str:
 def member_config(args: Namespace, model: str, labels: torch.Tensor) -> ClassifierConfig:
     """Return the settings of one member: its model's recipe where no flag overrides it, see `for_size`.
 
-    labels: of the training images. The cycles of a snapshot run share the epochs of one recipe; each follows
-    a cosine (Huang et al., 2017).
+    labels: of the training images. Snapshots share its epochs, a cosine each (Huang et al., 2017).
     """
     recipe = RECIPES[model]
     if args.mode == "snapshot":
-        cycle = max(SHORTEST_CYCLE, recipe["epochs"] // args.members)
+        cycle = max(2, recipe["epochs"] // args.members)  # one epoch would learn too little
         recipe = {**recipe, "epochs": cycle, "schedule": "cosine", "plain_epochs": 0, "ema": 0.0}
     return ClassifierConfig.from_values(with_recipe(args, recipe, model, labels))
 
@@ -247,16 +242,15 @@ def train_unit(args: Namespace, data: Data, run: RunFolder, jobs: list[dict]) ->
         if args.mode in JOINT:
             model, facts = networks[number], shared
         else:
-            model = create_member(
-                classes, job, parts[number - 1] if args.mode == "snapshot" and number else None
-            )
+            previous = parts[number - 1] if args.mode == "snapshot" and number else None
+            model = create_member(classes, job, previous)
             before = parts[:number] if args.mode == "boosting" else []
             frozen = [read_model(part.path("best.pt")).model.requires_grad_(False) for part in before]
             facts = fit([*frozen, model], job["seed"], part)
         scores, predictions, calibration = evaluate_classifier(model, data, indices[1], config.shifts)
         save_classifier(part, model, config.model, train_set, calibration, predictions)
-        record = {**job, **facts, "train_images": len(indices[0]), **scores}
-        return {**record, "seconds": facts["train_seconds"]}
+        seconds = facts["train_seconds"]
+        return {**job, **facts, "train_images": len(indices[0]), **scores, "seconds": seconds}
 
     for job, part in zip(jobs, parts, strict=True):
         train_part(train, job, part, run, args.quiet)
@@ -270,16 +264,15 @@ def find_run(args: Namespace, name: str) -> Path:
     for folder in (Path(name), Path(args.results_dir) / name):
         if folder.is_dir():
             return folder
-    example = f"or ensemble/pool for one in {args.results_dir}"
-    raise UserError(f"--from {name}: no such run; name its folder, {example}")
+    raise UserError(f"--from {name}: no such run; name its folder, or ensemble/pool in {args.results_dir}")
 
 
 def sample_members(args: Namespace, pool: Library, job: dict) -> Library:
     """Return one library: the members trained for it, or a sample of the pool of --from by the job's seed."""
-    size, first = args.members or len(pool.members), (job["seed"] - args.seed) * (args.members or 0)
-    if not args.sources:
-        return pool.choose(np.arange(first, first + size))
-    return pool.sample(size, job["seed"])
+    if args.sources:
+        return pool.sample(args.members or len(pool.members), job["seed"])
+    first = (job["seed"] - args.seed) * args.members
+    return pool.choose(np.arange(first, first + args.members))
 
 
 def read_pool(args: Namespace, folders: list[Path], test_labels: np.ndarray) -> Library:
@@ -323,7 +316,7 @@ def report(metrics: dict, run: RunFolder) -> None:
     """Print the combinations side by side."""
     mean, runs = metrics["mean"], metrics["runs"]
     print("combination          test accuracy       loss     ECE   gain of accuracy over average")
-    for name in selection.scored_combinations(metrics):
+    for name in [name for name in selection.COMBINATIONS if f"{name}_test_loss" in mean]:
         loss, ece, gain = (mean[f"{name}_test_{key}"] for key in ("loss", "ece", "gain"))
         accuracy = score(metrics, f"{name}_test_accuracy")
         print(f"{name:19}  {accuracy:17}  {loss:.4f}  {ece:.4f}  {100 * gain:+.3f} points")

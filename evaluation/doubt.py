@@ -59,9 +59,7 @@ def acquaint(model: Any, images: ImageSet, indices: torch.Tensor) -> Classifier:
 
     Its `evidence` then tells images of other kinds better.
     """
-    from scipy.linalg import (
-        eigh,
-    )  # here, because it takes time that --help needn't; PyTorch's may not converge
+    from scipy.linalg import eigh  # PyTorch's may not converge; here, because --help needn't load it
 
     features = forward_all(model.encoder, in_order(images, indices[:SEEN]))[0]
     count = min(DIRECTIONS, features.shape[1] // 2)
@@ -119,18 +117,21 @@ def unknown_metrics(trainings: Sequence[tuple[Classifier, dict[str, ImageSet]]])
     Each comes with the images "training" and "digits", and those of other kinds. evidence: what predict.py
     goes by. disagreement: the entropy of the mean probabilities minus the mean entropy.
     """
-    rows, votes = [], []
+    rows: list[dict[str, float]] = []
+    votes: dict[str, list[torch.Tensor]] = {}
     for network, sets in trainings:
         features = {kind: forward_all(network.encoder, in_order(images))[0] for kind, images in sets.items()}
-        known = features.pop("training")
-        logits = {kind: network.head(x) for kind, x in features.items()}
-        scores = {kind: unlikeness(logits[kind], x, known) for kind, x in features.items()}
-        scores = {kind: row | {"evidence": -network.evidence(features[kind])} for kind, row in scores.items()}
+        known, scores = features.pop("training"), {}
+        for kind, x in features.items():
+            logits = network.head(x)
+            scores[kind] = unlikeness(logits, x, known) | {"evidence": -network.evidence(x)}
+            votes.setdefault(kind, []).append(logits.softmax(1))
         rows.append(separations(scores))
-        votes.append({kind: x.softmax(1) for kind, x in logits.items()})
-    entr, scores = torch.special.entr, {}
-    for kind in votes[0]:
-        p = torch.stack([vote[kind] for vote in votes])
-        scores[kind] = {"disagreement": entr(p.mean(0)).sum(1) - entr(p).sum(2).mean(0)}
     means = {key: fmean(row[key] for row in rows) for key in rows[0]}
-    return means | (separations(scores) if len(votes) > 1 else {})
+    if len(rows) == 1:
+        return means
+    entr, scores = torch.special.entr, {}
+    for kind, own in votes.items():
+        p = torch.stack(own)
+        scores[kind] = {"disagreement": entr(p.mean(0)).sum(1) - entr(p).sum(2).mean(0)}
+    return means | separations(scores)

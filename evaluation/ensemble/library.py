@@ -150,13 +150,11 @@ def check_predictions(arrays: dict[str, np.ndarray], where: Path | str) -> None:
     for part in ("test",) if arrays.keys().isdisjoint(VALIDATION) else ("test", "val"):
         p, y, i = (arrays.get(f"{part}_{key}", missing) for key in ("probabilities", "labels", "indices"))
         whole = {y.dtype.kind, i.dtype.kind if part == "val" else "i"} <= {"i", "u"}
+        classes = p.shape[1] if p.ndim == 2 else 0
         distributions = p.dtype in (np.float32, np.float64) and p.ndim == 2 and p.size and p.min() >= 0
         checks = {
             "probabilities": distributions and np.allclose(p.sum(1), 1, atol=1e-3),
-            "labels": whole
-            and p.ndim
-            and y.shape == p.shape[:1]
-            and np.isin(y, np.arange(p.shape[-1])).all(),
+            "labels": whole and y.shape == p.shape[:1] and np.isin(y, np.arange(classes)).all(),
             "indices": part == "test" or i.shape == y.shape and len(np.unique(i)) == len(y),
         }
         if faults := [f"{part}_{key}" for key, valid in checks.items() if not valid]:
@@ -193,9 +191,8 @@ def member_history(pool: Library) -> list[dict]:
 def evaluate_library(library: Library, headline: str, job: dict) -> tuple[dict, dict[str, np.ndarray]]:
     """Choose weights on the validation predictions, score the test predictions.
 
-    headline: one of COMBINATIONS. Returns the record, in which the metrics of the headline have the plain
-    names and those of every combination start with its name, and the predictions of the headline. Without
-    validation images only the combinations of FIXED are scored, and nothing is calibrated.
+    Returns the record and the predictions of the headline, one of COMBINATIONS, whose metrics have the plain
+    names; those of every combination start with its name. Without validation images only FIXED are scored.
     """
     weights = choose(library.calibrated(), library.val_y, job["seed"])
     names, pair = COMBINATIONS if library.validated else FIXED, (library.val_p, library.test_p)
@@ -231,9 +228,8 @@ def combination_metrics(
 ) -> dict[str, float]:
     """Return the metrics of one combination.
 
-    temperature: fitted on validation images; scaled_loss and scaled_ece are those of the test probabilities
-    under it. Without validation images they are left out. gain: accuracy above the plain average. plain:
-    which test images the plain average gets right. mcnemar_p: p-value of the exact test of the gain.
+    gain: accuracy above the plain average, which gets the test images `plain` (N,) right, and mcnemar_p, the
+    p-value of its exact test. scaled_...: under the temperature, which needs validation images.
     """
     values, right = score(test_p, test_y, "test"), test_p.argmax(1) == test_y
     values |= {"test_gain": float(right.mean() - plain.mean()), "test_mcnemar_p": mcnemar(right, plain)}

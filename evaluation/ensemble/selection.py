@@ -34,8 +34,7 @@ def log_average(p: np.ndarray) -> np.ndarray:
 def hard_vote(p: np.ndarray) -> np.ndarray:
     """Return the shares of the votes (N, C); every member votes for its most probable class.
 
-    The mean probability is added as one more vote. It breaks ties and changes nothing else, since it gives
-    no class a whole vote.
+    The mean probability is one more vote: it breaks ties, and no more, since it gives no class a whole vote.
     """
     votes = average(p)
     for member in p:
@@ -52,21 +51,13 @@ def combine(name: str, p: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndar
     return average(p, weights[name])
 
 
-def scored_combinations(metrics: dict) -> list[str]:
-    """Return the COMBINATIONS whose accuracy is in the metrics of a run, {"mean": {...}, ...}."""
-    return [name for name in COMBINATIONS if f"{name}_test_accuracy" in metrics["mean"]]
-
-
 def oracle(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return whether any member is right, (N,) bool: an upper bound for choosing a member per image."""
     return (p.argmax(2) == y).any(0)
 
 
 def shares_right(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the share of the images that exactly k of the M members get right, for k from 0 to M: (M + 1,).
-
-    The distribution of the true-positive agreement of Hacohen et al. (2020).
-    """
+    """Return the shares of images that k from 0 to M members get right (M + 1,), as Hacohen et al. (2020)."""
     return np.bincount((p.argmax(2) == y).sum(0), minlength=len(p) + 1) / len(y)
 
 

@@ -107,10 +107,16 @@ def test_calibration_lowers_every_loss_on_validation_images_and_keeps_the_decisi
 def test_every_combination_is_scored_with_weights_chosen_on_validation(library):
     record, saved = runs.evaluate_library(library, "vote", {"seed": 4})
     weights = choose(library.calibrated(), library.val_y, 4)
+    plain = average(library.test_p).argmax(1) == library.test_y
     for name in COMBINATIONS:
         p = combine(name, library.test_p, weights)
-        assert record[f"{name}_test_accuracy"] == (p.argmax(1) == library.test_y).mean()
+        right, scaled = p.argmax(1) == library.test_y, scale(p, record[f"{name}_temperature"])
+        assert record[f"{name}_test_accuracy"] == right.mean()
         assert record[f"{name}_test_loss"] == pytest.approx(cross_entropy(p, library.test_y))
+        assert record[f"{name}_test_gain"] == pytest.approx(right.mean() - plain.mean())
+        assert record[f"{name}_test_mcnemar_p"] == mcnemar(right, plain)
+        assert record[f"{name}_test_scaled_loss"] == pytest.approx(cross_entropy(scaled, library.test_y))
+        assert record[f"{name}_test_scaled_ece"] == calibration_error(scaled, library.test_y)
     assert np.array_equal(saved["test_probabilities"], combine("vote", library.test_p, weights))
     assert record["test_accuracy"] == record["vote_test_accuracy"]
     assert record["oracle_test_accuracy"] == oracle(library.test_p, library.test_y).mean()
@@ -127,15 +133,3 @@ def test_test_labels_choose_nothing(library):
     chosen = [key for key in a if key.endswith(("_weights", "_temperature", "_val_loss"))]
     assert all(a[key] == b[key] for key in chosen)
     assert a["test_accuracy"] != b["test_accuracy"]
-
-
-def test_gain_and_temperature_of_one_combination(library):
-    p = [average(x[:2]) for x in (library.val_p, library.test_p)]
-    plain = average(library.test_p).argmax(1) == library.test_y
-    found = runs.combination_metrics(*p, library.val_y, library.test_y, plain)
-    right = p[1].argmax(1) == library.test_y
-    assert found["test_gain"] == pytest.approx(right.mean() - plain.mean())
-    assert found["test_mcnemar_p"] == mcnemar(right, plain)
-    scaled = scale(p[1], found["temperature"])
-    assert found["test_scaled_loss"] == pytest.approx(cross_entropy(scaled, library.test_y))
-    assert found["test_scaled_ece"] == calibration_error(scaled, library.test_y)

@@ -16,17 +16,12 @@ def library(members=5, strength=2.0, seed=0):
     return np.stack([probabilities(y, s, (seed, m), 4) for m, s in enumerate(strengths)]), y
 
 
-def value_of(p, y, metric):
-    """What a selection makes small: loss, or error with the loss behind it."""
-    loss = cross_entropy(p, y)
-    return (loss,) if metric == "loss" else ((p.argmax(1) != y).mean(), loss)
-
-
 def slow_greedy(p, y, metric, steps, patience):
     """Caruana et al., word by word: every candidate's whole average, again and again."""
 
     def value(bag):
-        return value_of(np.mean([p[m].astype(float) for m in bag], 0), y, metric)
+        mean = np.mean([p[m].astype(float) for m in bag], 0)
+        return ((mean.argmax(1) != y).mean() if metric == "accuracy" else 0, cross_entropy(mean, y))
 
     order = sorted(range(len(p)), key=lambda m: value([m]))
     path = min((order[: k + 1] for k in range(len(order))), key=value)
