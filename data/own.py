@@ -14,6 +14,7 @@ range and polarity are found once, for the whole data set.
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -36,21 +37,20 @@ TEST_FRACTION = 1 / 6
 SEED = 0  # of the held-out share and of the order
 # The greatest grey value of an array: of shares, of 4, 8, 12 and 16 bits, and of scikit-learn's digits.
 RANGES = (1, 15, 16, 255, 4095, 65535)
+RESIZED = f"resized to {SIDE} x {SIDE} pixels"
+COLOURED = ("P", "CMYK", "YCbCr", "HSV", "LAB")  # modes of Pillow, beside those with RGB
 POLARITY_SAMPLE, ALIKE = 1000, 0.9  # images whose paper is looked at; the share that must agree
 
 
 class Part(NamedTuple):
     """The training or the test images of a data set.
 
-    images: (N, 28, 28) uint8. labels: (N,) integers or strings. resized, coloured: numbers of images that
-    had another size, and that were in colour. notes: what else was changed or left out, one sentence each.
-    files: of each image, none where they are rows of one file.
+    images: (N, 28, 28) uint8. labels: (N,) integers or strings. notes: what was changed or left out, one
+    sentence each. files: of each image, none where they are rows of one file.
     """
 
     images: np.ndarray
     labels: np.ndarray
-    resized: int = 0
-    coloured: int = 0
     notes: tuple[str, ...] = ()
     files: Sequence[str] = ()
 
@@ -71,13 +71,8 @@ def read_own(path: Path) -> tuple[list[tuple[torch.Tensor, torch.Tensor, np.ndar
     index = {value: i for i, value in enumerate(values)}
     if unknown := set(parts[-1].labels.tolist()) - set(index):
         raise DataError(f"{path}: test label {min(unknown)} has no training image: add some, or leave it out")
-    count = sum(len(part.labels) for part in parts)
     notes = list(dict.fromkeys(note for part in parts for note in part.notes))
     notes += [f"not read: {', '.join(unread)[:200]}"] * bool(unread)
-    if resized := sum(part.resized for part in parts):
-        notes.append(f"{resized:,} of {count:,} images resized to {SIDE} x {SIDE} pixels")
-    if coloured := sum(part.coloured for part in parts):
-        notes.append(f"{coloured:,} of {count:,} images made grey")
     numbers = [torch.tensor([index[v] for v in part.labels.tolist()]) for part in parts]
     sources = [np.array(part.files or range(len(part.labels))) for part in parts]
     pairs = [*zip([part.images for part in parts], numbers, sources, strict=True)]
@@ -189,20 +184,18 @@ def _class_folders(folder):
 
 def _read_pictures(folder, classes):
     files: list[Path] = sum(classes.values(), [])
-    images, resized, coloured, several = [], 0, 0, 0
+    images, counts = [], Counter(skipped=sum(file.is_file() for file in folder.rglob("*")) - len(files))
     for file in files:
         picture = pictures.open_picture(file)
-        coloured += "RGB" in picture.mode or picture.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB")
-        several += bool(pictures.first_only(picture))
-        resized += picture.size != (SIDE, SIDE)
+        counts[RESIZED] += picture.size != (SIDE, SIDE)
+        counts["made grey"] += "RGB" in picture.mode or picture.mode in COLOURED
+        counts["of several pages or frames: the first was read"] += bool(pictures.first_only(picture))
         images.append(to_square(pictures.grey(pictures.shrunk(picture))))
     labels = np.repeat(list(classes), list(map(len, classes.values())))
-    skipped = sum(file.is_file() for file in folder.rglob("*")) - len(images)
-    notes = [f"{folder.name}/: {len(images):,} files read, {skipped:,} skipped"]
-    if several:
-        notes.append(f"{folder.name}/: of {several:,} files only the first of their pages or frames was read")
+    changes = [f"{count:,} {change}" for change, count in counts.items() if count]
+    note = ", ".join([f"{folder.name}/: {len(files):,} files read", *changes])
     names = [str(file.relative_to(folder.parent)) for file in files]
-    return Part(np.stack(images), labels, resized, coloured, tuple(notes), names)
+    return Part(np.stack(images), labels, (note,), names)
 
 
 # --- Arrays ---
@@ -318,7 +311,8 @@ def _array_part(pixels, labels, where, top, emnist=False):
         )
     notes = (f"grey values from 0 to {top:,}",) * (top != 255)
     notes += ("images transposed, as those of EMNIST are",) * emnist
-    return Part(pixels, labels, len(pixels) * resized, len(pixels) * coloured, notes)
+    notes += (f"images {RESIZED}",) * resized + ("images made grey",) * coloured
+    return Part(pixels, labels, notes)
 
 
 def _plain_labels(labels):

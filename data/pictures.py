@@ -36,10 +36,8 @@ def pictures_in(folder: Path) -> list[Path]:
 def check_size(name: object, width: int, height: int, most: int = MOST_PIXELS) -> None:
     """Raise DataError for a picture that is too large to decode, or empty."""
     if not (0 < width <= LONGEST_SIDE and 0 < height <= LONGEST_SIDE and width * height <= most):
-        raise DataError(
-            f"{name}: a picture of {width:,} x {height:,} pixels; at most {LONGEST_SIDE:,} on a side and "
-            f"{most // 10**6} million in all can be read: make it smaller"
-        )
+        bounds = f"at most {LONGEST_SIDE:,} on a side and {most // 10**6} million in all can be read"
+        raise DataError(f"{name}: a picture of {width:,} x {height:,} pixels; {bounds}: make it smaller")
 
 
 def open_picture(
@@ -50,9 +48,9 @@ def open_picture(
     Raises DataError for a missing, foreign, damaged or too large file, and for values that are not finite.
     """
     name = name or str(file)
-    if isinstance(file, (Path, str)) and os.path.exists(file) and not os.path.isfile(file):
-        # a pipe would be waited for
-        raise DataError(f"{name}: {'a folder without pictures' if os.path.isdir(file) else 'not a file'}")
+    if isinstance(file, (Path, str)) and not os.path.isfile(file):  # a pipe would be waited for
+        other = "a folder without pictures" if os.path.isdir(file) else "not a file"
+        raise DataError(f"{name}: {other if os.path.exists(file) else 'no such file'}")
     try:
         with Image.open(file, formats=known_formats()) as picture:
             check_size(name, *picture.size, most)
@@ -68,8 +66,6 @@ def open_picture(
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name}: a picture of more than {MOST_PIXELS // 10**6} million pixels") from error
-    except FileNotFoundError as error:
-        raise DataError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
         found = ", ".join(known_formats())
         raise DataError(f"{name}: not a picture of {found}; HEIC needs: pip install pillow-heif") from error

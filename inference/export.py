@@ -33,10 +33,7 @@ from utils.runs.files import write_atomically
 
 FORMATS = (".onnx", ".pt2", ".safetensors")
 CHECKED, LENGTH, TOLERANCE = 100, 6, 1e-4  # images or bags that are compared, of so many images; on outputs
-OUTPUTS = {
-    Classifier: ["probabilities", "evidence"],
-    MIL: ["probabilities", "attention"],
-}  # of an encoder: features
+OUTPUTS = {Classifier: ["probabilities", "evidence"], MIL: ["probabilities", "attention"]}  # else features
 
 
 class Deployed(nn.Module):

@@ -82,7 +82,7 @@ def test_folders_give_their_pictures_in_a_fixed_mixed_order_small_and_grey_and_n
     train, test = load(write_folders(tmp_path / "shapes"), "")
     assert train.classes == test.classes == ("2", "10", "star")
     assert train.name == "shapes"
-    assert train.notes == ("train/: 30 files read, 0 skipped", "test/: 12 files read, 0 skipped")
+    assert train.notes == ("train/: 30 files read", "test/: 12 files read")
     for part, images, labels in ((train, X, Y), (test, TEST_X, TEST_Y)):
         assert pixels(part) == sorted(image.tobytes() for image in images)
         place = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
@@ -96,7 +96,7 @@ def test_folders_give_their_pictures_in_a_fixed_mixed_order_small_and_grey_and_n
     assert set(train.labels[:10].tolist()) == {0, 1, 2}
     train, _ = load(write_folders(tmp_path / "large", side=56, channels=(3,)), "")
     assert train.images.shape == (30, 1, 28, 28)
-    assert train.notes[2:] == ("42 of 42 images resized to 28 x 28 pixels", "42 of 42 images made grey")
+    assert train.notes[1] == "test/: 12 files read, 12 resized to 28 x 28 pixels, 12 made grey"
     assert train.images.amax() > 190
 
 
@@ -191,8 +191,8 @@ def test_folders_as_they_are_give_what_they_hold_and_say_the_rest(tmp_path):
     train, test = load(tmp_path, "")
     assert train.classes == ("class 2", "class 10")
     assert (len(train.labels), len(test.labels)) == (33, 7)
-    assert train.notes[0] == f"{tmp_path.name}/: 40 files read, 6 skipped"
-    assert "of 1 files only the first of their pages" in train.notes[1]
+    read = f"{tmp_path.name}/: 40 files read, 6 skipped, 1 of several pages or frames: the first was read"
+    assert train.notes[0] == read
     for name in ("Training", "val"):
         write_folders(tmp_path / "parts" / "inside", list(map(str, range(11))), parts=[(name, 30)])
     train, _ = load(tmp_path / "parts", "")

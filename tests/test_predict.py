@@ -17,6 +17,7 @@ from data import load
 from data.robustness import unknown_images
 from evaluation.cnn import scale
 from inference import Predictor, ensemble_predictor, load_predictor
+from inference.export import Deployed
 from inference.predictor import BUNDLED, ENCODER, Scores, embedder
 from models import create, read_model, save_model
 from utils.runs.folder import RunFolder
@@ -281,6 +282,8 @@ def test_probabilities_are_softmax_of_logits_over_the_temperature(tmp_path, fact
     np.testing.assert_allclose(scores.probabilities, (logits / (2 if facts else 1)).softmax(1), atol=1e-5)
     low = (logits.amax(1) < CONSTANTS["least_evidence"]).numpy()
     assert np.array_equal(scores.foreign, low if facts else np.zeros(100, bool))
+    exported = Deployed(read_model(tmp_path / "best.pt"))(DIGITS.images[:100])[0]
+    np.testing.assert_allclose(exported, scores.probabilities, atol=1e-5)
 
 
 def test_most_images_of_no_digit_are_marked():

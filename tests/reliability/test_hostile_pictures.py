@@ -79,16 +79,6 @@ def test_every_damaged_picture_is_an_answer_or_a_line(tmp_path):
     assert megabytes < 1500
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_own_data_refuse_the_same_pictures(tmp_path, name):
-    for i in range(4):
-        path = tmp_path / "train" / "ab"[i % 2] / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(REFUSED[name])
-    with pytest.raises(DataError, match=f"{tmp_path}/train/a/0.png: a picture (of|with)"):
-        load(tmp_path, "")
-
-
 def test_arrays_are_bounded_before_they_are_read(tmp_path):
     path, labels = tmp_path / "a.npz", np.arange(4) % 2
     np.savez(path, x_train=np.zeros((4, 1, 100_000), np.uint8), y_train=labels)
