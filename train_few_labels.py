@@ -29,15 +29,12 @@ from utils.errors import UserError
 from utils.plots.few_labels import plot_error_against_labels
 from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import collect, report_sweep
-from utils.training.flags import split_flag
+from utils.training.flags import VAL_FRACTION, split_flag
 from utils.training.forward import clock
 
-VAL_FRACTION = 0.1  # of the training images, for --tune alone
 PER_CLASS = (0, 1, 2, 5, 10, 100)  # labels, where there are as many
 # The draws of --tune are numbered from here on: no choice is made on the draws that are reported.
 TUNING_DRAWS = 1000
-
-Methods = dict[str, tuple[Method, str]]  # each with the name of its source
 
 
 def make_parser() -> cli.Parser:
@@ -81,20 +78,15 @@ def make_study(args: Namespace, data: Data, seed: int = 0) -> Study:
     return Study((images, scored), splits, args.precision, 1 if args.dry_run else None)
 
 
-def load_sources(study: Study, paths: str) -> list[Source]:
-    """Load the encoders of FILE,FILE in eval mode; draws take turns with them."""
-    return [Source(study, study.place(load_encoder(path).eval())) for path in paths.split(",")]
-
-
-def choose_methods(args: Namespace, encoders: list[str]) -> Methods:
-    """Return the methods to compare; UserError for an unknown one."""
+def choose_methods(args: Namespace, encoders: list[str]) -> dict[str, tuple[Method, str]]:
+    """Return the methods to compare, each with the name of its source; UserError for an unknown one."""
     table = method_table(encoders)
     if unknown := [name for name in args.methods or () if name not in table]:
         raise UserError(f"no method {unknown[0]!r}: choose from {', '.join(table)}; others need --encoders")
     return {name: table[name] for name in args.methods or table}
 
 
-def make_jobs(args: Namespace, methods: Methods) -> list[dict]:
+def make_jobs(args: Namespace, methods: dict[str, tuple[Method, str]]) -> list[dict]:
     """Return every training; draws are outermost, so that a stopped study has all of the first ones.
 
     0 labels are for methods that need none; UserError when there is nothing to do.
@@ -156,13 +148,15 @@ def plot_figures(run: RunFolder, args: Namespace, cells: list[dict]) -> None:
 def main(argv: list[str] | None = None) -> dict:
     args, command = parse(argv)
     data = cli.load_data(args)
-    classes, files = len(data[0].classes), dict(text.split("=", 1) for text in args.encoders)
+    classes = len(data[0].classes)
+    files = {name: paths.split(",") for name, _, paths in (text.partition("=") for text in args.encoders)}
 
     @functools.lru_cache(1)  # draws are the outermost loop
     def sources(seed):
         study = make_study(args, data, seed)
-        loaded = {name: load_sources(study, paths) for name, paths in files.items()}
-        return {**loaded, "pixels": [Source(study, nn.Flatten())]}
+        networks = {name: [load_encoder(path).eval() for path in paths] for name, paths in files.items()}
+        networks["pixels"] = [nn.Flatten()]
+        return {name: [Source(study, study.place(each)) for each in some] for name, some in networks.items()}
 
     study = sources(0)["pixels"][0].study  # fail now, before a folder is made or replaced
     if args.dry_run:

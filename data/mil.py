@@ -106,6 +106,9 @@ def build(
     def sample(members, number):
         return members[torch.randint(len(members), (number,), generator=gen)]
 
+    def bags_of(indices):
+        return Bags(indices, lengths, labels[indices] == torch.as_tensor(target))
+
     if builder == "exclusive":
         targets = torch.as_tensor(target)
         kinds = (labels.unsqueeze(1) == targets).long() @ torch.arange(1, len(targets) + 1)
@@ -116,27 +119,24 @@ def build(
             indices[kept == kind] = sample(members, int((kept == kind).sum()))
         return Bags(indices, lengths, kinds[indices])
     indices = sample(pool, int(lengths.sum()))
-    bags = Bags(indices, lengths, labels[indices] == torch.as_tensor(target))
     if builder == "natural":
-        return bags
+        return bags_of(indices)
     others = pool[labels[pool] != target]
     if len(others) == 0 or (count > 1 and len(others) == len(pool)):
         raise DataError(f"balanced bags need images of class {target} and of others")
     positive = torch.arange(count) % 2 == 1
-    negative = ~positive[bags.owners]
+    owners = bags_of(indices).owners
+    negative = ~positive[owners]
     indices[negative] = sample(others, int(negative.sum()))
-    while (
-        lacking := positive & ~Bags(indices, lengths, labels[indices] == torch.as_tensor(target)).labels
-    ).any():
-        again = lacking[bags.owners]  # whole bags: replacing single images would bias them
+    while (lacking := positive & ~bags_of(indices).labels).any():
+        again = lacking[owners]  # whole bags: replacing single images would bias them
         indices[again] = sample(pool, int(again.sum()))
-    bags = Bags(indices, lengths, labels[indices] == torch.as_tensor(target))
     if builder == "balanced":
-        return bags
+        return bags_of(indices)
     gen = generator(*seed, 1)
     carried, plain = sample(images, count), sample(others, count)
     chosen = {"negative": ~positive, "positive": positive, "both": positive | True, "none": positive & False}
-    return bags.add(torch.where(chosen[carriers], carried, plain))
+    return bags_of(indices).add(torch.where(chosen[carriers], carried, plain))
 
 
 class BagLoader:

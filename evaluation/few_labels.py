@@ -105,7 +105,7 @@ class Source:
         study = self.study
         f = frozen.encode(self.encoder, study.data, self.train_idx, study.splits[1], study.precision)
         self.length = f.train.norm(dim=1).mean()
-        return f.map(functools.partial(normalize, dim=1))
+        return f._replace(train=normalize(f.train), val=normalize(f.val), test=normalize(f.test))
 
     @functools.cached_property
     def graph(self) -> "csr_array":

@@ -171,11 +171,8 @@ class ArcFace(nn.Module):
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with torch.autocast(embeddings.device.type, enabled=False):
             cosines = F.normalize(embeddings, dim=1) @ F.normalize(self.centres, dim=1).T
-        own, cosine, sine = (
-            cosines.gather(1, labels.unsqueeze(1)),
-            math.cos(self.margin),
-            math.sin(self.margin),
-        )
+        own = cosines.gather(1, labels.unsqueeze(1))
+        cosine, sine = math.cos(self.margin), math.sin(self.margin)
         moved = own * cosine - _root((1 - own.square()).clamp(min=0)) * sine
         # Beyond 180 degrees the cosine would rise again: there it falls on, by a constant.
         moved = torch.where(own > -cosine, moved, own - self.margin * sine)

@@ -1,6 +1,5 @@
 """Frozen features of an encoder and classifiers on them: weighted k-NN and the linear probe."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -26,11 +25,6 @@ class Features(NamedTuple):
     test: Tensor
     test_labels: Tensor
     classes: int = 10
-
-    @torch.no_grad()
-    def map(self, function: Callable[[Tensor], Tensor]) -> "Features":
-        """Apply a function of (N, D) tensors to the features of every split."""
-        return self._replace(train=function(self.train), val=function(self.val), test=function(self.test))
 
 
 def encode(encoder: nn.Module, data: Data, train_idx: Tensor, val_idx: Tensor, precision: str) -> Features:

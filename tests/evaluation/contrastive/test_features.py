@@ -85,6 +85,3 @@ def test_features_are_the_encoder_s_of_the_named_images_and_leave_it_as_it_was(e
     torch.testing.assert_close(f.val, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(f.train_labels, data[0].labels[splits[0]])
     assert f.test.shape == (100, 64)
-    doubled = f.map(lambda rows: 2 * rows)
-    torch.testing.assert_close(doubled.test, 2 * f.test)
-    assert torch.equal(doubled.test_labels, f.test_labels)
