@@ -65,9 +65,7 @@ def find_idx(folder: Path) -> tuple[list, str]:
     return whole if pairs[:1] == whole[:1] else [], prefix
 
 
-def read_idx(
-    path: Path, remedy: str, size: tuple[int, int] | None = None, checksum: str | None = None
-) -> torch.Tensor:
+def read_idx(path: Path, remedy: str, size: tuple[int, int] | None, checksum: str | None) -> torch.Tensor:
     """Read a file of images (N, H, W) or, when its name says so, of labels (N,): uint8.
 
     size: the only (H, W) allowed. checksum: the MD5 that the uncompressed file must have. Raises DataError

@@ -40,9 +40,7 @@ def check_size(name: object, width: int, height: int, most: int = MOST_PIXELS) -
         raise DataError(f"{name}: a picture of {width:,} x {height:,} pixels; {bounds}: make it smaller")
 
 
-def open_picture(
-    file: Path | str | BinaryIO, name: Path | str | None = None, most: int = MOST_PIXELS
-) -> Image.Image:
+def open_picture(file: Path | str | BinaryIO, name: str = "", most: int = MOST_PIXELS) -> Image.Image:
     """Read a picture from a path, or from an open file, which errors call `name`; most: pixels.
 
     Raises DataError for a missing, foreign, damaged or too large file, and for values that are not finite.

@@ -215,9 +215,7 @@ def save_gallery(path: Path, names: Sequence[str], features: torch.Tensor, model
     write_atomically(path, lambda temporary: temporary.write_bytes(content.getbuffer()))
 
 
-def gallery_predictor(
-    path: Path, encoder: Path | str | None = None, device: torch.device | str = "cpu"
-) -> Predictor:
+def gallery_predictor(path: Path, encoder: Path | str | None, device: torch.device | str) -> Predictor:
     """Return k-NN on the examples in a gallery; its shares of the votes are not calibrated.
 
     Raises UserError for a file that `save_gallery` did not write with this encoder, and for a single class.
