@@ -114,19 +114,11 @@ def evaluate(args: Namespace, test_set: ImageSet, models: dict, run: RunFolder) 
     labels = test_set.labels.cpu().numpy()
     clean = {name: scores.clean for name, scores in scored.items()}
     run.save_predictions(labels=labels, **{f"{name}_probabilities": p for name, p in clean.items()})
-    record = {"seed": args.seed, "corrupted_images": len(subset)}
+    record: dict = {"corrupted_images": len(subset)}
     record |= {f"{name}_trainings": len(p) for name, p in clean.items()}
     record |= evaluation.robustness_record(scored, labels, args.baseline)
     if verdicts := evaluation.judge_labels(clean, labels):
         record |= evaluation.label_record(verdicts, labels)
-    return record
-
-
-def evaluate_unknown(args: Namespace, models: dict[str, list[tuple]]) -> dict:
-    """Score how all models tell images of no digit from test images; return the record."""
-    record = {"seed": args.seed}
-    for name, trainings in models.items():
-        record |= {f"{name}_{key}": value for key, value in unknown_metrics(trainings).items()}
     return record
 
 
@@ -188,7 +180,10 @@ def main(argv: list[str] | None = None) -> dict:
     run = distributed.on_rank_zero(lambda: open_run("robustness", args, "models", command))
 
     def work(job, part):
-        return evaluate_unknown(args, models) if args.unknown else evaluate(args, test_set, models, part)
+        if not args.unknown:
+            return job | evaluate(args, test_set, models, part)
+        scores = {name: unknown_metrics(trainings) for name, trainings in models.items()}
+        return job | {f"{name}_{key}": value for name, own in scores.items() for key, value in own.items()}
 
     metrics = repeat(work, args, run)
     if distributed.rank() == 0:

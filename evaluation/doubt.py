@@ -50,9 +50,6 @@ def doubts(known: Predictions, p: np.ndarray, y: np.ndarray) -> dict[str, float]
     return metrics | {f"test_asked_{r}_share": float((left > 1 / r).sum() / len(y)) for r in RISKS}
 
 
-# --- Images of no digit ---
-
-
 @torch.no_grad()
 def acquaint(model: Any, images: ImageSet, indices: torch.Tensor) -> Classifier:
     """Return the classifier with the main directions of the features of training images at `indices`.

@@ -38,9 +38,6 @@ def out_of_fold(
     return held, test
 
 
-# --- Labels that are probably wrong ---
-
-
 def suspects(p: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rank labels (N,) by probabilities p (N, classes), the least probable first.
 
@@ -68,9 +65,6 @@ def reviewed_found(order: np.ndarray) -> dict[str, int]:
     """Count the labels of MNIST's test set that reviewers did not confirm among the first suspects."""
     ranked = np.isin(order, list(LABEL_ERRORS))
     return {f"reviewed_in_{depth}": int(ranked[:depth].sum()) for depth in DEPTHS}
-
-
-# --- What is hard, and what is learned first ---
 
 
 def learned_at(right: np.ndarray) -> np.ndarray:

@@ -92,9 +92,6 @@ def corruption_error(errors: np.ndarray, baseline: np.ndarray) -> float | None:
     return float((sums / base).mean()) if (base > 0).all() else None
 
 
-# --- Labels that models dispute ---
-
-
 class Verdicts(NamedTuple):
     """What all good models say of N labels: the class of the largest mean probability, and that, (N,) each.
 

@@ -17,9 +17,6 @@ FIXED = ("average", "log_average", "vote")
 METRICS = ("loss", "accuracy")
 
 
-# --- Combining ---
-
-
 def average(p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Return the weighted mean of the probabilities (N, C), soft voting; by default with equal weights."""
     weights = np.full(len(p), 1 / len(p)) if weights is None else np.asarray(weights)
@@ -65,9 +62,6 @@ def agreement(p: np.ndarray) -> float:
     """Return how often two members predict the same class: the mean over images and pairs of members."""
     chosen = p.argmax(2)
     return float(np.mean([np.mean(a == b) for i, a in enumerate(chosen) for b in chosen[:i]]))
-
-
-# --- Choosing ---
 
 
 def choose(p: np.ndarray, y: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:

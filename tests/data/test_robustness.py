@@ -95,9 +95,6 @@ def test_inversion_mixes_with_the_negative_and_brightness_adds_and_clips(name, l
     assert set(images[BAR[:1] == 255].tolist()) == {white}
 
 
-# --- Wrong and disputed labels ---
-
-
 def test_a_share_of_the_labels_is_replaced_evenly_or_only_between_two_classes():
     labels = torch.arange(5000) % 5 + 1
     flipped = flip_labels(labels, 0.2, 3)
