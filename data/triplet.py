@@ -155,12 +155,11 @@ def sample_episodes(
     support, query = [], []
     for value in classes:
         if query_labels is None:
-            both = sample(support_labels, value, shots + queries)
-            support.append(both[:, :shots])
-            query.append(both[:, shots:])
+            shown, asked = sample(support_labels, value, shots + queries).split([shots, queries], 1)
         else:
-            support.append(sample(support_labels, value, shots))
-            query.append(sample(query_labels, value, queries))
+            shown, asked = sample(support_labels, value, shots), sample(query_labels, value, queries)
+        support.append(shown)
+        query.append(asked)
     rows = torch.arange(count).unsqueeze(1)
     return torch.stack(support, 1)[rows, chosen], torch.stack(query, 1)[rows, chosen]
 

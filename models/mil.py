@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.cnn import ENCODERS, EncoderParts, create
-from models.layers import Dropout
+from models.layers import Dropout, pooled_relu
 
 BagOutputs = tuple[torch.Tensor, torch.Tensor]  # logits (B, classes), attention (B, N)
 
@@ -170,11 +170,9 @@ def lenet_mil() -> EncoderParts:
     """The encoder of Ilse et al. (2018), with ReLU after pooling: the same result with less work."""
     return nn.Sequential(
         nn.Conv2d(1, 20, 5),
-        nn.MaxPool2d(2),
-        nn.ReLU(inplace=True),
+        *pooled_relu(),
         nn.Conv2d(20, 50, 5),
-        nn.MaxPool2d(2),
-        nn.ReLU(inplace=True),
+        *pooled_relu(),
         nn.Flatten(),
         nn.Linear(4 * 4 * 50, 500),
         nn.ReLU(inplace=True),

@@ -26,7 +26,7 @@ def siamese() -> EncoderParts:
         second = nn.Conv2d(middle, outputs, 3, padding=1)
         return [first, nn.ReLU(inplace=True), second, nn.MaxPool2d(2), nn.ReLU(inplace=True)]
 
-    encoder = nn.Sequential(
+    return nn.Sequential(
         *double(1, 64, 64, 7, 2),
         *double(64, 64, 128, 3, 1),
         *double(128, 256, 256, 3, 2),
@@ -36,8 +36,7 @@ def siamese() -> EncoderParts:
         nn.Linear(2048, 512),
         nn.ReLU(inplace=True),
         nn.Linear(512, 128),
-    )
-    return encoder, 128
+    ), 128
 
 
 TRIPLET_ENCODERS = {"siamese": siamese, **ENCODERS}
