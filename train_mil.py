@@ -259,12 +259,6 @@ def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
     mil.plot_bags(pixels, bags, run.path("bags.png"), title)
 
 
-def roc_points(predictions: dict) -> dict:
-    labels, probabilities = predictions["test_labels"], predictions["test_probabilities"]
-    two_classes = probabilities.ndim == 1
-    return {"test_roc": evaluation.roc_points(probabilities, labels, RATES)} if two_classes else {}
-
-
 def report(metrics: dict, run: RunFolder) -> None:
     text = f"test accuracy {score(metrics, 'test_accuracy')}"
     if "test_auc" in metrics["mean"]:
@@ -307,8 +301,11 @@ def main(argv: list[str] | None = None) -> dict | None:
     if args.sweep:
 
         def train_cell(job):
-            _, record, predictions = train(Namespace(**vars(args) | job | {"quiet": True}), data)
-            return job | record | roc_points(predictions)
+            _, record, saved = train(Namespace(**vars(args) | job | {"quiet": True}), data)
+            probabilities, labels = saved["test_probabilities"], saved["test_labels"]
+            if probabilities.ndim == 1:  # two kinds of bags
+                record["test_roc"] = evaluation.roc_points(probabilities, labels, RATES)
+            return job | record
 
         content = collect(train_cell, sweep_jobs(args), args, run, group=("method", "train_bags"))
         if distributed.rank() == 0:
