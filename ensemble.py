@@ -29,17 +29,8 @@ from data import Data, ImageSet, bootstrap, folds, split, writers_for
 from evaluation.cnn import evaluate_classifier
 from evaluation.ensemble import selection
 from evaluation.ensemble.library import Library, evaluate_library, member_history, read_library
-from models import (
-    ENCODERS,
-    RECIPES,
-    Boosted,
-    Classifier,
-    Fusion,
-    Separated,
-    boosting_losses,
-    create,
-    read_model,
-)
+from models import ENCODERS, RECIPES, Classifier, create, read_model
+from models.ensemble import Boosted, Fusion, Separated, boosting_losses
 from utils import cli, distributed
 from utils.arguments import LARGEST_SEED, Number, any_path, list_of
 from utils.console import score
@@ -301,15 +292,10 @@ def plot_figures(run: RunFolder, args: Namespace, pool: Library, test_set: Image
             lines = [{**line, "seed": 0, "epoch": epoch} for epoch, line in enumerate(lines, 1)]
             records = []
         plot_history(lines, run.path("curves.png"), records=records)
-    cnn.plot_mistakes(
-        test_set.images.cpu().numpy(),
-        library.test_y,
-        selection.average(library.test_p),
-        run.path("mistakes.png"),
-        test_set.classes,
-        among=~selection.oracle(library.test_p, library.test_y),
-        title="Test images that every member gets wrong: true → class of the average, index, confidence",
-    )
+    images, p, y = test_set.images.cpu().numpy(), library.test_p, library.test_y
+    title = "Test images that every member gets wrong: true → class of the average, index, confidence"
+    path, missed = run.path("mistakes.png"), ~selection.oracle(p, y)
+    cnn.plot_mistakes(images, y, selection.average(p), path, test_set.classes, missed, title)
 
 
 def report(metrics: dict, run: RunFolder) -> None:

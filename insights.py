@@ -119,9 +119,8 @@ def find_label_errors(args: Namespace, data: Data, between: dict, job: dict, par
     train_p = np.mean([held[-1] for held, _ in answers], 0)
     test_p = np.mean([test[:, -1].mean(0) for _, test in answers], 0)
     train_y, test_y = (images.labels.cpu().numpy() for images in data)
-    part.save_predictions(
-        train=train_p, train_labels=train_y, test=test_p, test_labels=test_y, true_labels=true
-    )
+    given = {"train_labels": train_y, "test_labels": test_y}
+    part.save_predictions(train=train_p, test=test_p, true_labels=true, **given)
     part.write_text("suspects.csv", suspects_table(data, (train_p, test_p)))
     order, _, disputed = evaluation.suspects(train_p, train_y)
     test_order, _, test_disputed = evaluation.suspects(test_p, test_y)

@@ -10,7 +10,6 @@ import numpy as np
 
 from evaluation.cnn import calibration_error, fit_temperature, mcnemar, scale, score
 from evaluation.ensemble import selection
-from evaluation.ensemble.selection import COMBINATIONS, FIXED, choose, combine
 from utils.errors import UserError
 from utils.runs.folder import RunFolder
 from utils.training.forward import cross_entropy, surprise
@@ -96,9 +95,8 @@ def read_library(folders: Sequence[Path], dataset: str) -> Library:
                 )
     if len(shapes := {member.arrays["test_probabilities"].shape for member in members}) > 1:
         raise UserError(f"members of unequal shapes: {', '.join(map(str, sorted(shapes)))}")
-    val_p, test_p = (
-        np.stack([m.arrays[f"{part}_probabilities"] for m in members]) for part in ("val", "test")
-    )
+    val_p = np.stack([member.arrays["val_probabilities"] for member in members])
+    test_p = np.stack([member.arrays["test_probabilities"] for member in members])
     val_y, val_indices, test_y = (first.arrays[name] for name in ("val_labels", "val_indices", "test_labels"))
     return Library(members, val_p, val_y, val_indices, test_p, test_y)
 
@@ -194,9 +192,10 @@ def evaluate_library(library: Library, headline: str, job: dict) -> tuple[dict, 
     Returns the record and the predictions of the headline, one of COMBINATIONS, whose metrics have the plain
     names; those of every combination start with its name. Without validation images only FIXED are scored.
     """
-    weights = choose(library.calibrated(), library.val_y, job["seed"])
-    names, pair = COMBINATIONS if library.validated else FIXED, (library.val_p, library.test_p)
-    combined = {name: [combine(name, p, weights) for p in pair] for name in names}
+    weights = selection.choose(library.calibrated(), library.val_y, job["seed"])
+    names = selection.COMBINATIONS if library.validated else selection.FIXED
+    pair = library.val_p, library.test_p
+    combined = {name: [selection.combine(name, p, weights) for p in pair] for name in names}
     val_y, test_y = library.val_y, library.test_y
     val_p, test_p = combined[headline]
     predictions = {"test_probabilities": test_p, "test_labels": test_y}
@@ -210,7 +209,7 @@ def evaluate_library(library: Library, headline: str, job: dict) -> tuple[dict, 
         record |= score(val_p, val_y, "val")
     plain = combined["average"][1].argmax(1) == test_y
     for name, (p, q) in combined.items():
-        metrics = combination_metrics(p, q, val_y, test_y, plain)
+        metrics = combination_metrics(library, p, q, plain)
         record |= {f"{name}_{key}": value for key, value in metrics.items()}
     record |= {f"{name}_weights": [round(float(w), 6) for w in values] for name, values in weights.items()}
     singles = [score(p, test_y, "mean_single_test") for p in library.test_p]
@@ -223,17 +222,16 @@ def evaluate_library(library: Library, headline: str, job: dict) -> tuple[dict, 
     return {**record, "seconds": seconds}, predictions
 
 
-def combination_metrics(
-    val_p: np.ndarray, test_p: np.ndarray, val_y: np.ndarray, test_y: np.ndarray, plain: np.ndarray
-) -> dict[str, float]:
-    """Return the metrics of one combination.
+def combination_metrics(library: Library, val_p: np.ndarray, test_p: np.ndarray, plain: np.ndarray) -> dict:
+    """Return the metrics of one combination of the library's members: its probabilities (N, classes).
 
     gain: accuracy above the plain average, which gets the test images `plain` (N,) right, and mcnemar_p, the
     p-value of its exact test. scaled_...: under the temperature, which needs validation images.
     """
+    val_y, test_y = library.val_y, library.test_y
     values, right = score(test_p, test_y, "test"), test_p.argmax(1) == test_y
     values |= {"test_gain": float(right.mean() - plain.mean()), "test_mcnemar_p": mcnemar(right, plain)}
-    if len(val_y):
+    if library.validated:
         temperature = fit_temperature(-surprise(val_p), val_y)
         scaled = scale(test_p, temperature)
         values |= score(val_p, val_y, "val") | {"temperature": temperature}
