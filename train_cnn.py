@@ -53,7 +53,7 @@ def make_parser() -> cli.Parser:
     start = "start from a saved encoder, or from one that comes with the repository: simclr, triplet"
     add("--encoder", type=any_path, metavar="FILE", help=start)
     teacher = "learn the answers of these saved models, not the labels; classifier comes with the repository"
-    add("--teacher", type=list_of(any_path), metavar="FILE[,FILE,...]", help=teacher)
+    add("--teacher", type=list_of(any_path), metavar="FILE,FILE", help=teacher)
     share = f"share of the training images to validate on; 0 trains on all (default: {VAL_FRACTION})"
     add("--val-fraction", type=SHARE, help=share)
     add("--folds", type=Number(int, 2, 100), metavar="K", help="cross-validate on K stratified folds")
