@@ -39,7 +39,7 @@ class Bags(NamedTuple):
 
     @property
     def labels(self) -> torch.Tensor:
-        """Whether a bag has a key instance, or of which target: (B,), of the type of `keys`."""
+        """Whether a bag has a key instance, or the number of its target: (B,), of the type of `keys`."""
         none = torch.zeros(len(self), dtype=torch.int64)
         return none.scatter_reduce(0, self.owners, self.keys.long(), "amax").to(self.keys.dtype)
 
@@ -90,8 +90,7 @@ def build(
         the others one that is not of the target: lengths tell nothing. Equal seeds give the same bags but
         for that image. It is perfect evidence in training, but a network that keeps to the MIL assumption
         can't use it: no instance makes a bag negative (Raff and Holt, NeurIPS 2023, algorithm 1).
-    exclusive: natural bags, each without the images of all targets but one, chosen at random. Its label is
-        the number of that target, from 1, or 0 if it has none: Shi et al. (2020), whose targets are 3, 5, 9.
+    exclusive: natural bags of several targets, one kind in each, see `exclusive_bags`.
 
     Raises DataError when the pool lacks the images, or the shortcut is the target.
     """
@@ -110,14 +109,7 @@ def build(
         return Bags(indices, lengths, labels[indices] == torch.as_tensor(target))
 
     if builder == "exclusive":
-        targets = torch.as_tensor(target)
-        kinds = (labels.unsqueeze(1) == targets).long() @ torch.arange(1, len(targets) + 1)
-        kept = torch.repeat_interleave(torch.randint(len(targets), (count,), generator=gen) + 1, lengths)
-        indices = torch.empty(len(kept), dtype=torch.int64)
-        for kind in range(1, len(targets) + 1):
-            members = pool[(kinds[pool] == 0) | (kinds[pool] == kind)]
-            indices[kept == kind] = sample(members, int((kept == kind).sum()))
-        return Bags(indices, lengths, kinds[indices])
+        return exclusive_bags(labels, pool, torch.as_tensor(target), lengths, gen)
     indices = sample(pool, int(lengths.sum()))
     if builder == "natural":
         return bags_of(indices)
@@ -139,11 +131,33 @@ def build(
     return bags_of(indices).add(torch.where(chosen[carriers], carried, plain))
 
 
+def exclusive_bags(
+    labels: torch.Tensor,
+    pool: torch.Tensor,
+    targets: torch.Tensor,
+    lengths: torch.Tensor,
+    gen: torch.Generator,
+) -> Bags:
+    """Build natural bags, each without the images of all targets but one, chosen at random.
+
+    targets: (T,), classes. lengths: (B,). The label of a bag is the number of its target, from 1, or 0 if it
+    has none: the public code of Shi et al. (2020), whose targets are 3, 5 and 9.
+    """
+    numbers = torch.arange(1, len(targets) + 1)
+    kinds = (labels.unsqueeze(1) == targets).long() @ numbers
+    kept = numbers[torch.randint(len(targets), (len(lengths),), generator=gen)].repeat_interleave(lengths)
+    indices = torch.empty(len(kept), dtype=torch.int64)
+    for kind in numbers:
+        members, places = pool[(kinds[pool] == 0) | (kinds[pool] == kind)], kept == kind
+        indices[places] = members[torch.randint(len(members), (int(places.sum()),), generator=gen)]
+    return Bags(indices, lengths, kinds[indices])
+
+
 class BagLoader:
     """Shuffled, augmented, normalised batches of bags.
 
     `epoch(e)` yields (mask, images, labels): mask (B, N) bool on the CPU, see `Bags`, images (n, 1, 28, 28)
-    float32 without padding, bag after bag, labels (B,) float32, of `Bags`. Order and augmentation depend
+    float32 without padding, bag after bag, labels (B,) float32, see `Bags`. Order and augmentation depend
     only on (seed, e). bags_per_epoch: with more than there are, bags repeat; with fewer, an epoch is a
     random choice. None or 0: every bag once.
     """
