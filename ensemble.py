@@ -4,7 +4,6 @@
     python ensemble.py --members 8 --model linear,mlp,lenet,cnn
     python ensemble.py --model lenet --mode bagging        or snapshot, fusion, boosting, soft-boosting
     python ensemble.py --model fast --mode adversarial     two that a discriminator keeps apart
-    python ensemble.py --model lenet --folds 5             selection sees all training labels
     python ensemble.py --from results/ensemble/lenet results/cnn/cnn
     python ensemble.py --from ensemble/pool-cnn --members 10 --runs 3     three libraries from one pool
     python ensemble.py --from cnn/all                      members that train_cnn.py --val-fraction 0 made
@@ -25,7 +24,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from data import Data, ImageSet, bootstrap, folds, split, writers_for
+from data import Data, ImageSet, bootstrap, split, writers_for
 from evaluation.cnn import evaluate_classifier
 from evaluation.ensemble import selection
 from evaluation.ensemble.library import Library, evaluate_library, member_history, read_library
@@ -53,7 +52,7 @@ OF_LOGITS = ("fusion", "boosting", "soft-boosting")
 MEMBERS, VAL_FRACTION, STRENGTH = 10, 0.1, 0.03
 MOST_TRAININGS = 10_000
 # What --from, which trains nothing, can't be combined with.
-TRAINING = ["models", "mode", "member_folds", "val_fraction", "split", "split_seed", "shifts"]
+TRAINING = ["models", "mode", "val_fraction", "split", "split_seed", "shifts"]
 TRAINING += ["compile", "dry_run", *RECIPES["cnn"]]
 
 
@@ -72,8 +71,6 @@ def make_parser() -> cli.Parser:
     runs = "combine these finished runs, train nothing"
     add("--from", dest="sources", type=any_path, nargs="+", metavar="RUN", help=runs)
     add("--mode", choices=MODES, help="how members are trained (default: voting)")
-    rounds = "train every member on K folds, and validate on the predictions out of fold"
-    add("--folds", dest="member_folds", type=Number(int, 2, 100), metavar="K", help=rounds)
     share = f"share of the training images to validate on (default: {VAL_FRACTION})"
     add("--val-fraction", type=Number(float, 0.0001, 0.9999), help=share)
     seed = "seed of the choice of validation images"
@@ -91,13 +88,11 @@ def parse(argv: list[str] | None = None) -> tuple:
     args = parser.parse_args(argv)
     given = [key for key in TRAINING if getattr(args, key) != parser.get_default(key)]
     if args.sources and given:
-        flag = given[0].removeprefix("member_").replace("models", "model").replace("_", "-")
+        flag = given[0].replace("models", "model").replace("_", "-")
         parser.error(f"--from trains nothing: leave out --{flag}")
     if args.sources and args.runs > 1 and not args.members:
         parser.error("--runs with --from samples libraries: it needs --members")
     command = cli.command_line(parser, args)
-    if args.member_folds and (args.val_fraction or args.split):
-        parser.error("--folds can't be combined with --val-fraction or --split")
     combine = "log_average" if args.mode in OF_LOGITS else "average"
     cli.fill(args, {"models": ["cnn"], "mode": "voting", "val_fraction": VAL_FRACTION, "combine": combine})
     if args.mode in TOGETHER and len(args.models) > 1:
@@ -111,8 +106,8 @@ def parse(argv: list[str] | None = None) -> tuple:
         cli.fill(args, {"members": MEMBERS})
         if len(args.models) > args.members:
             parser.error(f"--members {args.members} is fewer than the {len(args.models)} names of --model")
-        if (count := args.runs * args.members * (args.member_folds or 1)) > MOST_TRAININGS:
-            parser.error(f"--runs, --members and --folds ask for {count:,} trainings: too many")
+        if (count := args.runs * args.members) > MOST_TRAININGS:
+            parser.error(f"--runs and --members ask for {count:,} trainings: too many")
     cli.resolve_machine(args)
     return args, command
 
@@ -127,16 +122,9 @@ def training_units(args: Namespace) -> list[list[dict]]:
     """
     models, units = args.models, []
     for first in range(args.seed, args.seed + args.runs * args.members, args.members):
-        for fold in range(args.member_folds or 1):
-            library = [{"seed": first + i, "model": models[i % len(models)]} for i in range(args.members)]
-            if args.member_folds:
-                library = [{**job, "fold": fold} for job in library]
-            units += [library] if args.mode in TOGETHER else [[job] for job in library]
+        library = [{"seed": first + i, "model": models[i % len(models)]} for i in range(args.members)]
+        units += [library] if args.mode in TOGETHER else [[job] for job in library]
     return units
-
-
-def member_folder(job: dict) -> str:
-    return f"member-{job['seed']}" + (f"-fold-{job['fold']}" if "fold" in job else "")
 
 
 def member_config(args: Namespace, model: str, labels: torch.Tensor) -> ClassifierConfig:
@@ -153,10 +141,7 @@ def member_config(args: Namespace, model: str, labels: torch.Tensor) -> Classifi
 
 def choose_images(args: Namespace, labels: torch.Tensor, job: dict) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (training, validation) indices of one member; all members share the validation images."""
-    if args.member_folds:
-        train, val = folds(labels, args.member_folds, args.split_seed)[job["fold"]]
-    else:
-        train, val = split(labels, args.val_fraction, args.split_seed, writers_for(args.split, labels))
+    train, val = split(labels, args.val_fraction, args.split_seed, writers_for(args.split, labels))
     return (bootstrap(train, job["seed"]) if args.mode == "bagging" else train), val
 
 
@@ -212,7 +197,7 @@ def train_unit(args: Namespace, data: Data, run: RunFolder, jobs: list[dict]) ->
 
     The JOINT modes train all networks as one, whose checkpoint the first member's folder keeps.
     """
-    parts = [run.part(member_folder(job)) for job in jobs]
+    parts = [run.part(f"member-{job['seed']}") for job in jobs]
     if all(part.finished for part in parts):
         return
     train_set, classes = data[0], len(data[0].classes)

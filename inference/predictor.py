@@ -264,15 +264,15 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
             raise ValueError("impossible weights, temperature or shifts")
     except DAMAGE as error:
         raise UserError(f"{folder}: a damaged run ({type(error).__name__}: {error})") from error
-    networks = [[read_network(f / "best.pt", device, Classifier) for f in m.folders] for m in library.members]
+    networks = [read_network(m.folder / "best.pt", device, Classifier) for m in library.members]
     least = float(np.quantile(confidence, DOUBTFUL)) if library.validated else 0.0
 
     def score(images):
-        p = [np.mean([predict(fold, images, shifts=shifts)[0] for fold, *_ in m], 0) for m in networks]
+        p = [predict(network, images, shifts=shifts)[0] for network, *_ in networks]
         scaled = scale(combine(name, np.stack(p), weights), temperature)
         return Scores(scaled, np.zeros(len(scaled), bool))
 
-    return Predictor(networks[0][0][1], score, least)
+    return Predictor(networks[0][1], score, least)
 
 
 def first_library(run: RunFolder, arguments: dict, record: dict) -> Library:

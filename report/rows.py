@@ -202,7 +202,7 @@ def data_counts(results: Results, result: Result, metric: str) -> tuple[int, int
     elif is_unsupervised(result) and (few or "kmeans" in metric):
         labelled = 10 * int(few[1]) if few else 0
         unlabelled = images - labelled
-    elif folds := arguments.get("folds") or arguments.get("member_folds"):
+    elif folds := arguments.get("folds"):
         labelled = images * folds / (folds - 1)
     else:
         share = VAL_FRACTION if "test_knn_accuracy" in mean else arguments.get("val_fraction") or 0

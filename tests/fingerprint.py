@@ -46,7 +46,6 @@ MODES = {
     "cnn-runs": f"train_cnn {LENET} --runs 2 --optimizer sgd --schedule step --augment strong",
     "cnn-all": "train_cnn --model fast --epochs 1 --val-fraction 0 --shifts 1 --ema 0.9 --clip-norm 1",
     "ensemble": "ensemble --members 3 --model linear,lenet --epochs 1 --combine greedy_loss",
-    "ensemble-folds": "ensemble --members 2 --model linear --epochs 1 --folds 2",
     "ensemble-bagging": "ensemble --members 2 --model linear --epochs 1 --mode bagging",
     "ensemble-snapshot": "ensemble --members 2 --model linear --mode snapshot",
     "ensemble-fusion": "ensemble --members 2 --model linear --epochs 1 --mode fusion",

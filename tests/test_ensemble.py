@@ -209,18 +209,15 @@ def test_libraries_are_drawn_from_a_pool_by_seed(tmp_path, tiny_dir, no_figures)
 
 
 def test_finished_runs_of_any_script_are_members_by_folder_or_by_name(tmp_path, tiny_dir, no_figures):
-    for name, *more in (("a",), ("x", "--folds", "3"), ("y", "--folds", "3", "--seed", "1")):
-        train_cnn.main(base_flags(tiny_dir, tmp_path, *LINEAR, "--name", name, *more))
+    train_cnn.main(base_flags(tiny_dir, tmp_path, *LINEAR, "--name", "a"))
     probe = tmp_path / "cnn" / "b" / "member-0" / "config.json"
     make_runs(probe.parents[1], tiny_dir, 1)
     probe.write_text(probe.read_text().replace('"script": "ensemble"', '"script": "train_moco"'))
     (record,) = run(tiny_dir, tmp_path, "--from", str(tmp_path / "cnn" / "a"), "cnn/b")["runs"]
     assert record["library"] == ["linear 0", "moco made-up 0"]
-    # An ensemble is a member, and so are folds, with their out-of-fold predictions.
+    # An ensemble is a member, too.
     (record,) = run(tiny_dir, tmp_path, "--from", "cnn/a", "ensemble/from-a-b", "--name", "c")["runs"]
     assert record["library"] == ["linear 0", "from-a-b 0"]
-    (record,) = run(tiny_dir, tmp_path, "--from", "cnn/x", "cnn/y")["runs"]
-    assert (record["train_images"], record["val_images"]) == (133, 67)  # each image does both
 
 
 def test_members_that_trained_on_all_images_are_averaged_and_nothing_is_chosen(tmp_path, tiny_dir):
@@ -245,14 +242,12 @@ def test_members_that_trained_on_all_images_are_averaged_and_nothing_is_chosen(t
     ("wrong", "said"),
     [
         (["--model", "linear,mlp,lenet", "--members", "2"], "fewer than the 3 names"),
-        (["--members", "1000", "--folds", "100"], "too many"),
+        (["--members", "1000", "--runs", "100"], "too many"),
         (["--mode", "fusion", "--model", "linear,mlp"], "one model"),
         (["--mode", "adversarial", "--members", "3"], "has 2 --members"),
         (["--strength", "1"], "--strength is for --mode adversarial"),
-        (["--folds", "3", "--val-fraction", "0.2"], "can't be combined"),
         (["--from", "nowhere"], "no such run"),
         (["--from", "{pool}", "--model", "cnn"], "leave out --model"),
-        (["--from", "{pool}", "--folds", "2"], "leave out --folds"),
         (["--from", "{pool}", "--runs", "2"], "needs --members"),
         (["--from", "{pool}", "--members", "9"], "from 3 members"),
         (["--from", "{pool}", "--members", "3", "--runs", "2"], "from 3 members"),

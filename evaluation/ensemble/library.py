@@ -18,12 +18,12 @@ VALIDATION, TEST = ("val_probabilities", "val_labels", "val_indices"), ("test_pr
 
 
 class Member(NamedTuple):
-    """One member: its folders (one per fold), short name, record of metrics.json, and predictions.
+    """One member: its folder, short name, record of metrics.json, and predictions.
 
     arrays: named as in VALIDATION and TEST; those of VALIDATION are empty after a training on all images.
     """
 
-    folders: list[Path]
+    folder: Path
     name: str
     record: dict
     arrays: dict[str, np.ndarray]
@@ -81,8 +81,8 @@ class Library(NamedTuple):
 
 def read_library(folders: Sequence[Path], dataset: str) -> Library:
     """Read all members in the folders of these runs; UserError when their images differ."""
-    members = [member for folder in folders for member in read_members(Path(folder), dataset)]
-    places = [folder.resolve() for member in members for folder in member.folders]
+    members = [read_part(part, dataset) for folder in folders for part in part_folders(Path(folder))]
+    places = [member.folder.resolve() for member in members]
     if twice := [place for place in places if places.count(place) > 1]:
         raise UserError(f"{twice[0]}: named twice: a member counts once")
     first = members[0]
@@ -90,7 +90,7 @@ def read_library(folders: Sequence[Path], dataset: str) -> Library:
         for name in ("val_indices", "val_labels", "test_labels"):
             if not np.array_equal(member.arrays[name], first.arrays[name]):
                 raise UserError(
-                    f"{member.folders[0]} and {first.folders[0]} differ in {name}: members must share one "
+                    f"{member.folder} and {first.folder} differ in {name}: members must share one "
                     "validation split; train them with ensemble.py, or with train_cnn.py and one --seed"
                 )
     if len(shapes := {member.arrays["test_probabilities"].shape for member in members}) > 1:
@@ -99,16 +99,6 @@ def read_library(folders: Sequence[Path], dataset: str) -> Library:
     test_p = np.stack([member.arrays["test_probabilities"] for member in members])
     val_y, val_indices, test_y = (first.arrays[name] for name in ("val_labels", "val_indices", "test_labels"))
     return Library(members, val_p, val_y, val_indices, test_p, test_y)
-
-
-def read_members(folder: Path, dataset: str) -> list[Member]:
-    """Read the members in the folder of a run: its parts, or the run itself; the folds of a seed are one."""
-    grouped: dict[object, list[Member]] = {}
-    for part in part_folders(folder):
-        member = read_part(part, dataset)
-        key = member.record["seed"] if "fold" in member.record else part
-        grouped.setdefault(key, []).append(member)
-    return [out_of_fold(folds) if "fold" in folds[0].record else folds[0] for folds in grouped.values()]
 
 
 def part_folders(folder: Path) -> list[Path]:
@@ -139,7 +129,7 @@ def read_part(folder: Path, dataset: str) -> Member:
     if other != dataset:
         raise UserError(f"{folder}: a run on {other}, not on {dataset}: say --dataset {other}")
     nothing = arrays["test_probabilities"][:0], np.empty(0, np.int64), np.empty(0, np.int64)
-    return Member([folder], name, record, {**dict(zip(VALIDATION, nothing, strict=True)), **arrays})
+    return Member(folder, name, record, {**dict(zip(VALIDATION, nothing, strict=True)), **arrays})
 
 
 def check_predictions(arrays: dict[str, np.ndarray], where: Path | str) -> None:
@@ -160,26 +150,12 @@ def check_predictions(arrays: dict[str, np.ndarray], where: Path | str) -> None:
             raise UserError(f"{where}: {fault}; train the run again with --overwrite")
 
 
-def out_of_fold(folds: list[Member]) -> Member:
-    """Join K folds into one member: validation predictions out of fold, test predictions averaged."""
-    arrays = {name: [fold.arrays[name] for fold in folds] for name in (*VALIDATION, *TEST)}
-    order = np.argsort(np.concatenate(arrays["val_indices"]), kind="stable")
-    joined = {name: np.concatenate(arrays[name])[order] for name in VALIDATION}
-    joined["test_probabilities"] = np.mean(arrays["test_probabilities"], 0)
-    joined["test_labels"] = arrays["test_labels"][0]
-    seconds, images = (sum(fold.record[key] for fold in folds) for key in ("seconds", "train_images"))
-    record = {**folds[0].record, "seconds": seconds, "train_images": images / len(folds)}
-    folders = [folder for fold in folds for folder in fold.folders]
-    return folds[0]._replace(folders=folders, record=record, arrays=joined)
-
-
 def member_history(pool: Library) -> list[dict]:
-    """Return the members' history lines, each with its member's seed, model and fold."""
+    """Return the members' history lines, each with its member's seed and model."""
     lines = []
-    for run in (RunFolder(folder) for member in pool.members for folder in member.folders):
-        record = run.records()[0]
-        job = {key: record[key] for key in ("seed", "model", "fold") if key in record}
-        lines += [{**job, **line} for line in run.history()]
+    for member in pool.members:
+        job = {key: member.record[key] for key in ("seed", "model") if key in member.record}
+        lines += [{**job, **line} for line in RunFolder(member.folder).history()]
     return lines
 
 
@@ -200,9 +176,7 @@ def evaluate_library(library: Library, headline: str, job: dict) -> tuple[dict, 
     val_p, test_p = combined[headline]
     predictions = {"test_probabilities": test_p, "test_labels": test_y}
     record = {**job, "members": len(library.members), "library": library.names}
-    train_images = round(library.mean("train_images"))
-    folds = "fold" in library.members[0].record  # of which each image trains and validates
-    record |= {"train_images": train_images, "val_images": len(val_y) - train_images * folds}
+    record |= {"train_images": round(library.mean("train_images")), "val_images": len(val_y)}
     record |= score(test_p, test_y, "test")
     if library.validated:
         predictions |= {"val_probabilities": val_p, "val_labels": val_y, "val_indices": library.val_indices}

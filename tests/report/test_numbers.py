@@ -85,7 +85,6 @@ def test_a_difference_from_prior_work_is_tested(records, rival, beyond):
         ("cnn", "test_accuracy", {"val_fraction": 0.1}, (60000, 0)),
         ("cnn", "test_accuracy", {"val_fraction": 0.0}, (54000, 0)),
         ("cnn", "test_accuracy", {"val_fraction": 0.1, "folds": 10}, (60000, 0)),
-        ("ensemble", "test_accuracy", {"val_fraction": 0.1, "member_folds": 4}, (72000, 0)),
         ("cnn", "test_accuracy", {"val_fraction": 0.1, "labels_per_class": 10}, (100, 0)),
         ("simclr", "test_knn_accuracy", {"method": "simclr"}, (60000, 54000)),
         ("simclr", "test_random_linear_accuracy", {"method": "simclr"}, (60000, 0)),

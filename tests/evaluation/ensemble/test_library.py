@@ -1,4 +1,4 @@
-"""A library of finished runs: parts in order, folds joined, every combination scored by hand.
+"""A library of finished runs: parts in order, every combination scored by hand.
 
 What is refused in sentences is in test_ensemble.py.
 """
@@ -14,43 +14,14 @@ from utils.errors import UserError
 from utils.training.forward import cross_entropy
 
 
-def fold(k, indices, labels, test_labels):
-    arrays = {
-        "val_probabilities": probabilities(labels[indices], 1, k, 3),
-        "val_labels": labels[indices],
-        "val_indices": indices,
-        "test_probabilities": probabilities(test_labels, 1, 10 + k, 3),
-        "test_labels": test_labels,
-    }
-    record = {"seed": 4, "fold": k, "seconds": 1.5, "train_images": 100 + k}
-    return runs.Member([f"fold-{k}"], "cnn 4", record, arrays)
-
-
 def test_parts_are_sorted_by_number_and_members_come_before_seeds(tmp_path):
     assert runs.part_folders(tmp_path) == [tmp_path]
     for name in ("seed-10", "seed-9"):
         (tmp_path / name).mkdir()
     assert [path.name for path in runs.part_folders(tmp_path)] == ["seed-9", "seed-10"]
-    for name in ("member-2-fold-1", "member-10", "member-2-fold-0"):
+    for name in ("member-10", "member-2"):
         (tmp_path / name).mkdir()
-    names = [path.name for path in runs.part_folders(tmp_path)]
-    assert names == ["member-2-fold-0", "member-2-fold-1", "member-10"]
-
-
-def test_folds_become_one_member_whose_validation_predictions_are_out_of_fold():
-    labels, test_labels = np.arange(12) % 3, np.arange(6) % 3
-    halves = np.array([1, 3, 4, 7, 8, 11]), np.array([0, 2, 5, 6, 9, 10])
-    folds = [fold(k, indices, labels, test_labels) for k, indices in enumerate(halves)]
-    member = runs.out_of_fold(folds)
-    assert member.arrays["val_indices"].tolist() == list(range(12))
-    assert member.arrays["val_labels"].tolist() == labels.tolist()
-    for part, indices in zip(folds, halves, strict=True):
-        found = member.arrays["val_probabilities"][indices]
-        assert np.array_equal(found, part.arrays["val_probabilities"])
-    tests = [part.arrays["test_probabilities"] for part in folds]
-    assert member.arrays["test_probabilities"] == pytest.approx(np.mean(tests, 0))
-    assert (member.record["seconds"], member.record["train_images"]) == (3.0, 100.5)
-    assert member.folders == ["fold-0", "fold-1"]
+    assert [path.name for path in runs.part_folders(tmp_path)] == ["member-2", "member-10"]
 
 
 def first(value):
@@ -86,13 +57,15 @@ def test_predictions_of_another_kind_are_refused(name, change):
 
 
 @pytest.fixture
-def library():
+def library(tmp_path):
     val_y, test_y = np.arange(90) % 3, np.arange(60) % 3
     val_p, test_p = (
         np.stack([probabilities(y, strength, (seed, len(y)), 3) for seed, strength in enumerate((1, 2, 1.5))])
         for y in (val_y, test_y)
     )
-    members = [runs.Member([], f"m {i}", {"seconds": 2.0 + i, "train_images": 100.4}, {}) for i in range(3)]
+    members = [
+        runs.Member(tmp_path, f"m {i}", {"seconds": 2.0 + i, "train_images": 100.4}, {}) for i in range(3)
+    ]
     return runs.Library(members, val_p, val_y, np.arange(90), test_p, test_y)
 
 
