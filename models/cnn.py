@@ -178,12 +178,15 @@ def small(width: int) -> EncoderParts:
     return nn.Sequential(nn.AvgPool2d(2), conv(1, width), Shared(width, (1, 2, 1)), GlobalMax()), width
 
 
-@classifier()
-def compact() -> EncoderParts:
-    """A wider `fast` with one pooling less: the default encoder of contrastive pre-training."""
+@classifier({"compact": (5, 3), "compact-3": (3, 3), "compact-7": (7, 7)})
+def compact(first: int, second: int) -> EncoderParts:
+    """A wider `fast` with one pooling less: the default encoder of contrastive pre-training.
+
+    first, second: kernels of its first convolutions. Ensembles gain from members of several, as ansh941's do.
+    """
     return nn.Sequential(
-        conv(1, 32, kernel=5, stride=2),
-        conv(32, 64, relu=False),
+        conv(1, 32, kernel=first, stride=2),
+        conv(32, 64, kernel=second, relu=False),
         pooled_relu(),
         conv(64, 128),
         conv(128, 256),
