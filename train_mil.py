@@ -14,8 +14,8 @@ A repeat (--repeats, the same as --runs) has its own seed, and with it new bags 
 new network. Metrics of different builders are not comparable. Test bags come from the test images and are
 scored once; epoch and threshold are chosen on validation bags.
 
-With --builder shortcut one digit of every negative bag of training and validation is of the class --shortcut,
-which no other bag has. test_auc is of such bags; test_clean_auc, test_both_auc and
+With --builder shortcut one digit of every negative bag of training and validation is of the first class but
+the target, which no other bag has. test_auc is of such bags; test_clean_auc, test_both_auc and
 test_poisoned_auc are of the same bags when no, every, or only a positive bag carries that digit.
 
 Results go to results/mil/<name>/: metrics.json, history.jsonl, predictions.npz, figures and checkpoints.
@@ -67,6 +67,7 @@ VAL_FRACTION = 1 / 6
 # Among epochs that validation can't tell apart, the last one is a better choice than the luckiest one.
 AUC_ERROR = 0.01
 SWEEP_BAGS = [50, 100, 150, 200, 500]
+ENCODER_RATE = 0.1  # learning rate of an encoder that was trained before, as a share of that of the rest
 MOST_BAGS = 10_000
 # Which test bags carry the shortcut, by the name of their metric.
 TEST_CARRIERS = {"test_clean": "none", "test_both": "both", "test_poisoned": "positive"}
@@ -91,7 +92,6 @@ def make_parser() -> cli.Parser:
     add("--mean-length", type=Number(float, 1, 500), default=10, help="mean number of digits in a bag")
     add("--std-length", type=Number(float, 0, 500), default=2, help="standard deviation of that number")
     add("--builder", choices=BUILDERS, default="balanced", help="how bags are built")
-    add("--shortcut", metavar="CLASS", help="class that only negative bags carry (default: the first other)")
     add("--train-bags", type=Number(int, 1, MOST_BAGS), help="number of bags to train on (default: 200)")
     add("--val-bags", type=count, default=200, help="bags to choose epoch and threshold on; 0 for none")
     add("--test-bags", type=Number(int, 2, MOST_BAGS), default=1000, help="number of bags to test on")
@@ -100,9 +100,6 @@ def make_parser() -> cli.Parser:
     add("--model", choices=MIL_ENCODERS, help="network of the instances (default: the recipe's)")
     add("--encoder", type=any_path, metavar="FILE", help="start from a saved encoder or classifier")
     add("--freeze", action="store_true", help="keep the weights of --encoder as they are")
-    share = "learning rate of --encoder as a share of --lr (default: 0.1)"
-    add("--encoder-rate", type=Number(float, 1e-6, 1), help=share)
-    add("--dropout", type=Number(float, 0, 0.9), default=0.0, help="share of features to drop")
     add("--augment", choices=POLICIES, help="random changes of the images (default: the recipe's)")
     count = Number(int, 0, 1_000_000)
     add("--bags-per-epoch", type=count, default=1800, help="bags in an epoch; 0 for each once")
@@ -113,13 +110,10 @@ def parse(argv: list[str] | None = None) -> tuple:
     """Return the checked arguments, filled in from the recipe, and the command."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    trained = args.encoder and not args.freeze
     broken = {
         "--freeze needs --encoder, the file of the encoder to keep": args.freeze and not args.encoder,
         "--encoder brings its own network: leave out --model": args.encoder and args.model,
-        "--encoder-rate needs --encoder and no --freeze": args.encoder_rate and not trained,
         "--sweep has its own numbers of bags: leave out --train-bags": args.sweep and args.train_bags,
-        "--shortcut needs --builder shortcut": args.shortcut is not None and args.builder != "shortcut",
         "--val-bags must be 0 or at least 2: an AUC compares bags": args.val_bags == 1,
     }
     for message in filter(broken.get, broken):
@@ -127,7 +121,7 @@ def parse(argv: list[str] | None = None) -> tuple:
     command = cli.command_line(parser, args)
     if args.sweep:
         args.methods = [args.method] if args.method else list(POOLINGS)
-    cli.fill(args, RECIPE | {"train_bags": 200, "encoder_rate": 0.1})
+    cli.fill(args, RECIPE | {"train_bags": 200})
     if not args.val_bags and FitConfig.from_values(vars(args)).needs_validation:
         parser.error("--schedule plateau needs --val-bags above 0")
     if args.dry_run:
@@ -137,16 +131,14 @@ def parse(argv: list[str] | None = None) -> tuple:
 
 
 def find_classes(args: Namespace, classes: tuple[str, ...]) -> None:
-    """Set --target and, for the builder shortcut, --shortcut to the numbers of the classes they name."""
+    """Set --target to the numbers of the classes that it names, and the shortcut to the first other class."""
     targets = [class_number(classes, "target", name) for name in args.target or classes[-1:]]
     if (len(targets) > 1) != (args.builder == "exclusive"):
         raise UserError("--builder exclusive needs several classes, --target 3,5,9; other builders one")
     if len(targets) > 1 and "instance-max" in getattr(args, "methods", [args.method]):
         raise UserError("instance-max has one logit, for one target: choose another --method")
     args.target = targets if args.builder == "exclusive" else targets[0]
-    if args.builder == "shortcut":
-        name = classes[args.target == 0] if args.shortcut is None else args.shortcut
-        args.shortcut = class_number(classes, "shortcut", name)
+    args.shortcut = int(args.target == 0) if args.builder == "shortcut" else None
 
 
 def make_bags(args: Namespace, data: Data) -> dict[str, Bags]:
@@ -182,8 +174,8 @@ def bag_classes(args: Namespace) -> int:
 def make_model(args: Namespace) -> MIL:
     """Create the network, with fresh weights or on top of --encoder."""
     if not args.encoder:
-        return create_mil(args.model, args.method, args.dropout, num_classes=bag_classes(args))
-    model = MIL(load_encoder(args.encoder), args.method, args.dropout, True, bag_classes(args))
+        return create_mil(args.model, args.method, num_classes=bag_classes(args))
+    model = MIL(load_encoder(args.encoder), args.method, True, bag_classes(args))
     if args.freeze:
         model.freeze()
     return model
@@ -225,14 +217,13 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> tuple[MI
     model, step, batches = build_training(args, data, bags["train"])
     config = FitConfig.from_values(vars(args))
     validate = evaluation.validate_bags(data[0], bags["val"], args.precision) if args.val_bags else None
-    groups = model.parameter_groups(args.encoder_rate if args.encoder else 1.0)
+    groups = model.parameter_groups(ENCODER_RATE if args.encoder else 1.0)
     facts = fit(
         model, step, batches, config, run, validate, groups=groups, criterion="val_error", tolerance=AUC_ERROR
     )
     metrics, predictions = evaluation.evaluate_bags(model, data, bags, args.precision)
     if run:
-        options = {"method": args.method, "dropout": args.dropout, "standardise": bool(args.encoder)}
-        options["num_classes"] = bag_classes(args)
+        options = {"method": args.method, "standardise": bool(args.encoder), "num_classes": bag_classes(args)}
         run.save_model("best.pt", model, str(model.encoder.name), data[0].description, **options)
         run.save_predictions(**predictions)
     counts = {"train_bags": args.train_bags, "val_bags": args.val_bags}

@@ -57,9 +57,9 @@ def standard_step(device: torch.device):
 
     def step(bag, label):
         mask = torch.ones(bag.shape[:2], dtype=torch.bool)
-        loss = binary_cross_entropy_with_logits(model(bag, mask).logits, label)
+        loss = binary_cross_entropy_with_logits(model(bag[0], mask).logits, label)
         total["loss"] += loss.item()
-        total["error"] += ((model(bag, mask).logits > 0) != (label > 0)).float().mean().item()
+        total["error"] += ((model(bag[0], mask).logits > 0) != (label > 0)).float().mean().item()
         descend(optimizer, loss)
 
     return step

@@ -132,6 +132,7 @@ def read_model(path: Path | str) -> SavedModel:
 def _create(name: str, **options: Any) -> nn.Module:
     """Create a MIL network, whose options name its method, a classifier or an encoder."""
     if "method" in options:
+        options.pop("dropout", None)  # in files of earlier versions
         return create_mil(name, **options)
     return create(name, encoders=TRIPLET_ENCODERS | ENCODERS, **options)
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.cnn import ENCODERS, EncoderParts, create
-from models.layers import Dropout, pooled_relu
+from models.layers import pooled_relu
 
 BagOutputs = tuple[torch.Tensor, torch.Tensor]  # logits (B, classes), attention (B, N)
 
@@ -41,24 +41,16 @@ class Pooled(NamedTuple):
 class MIL(nn.Module):
     """A network for bags. encoder: (n, 1, 28, 28) -> (n, num_features). method: one of POOLINGS.
 
-    dropout: share of the features that is dropped in training, before the pooling. standardise: scale every
-    feature to mean 0 and variance 1 over the instances, for encoders whose features have any scale.
-    num_classes: of bags; more than two are for poolings with logits of their own, all but "instance-max".
+    standardise: scale every feature to mean 0 and variance 1 over the instances, for encoders whose features
+    have any scale. num_classes: of bags; more than two are for poolings with logits of their own, all but
+    "instance-max".
     """
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        method: str,
-        dropout: float = 0.0,
-        standardise: bool = False,
-        num_classes: int = 2,
-    ):
+    def __init__(self, encoder: nn.Module, method: str, standardise: bool = False, num_classes: int = 2):
         super().__init__()
         self.encoder, self.method = encoder, method
         features = cast(int, encoder.num_features)
         self.scale = nn.BatchNorm1d(features, affine=False) if standardise else nn.Identity()
-        self.dropout = Dropout(dropout)
         self.pooling = POOLINGS[method](features)
         self.head = nn.Linear(features, num_classes if num_classes > 2 or method == "loss-attention" else 1)
         self.frozen = False
@@ -87,15 +79,12 @@ class MIL(nn.Module):
         """Compute the outputs for B bags; ValueError for a bag without an instance.
 
         mask: (B, N) bool, on the CPU, so that the host never waits for the device. images: (n, 1, 28, 28),
-        the instances without padding in the order of the mask, or (B, N, 1, 28, 28), padded. The encoder
-        never sees padding.
+        the instances without padding in the order of the mask.
         """
         if not mask.any(1).all():
             raise ValueError("a bag without a single instance has no label: every row of the mask needs one")
         index = places(mask, images.device)
-        if images.ndim == 5:
-            images = images.flatten(0, 1)[index]
-        features = self.dropout(self.scale(self.encoder(images).float()))
+        features = self.scale(self.encoder(images).float())
         # Pooling is cheap; float32 distinguishes two bags even when both are nearly certain.
         with torch.autocast(images.device.type, enabled=False):
             padded = features.new_zeros(mask.numel(), features.shape[1])
@@ -185,14 +174,13 @@ MIL_ENCODERS = {"lenet-mil": lenet_mil, **ENCODERS}
 def create_mil(
     encoder: str = "lenet-mil",
     method: str = "attention",
-    dropout: float = 0.0,
     standardise: bool = False,
     num_classes: int = 2,
 ) -> MIL:
     """Create a MIL network with a fresh encoder, a key of MIL_ENCODERS; ValueError for unknown names."""
     if method not in POOLINGS:
         raise ValueError(f"unknown method {method!r}: choose from {', '.join(POOLINGS)}")
-    return MIL(create(encoder, 0, MIL_ENCODERS), method, dropout, standardise, num_classes)
+    return MIL(create(encoder, 0, MIL_ENCODERS), method, standardise, num_classes)
 
 
 def mil_loss(pooled: Pooled, labels: torch.Tensor, method: str) -> torch.Tensor:

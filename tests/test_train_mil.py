@@ -31,7 +31,7 @@ def flags(data, results, *more):
 def results(tiny_dir, tmp_path_factory):
     """The folder of results with one run, attention."""
     folder = tmp_path_factory.mktemp("results")
-    train_mil.main(flags(tiny_dir, folder, "--dropout", "0.25"))
+    train_mil.main(flags(tiny_dir, folder))
     return folder
 
 
@@ -112,7 +112,7 @@ def test_repeats_are_seeds_with_bags_of_their_own(tmp_path, tiny_dir, no_figures
 
 
 def test_permuted_test_labels_change_no_weight(results, tmp_path, tiny_dir, no_figures, permuted_test_labels):
-    train_mil.main(flags(tiny_dir, tmp_path, "--dropout", "0.25"))
+    train_mil.main(flags(tiny_dir, tmp_path))
     plain, permuted = (RunFolder(folder / "mil" / "attention") for folder in (results, tmp_path))
     assert equal_weights(plain.path("best.pt"), permuted.path("best.pt"))
     (a,), (b,) = plain.records(), permuted.records()
@@ -120,23 +120,26 @@ def test_permuted_test_labels_change_no_weight(results, tmp_path, tiny_dir, no_f
     assert a["test_loss"] != b["test_loss"]
 
 
-def test_an_encoder_of_another_script_is_fine_tuned_at_a_lower_rate_or_frozen(tmp_path, tiny_dir, no_figures):
+def test_an_encoder_of_another_script_is_fine_tuned_at_a_lower_rate_or_frozen(
+    tmp_path, tiny_dir, no_figures, monkeypatch
+):
     torch.manual_seed(1)
     save_model(tmp_path / "c.pt", create("fast"), "fast", FACTS)
     before = read_model(tmp_path / "c.pt").model.encoder.state_dict()
     moved = []
-    for i, how in enumerate((["--freeze"], ["--encoder-rate", "0.01"], ["--encoder-rate", "1"])):
+    for i, (rate, *how) in enumerate(((1, "--freeze"), (0.01,), (1,))):
+        monkeypatch.setattr(train_mil, "ENCODER_RATE", rate)
         more = ("--encoder", str(tmp_path / "c.pt"), "--name", f"run{i}", "--ema", "0", "--epochs", "1")
         train_mil.main(flags(tiny_dir, tmp_path, *more, *how))
         after = read_model(tmp_path / "mil" / f"run{i}" / "best.pt").model.encoder.state_dict()
         moved.append(max(float((after[k] - before[k]).abs().max()) for k in before if k.endswith("weight")))
-        if how == ["--freeze"]:
+        if how:
             assert all(torch.equal(after[k], before[k]) for k in before)
     assert moved[0] == 0 < moved[1] < moved[2] / 10
 
 
 def test_without_validation_bags_the_last_epoch_and_a_threshold_of_a_half_count(results, tmp_path, tiny_dir):
-    train_mil.main(flags(tiny_dir, tmp_path, "--dropout", "0.25", "--val-bags", "0"))
+    train_mil.main(flags(tiny_dir, tmp_path, "--val-bags", "0"))
     run = RunFolder(tmp_path / "mil" / "attention")
     (record,), saved = run.records(), run.predictions()
     assert (record["best_epoch"], record["threshold"], record["val_bags"]) == (2, 0.5, 0)
@@ -154,7 +157,7 @@ def test_a_sweep_is_one_file_and_its_cells_are_the_single_runs(
     tmp_path, tiny_dir, results, monkeypatch, capsys
 ):
     monkeypatch.setattr(train_mil, "POOLINGS", ("mean", "attention"))
-    more = ("--sweep", "12", "--repeats", "2", "--dropout", "0.25")
+    more = ("--sweep", "12", "--repeats", "2")
     content = train_mil.main(flags(tiny_dir, tmp_path, *more))
     folder = tmp_path / "mil" / "sweep"
     assert set(os.listdir(folder)) == {"config.json", "sweep.json", "records-0.jsonl", "auc.png"}
@@ -183,13 +186,11 @@ def test_two_ranks_share_a_sweep_out(tmp_path, tiny_dir, no_figures):
             assert ours["mean"][name] == theirs["mean"][name]
 
 
-@pytest.mark.parametrize(
-    ("words", "target", "shortcut"), [([], 9, None), (["--target", "0"], 0, 1), (["--shortcut", "0"], 9, 0)]
-)
-def test_the_shortcut_is_by_default_the_first_class_but_the_target(words, target, shortcut):
-    args, _ = train_mil.parse([*words, *(["--builder", "shortcut"] if words else [])])
+@pytest.mark.parametrize(("target", "shortcut"), [("9", 0), ("0", 1)])
+def test_the_shortcut_is_the_first_class_but_the_target(target, shortcut):
+    args, _ = train_mil.parse(["--builder", "shortcut", "--target", target])
     train_mil.find_classes(args, tuple("0123456789"))
-    assert (args.target, args.shortcut) == (target, shortcut)
+    assert (args.target, args.shortcut) == (int(target), shortcut)
     assert "methods" not in args  # of a sweep alone: a run is resumed also after a pooling was added
 
 
@@ -200,18 +201,14 @@ def test_the_shortcut_is_by_default_the_first_class_but_the_target(words, target
     ("wrong", "said"),
     [
         (["--target", "10"], "no such class; choose from 0, 1,"),
-        (["--builder", "shortcut", "--shortcut", "9"], "other than the target, not 9"),
-        (["--builder", "shortcut", "--shortcut", "12"], "--shortcut 12: no such class"),
         (["--target", "1,4"], "--builder exclusive needs several"),
         (["--builder", "exclusive", "--target", "4"], "--builder exclusive needs several"),
         (["--builder", "exclusive", "--target", "1,4", "--method", "instance-max"], "one logit"),
-        (["--shortcut", "3"], "needs --builder shortcut"),
         (["--val-bags", "1"], "0 or at least 2"),
         (["--val-bags", "0", "--schedule", "plateau"], "--val-bags above 0"),
         (["--builder", "natural", "--mean-length", "100"], "all or none of the 8 val bags"),
         (["--freeze"], "needs --encoder"),
         (["--encoder", "x.pt", "--model", "fast"], "leave out --model"),
-        (["--encoder-rate", "0.1"], "--encoder-rate needs --encoder"),
         (["--sweep", "--train-bags", "9"], "leave out --train-bags"),
     ],
 )

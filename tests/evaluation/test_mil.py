@@ -14,7 +14,7 @@ from models.mil import create_mil
 
 def test_predictions_do_not_depend_on_how_the_bags_are_batched(digits, monkeypatch):
     some = build(digits.labels, torch.arange(200), 30, mean_length=5)
-    model = create_mil("fast", "attention", dropout=0.5)
+    model = create_mil("fast", "attention")
     model.train()
     found = mil.predict_bags(model, digits, some)
     assert model.training

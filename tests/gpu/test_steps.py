@@ -67,7 +67,7 @@ def momentum(to):
 
 
 def bags(to, method="attention", encoder="fast", standardise=False, freeze=False):
-    model = create_mil(encoder, method, dropout=0.2, standardise=standardise)
+    model = create_mil(encoder, method, standardise)
     if freeze:
         model.freeze()
     batches = BagLoader(to(IMAGES), build(IMAGES.labels, EVERYTHING, 14), 5, augment=POLICIES["affine"])
