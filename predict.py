@@ -12,7 +12,8 @@
     python predict.py --export model.onnx                or .pt2 (torch.export), .safetensors (half precision)
 
 Pictures (PNG, JPEG, BMP, TIFF, WebP, GIF, AVIF) are grey, in colour or transparent; the border shows whether
-ink is dark or light. The first column is the answer, then come its calibrated probability and the runner-up.
+ink is dark or light. The first column is the answer, then come its calibrated probability (by k-NN: its
+share of the votes) and the runner-up.
 "?" marks answers that deserve doubt: less speaks for a digit ("not a digit?"), or the probability is lower,
 than in 99.5 % of the validation images. The exit code is 2 when a picture could not be read.
 """

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from data import ImageSet, in_order, split
+from data import ImageSet, in_order
 from data.images import CENTRED
 from data.own import natural, to_square
 from data.page import find_ink
 from data.pictures import SIDE, first_only, grey, on_light_paper, open_picture, shrunk
-from evaluation.cnn import DOUBTFUL, fit_temperature, scale, softmax
-from evaluation.contrastive.features import DECAY, fit_probe, knn, neighbours, statistics
+from evaluation.cnn import DOUBTFUL, scale, softmax
+from evaluation.contrastive.features import DECAY, fit_probe, knn, statistics
 from evaluation.doubt import logits_and_evidence
 from evaluation.ensemble.library import Library, part_folders, read_library
 from evaluation.ensemble.selection import combine
@@ -28,14 +28,12 @@ from models.checkpoint import BUNDLED, digest, find_model
 from utils.errors import DAMAGE, UserError
 from utils.runs.files import check_file, write_atomically
 from utils.runs.folder import RunFolder
-from utils.training.forward import forward_all, predict, surprise
+from utils.training.forward import forward_all, predict
 
 CLASSIFIER = BUNDLED / "classifier.safetensors"
 ENCODER = BUNDLED / "simclr.safetensors"
 SYMBOLS = BUNDLED / "triplet.safetensors"  # for one-shot recognition
 LARGEST = 2**28  # bytes of a gallery
-HELD_OUT = 0.2  # share of the labelled images that calibrates k-NN
-NO_VOTE = 1e-12  # a class that none of the neighbours has is unlikely, not impossible
 # Of a classifier that was trained without validation images.
 UNCALIBRATED = {"temperature": 1.0, "least_confidence": 0.0, "least_evidence": -np.inf}
 
@@ -61,7 +59,7 @@ class Scores(NamedTuple):
 class Predictor:
     """From pictures to answers.
 
-    images: an empty ImageSet, which knows the classes, the normalisation and the form of the images. score:
+    images: an ImageSet, which knows the classes, the normalisation and the form of the images. score:
     computes the Scores of an ImageSet of that form, or its features. least_confidence: answers below it
     deserve doubt. model: name and hash of the encoder of `embedder`.
     """
@@ -169,30 +167,22 @@ def load_predictor(path: Path | str | None = None, device: torch.device | str = 
 
 
 def knn_predictor(encoder: Path | str, labelled: ImageSet, device: torch.device | str = "cpu") -> Predictor:
-    """Return k-NN on the features of an encoder: a file, or the name of one in weights/, e.g. "simclr".
+    """Return k-NN among labelled images; encoder: a file, or the name of one in weights/, e.g. "simclr"."""
+    reader = embedder(encoder, device)
+    return voting(reader, labelled, reader.score(labelled), labelled.labels)
 
-    labelled: the reference images. A fifth of them calibrates the votes.
+
+def voting(reader: Predictor, images: ImageSet, examples: torch.Tensor, labels: torch.Tensor) -> Predictor:
+    """Return k-NN among examples (N, D), with their classes `labels` (N,), in the features of `embedder`.
+
+    images: as of Predictor. Its probabilities are shares of the votes, which are not calibrated.
     """
-    reader, labels = embedder(encoder, device), labelled.labels
-    features = reader.score(labelled)
 
-    def votes(queries, known):
-        """Return the probabilities that the known images give to queries, and the cosines to the nearest."""
-        p = knn(features[known], labels[known], queries, classes=len(labelled.classes)).clamp(NO_VOTE)
-        return p.cpu().numpy(), neighbours(queries, features[known], 1)[0][:, 0].cpu().numpy()
+    def score(queries):
+        votes = knn(examples, labels, reader.score(queries), classes=len(images.classes))
+        return Scores(votes.cpu().numpy(), np.zeros(len(votes), bool))
 
-    known, held = split(labels, HELD_OUT, 0)
-    p, cosines = votes(features[held], known)
-    temperature = fit_temperature(-surprise(p), labels[held].cpu().numpy())
-    least_cosine = float(np.quantile(cosines, DOUBTFUL))
-    least_confidence = float(np.quantile(scale(p, temperature).max(1), DOUBTFUL))
-
-    def score(images):
-        p, cosines = votes(reader.score(images), slice(None))
-        return Scores(scale(p, temperature), cosines < least_cosine)
-
-    empty = labelled._replace(images=labelled.images[:0], labels=labelled.labels[:0])
-    return Predictor(empty, score, least_confidence)
+    return Predictor(images, score)
 
 
 def embedder(encoder: Path | str | None = None, device: torch.device | str = "cpu") -> Predictor:
@@ -216,7 +206,7 @@ def save_gallery(path: Path, names: Sequence[str], features: torch.Tensor, model
 
 
 def gallery_predictor(path: Path, encoder: Path | str | None, device: torch.device | str) -> Predictor:
-    """Return k-NN on the examples in a gallery; its shares of the votes are not calibrated.
+    """Return k-NN on the examples in a gallery, see `voting`.
 
     Raises UserError for a file that `save_gallery` did not write with this encoder, and for a single class.
     """
@@ -235,12 +225,7 @@ def gallery_predictor(path: Path, encoder: Path | str | None, device: torch.devi
     if len(classes) < 2:
         raise UserError(f"{path}: only one class, {classes[0]}: enrol examples of two or more")
     labels = torch.tensor([classes.index(name) for name in names], device=device)
-
-    def score(images):
-        votes = knn(examples, labels, reader.score(images), classes=len(classes)).clamp(NO_VOTE)
-        return Scores(votes.cpu().numpy(), np.zeros(len(votes), bool))
-
-    return Predictor(reader.images._replace(classes=classes), score)
+    return voting(reader, reader.images._replace(classes=classes), examples, labels)
 
 
 def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -> Predictor:
