@@ -19,7 +19,6 @@ WORKERS = 2
 LOADER = f"in a DataLoader with {WORKERS} worker processes"
 
 Side = Callable[[int], float]  # what is measured, given the number of the repeat
-Values = Sequence[float | None]  # None: a training did not reach its goal
 
 
 def compare(name: str, repeats: int, sides: Mapping[str, tuple], ratios: Iterable[tuple]) -> dict:
@@ -52,27 +51,22 @@ def rounded(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def row(name: str, unit: str, values: Values) -> dict:
-    """Return one measured quantity for the file: all its values and their median, None when one is None."""
-    recorded = [value and rounded(value) for value in values]
-    middle = None if None in values else rounded(median(values))  # type: ignore
-    return {"name": name, "unit": unit, "values": recorded, "median": middle}
+def row(name: str, unit: str, values: Sequence[float]) -> dict:
+    """Return one measured quantity for the file: all its values and their median."""
+    recorded = [rounded(value) for value in values]
+    return {"name": name, "unit": unit, "values": recorded, "median": rounded(median(values))}
 
 
-def ratio(name: str, numerators: Values, denominators: Values, standard: str, target: float | None) -> dict:
-    """Return the ratio of two medians with the range of the paired ratios, one pair per repeat.
+def ratio(name: str, a: Sequence[float], b: Sequence[float], standard: str, target: float | None) -> dict:
+    """Return the ratio a / b of two medians with the range of the paired ratios, one pair per repeat.
 
-    standard: one line that describes the standard way. target: the least ratio that reaches the goal. When a
-    value is None, so are the ratio and its range.
+    standard: one line that describes the standard way. target: the least ratio that reaches the goal.
     """
-    value = low = high = verdict = None
-    if None not in (*numerators, *denominators):
-        pairs = [a / b for a, b in zip(numerators, denominators, strict=True)]  # type: ignore
-        numbers = median(numerators) / median(denominators), min(pairs), max(pairs)  # type: ignore
-        value, low, high = map(rounded, numbers)
+    pairs, verdict = [x / y for x, y in zip(a, b, strict=True)], None
+    value, low, high = map(rounded, (median(a) / median(b), min(pairs), max(pairs)))
     if target is not None:
-        reached = "reached" if (low or 0) >= target else "the range crosses it"
-        verdict = reached if (high or 0) >= target else "not reached"
+        reached = "reached" if low >= target else "the range crosses it"
+        verdict = reached if high >= target else "not reached"
     measured = {"name": name, "value": value, "low": low, "high": high}
     return {**measured, "target": target, "standard": standard, "verdict": verdict}
 

@@ -26,10 +26,7 @@ def benchmarks_section(results: Results) -> str:
 def one_benchmark(name: str, content: dict) -> str:
     ratios = [[ratio["name"], *ratio_texts(ratio)] for ratio in content["ratios"]]
     standard = [f"- {ratio['name']}: {ratio['standard']}" for ratio in content["ratios"] if ratio["standard"]]
-    medians = []
-    for row in content["rows"]:
-        unit = "" if row["median"] is None else f" {row['unit']}"
-        medians.append([row["name"], f"{text.significant(row['median'])}{unit}"])
+    medians = [[row["name"], f"{text.significant(row['median'])} {row['unit']}"] for row in content["rows"]]
     table = text.table(["comparison", "ratio", f"range of {content['repeats']} repeats", "goal"], ratios)
     details = text.collapsed("Medians", text.table(["measured", "median"], medians))
     origin = f"{text.devices([content['device']])}; commit {text.escape(str(content['commit']))}."
@@ -38,10 +35,10 @@ def one_benchmark(name: str, content: dict) -> str:
 
 
 def ratio_texts(ratio: dict) -> tuple[str, str, str]:
-    """Return value, range and goal: "34.7", "25.6 to 43.3", "at least 8: reached"; "" for what is none."""
+    """Return value, range and goal: "34.7", "25.6 to 43.3", "at least 8: reached", "" for none."""
     value, *ends = (text.significant(ratio[key]) for key in ("value", "low", "high"))
     goal = f"at least {text.significant(ratio['target'])}: {ratio['verdict']}" if ratio["target"] else ""
-    return value, " to ".join(ends) if ratio["value"] else "", goal
+    return value, " to ".join(ends), goal
 
 
 def speed_section(results: Results) -> str:

@@ -51,10 +51,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / size:.{1 if seconds / size < 10 else 0}f} {name}"
 
 
-def significant(value: float | None) -> str:
-    """Three digits: "0.0123", "41.9", "18,300"; None is a goal that was not reached."""
-    if value is None:
-        return "not reached"
+def significant(value: float) -> str:
+    """Three digits: "0.0123", "41.9", "18,300"."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
