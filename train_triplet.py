@@ -100,7 +100,6 @@ def make_parser() -> cli.Parser:
     add("--loss", choices=triplet.LOSSES, help="loss")
     add("--mining", choices=triplet.MINERS, help="which triplets the triplet loss takes")
     add("--margin", type=Number(float, 0, 1000), help="margin of the triplet, contrastive and ArcFace loss")
-    add("--distance", choices=triplet.DISTANCES, help="distance in the triplet, contrastive and bce loss")
     add("--head", choices=HEADS, help="projection head, for the training only")
     add = parser.add_argument_group("evaluation").add_argument
     add("--copies", type=count, help="number of deformed copies to average an embedding over")
@@ -202,7 +201,7 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> dict:
     facts = fit(model, step, batches, FitConfig.from_values(vars(args)), run, validate)
 
     seen = sorted(set(train_set.labels[train_idx].tolist()))
-    unit = args.loss in ("supcon", "arcface") or args.distance.startswith("unit-")
+    unit = args.loss in ("supcon", "arcface") or args.distance == "unit-squared"
     weights, order = (model.loss.weights.detach(), 1) if args.loss == "bce" else (None, 2)
     sizes = {"copies": args.copies, "episodes": args.episodes, "precision": args.precision}
     options = evaluation.RetrievalOptions(

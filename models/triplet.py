@@ -14,8 +14,8 @@ from models.cnn import ENCODERS, EncoderParts
 
 MINERS = ("random", "batch-hard", "semi-hard")
 LOSSES = ("triplet", "contrastive", "supcon", "bce", "arcface")
-# What a distance is: of the embeddings or of their directions (scaled to length 1), squared or not.
-DISTANCES = ("euclidean", "squared", "unit-euclidean", "unit-squared")
+# Squared Euclidean distances: of the embeddings or of their directions (scaled to length 1).
+DISTANCES = ("squared", "unit-squared")
 
 
 def siamese() -> EncoderParts:
@@ -43,12 +43,12 @@ TRIPLET_ENCODERS = {"siamese": siamese, **ENCODERS}
 
 
 def prepare_embeddings(embeddings: torch.Tensor, distance: str) -> torch.Tensor:
-    """Return embeddings (B, D) in float32 at least, scaled to length 1 for the "unit-" distances."""
+    """Return embeddings (B, D) in float32 at least, scaled to length 1 for "unit-squared" distances."""
     rows = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
-    return F.normalize(rows, dim=1) if distance.startswith("unit-") else rows
+    return F.normalize(rows, dim=1) if distance == "unit-squared" else rows
 
 
-def pairwise_distances(embeddings: torch.Tensor, distance: str = "euclidean") -> torch.Tensor:
+def pairwise_distances(embeddings: torch.Tensor, distance: str = "squared") -> torch.Tensor:
     """Return the distances (B, B) float32 of all pairs of embeddings (B, D).
 
     distance: one of DISTANCES. The gradient of a distance of zero is zero, not NaN.
@@ -56,8 +56,7 @@ def pairwise_distances(embeddings: torch.Tensor, distance: str = "euclidean") ->
     rows = prepare_embeddings(embeddings, distance)
     # Subtracted before they are squared: |a|^2 + |b|^2 - 2ab loses what tells close embeddings apart.
     with torch.autocast(rows.device.type, enabled=False):
-        distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
-    return distances.square() if distance.endswith("squared") else distances
+        return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").square()
 
 
 def pair_masks(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -99,8 +98,6 @@ def triplet_loss(
     # The gradient of these distances needs (B, D) memory, unlike that of all pairs.
     rows = prepare_embeddings(embeddings, distance)
     to_positive, to_negative = ((rows - rows[index]).square().sum(1) for index in (positive, negative))
-    if not distance.endswith("squared"):
-        to_positive, to_negative = _root(to_positive), _root(to_negative)
     return _mean((to_positive - to_negative + margin).relu(), positives.any(1) & negatives.any(1))
 
 
@@ -117,13 +114,13 @@ def _semi_hard(distances, positives, negatives, margin):
 
 
 def contrastive_loss(
-    embeddings: torch.Tensor, labels: torch.Tensor, margin: float, distance: str = "euclidean"
+    embeddings: torch.Tensor, labels: torch.Tensor, margin: float, distance: str = "squared"
 ) -> torch.Tensor:
     """Return the contrastive loss of all pairs of a batch (Hadsell et al., 2006, equation 4).
 
     It is the mean of d^2 over the pairs of one class, plus the mean of max(margin - d, 0)^2 over the pairs
     of two classes, so that the many negative pairs don't outweigh the few positive ones; the paper's factor
-    of 1/2 is left out. Arguments as in `triplet_loss`; with a squared distance d is the square.
+    of 1/2 is left out. Arguments as in `triplet_loss`; d is the squared distance.
     """
     distances = pairwise_distances(embeddings, distance)
     positives, negatives = pair_masks(labels)
