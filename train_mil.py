@@ -35,7 +35,7 @@ from evaluation import mil as evaluation
 from models import load_encoder
 from models.mil import MIL, MIL_ENCODERS, POOLINGS, create_mil, mil_loss
 from utils import cli, distributed
-from utils.arguments import Number, any_path, list_of, with_commas
+from utils.arguments import LARGEST_SEED, Number, any_path, list_of, with_commas
 from utils.console import score
 from utils.errors import UserError
 from utils.plots import mil
@@ -95,6 +95,8 @@ def make_parser() -> cli.Parser:
     add("--train-bags", type=Number(int, 1, MOST_BAGS), help="number of bags to train on (default: 200)")
     add("--val-bags", type=count, default=200, help="bags to choose epoch and threshold on; 0 for none")
     add("--test-bags", type=Number(int, 2, MOST_BAGS), default=1000, help="number of bags to test on")
+    seed = "seed of the bags: equal bags for several networks (default: that of the network)"
+    add("--bags-seed", type=Number(int, 0, LARGEST_SEED), metavar="N", help=seed)
     add = parser.add_argument_group("method").add_argument
     add("--method", choices=POOLINGS, help="how a bag is pooled (default: attention; in a sweep all)")
     add("--model", choices=MIL_ENCODERS, help="network of the instances (default: the recipe's)")
@@ -149,14 +151,15 @@ def make_bags(args: Namespace, data: Data) -> dict[str, Bags]:
     names = ("target", "mean_length", "std_length", "builder", "shortcut")
     kind = {name: getattr(args, name) for name in names}
     train, test = (images.labels for images in data)
-    train_pool, val_pool = split(train, VAL_FRACTION, args.seed, writers_for(args.split, train))
-    bags = {"train": build(train, train_pool, args.train_bags, seed=(args.seed, 0), **kind)}
+    seed = args.seed if args.bags_seed is None else args.bags_seed
+    train_pool, val_pool = split(train, VAL_FRACTION, seed, writers_for(args.split, train))
+    bags = {"train": build(train, train_pool, args.train_bags, seed=(seed, 0), **kind)}
     if args.val_bags:
-        bags["val"] = build(train, val_pool, args.val_bags, seed=(args.seed, 1), **kind)
+        bags["val"] = build(train, val_pool, args.val_bags, seed=(seed, 1), **kind)
     carriers = {"test": "negative"} | (TEST_CARRIERS if args.builder == "shortcut" else {})
     for name, value in carriers.items():
-        pool, seed = torch.arange(len(test)), (args.seed, 2)
-        bags[name] = build(test, pool, args.test_bags, seed=seed, carriers=value, **kind)
+        pool = torch.arange(len(test))
+        bags[name] = build(test, pool, args.test_bags, seed=(seed, 2), carriers=value, **kind)
     for name, part in bags.items():
         if name != "train" and len(part.labels.unique()) == 1:  # an AUC compares the two kinds
             raise UserError(

@@ -106,6 +106,10 @@ def test_repeats_are_seeds_with_bags_of_their_own(tmp_path, tiny_dir, no_figures
     folder = tmp_path / "mil" / "two"
     indices = [RunFolder(folder / f"seed-{s}").predictions()["test_indices"] for s in (5, 6)]
     assert not np.array_equal(*indices)
+    train_mil.main(flags(tiny_dir, tmp_path, "--seed", "5", "--bags-seed", "6", "--name", "six"))
+    six = RunFolder(tmp_path / "mil" / "six")
+    assert np.array_equal(six.predictions()["test_indices"], indices[1])
+    assert not equal_weights(six.path("best.pt"), folder / "seed-6" / "best.pt")  # another network
     command = RunFolder(folder).read_json("config.json")["command"]
     assert "--runs 2" in command
     assert "--repeats" not in command  # said once
