@@ -1,7 +1,7 @@
 """Read your own pictures with a trained model.
 
     python predict.py seven.png                          the model that comes with the repository
-    python predict.py scans/ "photos/*.jpg" --csv        folders and globs; a number is read digit by digit
+    python predict.py scans/ "photos/*.jpg" --json       folders and globs; a number is read digit by digit
     python predict.py seven.png --show seen.png          and what the network sees beside the original
     python predict.py seven.png --model results/cnn/wide any run or best.pt, also of your own data
     python predict.py --submission test.csv out.csv      a label for each row of a CSV file, for Kaggle
@@ -95,11 +95,8 @@ def make_parser() -> Parser:
     add("--dataset", type=dataset, metavar="NAME", help="labelled images of --encoder (default: mnist-5k)")
     add("--data-dir", type=any_path, metavar="DIR", help="where its files are (default: datasets)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="cpu", help="where to compute")
-    group = parser.add_argument_group("output")
-    add = group.add_mutually_exclusive_group().add_argument
+    add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", help="one JSON object per picture and line")
-    add("--csv", action="store_true", help="one line per digit, with a header")
-    add = group.add_argument
     add("--submission", nargs=2, type=any_path, metavar=("CSV", "OUT"), help="write a label for each row")
     add("--show", type=any_path, metavar="FILE", help="plot what the network sees of the pictures, as PNG")
     add("--save", type=any_path, metavar="FILE", help="where --enrol writes, .npz")
@@ -165,7 +162,12 @@ def answer(args: Namespace) -> list[Result]:
     digits = np.concatenate([result.drawing.digits for result in results])
     answers = iter(predictor.judge(predictor.scores(digits)) if len(digits) else ())
     results = [r._replace(answers=list(islice(answers, len(r.drawing.digits)))) for r in results]
-    write(results, args)
+    width = min(max(map(len, args.images)), 40)
+    for result in results:
+        if args.json:
+            print(as_json(result))
+        elif not result.error:
+            print(printable(f"{result.path:{width}}  {as_line(result)}"))
     texts = [[f"{a.label}{'?' * bool(a.warning)}  {a.probability:.0%}" for a in r.answers] for r in results]
     rows = [(r.path, r.drawing, text) for r, text in zip(results, texts, strict=True) if not r.error]
     plot_figures(rows, args.show)
@@ -187,22 +189,6 @@ def as_json(result: Result) -> str:
     digits = [{**answer._asdict(), "box": box} for answer, box in pairs]
     found = {"text": result.text, "digits": digits, "warnings": result.warnings}
     return json.dumps({"file": result.path} | ({"error": result.error} if result.error else found))
-
-
-def write(results: Sequence[Result], args: Namespace) -> None:
-    """Print results."""
-    table, width = csv.writer(sys.stdout), min(max(map(len, args.images)), 40)
-    if args.csv:
-        table.writerow(("file", "position", *Answer._fields, "notes"))
-    for result in results:
-        if args.json:
-            print(as_json(result))
-        elif args.csv:
-            for i, answer in enumerate(result.answers):
-                cells = result.path, i, *answer, "; ".join(result.drawing.notes)
-                table.writerow(printable(cell) if isinstance(cell, str) else cell for cell in cells)
-        elif not result.error:
-            print(printable(f"{result.path:{width}}  {as_line(result)}"))
 
 
 def embed(paths: Sequence[str], reader: Predictor) -> tuple[list[Result], torch.Tensor]:
@@ -228,20 +214,23 @@ def rank(args: Namespace) -> bool:
     """Print a folder's pictures by cosine distance from each picture; return whether all could be read."""
     reader, paths = embedder(args.encoder, args.device), find_pictures([args.similar])
     (known, features), (asked, queries) = embed(paths, reader), embed(args.images, reader)
-    lines, shown = [], []
-    for query, cosines, near in zip(asked, *neighbours(queries, features, len(known)), strict=True):
-        distances = [max(round(1 - cosine, 4), 0.0) for cosine in cosines.tolist()]
-        ranked = [*zip((known[i] for i in near.tolist()), distances, strict=True)]
-        if args.json:
-            similar = [{"file": other.path, "distance": distance} for other, distance in ranked]
-            lines.append(json.dumps({"file": query.path, "similar": similar}))
-        else:
-            lines += [printable(f"{query.path}  {d:.4f}  {other.path}") for other, d in ranked]
-        nearest = np.concatenate([other.drawing.digits for other, _ in ranked[:NEAREST]])
-        texts = [f"{d:.3f}  {Path(other.path).stem:.8}" for other, d in ranked[:NEAREST]]
+    cosines, near = (found.tolist() for found in neighbours(queries, features, len(known)))
+    distances = [[max(round(1 - cosine, 4), 0.0) for cosine in row] for row in cosines]
+    ranked = [
+        [(known[i], d) for i, d in zip(*rows, strict=True)] for rows in zip(near, distances, strict=True)
+    ]
+    shown = []
+    for query, others in zip(asked, ranked, strict=True):
+        nearest = np.concatenate([other.drawing.digits for other, _ in others[:NEAREST]])
+        texts = [f"{d:.3f}  {Path(other.path).stem:.8}" for other, d in others[:NEAREST]]
         shown.append((query.path, query.drawing._replace(digits=nearest), texts))
     plot_figures(shown, args.show)  # first, because the reader of the lines, e.g. head, may stop
-    print(*lines, sep="\n")
+    for query, others in zip(asked, ranked, strict=True):
+        if args.json:
+            similar = [{"file": other.path, "distance": d} for other, d in others]
+            print(json.dumps({"file": query.path, "similar": similar}))
+        else:
+            print(*(printable(f"{query.path}  {d:.4f}  {other.path}") for other, d in others), sep="\n")
     return len(known) + len(asked) == len(paths) + len(args.images)
 
 
@@ -266,7 +255,7 @@ def plot_figures(rows: Sequence[tuple[str, Drawing, list[str]]], path: str | Non
 
 def check_flags(args: Namespace) -> None:
     """Raise UserError for flags that contradict each other, and for one that would be ignored."""
-    asked = args.single or args.json or args.csv or args.show or args.similar
+    asked = args.single or args.json or args.show or args.similar
     written, own = args.export or args.submission or args.save, args.similar or args.enrol or args.gallery
     labelled = args.dataset or args.data_dir
     broken = {
@@ -274,7 +263,7 @@ def check_flags(args: Namespace) -> None:
         "no image: name pictures, folders or globs": not args.images and (asked or not written),
         "--enrol takes no other pictures": args.enrol and args.images,
         "--encoder brings its own network": args.encoder and (args.model or args.ensemble),
-        "--similar takes no --csv and no --single": args.similar and (args.csv or args.single),
+        "--similar takes one digit from each picture, without --single": args.similar and args.single,
         "--export writes what --model names, also an encoder": args.export
         and (args.ensemble or args.encoder or own),
         "--dataset and --data-dir are for --encoder": labelled and (own or not args.encoder),

@@ -1,7 +1,5 @@
 """predict.py end to end: pictures, folders, globs, formats of the output, models of every kind, bad input."""
 
-import csv
-import io
 import json
 import shutil
 
@@ -90,16 +88,15 @@ def test_globs_formats_and_a_number_that_is_read_digit_by_digit_unless_it_is_sai
     assert run(tmp_path / "a.gif")[0].warnings == ["only the first of its pages or frames was read"]
 
 
-@pytest.mark.parametrize("flags", [[], ["--csv"]])
-def test_names_that_do_not_print_are_escaped(tmp_path, flags, capsys):
+def test_names_that_do_not_print_are_escaped(tmp_path, capsys):
     picture(0).save(tmp_path / "a\x1b[31m\udce9.png")
-    assert run(tmp_path, *flags)[0].text == label(0)
+    assert run(tmp_path)[0].text == label(0)
     assert f"{tmp_path}/a\\x1b[31m\\udce9.png" in capsys.readouterr().out
     (tmp_path / "a\x1b[31m\udce9.png").write_bytes(b"")
     assert f"{tmp_path}/a\\x1b[31m\\udce9.png: not a picture" in error_line(capsys, tmp_path)
 
 
-def test_json_has_one_object_a_line_and_csv_one_line_a_digit(tmp_path, capsys):
+def test_json_has_one_object_a_line(tmp_path, capsys):
     picture(0, 1).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"")
     with pytest.raises(SystemExit):
@@ -111,11 +108,6 @@ def test_json_has_one_object_a_line_and_csv_one_line_a_digit(tmp_path, capsys):
         assert 0.1 < digit["probability"] <= 1 + 1e-6 - digit["runner_up_probability"]
         assert left <= digit["box"][0] < digit["box"][2] <= left + 112
     assert "not a picture" in second["error"]
-    run(tmp_path / "a.png", "--csv")
-    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert rows[0]["notes"] == "; ".join(BUNDLED_CLASSIFIER.read(picture(0, 1)).notes)
-    assert [row["position"] for row in rows] == ["0", "1"]
-    assert [row["label"] for row in rows] == [digit["label"] for digit in first["digits"]]
 
 
 def test_doubt_is_shown(pictures, capsys, monkeypatch):
@@ -221,7 +213,7 @@ def test_flags_that_contradict_or_would_be_ignored_are_refused(capsys, monkeypat
         "x.png --gallery g.npz --model a": "not allowed with argument --gallery",
         "--enrol a": "--enrol needs --save",
         "x.png --enrol a --save g.npz": "--enrol takes no other pictures",
-        "x.png --similar a --csv": "--similar takes no --csv",
+        "x.png --similar a --single": "without --single",
         "--export x.onnx --ensemble a": "--export writes what --model names",
         "--export x.onnx --device mps": "this machine has none",
         "--export x.onnx --encoder": "also an encoder",
@@ -232,7 +224,7 @@ def test_flags_that_contradict_or_would_be_ignored_are_refused(capsys, monkeypat
     for words, said in refused.items():
         assert said in error_line(capsys, *words.split())
     monkeypatch.setattr("sys.stdout", None)  # as python does for `>&-`
-    assert "standard output is closed" in error_line(capsys, "x.png", "--csv")
+    assert "standard output is closed" in error_line(capsys, "x.png", "--json")
 
 
 def test_a_file_is_written_only_where_nothing_or_a_file_to_overwrite_is(tmp_path, pictures, capsys):
