@@ -117,7 +117,7 @@ def choose_predictor(args: Namespace) -> Predictor:
 
 
 def export(args: Namespace, source: Path) -> None:
-    """Write the classifier, encoder or MIL network in a file for other programs."""
+    """Write the classifier or encoder in a file for other programs."""
     from inference.export import FORMATS, export_model  # here, because few need it
 
     path = Path(args.export)

@@ -4,11 +4,9 @@ The graph takes pixels as they are in a file, uint8 in 0..255; normalisation and
 
     classifier   images (B, 1, 28, 28) -> probabilities (B, classes), evidence (B,)
     encoder      images (B, 1, 28, 28) -> features (B, D)
-    MIL network  images (B, N, 1, 28, 28), mask (B, N) bool, true where a bag has an instance
-                 -> probabilities (B,) of a positive bag, attention (B, N)
 
-B and N, "batch" and "length", may be any number from 1, but a bag for .pt2 holds at least 2. The metadata of
-the file say how a picture becomes an input, and name the classes, see `describe`.
+B, "batch", may be any number. The metadata of the file say how a picture becomes an input, and name the
+classes, see `describe`. A MIL network is written as .safetensors alone, which `models.read_model` opens.
 """
 
 import io
@@ -32,8 +30,7 @@ from utils.errors import UserError
 from utils.runs.files import write_atomically
 
 FORMATS = (".onnx", ".pt2", ".safetensors")
-CHECKED, LENGTH, TOLERANCE = 100, 6, 1e-4  # images or bags that are compared, of so many images; on outputs
-OUTPUTS = {Classifier: ["probabilities", "evidence"], MIL: ["probabilities", "attention"]}  # else features
+CHECKED, TOLERANCE = 100, 1e-4  # images that are compared; on their outputs
 
 
 class Deployed(nn.Module):
@@ -45,27 +42,21 @@ class Deployed(nn.Module):
         self.mean, self.std = saved.data["mean"], saved.data["std"]
         self.temperature = saved.data.get("calibration", UNCALIBRATED)["temperature"]
 
-    def forward(self, images: torch.Tensor, mask: torch.Tensor | None = None) -> Any:
-        """Encode padding as well, so that no shape depends on the data; the pooling ignores it."""
+    def forward(self, images: torch.Tensor) -> Any:
         pixels = (images.float() / 255 - self.mean) / self.std
-        if mask is None or not isinstance(self.model, MIL):
-            features = getattr(self.model, "encoder", self.model)(pixels)
-            if not isinstance(self.model, Classifier):
-                return features
-            p = (self.model.head(features) / self.temperature).softmax(1)
-            return p, self.model.evidence(features)
-        features = self.model.scale(self.model.encoder(pixels.flatten(0, 1)))
-        logits, attention = self.model.pooling(features.unflatten(0, mask.shape), mask, self.model.head)
-        odds = logits[..., 0] if logits.shape[-1] == 1 else logits[..., 1] - logits[..., 0]
-        return odds.sigmoid(), attention
+        if not isinstance(self.model, Classifier):
+            return self.model(pixels)
+        features = self.model.encoder(pixels)
+        p = (self.model.head(features) / self.temperature).softmax(1)
+        return p, self.model.evidence(features)
 
 
 def export_model(saved: SavedModel, path: Path) -> float | None:
     """Write a saved model in the format that the path's suffix names, one of FORMATS.
 
-    Returns the largest difference from PyTorch's answers on 100 random images or bags, or None for
-    .safetensors, whose weights are rounded to half precision. Raises UserError, and writes nothing, when a
-    package is missing, or when the difference is above 1e-4.
+    Returns the largest difference from PyTorch's answers on 100 random images, or None for .safetensors,
+    whose weights are rounded to half precision. Raises UserError, and writes nothing, for the graph of a MIL
+    network, when a package is missing, or when the difference is above 1e-4.
     """
     content, difference = serialise(saved, path.suffix)
     if difference and difference > TOLERANCE:
@@ -78,37 +69,34 @@ def serialise(saved: SavedModel, suffix: str) -> tuple[bytes, float | None]:
     """Return the content of the file, and what `export_model` returns."""
     if suffix == ".safetensors":
         return model_bytes(saved, half=True), None
-    mil, batch, length = isinstance(saved.model, MIL), Dim("batch", min=1), Dim("length", min=1)
-    model, sizes = Deployed(saved), {0: batch, 1: length} if mil else {0: batch}
-    gen = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (CHECKED, *([LENGTH] * mil), 1, 28, 28), generator=gen, dtype=torch.uint8)
-    mask = torch.arange(LENGTH) < torch.randint(1, LENGTH + 1, (CHECKED, 1), generator=gen)
-    inputs = (images, mask) if mil else (images,)
-    program = torch.export.export(model, inputs, dynamic_shapes=(sizes,) * len(inputs))
+    if isinstance(saved.model, MIL):
+        raise UserError(f"a MIL network can be exported as .safetensors alone, not as {suffix}")
+    model, gen = Deployed(saved), torch.Generator().manual_seed(0)
+    images = torch.randint(256, (CHECKED, 1, 28, 28), generator=gen, dtype=torch.uint8)
+    program = torch.export.export(model, (images,), dynamic_shapes=({0: Dim("batch", min=1)},))
     if suffix == ".pt2":
         file = io.BytesIO()
         torch.export.save(program, file, extra_files={"metadata.json": json.dumps(describe(saved))})
         content = file.getvalue()
     else:
         content = onnx_bytes(program, saved)
-    pairs = zip(as_arrays(model(*inputs)), run_exported(content, suffix, inputs), strict=True)
+    pairs = zip(as_arrays(model(images)), run_exported(content, suffix, images), strict=True)
     return content, max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
 
 
 def describe(saved: SavedModel) -> dict[str, str]:
     """Return the metadata: how a picture becomes an input, what the graph does with it, what comes out."""
-    data, mil = saved.data, isinstance(saved.model, MIL)
-    shape = "(batch, length, 1, 28, 28), and a bool mask (batch, length)" if mil else "(batch, 1, 28, 28)"
-    centred, inverted = data["dataset"] in CENTRED, "always" if data.get("inverted") else "never"
+    data, centred = saved.data, saved.data["dataset"] in CENTRED
+    inverted = "always" if data.get("inverted") else "never"
     return {
-        "input": f"uint8 pixels 0..255, light ink on black, {shape}",
+        "input": "uint8 pixels 0..255, light ink on black, (batch, 1, 28, 28)",
         "invert": "dark ink on light paper" if centred else inverted,
         "padding": "4 pixels around a box of 20 x 20" if centred else "to a square, with the border's grey",
         "centring": "centre of mass at (14, 14)" if centred else "none: the picture is scaled to 28 x 28",
         "grey_range": "paper 0, strongest ink 255" if centred else "as in the picture",
         **{key: str(data[key]) for key in ("mean", "std", "dataset")},
         **{key: str(value) for key, value in data.get("calibration", UNCALIBRATED).items()},
-        "classes": json.dumps(["negative", "positive"] if mil else data["classes"]),
+        "classes": json.dumps(data["classes"]),
         "architecture": saved.name,
     }
 
@@ -117,22 +105,22 @@ def as_arrays(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> list[np.ndarr
     return [value.detach().numpy() for value in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
-def run_exported(content: bytes, suffix: str, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
-    """Return the outputs of an exported model for images and, for a MIL network, their mask."""
+def run_exported(content: bytes, suffix: str, images: torch.Tensor) -> list[np.ndarray]:
+    """Return the outputs of an exported model."""
     if suffix == ".pt2":
-        return as_arrays(torch.export.load(io.BytesIO(content)).module()(*inputs))
+        return as_arrays(torch.export.load(io.BytesIO(content)).module()(images))
     import onnxruntime
 
     graph = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return graph.run(None, {item.name: x.numpy() for item, x in zip(graph.get_inputs(), inputs, strict=True)})
+    return graph.run(None, {graph.get_inputs()[0].name: images.numpy()})
 
 
 def onnx_bytes(program: ExportedProgram, saved: SavedModel) -> bytes:
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if not find_spec(name)]:
         raise UserError(f"ONNX needs {missing[0]}: pip install -r requirements-export.txt; .pt2 does not")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    outputs = OUTPUTS.get(type(saved.model), ["features"])
-    sizes: tuple = ({0: "batch", 1: "length"}, None) if isinstance(saved.model, MIL) else ({0: "batch"},)
+    outputs = ["probabilities", "evidence"] if isinstance(saved.model, Classifier) else ["features"]
+    sizes = ({0: "batch"},)
     exported: Any = torch.onnx.export(program, output_names=outputs, dynamic_shapes=sizes, verbose=False)
     exported.model.metadata_props.update(describe(saved))
     return exported.model_proto.SerializeToString()
