@@ -81,7 +81,7 @@ class Shared(nn.Module):
         super().__init__()
         self.uses, blocks = uses, range(sum(uses))
         self.mix = nn.Conv2d(channels, channels, 1, bias=False)
-        grid = {"kernel_size": 3, "padding": 1, "groups": channels, "bias": False}
+        grid: dict = {"kernel_size": 3, "padding": 1, "groups": channels, "bias": False}
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, **grid) for _ in blocks)
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in blocks)
 
