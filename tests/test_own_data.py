@@ -225,6 +225,8 @@ BAD_ARRAYS = {
     "counts": ({"y_train": Y[:-1]}, "expected 30 whole numbers"),
     "flat images": ({"x_train": X.reshape(30, -1)[:, 1:]}, "found an array of shape"),
     "not a number": ({"x_train": np.full(X.shape, np.nan)}, "expected pixels from 0 to 1, 15, "),
+    "negative": ({"x_train": X.astype(float) - 300}, "expected pixels from 0 to 1, 15, "),
+    "complex": ({"x_test": TEST_X.astype(complex)}, "expected pixels from 0 to 1, 15, "),
     "labels of halves": ({"y_train": Y + 0.5}, "expected 30 whole numbers"),
     "one class": ({"y_train": 0 * Y}, "at least 2 classes"),
     "unknown test label": ({"y_test": np.full(12, 7)}, "test label 7 has no training image: add"),

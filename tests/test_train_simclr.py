@@ -89,17 +89,6 @@ def test_two_ranks_train_one_encoder_together(tmp_path, tiny_dir, no_figures):
     assert two.read_json("metrics.json")["mean"].keys() == one.read_json("metrics.json")["mean"].keys()
 
 
-def test_the_method_alone_gives_its_recipe():
-    def parsed(*flags):
-        return vars(train_simclr.parse(["--device", "cpu", "--precision", "fp32", *flags])[0])
-
-    supcon = parsed("--method", "supcon")
-    assert supcon.items() >= train_simclr.SUPCON.items()
-    assert parsed().items() >= train_simclr.SIMCLR.items()
-    mixed = parsed("--method", "supcon", "--model", "fast", "--ema", "0")
-    assert mixed == {**supcon, "model": "fast", "ema": 0}
-
-
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

@@ -65,6 +65,8 @@ def header(*numbers):
 # What happens to the file's bytes, and what the message must say was expected and found.
 DAMAGE = {
     "truncated": (TRAIN_IMAGES, lambda b: b[:-1], [f"{TRAIN_IMAGES}: ", "156,816 bytes", "found 156,815"]),
+    "too many": (TRAIN_LABELS, lambda b: header(2049, 2**32 - 1) + b[8:], ["at most 4,294,967,296"]),
+    "a byte too many": (TEST_LABELS, lambda b: b + b"0", ["expected 108 bytes, found more"]),
     "empty": (TRAIN_IMAGES, lambda b: b"", ["IDX header", "found 0 bytes"]),
     "labels as images": (TRAIN_IMAGES, lambda b: header(2049) + b[4:], ["IDX magic 2051", "found 2049"]),
     "another size": (TRAIN_IMAGES, lambda b: header(2051, 200, 32, 32) + b[16:], ["(28, 28)", "(32, 32)"]),

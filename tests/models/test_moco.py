@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from helpers import noise
 
 import train_moco
-from models import MoCo, create, info_nce, shuffled_order
+from models import MoCo, create, info_nce
 
 
 def rows(count, seed=0):
@@ -102,15 +102,6 @@ def test_a_step_compares_with_the_queue_before_its_own_keys_enter_it():
     assert all(p.grad is not None for p in model.encoder_q.parameters())
     assert all(p.grad is None and not p.requires_grad for p in model.encoder_k.parameters())
     assert not model.queue.requires_grad
-
-
-@pytest.mark.parametrize(("count", "groups"), [(12, 3), (10, 4), (5, 1), (3, 8)])
-def test_the_order_is_a_permutation_that_scatters_neighbours(count, groups):
-    order = shuffled_order(count, groups)
-    assert sorted(order.tolist()) == list(range(count))
-    if count % groups == 0:
-        for piece in order.tensor_split(groups):
-            assert len({int(i) * groups // count for i in piece}) == min(groups, count // groups)
 
 
 def test_splits_have_batch_statistics_of_their_own_and_mix_the_images_of_both_halves():

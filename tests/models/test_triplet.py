@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from helpers import FACTS, gen, noise
+from helpers import gen, noise
 
-from models import create, load_encoder, save_model, triplet
+from models import triplet
 
 
 def batch(seed=0, count=14, classes=4):
@@ -157,12 +157,3 @@ def test_metrics_are_those_of_all_pairs_and_triplets():
     negatives = {(a, n): d[a][n] for a, _, n in every}
     assert metrics["negative_distance"] == pytest.approx(float(sum(negatives.values())) / len(negatives))
     assert metrics["embedding_norm"] == pytest.approx(float(rows.norm(dim=1).mean()), rel=1e-5)
-
-
-def test_the_network_of_the_original_is_an_encoder_by_name(tmp_path):
-    network = create("siamese", 0, triplet.TRIPLET_ENCODERS)
-    assert network(torch.zeros(2, 1, 28, 28)).shape == (2, network.num_features) == (2, 128)
-    save_model(tmp_path / "encoder.pt", network, "siamese", FACTS, num_classes=0)
-    opened = load_encoder(tmp_path / "encoder.pt")
-    x = torch.rand(2, 1, 28, 28)
-    torch.testing.assert_close(opened(x), network(x))

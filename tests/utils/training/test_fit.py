@@ -202,20 +202,6 @@ def test_metrics_without_a_validation_loss_choose_nothing(tmp_path, digits):
     assert all(torch.equal(value, last[key]) for key, value in model.state_dict().items())
 
 
-def test_the_step_of_a_classifier_takes_classes_or_probabilities():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-    images, labels = torch.randn(6, 1, 28, 28), torch.arange(6)
-    step = classification_step(model, 0.1)
-    loss, metrics = step(images, labels)
-    logits = model(images)
-    torch.testing.assert_close(loss, cross_entropy(logits, labels, label_smoothing=0.1))
-    assert float(metrics["accuracy"]) == float((logits.argmax(1) == labels).float().mean())
-    soft, soft_metrics = step(images, torch.eye(10)[labels])
-    torch.testing.assert_close(soft, loss)
-    assert soft_metrics["accuracy"] == metrics["accuracy"]
-
-
 def test_steps_are_averaged_over_stretches_with_the_images_as_weights():
     table = torch.tensor([[1.0, 0.0], [2.0, 0.5], [4.0, 1.0], [8.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
     sizes = torch.tensor([10.0, 10.0, 10.0, 30.0, 10.0], dtype=torch.float64)
