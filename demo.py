@@ -27,9 +27,9 @@ from data import DataError, in_order, load
 from data.images import CENTRED
 from data.pictures import open_picture
 from evaluation.contrastive.features import knn, neighbours
-from inference import knn_predictor, load_predictor
+from inference import load_predictor
 from inference.drawing import read_drawing
-from inference.predictor import embedder, with_images
+from inference.predictor import embedder, voting, with_images
 from inference.server import HOST, serve
 from utils.arguments import Number, any_path
 from utils.cli import Parser, command
@@ -62,10 +62,11 @@ class Page:
         self.predictors = {"CNN": self.model}
         digits, known = self.labelled.classes, self.model.images
         self.own = known.name not in CENTRED or known.classes != digits
-        if not self.own:
-            self.predictors["k-NN on SimCLR features"] = knn_predictor(args.encoder, self.labelled)
         self.encoder, self.symbols = embedder(args.encoder), embedder()
         self.features = self.encoder.score(self.labelled)
+        if not self.own:
+            by_votes = voting(self.encoder, self.labelled, self.features, self.labelled.labels)
+            self.predictors["k-NN on SimCLR features"] = by_votes
         mil_args, _ = train_mil.parse([*MIL.split(), "--encoder", args.encoder, "--device", "cpu", "--quiet"])
         train_mil.find_classes(mil_args, data[0].classes)
         self.mil = train_mil.train(mil_args, data)[0].eval()

@@ -5,15 +5,14 @@
     python predict.py seven.png --show seen.png          and what the network sees beside the original
     python predict.py seven.png --model results/cnn/wide any run or best.pt, also of your own data
     python predict.py --submission test.csv out.csv      a label for each row of a CSV file, for Kaggle
-    python predict.py seven.png --encoder                k-NN on the SimCLR features of labelled images
     python predict.py seven.png --similar scans/         the pictures of a folder, the most like it first
     python predict.py --enrol people/ --save g.npz       keep examples: people/<name>/*.png, people/<name>.png
     python predict.py who.png --gallery g.npz            and recognise others by them
     python predict.py --export model.onnx                or .pt2 (torch.export), .safetensors (half precision)
 
 Pictures (PNG, JPEG, BMP, TIFF, WebP, GIF, AVIF) are grey, in colour or transparent; the border shows whether
-ink is dark or light. The first column is the answer, then come its calibrated probability (by k-NN: its
-share of the votes) and the runner-up.
+ink is dark or light. The first column is the answer, then come its calibrated probability (of --gallery:
+its share of the votes) and the runner-up.
 "?" marks answers that deserve doubt: less speaks for a digit ("not a digit?"), or the probability is lower,
 than in 99.5 % of the validation images. The exit code is 2 when a picture could not be read.
 """
@@ -33,22 +32,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from data import DataError, load
+from data import DataError
 from data.own import read_rows
 from data.pictures import grey, open_picture, pictures_in
 from evaluation.contrastive.features import neighbours
-from inference import Answer, Predictor, ensemble_predictor, knn_predictor, load_predictor
+from inference import Answer, Predictor, ensemble_predictor, load_predictor
 from inference.drawing import Drawing
 from inference.predictor import (
     CLASSIFIER,
-    ENCODER,
     embedder,
     gallery_predictor,
     model_files,
     save_gallery,
 )
 from models import read_model
-from utils.arguments import any_path, dataset
+from utils.arguments import any_path
 from utils.cli import Parser, command, resolve_device
 from utils.console import percent
 from utils.errors import UserError, printable
@@ -90,10 +88,7 @@ def make_parser() -> Parser:
     add("--enrol", type=any_path, metavar="FOLDER", help="embed its pictures, named by subfolder or file")
     add("--gallery", type=any_path, metavar="FILE", help="recognise by the examples that --enrol saved")
     add = group.add_argument
-    file = "k-NN on an encoder, simclr without FILE; or that of the three before this, else triplet"
-    add("--encoder", nargs="?", type=any_path, const=str(ENCODER), metavar="FILE", help=file)
-    add("--dataset", type=dataset, metavar="NAME", help="labelled images of --encoder (default: mnist-5k)")
-    add("--data-dir", type=any_path, metavar="DIR", help="where its files are (default: datasets)")
+    add("--encoder", type=any_path, metavar="FILE", help="that of the three before this (default: triplet)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="cpu", help="where to compute")
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", help="one JSON object per picture and line")
@@ -110,9 +105,6 @@ def choose_predictor(args: Namespace) -> Predictor:
         return gallery_predictor(Path(args.gallery), args.encoder, args.device)
     if args.ensemble:
         return ensemble_predictor(args.ensemble, args.device)
-    if args.encoder:
-        images = load(args.dataset or "mnist-5k", args.data_dir or "datasets", args.device)[0]
-        return knn_predictor(args.encoder, images, args.device)
     return load_predictor(args.model, args.device)
 
 
@@ -257,16 +249,13 @@ def check_flags(args: Namespace) -> None:
     """Raise UserError for flags that contradict each other, and for one that would be ignored."""
     asked = args.single or args.json or args.show or args.similar
     written, own = args.export or args.submission or args.save, args.similar or args.enrol or args.gallery
-    labelled = args.dataset or args.data_dir
     broken = {
         "--enrol needs --save, and --save --enrol": bool(args.enrol) != bool(args.save),
         "no image: name pictures, folders or globs": not args.images and (asked or not written),
         "--enrol takes no other pictures": args.enrol and args.images,
-        "--encoder brings its own network": args.encoder and (args.model or args.ensemble),
+        "--encoder is for --similar, --enrol and --gallery": args.encoder and not own,
         "--similar takes one digit from each picture, without --single": args.similar and args.single,
-        "--export writes what --model names, also an encoder": args.export
-        and (args.ensemble or args.encoder or own),
-        "--dataset and --data-dir are for --encoder": labelled and (own or not args.encoder),
+        "--export writes what --model names, also an encoder": args.export and (args.ensemble or own),
         "--overwrite is for what is written": args.overwrite and not (written or args.show),
         "the standard output is closed": sys.stdout is None,
     }

@@ -1,4 +1,4 @@
-"""From pictures to calibrated answers: by a saved classifier, an ensemble, or k-NN on an encoder."""
+"""From pictures to answers: by a saved classifier, an ensemble, or k-NN on an encoder."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -31,7 +31,6 @@ from utils.runs.folder import RunFolder
 from utils.training.forward import forward_all, predict
 
 CLASSIFIER = BUNDLED / "classifier.safetensors"
-ENCODER = BUNDLED / "simclr.safetensors"
 SYMBOLS = BUNDLED / "triplet.safetensors"  # for one-shot recognition
 LARGEST = 2**28  # bytes of a gallery
 # Of a classifier that was trained without validation images.
@@ -143,7 +142,7 @@ def read_network(
     """
     saved = read_model(path)
     if not isinstance(saved.model, kind):
-        raise CheckpointError(f"{path}: not a classifier; an encoder is named with --encoder")
+        raise CheckpointError(f"{path}: not a classifier; an encoder is for --similar, --enrol and --gallery")
     data = saved.data
     images = torch.empty(0, 1, SIDE, SIDE, dtype=torch.uint8, device=device)
     facts = (data["mean"], data["std"], data["dataset"], tuple(data["classes"]), data.get("inverted", False))
@@ -164,12 +163,6 @@ def load_predictor(path: Path | str | None = None, device: torch.device | str = 
         return Scores(softmax(logits / calibration["temperature"]), evidence < calibration["least_evidence"])
 
     return Predictor(empty, score, calibration["least_confidence"])
-
-
-def knn_predictor(encoder: Path | str, labelled: ImageSet, device: torch.device | str = "cpu") -> Predictor:
-    """Return k-NN among labelled images; encoder: a file, or the name of one in weights/, e.g. "simclr"."""
-    reader = embedder(encoder, device)
-    return voting(reader, labelled, reader.score(labelled), labelled.labels)
 
 
 def voting(reader: Predictor, images: ImageSet, examples: torch.Tensor, labels: torch.Tensor) -> Predictor:

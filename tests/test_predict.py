@@ -16,7 +16,7 @@ from data.robustness import unknown_images
 from evaluation.cnn import scale
 from inference import Predictor, ensemble_predictor, load_predictor
 from inference.export import Deployed
-from inference.predictor import BUNDLED, ENCODER, Scores, embedder
+from inference.predictor import BUNDLED, SYMBOLS, Scores, embedder
 from models import create, read_model, save_model
 from utils.runs.folder import RunFolder
 
@@ -202,23 +202,22 @@ def test_bad_pictures_are_one_line_each_and_the_others_are_answered(tmp_path, pi
 def test_models_of_another_kind_are_one_line(tmp_path, pictures, pair, capsys):
     save_model(tmp_path / "bare.pt", create("fast", 0), "fast", {}, num_classes=0)
     assert "data.dataset is missing" in error_line(capsys, pictures, "--model", tmp_path / "bare.pt")
-    assert "named with --encoder" in error_line(capsys, pictures, "--model", ENCODER)
+    assert "an encoder is for --similar" in error_line(capsys, pictures, "--model", SYMBOLS)
     assert "not a finished run" in error_line(capsys, pictures, "--ensemble", pair / "member-0")
 
 
 def test_flags_that_contradict_or_would_be_ignored_are_refused(capsys, monkeypatch):
     refused = {
         "": "no image",
-        "x.png --model a --encoder": "--encoder brings its own network",
+        "x.png --model a --encoder b": "--encoder is for --similar",
         "x.png --gallery g.npz --model a": "not allowed with argument --gallery",
         "--enrol a": "--enrol needs --save",
         "x.png --enrol a --save g.npz": "--enrol takes no other pictures",
         "x.png --similar a --single": "without --single",
         "--export x.onnx --ensemble a": "--export writes what --model names",
         "--export x.onnx --device mps": "this machine has none",
-        "--export x.onnx --encoder": "also an encoder",
+        "x.png --export x.onnx --similar a": "also an encoder",
         "--export x.onnx --show x.png": "no image",
-        "x.png --dataset mnist": "--dataset and --data-dir are for --encoder",
         "x.png --overwrite": "--overwrite is for what is written",
     }
     for words, said in refused.items():
@@ -338,11 +337,6 @@ def test_an_ensemble_without_validation_images_is_not_calibrated(tmp_path, pair)
     p, _ = predictor.scores(DIGITS.images[:, 0].numpy())
     np.testing.assert_allclose(p, RunFolder(copy).predictions()["test_probabilities"], atol=1e-5)
     assert predictor.least_confidence == 0
-
-
-def test_neighbours_on_an_encoder_read_digits(pictures):
-    results = run(pictures, "--encoder")
-    assert sum(result.text == label(i) for i, result in enumerate(results)) >= 9
 
 
 def test_export_in_half_precision_gives_the_same_answers(tmp_path, pair):
