@@ -155,12 +155,9 @@ def training_time(results: Results, result: Result) -> float:
     """Return the seconds of one training (median), of a study's shared work, and of loaded encoders."""
     seconds = median(record["seconds"] for record in result.records)
     seconds += max(record.get("shared_seconds", 0) for record in result.records)
-    return seconds + encoder_time(results, result)
-
-
-def encoder_time(results: Results, result: Result) -> float:
     files = (result.arguments.get("encoder") or "").split(",")  # of which a draw uses one
-    return max(training_time(results, run) if (run := results.run_of(file)) else 0 for file in files)
+    encoders = filter(None, map(results.run_of, files))
+    return seconds + max((training_time(results, run) for run in encoders), default=0)
 
 
 def value_text(reference: dict) -> str:

@@ -175,9 +175,7 @@ def _stop(number: int, frame: object) -> NoReturn:
 
 def fail(script: str, message: str) -> NoReturn:
     """End the script with one line and exit code 2."""
-    line = f"{script}: error: {printable(' '.join(message.split()))}"
-    distributed.report_failure(line)
-    print(line, file=sys.stderr)
+    print(f"{script}: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
 
 
