@@ -176,29 +176,31 @@ def as_json(result: Result) -> str:
     return json.dumps({"file": result.path} | ({"error": result.error} if result.error else found))
 
 
-def embed(paths: Sequence[str], reader: Predictor) -> tuple[list[Result], torch.Tensor]:
-    """Return the pictures that can be read, one digit or symbol each, and their features (N, D)."""
-    results = [result for result in read_pictures(paths, reader, single=True) if not result.error]
-    if not results:
+def embed(results: Sequence[Result], reader: Predictor) -> tuple[list[Result], torch.Tensor]:
+    """Return the pictures that could be read, one digit or symbol each, and their features (N, D)."""
+    whole = [result for result in results if not result.error]
+    if not whole:
         sys.exit(2)  # after a line for each
-    return results, reader.scores(np.concatenate([result.drawing.digits for result in results]))
+    return whole, reader.scores(np.concatenate([result.drawing.digits for result in whole]))
 
 
-def enrol(args: Namespace) -> bool:
-    """Write the examples in a folder, of classes by subfolder or file; return whether all could be read."""
-    reader, paths = embedder(args.encoder, args.device), find_pictures([args.enrol])
-    results, features = embed(paths, reader)
-    places = [Path(result.path).relative_to(args.enrol) for result in results]
+def enrol(args: Namespace) -> list[Result]:
+    """Write the examples in a folder, of classes by subfolder or file."""
+    reader = embedder(args.encoder, args.device)
+    results = read_pictures(find_pictures([args.enrol]), reader, single=True)
+    known, features = embed(results, reader)
+    places = [Path(result.path).relative_to(args.enrol) for result in known]
     names = [place.parts[0] if len(place.parts) > 1 else place.stem for place in places]
     save_gallery(Path(args.save), names, features, reader.model)
     print(f"{args.save}: {len(names):,} pictures, {len(set(names)):,} classes, by {reader.model.split()[0]}")
-    return len(results) == len(paths)
+    return results
 
 
-def rank(args: Namespace) -> bool:
-    """Print a folder's pictures by cosine distance from each picture; return whether all could be read."""
-    reader, paths = embedder(args.encoder, args.device), find_pictures([args.similar])
-    (known, features), (asked, queries) = embed(paths, reader), embed(args.images, reader)
+def rank(args: Namespace) -> list[Result]:
+    """Print a folder's pictures by cosine distance from each picture."""
+    reader, paths = embedder(args.encoder, args.device), (find_pictures([args.similar]), args.images)
+    folder, pictures = (read_pictures(each, reader, single=True) for each in paths)
+    (known, features), (asked, queries) = embed(folder, reader), embed(pictures, reader)
     for query, *found in zip(asked, *neighbours(queries, features, len(known)), strict=True):
         pairs = zip(*(row.tolist() for row in found), strict=True)
         ranked = [(max(round(1 - cosine, 4), 0.0), known[i].path) for cosine, i in pairs]
@@ -207,7 +209,7 @@ def rank(args: Namespace) -> bool:
             print(json.dumps({"file": query.path, "similar": similar}))
         else:
             print(*(printable(f"{query.path}  {d:.4f}  {path}") for d, path in ranked), sep="\n")
-    return len(known) + len(asked) == len(paths) + len(args.images)
+    return [*folder, *pictures]
 
 
 def submit(table: Path, target: Path, predictor: Predictor) -> None:
@@ -254,13 +256,9 @@ def main(argv: list[str] | None = None) -> list[Result]:
         export(args, source)
     if table:
         submit(Path(table), Path(target), choose_predictor(args))
-    results: list[Result] = []
-    if args.enrol or args.similar:
-        whole = enrol(args) if args.enrol else rank(args)
-    else:
-        results = answer(args) if args.images else []
-        whole = not any(result.error for result in results)
-    if not whole:
+    read_by = enrol if args.enrol else rank if args.similar else answer
+    results = read_by(args) if args.images or args.enrol else []
+    if any(result.error for result in results):
         sys.exit(2)
     return results
 
