@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 from evaluation.differences import mcnemar_margin
 from models import create
 from report.rows import TEST_IMAGES, Row, value_text
-from report.sections import Page, distinct
+from report.sections import Page, most_trained
 from utils.plots import contrastive, ensemble, few_labels
 from utils.plots import report as plots
 
@@ -55,18 +55,14 @@ def overview(rows: list[Row]) -> list[dict]:
     return data
 
 
-def most_trained(rows: Iterable[Row]) -> list[Row]:
-    """Return each model's row with the most trainings, with and without test-time augmentation."""
-    most: dict[tuple, Row] = {}
-    for row in rows:
-        key = row.method, row.result.arguments.get("shifts") or 0
-        most[key] = max(most.get(key, row), row, key=lambda row: len(row.number.values))
-    return list(most.values())
+def model(row: Row) -> tuple[str, int]:
+    """Return the model of a row; with test-time augmentation it is another one."""
+    return row.method, row.result.arguments.get("shifts") or 0
 
 
 def error_against_time(page: Page) -> list[dict]:
     """Return each model's row, but those of groups, with its training time."""
-    rows = most_trained(row for row in page.section("results") if not row.spec.group)
+    rows = most_trained((row for row in page.section("results") if not row.spec.group), model)
     return [point(row) | {"label": row.label.replace(LONG, ""), "seconds": row.seconds} for row in rows]
 
 
@@ -75,7 +71,7 @@ def error_against_parameters(page: Page) -> dict:
     hidden, keys = ("shifts", "labels_per_class", "teacher"), ("mean", "low", "high", "kind")
     rows = [r for r in page.section("results") if not any(map(r.result.arguments.get, hidden))]
     ours, prior = [], []
-    for row in most_trained(rows):
+    for row in most_trained(rows, model):
         count = sum(parameter.numel() for parameter in create(row.method).parameters())
         values = {key: getattr(row.number, key) for key in keys}
         ours.append({"label": row.method, "parameters": count, **values})
@@ -104,7 +100,7 @@ def feature_maps(page: Page) -> list[dict]:
 def few_label_lines(page: Page) -> list[dict]:
     """Return the cells of LINES in the few-label study, and the prior work of its table."""
     study = page.section("study")
-    cells = [(r.result.method, r.result.arguments["labels"], r.number.values) for r in distinct(study)]
+    cells = [(r.result.method, r.result.arguments["labels"], r.number.values) for r in most_trained(study)]
     for reference in page.results.prior_work(key for row in study for key in row.experiment.references):
         cells.append(("prior-best", reference["column"], [reference["value"]]))
     order = [*LINES, "prior-best"]

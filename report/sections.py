@@ -1,7 +1,8 @@
 """The sections between the markers of a page: tables, prior work, runs one by one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from operator import attrgetter
 from statistics import fmean
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ SPREADS = {
 WITHIN_NOISE = "≈ the difference is within noise (t-test, 5 %, or 95 % interval)"
 TIME = "Minutes: training of one run (median) with the encoder it loads, on a shared machine: upper bounds"
 RECIPE_COLUMNS = {"epochs": "epochs", "batch_size": "batch", "lr": "peak rate", "augment": "augmentation"}
+CELL = attrgetter("spec.cell", "spec.label")
 LOSSES = {"loss": "loss", "ece": "ECE", "scaled_loss": "loss, scaled", "scaled_ece": "ECE, scaled"}
 
 
@@ -113,7 +115,7 @@ def table_section(page: Page, name: str) -> str:
     if not rows:
         return text.EMPTY
     if not spec.get("columns"):
-        return cells_table(page, distinct(rows), spec["corner"])
+        return cells_table(page, most_trained(rows), spec["corner"])
     return grouped(rows, partial(metrics_table, corner=spec["corner"], columns=spec["columns"]))
 
 
@@ -160,13 +162,12 @@ def cells_table(page: Page, rows: list[Row], corner: str) -> str:
     return f"{text.ranked([corner, 'n', *(f'{column:,}' for column in columns)], lines)}\n\n{signs}"
 
 
-def distinct(rows: list[Row]) -> list[Row]:
-    """Return one row for each cell and label: where sweeps overlap, the one with most trainings."""
-    largest: dict[tuple, Row] = {}
+def most_trained(rows: Iterable[Row], kind: Callable[[Row], tuple] = CELL) -> list[Row]:
+    """Return one row of each kind, by default of each cell and label: the one with the most values."""
+    most: dict[tuple, Row] = {}
     for row in rows:
-        key = row.spec.cell, row.spec.label
-        largest[key] = max(largest.get(key, row), row, key=lambda row: len(row.result.records))
-    return list(largest.values())
+        most[kind(row)] = max(most.get(kind(row), row), row, key=lambda row: len(row.number.values))
+    return list(most.values())
 
 
 def models_section(page: Page) -> str:
