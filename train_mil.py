@@ -25,7 +25,6 @@ default sweep 35.
 
 from argparse import Namespace
 
-import numpy as np
 import torch
 
 from data import POLICIES, Data, split, writers_for
@@ -59,8 +58,6 @@ RECIPE = {
     "clip_norm": 0.0,
     "augment": "affine",
 }
-# False-positive rates at which the ROC curves of repeats are averaged: finer where the methods differ.
-RATES = np.concatenate([np.arange(0, 0.2, 0.01), np.arange(0.2, 1.001, 0.05)]).round(2)
 # The share of the training images that only validation bags are built of.
 VAL_FRACTION = 1 / 6
 # About one standard error of the AUC of 200 bags (Hanley and McNeil, 1982: 0.007 at 0.99, 0.012 at 0.97).
@@ -214,8 +211,8 @@ def build_training(args: Namespace, data: Data, bags: Bags) -> tuple[MIL, Step, 
     return model, mil_step(model, args.method), BagLoader(data[0], bags, args.batch_size, **options)
 
 
-def train(args: Namespace, data: Data, run: RunFolder | None = None) -> tuple[MIL, dict, dict]:
-    """Train once from --seed; return model, record and predictions, and leave the files in `run`."""
+def train(args: Namespace, data: Data, run: RunFolder | None = None) -> dict:
+    """Train and evaluate once from --seed; return the record and leave the files in `run`."""
     bags = make_bags(args, data)
     model, step, batches = build_training(args, data, bags["train"])
     config = FitConfig.from_values(vars(args))
@@ -231,8 +228,7 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> tuple[MI
         run.save_predictions(**predictions)
     counts = {"train_bags": args.train_bags, "val_bags": args.val_bags}
     counts["train_instances"] = len(bags["train"].indices)
-    record = {"seed": args.seed, **facts, **counts, **metrics, "seconds": facts["train_seconds"]}
-    return model, record, predictions
+    return {"seed": args.seed, **facts, **counts, **metrics, "seconds": facts["train_seconds"]}
 
 
 def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
@@ -292,11 +288,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     if args.sweep:
 
         def train_cell(job):
-            _, record, saved = train(Namespace(**vars(args) | job | {"quiet": True}), data)
-            probabilities, labels = saved["test_probabilities"], saved["test_labels"]
-            if probabilities.ndim == 1:  # two kinds of bags
-                record["test_roc"] = evaluation.roc_points(probabilities, labels, RATES)
-            return job | record
+            return job | train(Namespace(**vars(args) | job | {"quiet": True}), data)
 
         content = collect(train_cell, sweep_jobs(args), args, run, group=("method", "train_bags"))
         if distributed.rank() == 0:
@@ -304,7 +296,7 @@ def main(argv: list[str] | None = None) -> dict | None:
             second = {"shortcut": ["test_auc", "test_clean_auc"], "exclusive": ["test_accuracy"]}
             report_sweep(content, second.get(args.builder, ["test_auc", "test_accuracy"]), run)
         return content
-    metrics = repeat(lambda job, part: train(Namespace(**vars(args) | job), data, part)[1], args, run)
+    metrics = repeat(lambda job, part: train(Namespace(**vars(args) | job), data, part), args, run)
     if distributed.rank() == 0:
         cli.draw(plot_figures, run, args, data)
         report(metrics, run)

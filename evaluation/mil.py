@@ -56,14 +56,6 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(roc_auc_score(labels, scores))
 
 
-def roc_points(probabilities: np.ndarray, labels: np.ndarray, rates: np.ndarray) -> list[float]:
-    """Return the true-positive rates at these false-positive rates."""
-    from sklearn.metrics import roc_curve
-
-    false, true, _ = roc_curve(labels, probabilities)
-    return np.interp(rates, false, true).round(5).tolist()
-
-
 def key_auc(scores: np.ndarray, bags: Bags) -> float | None:
     """Return the mean AUC of (n,) scores for key instances within bags; None if every bag is of one kind."""
     ends, values = bags.lengths.cumsum(0).numpy()[:-1], []

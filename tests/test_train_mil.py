@@ -73,15 +73,7 @@ def test_the_three_kinds_of_bags_share_no_image(tiny_dir):
     assert torch.equal(test.keys, data[1].labels[test.indices] == 9)
 
 
-def test_it_learns(tmp_path, tiny_dir, no_figures, capsys):
-    more = ("--model", "fast", "--train-bags", "40", "--epochs", "8", "--target", "4", "--test-bags", "60")
-    metrics = train_mil.main(flags(tiny_dir, tmp_path, *more))
-    assert metrics["mean"]["test_auc"] > 0.9
-    assert metrics["mean"]["test_key_auc"] > 0.7
-    assert f"test AUC {metrics['mean']['test_auc']:.4f}" in capsys.readouterr().out
-
-
-def test_of_several_targets_it_says_which_one_a_bag_holds(tmp_path, tiny_dir, capsys):
+def test_of_several_targets_it_learns_which_one_a_bag_holds(tmp_path, tiny_dir, capsys):
     kind = ("--builder", "exclusive", "--target", "1,4", "--name", "three")
     more = ("--model", "fast", "--train-bags", "60", "--epochs", "8", "--method", "loss-attention")
     metrics = train_mil.main(flags(tiny_dir, tmp_path, *kind, *more, "--test-bags", "60"))
@@ -90,6 +82,7 @@ def test_of_several_targets_it_says_which_one_a_bag_holds(tmp_path, tiny_dir, ca
     assert saved["test_probabilities"].shape == (60, 3)
     right = (saved["test_probabilities"].argmax(1) == saved["test_labels"]).mean()
     assert metrics["mean"]["test_accuracy"] == right > 0.6
+    assert record["test_key_auc"] > 0.7
     assert record["test_loss"] == pytest.approx(
         -np.log(saved["test_probabilities"][np.arange(60), saved["test_labels"]]).mean(), abs=1e-4
     )
@@ -101,8 +94,9 @@ def test_of_several_targets_it_says_which_one_a_bag_holds(tmp_path, tiny_dir, ca
     assert "test_accuracy" in sweep["cells"][0]["mean"]
 
 
-def test_repeats_are_seeds_with_bags_of_their_own(tmp_path, tiny_dir, no_figures):
-    train_mil.main(flags(tiny_dir, tmp_path, "--repeats", "2", "--seed", "5", "--name", "two"))
+def test_repeats_are_seeds_with_bags_of_their_own(tmp_path, tiny_dir, no_figures, capsys):
+    mean = train_mil.main(flags(tiny_dir, tmp_path, "--repeats", "2", "--seed", "5", "--name", "two"))["mean"]
+    assert f"test AUC {mean['test_auc']:.4f} ± " in capsys.readouterr().out
     folder = tmp_path / "mil" / "two"
     indices = [RunFolder(folder / f"seed-{s}").predictions()["test_indices"] for s in (5, 6)]
     assert not np.array_equal(*indices)
@@ -172,7 +166,6 @@ def test_a_sweep_is_one_file_and_its_cells_are_the_single_runs(
     cells = {(cell["method"], cell["train_bags"]): cell for cell in content["cells"]}
     assert list(cells) == [("mean", 12), ("attention", 12)]
     cell = cells["attention", 12]
-    assert cell["mean_test_roc"][-1] == 1.0
     (alone,) = RunFolder(results / "mil" / "attention").records()
     assert alone["test_auc"] == pytest.approx(cell["runs"][0]["test_auc"], abs=1e-5)  # six digits are kept
 

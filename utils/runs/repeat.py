@@ -1,7 +1,6 @@
 """Many trainings, shared out over torchrun's ranks: repeats with a folder each, or a sweep in one file."""
 
 import contextlib
-import statistics
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -153,18 +152,12 @@ def write(run: RunFolder, todo: Sequence[dict], group: Sequence[str]) -> dict:
 
 
 def _cell(group: Sequence[str], rows: list[dict]) -> dict:
-    """Summarise one cell: its records' numbers, their mean and std, and the means of lists by element."""
+    """Summarise one cell: its records' numbers, their mean and std."""
     intervals = (key for key in rows[0] if key.endswith(("_low", "_high")))
     summary = mean_and_std(rows, {*group, "seed", *intervals})
-    lists = {
-        f"mean_{key}": [round(statistics.fmean(v), 5) for v in zip(*(row[key] for row in rows), strict=True)]
-        for key, value in rows[0].items()
-        if isinstance(value, list) and value
-        if all(isinstance(row.get(key), list) and len(row[key]) == len(value) for row in rows)
-    }
     kept = ("seed", *summary["mean"])
     runs = [{key: _short(row[key]) for key in row if key in kept} for row in rows]
-    return {**{key: rows[0][key] for key in group}, "runs": runs, **summary, **lists}
+    return {**{key: rows[0][key] for key in group}, "runs": runs, **summary}
 
 
 def _short(value: Any) -> Any:

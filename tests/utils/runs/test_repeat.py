@@ -66,7 +66,7 @@ def test_ranks_take_turns_unless_they_share_each_training(monkeypatch, together,
 
 def measure(job):
     auc = 0.5 + 0.1 * job["seed"] + (0.2 if job["method"] == "max" else 0)
-    return {**job, "test_auc": auc, "test_auc_low": 0.1, "roc": [auc, 1.0], "seconds": 2.0}
+    return {**job, "test_auc": auc, "test_auc_low": 0.1, "seconds": 2.0}
 
 
 def test_a_sweep_is_summarised_by_cell(run):
@@ -77,7 +77,6 @@ def test_a_sweep_is_summarised_by_cell(run):
     assert (mean["method"], largest["method"]) == ("mean", "max")
     assert mean["mean"] == {"test_auc": pytest.approx(0.55), "seconds": 2.0}  # an interval is not averaged
     assert mean["std"]["test_auc"] == pytest.approx(statistics.stdev([0.5, 0.6]))
-    assert mean["mean_roc"] == [0.55, 1.0]
     assert mean["runs"][1] == {"seed": 1, "test_auc": 0.6, "seconds": 2.0}
 
 
