@@ -50,7 +50,6 @@ MODES = ("voting", "bagging", *TOGETHER)
 # Those whose outputs are averaged or added up as logits.
 OF_LOGITS = ("fusion", "boosting", "soft-boosting")
 MEMBERS, VAL_FRACTION, STRENGTH = 10, 0.1, 0.03
-MOST_TRAININGS = 10_000
 # What --from, which trains nothing, can't be combined with.
 TRAINING = ["models", "mode", "val_fraction", "split", "split_seed", "shifts"]
 TRAINING += ["compile", "dry_run", *RECIPES["cnn"]]
@@ -106,8 +105,6 @@ def parse(argv: list[str] | None = None) -> tuple:
         cli.fill(args, {"members": MEMBERS})
         if len(args.models) > args.members:
             parser.error(f"--members {args.members} is fewer than the {len(args.models)} names of --model")
-        if (count := args.runs * args.members) > MOST_TRAININGS:
-            parser.error(f"--runs and --members ask for {count:,} trainings: too many")
     cli.resolve_machine(args)
     return args, command
 

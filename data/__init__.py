@@ -6,8 +6,3 @@ from data.errors import DataError
 from data.images import DATASETS, Data, ImageSet, check_classes, load
 from data.splits import bootstrap, few_labels, folds, of_classes, split
 from data.writers import writers_for
-
-__all__ = ["POLICIES", "VIEW_PARTS", "Augment", "view_augment"]
-__all__ += ["BatchLoader", "ClassBatches", "generator", "in_order", "DataError"]
-__all__ += ["DATASETS", "Data", "ImageSet", "check_classes", "load"]
-__all__ += ["bootstrap", "few_labels", "folds", "of_classes", "split", "writers_for"]

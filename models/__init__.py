@@ -5,8 +5,3 @@ from models.cnn import ENCODERS, RECIPES, Classifier, create
 from models.contrastive import ContrastiveModel, contrastive_metrics, nt_xent, supcon
 from models.ensemble import Boosted, Fusion, Separated, boosting_losses
 from models.moco import MoCo, info_nce, shuffled_order
-
-__all__ = ["CheckpointError", "SavedModel", "load_encoder", "read_model", "save_model"]
-__all__ += ["ENCODERS", "RECIPES", "Classifier", "create"]
-__all__ += ["ContrastiveModel", "contrastive_metrics", "nt_xent", "supcon"]
-__all__ += ["Boosted", "Fusion", "Separated", "boosting_losses", "MoCo", "info_nce", "shuffled_order"]

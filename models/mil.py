@@ -171,12 +171,7 @@ def lenet_mil() -> EncoderParts:
 MIL_ENCODERS = {"lenet-mil": lenet_mil, **ENCODERS}
 
 
-def create_mil(
-    encoder: str = "lenet-mil",
-    method: str = "attention",
-    standardise: bool = False,
-    num_classes: int = 2,
-) -> MIL:
+def create_mil(encoder: str, method: str, standardise: bool = False, num_classes: int = 2) -> MIL:
     """Create a MIL network with a fresh encoder, a key of MIL_ENCODERS; ValueError for unknown names."""
     if method not in POOLINGS:
         raise ValueError(f"unknown method {method!r}: choose from {', '.join(POOLINGS)}")

@@ -242,7 +242,6 @@ def test_members_that_trained_on_all_images_are_averaged_and_nothing_is_chosen(t
     ("wrong", "said"),
     [
         (["--model", "linear,mlp,lenet", "--members", "2"], "fewer than the 3 names"),
-        (["--members", "1000", "--runs", "100"], "too many"),
         (["--mode", "fusion", "--model", "linear,mlp"], "one model"),
         (["--mode", "adversarial", "--members", "3"], "has 2 --members"),
         (["--strength", "1"], "--strength is for --mode adversarial"),

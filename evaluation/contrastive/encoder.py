@@ -17,11 +17,7 @@ Splits = tuple[Tensor, Tensor]  # training and validation indices
 
 
 def evaluate_encoder(
-    encoder: nn.Module,
-    data: Data,
-    splits: Splits,
-    precision: str = "fp32",
-    seed: int = 0,
+    encoder: nn.Module, data: Data, splits: Splits, precision: str, seed: int
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Score a frozen encoder (B, 1, 28, 28) -> (B, D) by k-NN, linear probe and clustering.
 

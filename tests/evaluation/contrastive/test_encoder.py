@@ -16,7 +16,7 @@ METRICS |= {"train_kmeans_accuracy", "test_kmeans_accuracy", "test_kmeans_nmi", 
 
 @pytest.fixture(scope="module")
 def scores(encoder, data, splits):
-    return evaluate_encoder(encoder, data, splits, seed=3)
+    return evaluate_encoder(encoder, data, splits, "fp32", 3)
 
 
 def test_the_encoder_and_the_floors_are_scored(encoder, data, splits, scores):
