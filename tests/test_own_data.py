@@ -228,6 +228,7 @@ BAD_ARRAYS = {
     "negative": ({"x_train": X.astype(float) - 300}, "expected pixels from 0 to 1, 15, "),
     "complex": ({"x_test": TEST_X.astype(complex)}, "expected pixels from 0 to 1, 15, "),
     "labels of halves": ({"y_train": Y + 0.5}, "expected 30 whole numbers"),
+    "too long": ({"x_train": np.zeros((30, 1, 100_000), np.uint8)}, "a picture of 100,000 x 1 pixels"),
     "one class": ({"y_train": 0 * Y}, "at least 2 classes"),
     "unknown test label": ({"y_test": np.full(12, 7)}, "test label 7 has no training image: add"),
     "too few names": ({"classes": np.array(["a", "b"])}, "labels must be from 0 to 1"),

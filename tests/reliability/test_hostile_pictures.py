@@ -4,7 +4,6 @@ import io
 import json
 import os
 import random
-import struct
 import subprocess
 import sys
 
@@ -12,8 +11,6 @@ import numpy as np
 import pytest
 from helpers import ROOT, claiming_png, spoilt
 from PIL import Image, ImageDraw
-
-from data import DataError, load
 
 pytestmark = pytest.mark.reliability
 
@@ -77,18 +74,3 @@ def test_every_damaged_picture_is_an_answer_or_a_line(tmp_path):
     assert all(line.startswith(f"predict.py: {folder}/") for line in lines)
     assert {str(folder / f"{name}.png") for name in REFUSED} <= refused
     assert megabytes < 1500
-
-
-def test_arrays_are_bounded_before_they_are_read(tmp_path):
-    path, labels = tmp_path / "a.npz", np.arange(4) % 2
-    np.savez(path, x_train=np.zeros((4, 1, 100_000), np.uint8), y_train=labels)
-    with pytest.raises(DataError, match="a picture of 100,000 x 1 pixels"):
-        load(path, "")
-    np.savez(path, x_train=np.zeros((4, 1, 20_000), np.uint8), y_train=labels)
-    assert load(path, "")[0].images.shape == (2, 1, 28, 28)
-    with open(tmp_path / "train-images-idx3-ubyte", "wb") as file:
-        file.write(struct.pack(">4I", 0x0803, 2**31, 28, 28))
-        file.truncate(2**40)
-    (tmp_path / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x0801, 3) + bytes(3))
-    with pytest.raises(DataError, match="1,683,627,180,048 bytes of arrays; at most"):
-        load(tmp_path, "")
