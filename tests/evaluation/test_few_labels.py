@@ -24,7 +24,8 @@ def short(monkeypatch):
     for name, value in {"FINETUNE_IMAGES": 64, "SUPCON_IMAGES": 64, "STUDENT": "fast"}.items():
         monkeypatch.setattr(few, name, value)
     monkeypatch.setattr(few, "FEW_LABELS_STEPS", 20)
-    monkeypatch.setattr(clustering, "HEAD_STEPS", 30)
+    monkeypatch.setattr(clustering, "HEADS", 2)
+    monkeypatch.setattr(clustering, "HEAD_STEPS", 10)
 
 
 @pytest.fixture
