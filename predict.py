@@ -2,6 +2,7 @@
 
     python predict.py seven.png                          the model that comes with the repository
     python predict.py scans/ "photos/*.jpg" --json       folders and globs; a number is read digit by digit
+    python predict.py seven.png --show seen.png          and what the network sees beside the original
     python predict.py seven.png --model results/cnn/wide any run or best.pt, also of your own data
     python predict.py --submission test.csv out.csv      a label for each row of a CSV file, for Kaggle
     python predict.py seven.png --similar scans/         the pictures of a folder, the most like it first
@@ -33,7 +34,7 @@ import torch
 
 from data import DataError
 from data.own import read_rows
-from data.pictures import open_picture, pictures_in
+from data.pictures import grey, open_picture, pictures_in
 from evaluation.contrastive.features import neighbours
 from inference import Answer, Predictor, ensemble_predictor, load_predictor
 from inference.drawing import Drawing
@@ -50,6 +51,8 @@ from utils.cli import Parser, command, resolve_device
 from utils.console import percent
 from utils.errors import UserError, printable
 from utils.runs.files import check_output, write_atomically
+
+NEAREST = 10  # pictures in the figure of --similar
 
 
 class Result(NamedTuple):
@@ -90,6 +93,7 @@ def make_parser() -> Parser:
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", help="one JSON object per picture and line")
     add("--submission", nargs=2, type=any_path, metavar=("CSV", "OUT"), help="write a label for each row")
+    add("--show", type=any_path, metavar="FILE", help="plot what the network sees of the pictures, as PNG")
     add("--save", type=any_path, metavar="FILE", help="where --enrol writes, .npz")
     add("--export", type=any_path, metavar="FILE", help="write --model as .onnx, .pt2 or .safetensors")
     add("--overwrite", action="store_true", help="replace the files to be written")
@@ -144,7 +148,7 @@ def read_pictures(paths: Sequence[str], predictor: Predictor, single: bool = Fal
 
 
 def answer(args: Namespace) -> list[Result]:
-    """Print the answers to all digits of the pictures, which are predicted together."""
+    """Print and plot the answers to all digits of the pictures, which are predicted together."""
     predictor = choose_predictor(args)
     results = read_pictures(args.images, predictor, args.single)
     digits = np.concatenate([result.drawing.digits for result in results])
@@ -156,6 +160,9 @@ def answer(args: Namespace) -> list[Result]:
             print(as_json(result))
         elif not result.error:
             print(printable(f"{result.path:{width}}  {as_line(result)}"))
+    texts = [[f"{a.label}{'?' * bool(a.warning)}  {a.probability:.0%}" for a in r.answers] for r in results]
+    rows = [(r.path, r.drawing, text) for r, text in zip(results, texts, strict=True) if not r.error]
+    plot_figures(rows, args.show)
     return results
 
 
@@ -197,18 +204,25 @@ def enrol(args: Namespace) -> list[Result]:
 
 
 def rank(args: Namespace) -> list[Result]:
-    """Print a folder's pictures by cosine distance from each picture."""
+    """Print and plot a folder's pictures by cosine distance from each picture."""
     reader, paths = embedder(args.encoder, args.device), (find_pictures([args.similar]), args.images)
     folder, pictures = (read_pictures(each, reader, single=True) for each in paths)
     (known, features), (asked, queries) = embed(folder, reader), embed(pictures, reader)
+    ranked, shown = [], []
     for query, *found in zip(asked, *neighbours(queries, features, len(known)), strict=True):
         pairs = zip(*(row.tolist() for row in found), strict=True)
-        ranked = [(max(round(1 - cosine, 4), 0.0), known[i].path) for cosine, i in pairs]
+        others = [(max(round(1 - cosine, 4), 0.0), known[i]) for cosine, i in pairs]
+        nearest = np.concatenate([other.drawing.digits for _, other in others[:NEAREST]])
+        texts = [f"{distance:.3f}  {Path(other.path).stem:.8}" for distance, other in others[:NEAREST]]
+        ranked.append((query.path, [(distance, other.path) for distance, other in others]))
+        shown.append((query.path, query.drawing._replace(digits=nearest), texts))
+    plot_figures(shown, args.show)  # first, because the reader of the lines, e.g. head, may stop
+    for name, found in ranked:
         if args.json:
-            similar = [{"file": path, "distance": distance} for distance, path in ranked]
-            print(json.dumps({"file": query.path, "similar": similar}))
+            similar = [{"file": path, "distance": distance} for distance, path in found]
+            print(json.dumps({"file": name, "similar": similar}))
         else:
-            print(*(printable(f"{query.path}  {d:.4f}  {path}") for d, path in ranked), sep="\n")
+            print(*(printable(f"{name}  {distance:.4f}  {path}") for distance, path in found), sep="\n")
     return [*folder, *pictures]
 
 
@@ -222,9 +236,18 @@ def submit(table: Path, target: Path, predictor: Predictor) -> None:
     print(f"{target}: {len(best):,} rows")
 
 
+def plot_figures(rows: Sequence[tuple[str, Drawing, list[str]]], path: str | None) -> None:
+    """Plot the first 16 pictures, each beside the digits of a drawing and their texts."""
+    if rows and path:
+        from utils.plots.inference import plot_pictures  # here, because importing it takes time
+
+        seen = [(name, grey(open_picture(name)), *drawing[:2], texts) for name, drawing, texts in rows[:16]]
+        plot_pictures(seen, path)
+
+
 def check_flags(args: Namespace) -> None:
     """Raise UserError for flags that contradict each other, and for one that would be ignored."""
-    asked = args.single or args.json or args.similar
+    asked = args.single or args.json or args.show or args.similar
     written, own = args.export or args.submission or args.save, args.similar or args.enrol or args.gallery
     broken = {
         "--enrol needs --save, and --save --enrol": bool(args.enrol) != bool(args.save),
@@ -233,7 +256,7 @@ def check_flags(args: Namespace) -> None:
         "--encoder is for --similar, --enrol and --gallery": args.encoder and not own,
         "--similar takes one digit from each picture, without --single": args.similar and args.single,
         "--export writes what --model names, also an encoder": args.export and (args.ensemble or own),
-        "--overwrite is for what is written": args.overwrite and not written,
+        "--overwrite is for what is written": args.overwrite and not (written or args.show),
         "the standard output is closed": sys.stdout is None,
     }
     for message in filter(broken.get, broken):
@@ -249,7 +272,7 @@ def main(argv: list[str] | None = None) -> list[Result]:
     args.images = find_pictures(args.images)
     table, target = args.submission or ("", "")
     read = source, args.encoder or "", table, args.gallery or "", *args.images
-    for out, end in ((target, ".csv"), (args.save, ".npz")):
+    for out, end in ((args.show, ".png"), (target, ".csv"), (args.save, ".npz")):
         if out:
             check_output(Path(out), [end], args.overwrite, read)
     if args.export:

@@ -67,14 +67,16 @@ def error_line(capsys, *words):
 # --- Pictures and output ---
 
 
-def test_a_folder_is_read_by_the_bundled_classifier(pictures, capsys):
-    results = run(pictures)
+def test_a_folder_is_read_by_the_bundled_classifier_and_shown(pictures, tmp_path, capsys):
+    results = run(pictures, "--show", tmp_path / "seen.png")
     assert [result.path for result in results] == [str(pictures / f"{i}.png") for i in range(10)]
     assert [result.text for result in results] == [label(i) for i in range(10)]
     for line, result in zip(capsys.readouterr().out.splitlines(), results, strict=True):
         answer = result.answers[0]
         mark = "?" if answer.warning else " "
         assert line.startswith(f"{result.path}  {answer.label}{mark} {100 * answer.probability:.2f} %")
+    with Image.open(tmp_path / "seen.png") as figure:
+        assert figure.width > 300
 
 
 def test_globs_formats_and_a_number_that_is_read_digit_by_digit_unless_it_is_said_to_be_one(tmp_path):
@@ -137,8 +139,8 @@ def test_a_submission_has_a_label_for_each_row_in_order_and_its_input_stays(tmp_
 # --- Pictures of one's own ---
 
 
-def test_the_pictures_of_a_folder_are_ranked_by_their_likeness(pictures, capsys):
-    run(pictures / "3.png", "--similar", pictures)
+def test_the_pictures_of_a_folder_are_ranked_by_their_likeness(pictures, tmp_path, capsys):
+    run(pictures / "3.png", "--similar", pictures, "--show", tmp_path / "near.png")
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     run(pictures / "3.png", "--similar", pictures, "--json")
     (found,) = map(json.loads, capsys.readouterr().out.splitlines())
@@ -149,6 +151,7 @@ def test_the_pictures_of_a_folder_are_ranked_by_their_likeness(pictures, capsys)
     assert [x["file"] for x in found["similar"]] == [str(pictures / f"{i}.png") for i in order]
     assert [x["distance"] for x in found["similar"]] == pytest.approx(distances.tolist(), abs=1e-4)
     assert lines == [[found["file"], f"{x['distance']:.4f}", x["file"]] for x in found["similar"]]
+    assert (tmp_path / "near.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_gallery_recognises_by_one_example_of_each_class(tmp_path, capsys):
@@ -214,7 +217,7 @@ def test_flags_that_contradict_or_would_be_ignored_are_refused(capsys, monkeypat
         "--export x.onnx --ensemble a": "--export writes what --model names",
         "--export x.onnx --device mps": "this machine has none",
         "x.png --export x.onnx --similar a": "also an encoder",
-        "--export x.onnx --json": "no image",
+        "--export x.onnx --show x.png": "no image",
         "x.png --overwrite": "--overwrite is for what is written",
     }
     for words, said in refused.items():
@@ -225,14 +228,16 @@ def test_flags_that_contradict_or_would_be_ignored_are_refused(capsys, monkeypat
 
 def test_a_file_is_written_only_where_nothing_or_a_file_to_overwrite_is(tmp_path, pictures, capsys):
     model = shutil.copy(BUNDLED / "classifier.safetensors", tmp_path / "m.safetensors")
-    seven, old = pictures / "0.png", tmp_path / "old.safetensors"
+    seven, old = shutil.copy(pictures / "0.png", tmp_path / "7.png"), tmp_path / "old.png"
     old.write_text("old")
-    (tmp_path / "device.pt2").symlink_to("/dev/null")
+    (tmp_path / "device.png").symlink_to("/dev/null")
     refused = {
-        ("--export", "/"): "must end in .onnx",
-        ("--export", tmp_path / "device.pt2", "--overwrite"): "not a regular file",
-        ("--export", tmp_path / "nowhere" / "x.pt2"): "in a folder that exists",
-        ("--export", old): "add --overwrite",
+        ("--show", "/"): "must end in .png",
+        ("--show", tmp_path / "x.unknown"): "must end in .png",
+        ("--show", tmp_path / "device.png", "--overwrite"): "not a regular file",
+        ("--show", tmp_path / "nowhere" / "x.png"): "in a folder that exists",
+        ("--show", old): "add --overwrite",
+        ("--show", seven, "--overwrite"): "it is read",
         ("--export", model, "--overwrite"): "it is read",
         ("--export", tmp_path / "x.zip"): "must end in .onnx, .pt2, .safetensors",
         ("--export", "/proc/x.pt2"): "/proc/x.pt2: ",
@@ -241,8 +246,9 @@ def test_a_file_is_written_only_where_nothing_or_a_file_to_overwrite_is(tmp_path
     for words, said in refused.items():
         assert said in error_line(capsys, seven, "--model", model, *words)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-    run("--model", model, "--export", old, "--overwrite")
-    assert read_model(old).name == read_model(model).name
+    run(seven, "--show", old, "--overwrite")
+    with Image.open(old) as figure:
+        assert figure.format == "PNG"
 
 
 def test_predict_takes_a_path_an_array_or_a_picture_and_nothing_else(pictures):

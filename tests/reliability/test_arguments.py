@@ -19,7 +19,7 @@ SCRIPTS = {name: load_script(name) for name in NAMES}
 NO_TEXT = {"empty": "", "zero byte": "a\0b", "not UTF-8": "\udcff", "long": "x" * 5000, "line": "a\nb/" * 80}
 NO_NUMBER = ("x", "inf", "-inf", "nan", "1e308", "-1e308", "0x10", "1,5", "9" * 5000)
 KINDS = ("folder", "empty", "text", "fifo", "circle", "text/file")
-WRITTEN = ("--export",)  # files that a flag writes; all other paths are read
+WRITTEN = ("--show", "--export")  # files that a flag writes; all other paths are read
 
 
 def flags(script):
