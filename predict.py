@@ -36,12 +36,13 @@ from data import DataError
 from data.own import read_rows
 from data.pictures import grey, open_picture, pictures_in
 from evaluation.contrastive.features import neighbours
-from inference import Answer, Predictor, ensemble_predictor, load_predictor
+from inference import Answer, Predictor, load_predictor
 from inference.drawing import Drawing
 from inference.predictor import (
     CLASSIFIER,
     embedder,
     gallery_predictor,
+    is_ensemble,
     model_files,
     save_gallery,
 )
@@ -82,8 +83,12 @@ def make_parser() -> Parser:
     add("--single", action="store_true", help="every picture holds one digit: don't look for several")
     group = parser.add_argument_group("model (default: the one that comes with the repository)")
     add = group.add_mutually_exclusive_group().add_argument
-    add("--model", type=any_path, metavar="FILE", help="a best.pt, or the folder of a run")
-    add("--ensemble", type=any_path, metavar="RUN", help="a run of ensemble.py, with its weights")
+    add(
+        "--model",
+        type=any_path,
+        metavar="FILE",
+        help="a best.pt, or the folder of any run, also of ensemble.py",
+    )
     add("--similar", type=any_path, metavar="FOLDER", help="rank its pictures by their likeness to IMAGE")
     add("--enrol", type=any_path, metavar="FOLDER", help="embed its pictures, named by subfolder or file")
     add("--gallery", type=any_path, metavar="FILE", help="recognise by the examples that --enrol saved")
@@ -103,8 +108,6 @@ def make_parser() -> Parser:
 def choose_predictor(args: Namespace) -> Predictor:
     if args.gallery:
         return gallery_predictor(Path(args.gallery), args.encoder, args.device)
-    if args.ensemble:
-        return ensemble_predictor(args.ensemble, args.device)
     return load_predictor(args.model, args.device)
 
 
@@ -255,7 +258,9 @@ def check_flags(args: Namespace) -> None:
         "--enrol takes no other pictures": args.enrol and args.images,
         "--encoder is for --similar, --enrol and --gallery": args.encoder and not own,
         "--similar takes one digit from each picture, without --single": args.similar and args.single,
-        "--export writes what --model names, also an encoder": args.export and (args.ensemble or own),
+        "--export writes the network that --model names, also an encoder": args.export and own,
+        "--export writes one network: name a member of the ensemble": args.export
+        and is_ensemble(Path(args.model or CLASSIFIER)),
         "--overwrite is for what is written": args.overwrite and not (written or args.show),
         "the standard output is closed": sys.stdout is None,
     }

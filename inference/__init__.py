@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 try:
-    from inference.predictor import Answer, Predictor, ensemble_predictor, load_predictor
+    from inference.predictor import Answer, Predictor, load_predictor
 except ImportError:
     for name in ("data", "evaluation", "models", "utils"):
         place = getattr(importlib.util.find_spec(name), "origin", None) or __file__
@@ -13,4 +13,4 @@ except ImportError:
             raise ImportError(f"{place} is in the way of this project's package {name}: {way_out}") from None
     raise
 
-__all__ = ["Answer", "Predictor", "ensemble_predictor", "load_predictor"]
+__all__ = ["Answer", "Predictor", "load_predictor"]

@@ -153,9 +153,11 @@ def read_network(
 def load_predictor(path: Path | str | None = None, device: torch.device | str = "cpu") -> Predictor:
     """Return the predictor of a saved classifier: by default the one that comes with the repository.
 
-    path: a model file, or the folder of a run, of which the first training is taken. Raises CheckpointError
-    for a file that holds no classifier.
+    path: a model file, or the folder of a run: of ensemble.py see `ensemble_predictor`, of others the first
+    training is taken. Raises CheckpointError for a file that holds no classifier.
     """
+    if path and is_ensemble(path):
+        return ensemble_predictor(path, device)
     model, empty, calibration = read_network(model_files(Path(path or CLASSIFIER))[0], device, Classifier)
 
     def score(images):
@@ -253,6 +255,12 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
     return Predictor(networks[0][1], score, least)
 
 
+def is_ensemble(path: Path | str) -> bool:
+    """Return whether a path is the folder of a run of ensemble.py."""
+    run = RunFolder(path)
+    return run.path("config.json").is_file() and run.read_json("config.json").get("script") == "ensemble"
+
+
 def first_library(run: RunFolder, arguments: dict, record: dict) -> Library:
     """Read the members of a run's first library, a sample of the runs of --from, if any."""
     sources, size = arguments.get("sources"), record["members"]
@@ -272,8 +280,7 @@ def load_scorers(path: Path | str, labelled: ImageSet, trainings: int | None = N
     encoder, also of a MIL network, answers by a linear probe fitted to all `labelled` images, an ensemble by
     its headline combination. Images are normalised as in training. Errors: as of the functions above.
     """
-    run = RunFolder(path)
-    if run.path("config.json").is_file() and run.read_json("config.json").get("script") == "ensemble":
+    if is_ensemble(path):
         predictor = ensemble_predictor(path, labelled.images.device)
         return [lambda images: predictor.score(renormalised(images, predictor.images)).probabilities]
     return [file_scorer(file, labelled) for file in model_files(Path(path))[:trainings]]

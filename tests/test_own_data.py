@@ -330,7 +330,7 @@ def test_train_cnn_and_predict_on_folders(tmp_path, capsys):
 def test_ensemble_and_predict_on_an_archive(tmp_path, letters):
     words = "--members 2 --model linear --epochs 6 --batch-size 16 --quiet"
     assert train(ensemble, letters, tmp_path, words)["mean"]["test_accuracy"] > 0.8
-    assert read_last(tmp_path, 26, "--ensemble", tmp_path / "ensemble" / "own") == "z"
+    assert read_last(tmp_path, 26, "--model", tmp_path / "ensemble" / "own") == "z"
 
 
 def test_train_moco_and_few_labels_on_its_encoder(tmp_path, letters):

@@ -14,7 +14,7 @@ import predict
 from data import load
 from data.robustness import unknown_images
 from evaluation.cnn import scale
-from inference import Predictor, ensemble_predictor, load_predictor
+from inference import Predictor, load_predictor
 from inference.export import Deployed
 from inference.predictor import BUNDLED, SYMBOLS, Scores, embedder
 from models import create, read_model, save_model
@@ -203,7 +203,9 @@ def test_models_of_another_kind_are_one_line(tmp_path, pictures, pair, capsys):
     save_model(tmp_path / "bare.pt", create("fast", 0), "fast", {}, num_classes=0)
     assert "data.dataset is missing" in error_line(capsys, pictures, "--model", tmp_path / "bare.pt")
     assert "an encoder is for --similar" in error_line(capsys, pictures, "--model", SYMBOLS)
-    assert "not a finished run" in error_line(capsys, pictures, "--ensemble", pair / "member-0")
+    (shutil.copytree(pair, tmp_path / "half") / "metrics.json").unlink()
+    assert "not a finished run" in error_line(capsys, pictures, "--model", tmp_path / "half")
+    assert "name a member" in error_line(capsys, "--model", pair, "--export", tmp_path / "x.pt2")
 
 
 def test_flags_that_contradict_or_would_be_ignored_are_refused(capsys, monkeypatch):
@@ -214,7 +216,6 @@ def test_flags_that_contradict_or_would_be_ignored_are_refused(capsys, monkeypat
         "--enrol a": "--enrol needs --save",
         "x.png --enrol a --save g.npz": "--enrol takes no other pictures",
         "x.png --similar a --single": "without --single",
-        "--export x.onnx --ensemble a": "--export writes what --model names",
         "--export x.onnx --device mps": "this machine has none",
         "x.png --export x.onnx --similar a": "also an encoder",
         "--export x.onnx --show x.png": "no image",
@@ -317,13 +318,13 @@ def test_on_drawn_test_digits_the_accuracy_falls_by_less_than_0_3_points(mnist_d
 def test_an_ensemble_gives_the_probabilities_that_its_run_saved(pair, pictures):
     run_folder = RunFolder(pair)
     record, saved = run_folder.read_json("metrics.json")["runs"][0], run_folder.predictions()
-    predictor = ensemble_predictor(pair)
+    predictor = load_predictor(pair)
     p, _ = predictor.scores(DIGITS.images[:, 0].numpy())
     expected = scale(saved["test_probabilities"], record["average_temperature"])
     np.testing.assert_allclose(p, expected, atol=1e-5)
     confidence = scale(saved["val_probabilities"], record["average_temperature"]).max(1)
     assert predictor.least_confidence == pytest.approx(np.quantile(confidence, 0.005), abs=1e-5)
-    assert len(run(pictures / "0.png", "--ensemble", pair)[0].answers) == 1
+    assert len(run(pictures / "0.png", "--model", pair)[0].answers) == 1
 
 
 def test_an_ensemble_without_validation_images_is_not_calibrated(tmp_path, pair):
@@ -333,7 +334,7 @@ def test_an_ensemble_without_validation_images_is_not_calibrated(tmp_path, pair)
     RunFolder(copy).write_json("metrics.json", {"runs": [record]})
     for part in map(RunFolder, copy.glob("member-*")):
         part.save_predictions(**{k: v for k, v in part.predictions().items() if k.startswith("test")})
-    predictor = ensemble_predictor(copy)
+    predictor = load_predictor(copy)
     p, _ = predictor.scores(DIGITS.images[:, 0].numpy())
     np.testing.assert_allclose(p, RunFolder(copy).predictions()["test_probabilities"], atol=1e-5)
     assert predictor.least_confidence == 0

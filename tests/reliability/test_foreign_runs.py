@@ -89,7 +89,7 @@ SWEEP = ("--name", "run", "--resume", "--sweep", "6,4", "--method", "mean")
 
 COMMANDS = {"cnn": cnn(*CNN), "mil": mil(*SWEEP), "combine": command(ensemble, "--from", "cnn/run")}
 PAIR = command(ensemble, "--members", "2", "--model", "linear", "--epochs", "1", "--name", "run")
-READ = ("--single", "--ensemble")
+READ = ("--single", "--model")
 COMMANDS["ensemble"] = lambda _, results: predict.main([f"{results}/7.png", *READ, f"{results}/ensemble/run"])
 
 
