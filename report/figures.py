@@ -12,7 +12,7 @@ import numpy as np
 from evaluation.differences import mcnemar_margin
 from models import create
 from report.rows import TEST_IMAGES, Row, value_text
-from report.sections import Page, most_trained
+from report.sections import Page, most_trained, sizes
 from utils.plots import contrastive, ensemble, few_labels
 from utils.plots import report as plots
 
@@ -20,6 +20,8 @@ SELECTIONS = ("greedy_loss", "greedy_accuracy", "bagged")
 LIBRARIES = {"best": "22 strong ones of four recipes", "cnn-20": "10 cnn", "lenet-10": "10 lenet"}
 LIBRARIES |= {"mixed-10": "10 of unequal strength"}
 LONG = "test-time augmentation over "  # before "nine shifts"
+COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds of an image"}
+COSTS |= {"seconds": "training time of one run (at most, s)"}
 # The lines of the few-label figure, the best last.
 LINES = ("pixels-linear", "simclr-linear", "moco-spread", "simclr-spread", "simclr-self_labelled")
 
@@ -60,25 +62,19 @@ def model(row: Row) -> tuple[str, int]:
     return row.method, row.result.arguments.get("shifts") or 0
 
 
-def error_against_time(page: Page) -> list[dict]:
-    """Return each model's row, but those of groups, with its training time."""
-    rows = most_trained((row for row in page.section("results") if not row.spec.group), model)
-    return [point(row) | {"label": row.label.replace(LONG, ""), "seconds": row.seconds} for row in rows]
-
-
-def error_against_parameters(page: Page) -> dict:
-    """Return each model's row with its parameters, and prior work whose parameters are known."""
+def error_against(cost: str, page: Page) -> dict:
+    """Return each model's row with what it costs, a key of COSTS, and prior work whose cost is known."""
     hidden, keys = ("shifts", "labels_per_class", "teacher"), ("mean", "low", "high", "kind")
     rows = [r for r in page.section("results") if not any(map(r.result.arguments.get, hidden))]
     ours, prior = [], []
-    for row in most_trained(rows, model):
-        count = sum(parameter.numel() for parameter in create(row.method).parameters())
+    for row in most_trained(rows, lambda row: (row.method,)):
         values = {key: getattr(row.number, key) for key in keys}
-        ours.append({"label": row.method, "parameters": count, **values})
-    for rival in (each for each in page.results.references.values() if "parameters" in each):
+        costs = {"seconds": row.seconds, **sizes(create(row.method))}
+        ours.append({"label": row.method, "cost": costs[cost], **values})
+    for rival in (each for each in page.results.references.values() if cost in each):
         name = rival["source"].partition("/")[0] + value_text(rival).partition("%")[2]
-        prior.append({"name": name, "parameters": rival["parameters"], "value": rival["value"]})
-    return {"ours": ours, "prior": prior}
+        prior.append({"name": name, "cost": rival[cost], "value": rival["value"]})
+    return {"cost": COSTS[cost], "ours": ours, "prior": prior}
 
 
 def feature_maps(page: Page) -> list[dict]:
@@ -159,8 +155,9 @@ def gain(record: dict, selection: str) -> list:
 # By script and file name: the plot, and what gives its data; a figure without data is left out.
 FIGURES: dict[str, dict[str, tuple[Callable, Callable[[Page], list | dict | None]]]] = {
     "train_cnn": {
-        "comparison.png": (plots.plot_error_against_time, error_against_time),
-        "front.png": (plots.plot_error_against_parameters, error_against_parameters),
+        "front.png": (plots.plot_error_against_cost, partial(error_against, "parameters")),
+        "multiply-adds.png": (plots.plot_error_against_cost, partial(error_against, "multiply_adds")),
+        "seconds.png": (plots.plot_error_against_cost, partial(error_against, "seconds")),
         "race.png": (plots.plot_curves, race),
     },
     "ensemble": {"gains.png": (ensemble.plot_gains, gains)},

@@ -6,6 +6,8 @@ from operator import attrgetter
 from statistics import fmean
 from typing import NamedTuple
 
+from torch import nn
+
 from data.robustness import CORRUPTIONS, LEVELS
 from models import ENCODERS, RECIPES, create
 from models.cnn import multiply_adds
@@ -170,6 +172,12 @@ def most_trained(rows: Iterable[Row], kind: Callable[[Row], tuple] = CELL) -> li
     return list(most.values())
 
 
+def sizes(model: nn.Module) -> dict[str, int]:
+    """Return the parameters of a classifier, and the multiply-adds of one image."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"parameters": parameters, "multiply_adds": multiply_adds(model)}
+
+
 def models_section(page: Page) -> str:
     """Return what every classifier with results is, its size and its recipe; a family is described once."""
     names, lines = {row.result.method for row in page.rows}, []
@@ -178,9 +186,8 @@ def models_section(page: Page) -> str:
         build, model = ENCODERS[name], create(name)
         summary = (getattr(build, "func", build).__doc__ or "").splitlines()[0]
         summaries.setdefault(summary, []).append(f"`{name}`")
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        sizes = f"{parameters:,}", f"{multiply_adds(model):,}"
-        lines.append([f"`{name}`", *sizes, *(str(RECIPES[name][key]) for key in RECIPE_COLUMNS)])
+        counts = [f"{count:,}" for count in sizes(model).values()]
+        lines.append([f"`{name}`", *counts, *(str(RECIPES[name][key]) for key in RECIPE_COLUMNS)])
     listed = [f"- {', '.join(same)}: {summary}" for summary, same in summaries.items()]
     recipes = text.table(["model", "parameters", "multiply-adds", *RECIPE_COLUMNS.values()], lines)
     return "\n".join([*listed, "", recipes]) if lines else text.EMPTY

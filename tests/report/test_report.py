@@ -17,7 +17,7 @@ from utils.plots.style import description
 
 report = load_script("report")
 COMMITTED = read_results(ROOT / "results")
-CNN = ["results/cnn/README.md", "results/cnn/comparison.png"]
+CNN = ["results/cnn/README.md", "results/cnn/seconds.png"]
 TWO = "cnn/wide,cnn/old"
 FREE = {*BOOKKEEPING, "device"}
 
@@ -65,7 +65,7 @@ def test_check_writes_nothing_and_names_all_that_was_never_written(tree, capsys)
         ("README.md", "99.76", "99.77", ["README.md"]),
         ("results/cnn/README.md", "99.76", "99.77", ["results/cnn/README.md"]),
         ("results/cnn/fast/metrics.json", "54000", "54002", ["results/cnn/README.md", "results/results.csv"]),
-        ("results/references.json", "0.99748", "0.99749", ["README.md", *CNN, "results/overview.png"]),
+        ("results/references.json", "0.99748", "0.99749", ["README.md", CNN[0], "results/overview.png"]),
         ("results/benchmarks/fast.json", "47.3", "47.4", ["README.md", "results/benchmarks/README.md"]),
     ],
 )
@@ -194,7 +194,7 @@ def test_figures_show_the_rows_of_their_pages(tree, results):
     rival = {"value": 0.99748, "std": 0.00028, "text": "99.748 ± 0.028 %", "source": "best/cnn"}
     assert [first["rivals"][0], first["rivals"][1]["text"], first["auc"]] == [rival, "99.91 % †", False]
     assert (second["rivals"], second["auc"]) == ([], True)
-    times = [(row["label"], row["seconds"]) for row in data["comparison.png"]]
+    times = [(row["label"], row["cost"]) for row in data["seconds.png"]["ours"]]
     assert times == [("wide", 1200), ("fast", 7.4)]  # without the run with few labels
     maps = {each["title"]: each["points"] for each in data["maps.png"]}
     assert maps == {"raw pixels": [[3.0, 4.0]], "features of simclr": [[0.5, 2.0]]}

@@ -1,4 +1,4 @@
-"""Figures of the report: our best results beside prior work, and error against training time."""
+"""Figures of the report: our best results beside prior work, and error against what it costs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,11 @@ def plot_overview(data: Sequence[dict], path: Path | str, description: str | Non
     fig, axes = style.figure(len(parts), 1, size=size, squeeze=False, height_ratios=[n + 0.6 for n in counts])
     for ax, rows in zip(axes[:, 0], parts, strict=True):
         for y, row in enumerate(rows):
-            _plot_result(ax, row, y - 0.12 * bool(row["rivals"]), horizontal=True)
+            mean, *span = error_percent([row["mean"], row["high"], row["low"]])
+            look = {"color": method_color(row["method"])}
+            at = y - 0.12 * bool(row["rivals"])
+            style.range_bars(ax, at, span, row["kind"], True, **look)
+            ax.plot(mean, at, "o", ms=6.5, **look)
             _name(ax, y, 8, row["text"], method_color(row["method"]))
             for rival in row["rivals"]:
                 value, std = rival["value"], rival.get("std", 0)
@@ -45,55 +49,25 @@ def plot_overview(data: Sequence[dict], path: Path | str, description: str | Non
         style.plain_numbers(ax.xaxis)
     _name(axes[0, 0], -0.85, 8, "● ours", "black")
     _name(axes[0, 0], -0.85, 112, "◇ best comparable work", REFERENCE)
-    fig.supxlabel("; ".join(_interval_notes(data)), size=8, color=REFERENCE)
+    notes = [text for kind, text in INTERVAL_LABELS.items() if any(row["kind"] == kind for row in data)]
+    fig.supxlabel("; ".join(notes), size=8, color=REFERENCE)
     style.save(fig, path, description)
 
 
-def plot_error_against_time(data: Sequence[dict], path: Path | str, description: str | None = None) -> None:
-    """Plot test error against the training time of one run, beside the errors of prior work.
+def plot_error_against_cost(data: dict, path: Path | str, description: str | None = None) -> None:
+    """Plot test error against what a network costs; a line joins ours that none of the cheaper ones equals.
 
-    data: rows of `plot_overview`, with "seconds" and the "source" of a rival, whose time is unknown.
-    """
-    fig, ax = style.figure(size=(WIDTH, 4.4))
-    rows = sorted(data, key=lambda row: (row["seconds"], row["mean"]))
-    for i, row in enumerate(rows):
-        _plot_result(ax, row, row["seconds"], horizontal=False)
-        error = float(error_percent(row["mean"]))
-        near = [later for later in rows[i + 1 :] if later["seconds"] < 3 * row["seconds"]]
-        crowded = any(1 / 1.6 < error_percent(later["mean"]) / error < 1.6 for later in near)
-        below = i > 0 and rows[i - 1]["seconds"] == row["seconds"]  # the same weights
-        left = crowded or (below and row is not rows[-1])
-        look = {"ha": "right" if left else "left", "va": "center", "textcoords": "offset points"}
-        place = (-8 if left else 8, -8 if below else 6)
-        ax.annotate(row["label"], (row["seconds"], error), place, **look)
-    ax.set(xscale="log", yscale="log", ylabel="test error (%, log scale)")
-    ax.set_xlabel("training time of one run (at most, s, log scale)")
-    ax.set_title("; ".join([*_interval_notes(data), "dotted: prior work"]), size=9, color=REFERENCE)
-    ax.margins(x=0.14, y=0.08)
-    every = [rival for row in data for rival in row["rivals"]]
-    rivals = {(float(error_percent(r["value"])), r["source"] + r["text"].partition("%")[2]) for r in every}
-    for error, _ in rivals:
-        ax.axhline(error, color=REFERENCE, ls=":", lw=1)
-    style.plain_numbers(ax.xaxis)
-    style.plain_numbers(ax.yaxis)
-    ends = [(error, f"{error:.2g} %, {source}", REFERENCE) for error, source in sorted(rivals)]
-    style.name_ends(ax, ends, 8)
-    style.save(fig, path, description)
-
-
-def plot_error_against_parameters(data: dict, path: Path | str, description: str | None = None) -> None:
-    """Plot test error against parameters; a line joins our networks that none with fewer equals.
-
-    data: "ours", {"label", "parameters", "mean", "low", "high", "kind"}; "prior": {"name", ..., "value"}.
+    data: "cost", its name with the unit; "ours", {"label", "cost", "mean", "low", "high", "kind"}; "prior":
+    {"name", "cost", "value"}.
     """
     fig, ax = style.figure(size=(FRONT, 3.9))
-    front: list[tuple[int, float]] = []
+    front: list[tuple[float, float]] = []
 
     def is_crowded(part, at):  # a name would run into the next point
-        return any(1.5 * at < other["parameters"] < 3 * at for other in data[part])
+        return any(1.5 * at < other["cost"] < 3 * at for other in data[part])
 
-    for row in sorted(data["ours"], key=lambda row: (row["parameters"], -row["mean"])):
-        at, (error, *ends) = row["parameters"], error_percent([row["mean"], row["high"], row["low"]]).tolist()
+    for row in sorted(data["ours"], key=lambda row: (row["cost"], -row["mean"])):
+        at, (error, *ends) = row["cost"], error_percent([row["mean"], row["high"], row["low"]]).tolist()
         style.range_bars(ax, at, ends, row["kind"], color=PALETTE[0])
         ax.plot(at, error, "o", color=PALETTE[0], ms=5)
         leads = not front or error < front[-1][1]
@@ -102,13 +76,16 @@ def plot_error_against_parameters(data: dict, path: Path | str, description: str
         ax.annotate(row["label"], (at, error), place, textcoords="offset points", ha=side, color=PALETTE[0])
     ax.plot(*zip(*front, strict=True), color=PALETTE[0], lw=1)
     for rival in data["prior"]:
-        point = rival["parameters"], float(error_percent(rival["value"]))
+        point = rival["cost"], float(error_percent(rival["value"]))
         ax.plot(*point, "D", mfc="white", mec=REFERENCE, ms=5)
         place, side = ((-6, -3), "right") if is_crowded("prior", point[0]) else ((6, -3), "left")
         look = {"size": 8, "ha": side, "color": REFERENCE}
         ax.annotate(rival["name"], point, place, textcoords="offset points", **look)
-    ax.set(xscale="log", yscale="log", xlabel="parameters (log scale)", ylabel="test error (%, log scale)")
-    ax.set_title("● ours, last epoch   ◇ others, † selected on the test set, ¶ unknown how", size=8.5)
+    others = "   ◇ others, † selected on the test set, ¶ unknown how" * bool(data["prior"])
+    ax.set_title(f"● ours, last epoch{others}", size=8.5)
+    ax.set(
+        xscale="log", yscale="log", xlabel=f"{data['cost']}, log scale", ylabel="test error (%, log scale)"
+    )
     ax.margins(x=0.25, y=0.08)
     ax.xaxis.set_major_formatter("{x:,.0f}")
     style.plain_numbers(ax.yaxis)
@@ -133,14 +110,3 @@ def _name(ax, y, points, words, color):
     """Write words right of the axes, beside row y."""
     place = ((1, y), (points, 0), ax.get_yaxis_transform(), "offset points")
     ax.annotate(words, *place, va="center", size=9, annotation_clip=False, color=color)
-
-
-def _plot_result(ax, row, at, horizontal):
-    mean, low, high = error_percent([row["mean"], row["high"], row["low"]])
-    color = method_color(row["method"])
-    style.range_bars(ax, at, (low, high), row["kind"], horizontal, color=color)
-    ax.plot(*((mean, at) if horizontal else (at, mean)), "o", color=color, ms=6.5)
-
-
-def _interval_notes(rows):
-    return [text for kind, text in INTERVAL_LABELS.items() if any(row["kind"] == kind for row in rows)]

@@ -3,9 +3,9 @@
 from utils.plots import report as plots
 
 ROW = {"task": "task", "label": "x", "method": "novel", "values": [1.0], "mean": 1.0, "low": 1.0, "high": 1.0}
-ROW |= {"text": "100 %", "kind": "none", "rivals": [], "seconds": 60.0, "auc": False}
+ROW |= {"text": "100 %", "kind": "none", "rivals": [], "auc": False}
 RIVAL = {"value": 0.99, "low": 0.98, "text": "98 to 99 % †", "source": "A paper"}
-SPREAD = {**ROW, "mean": 0.98, "low": 0.97, "high": 0.99, "rivals": [RIVAL], "seconds": 9.0}
+SPREAD = {**ROW, "mean": 0.98, "low": 0.97, "high": 0.99, "rivals": [RIVAL]}
 
 
 def test_the_overview_is_as_wide_as_a_page_and_at_most_400_pixels_high(drawn):
@@ -26,17 +26,6 @@ def test_every_row_has_its_error_above_its_prior_work(drawn, texts):
     assert (texts(below.texts), below.get_xlabel()[:7]) == (["100 %", "98 to 99 % †"], "1 − AUC")
 
 
-def test_error_against_time_names_its_points_and_prior_work(drawn, texts):
-    rivals = [{**RIVAL, "source": source} for source in ("C", "A paper", "B")]  # in the order of their names
-    rows = [ROW, {**SPREAD, "kind": "std", "rivals": rivals}]
-    (axes,) = drawn(plots.plot_error_against_time, rows, None).axes
-    first, second, rival, *_ = axes.get_lines()
-    assert [line.get_xydata().round(3).tolist() for line in (first, second)] == [[[9, 2]], [[60, 0.005]]]
-    assert texts(axes.texts) == ["x", "x", "1 %, A paper †", "1 %, B †", "1 %, C †"]
-    assert rival.get_ydata() == [1, 1]
-    assert plots.INTERVAL_LABELS["std"] in axes.get_title()
-
-
 def test_every_panel_has_its_curves_with_names_at_their_ends(drawn, texts):
     curves = [{"label": label, "points": [[at, [0.5]], [1, [0.9]]]} for label, at in (("a", 4), ("b", 2))]
     panels = [{"title": title, "xlabel": "epochs", "curves": curves} for title in ("k-NN", "probe")]
@@ -48,12 +37,14 @@ def test_every_panel_has_its_curves_with_names_at_their_ends(drawn, texts):
     assert axes[1].get_xlabel() == "epochs (log scale)"
 
 
-def test_error_against_parameters_joins_the_networks_that_lead(drawn, texts):
+def test_error_against_cost_joins_the_networks_that_lead(drawn, texts):
     shares = {200: 0.98, 300: 0.97, 100: 0.99, 400: 0.995}
-    ours = [SPREAD | {"parameters": count, "mean": share} for count, share in shares.items()]
-    prior = [{"name": "A †", "parameters": 50, "value": 0.9}]
-    (axes,) = drawn(plots.plot_error_against_parameters, {"ours": ours, "prior": prior}, None).axes
+    ours = [SPREAD | {"kind": "std", "cost": count, "mean": share} for count, share in shares.items()]
+    prior = [{"name": "A †", "cost": 50, "value": 0.9}]
+    data = {"cost": "parameters", "ours": ours, "prior": prior}
+    (axes,) = drawn(plots.plot_error_against_cost, data, None).axes
     *_, front, rival = axes.get_lines()
     assert front.get_xydata().round(3).tolist() == [[100, 1], [400, 0.5]]
     assert rival.get_xydata().round(3).tolist() == [[50, 10]]
     assert texts(axes.texts) == [*"xxxx", "A †"]
+    assert axes.get_xlabel() == "parameters, log scale"
