@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from models.layers import Dropout, GlobalMax, GlobalPool, Residual, Shared, conv, hidden_layers, pooled_relu
+from models.layers import GlobalMax, GlobalPool, Residual, Shared, conv, hidden_layers, pooled_relu
 
 EncoderParts = tuple[nn.Module, int]  # an encoder (B, 1, 28, 28) -> (B, features), and its features
 Build = TypeVar("Build", bound=Callable[..., EncoderParts])
@@ -116,7 +116,7 @@ def mlp() -> EncoderParts:
     """A multilayer perceptron: three hidden layers and the head."""
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs in (784, 512, 512):
-        layers += [nn.Linear(inputs, 512), nn.BatchNorm1d(512), nn.ReLU(inplace=True), Dropout(0.25)]
+        layers += [nn.Linear(inputs, 512), nn.BatchNorm1d(512), nn.ReLU(inplace=True), nn.Dropout(0.25)]
     return nn.Sequential(*layers), 512
 
 
@@ -137,7 +137,7 @@ def cnn() -> EncoderParts:
     layers: list[nn.Module] = []
     for inputs, outputs, padding in ((1, 32, 0), (32, 64, 0), (64, 128, 1)):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)]
-        layers += [nn.MaxPool2d(2, padding=padding), nn.ReLU(inplace=True), Dropout(0.2)]
+        layers += [nn.MaxPool2d(2, padding=padding), nn.ReLU(inplace=True), nn.Dropout(0.2)]
     layers += [nn.Flatten(), nn.Linear(4 * 4 * 128, 625), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers), 625
 
@@ -207,7 +207,7 @@ def wide() -> EncoderParts:
         Residual(128),
         conv(128, 192),
         GlobalPool(),
-        Dropout(0.2),
+        nn.Dropout(0.2),
     ), 384
 
 

@@ -10,33 +10,6 @@ import torch.nn.functional as F
 from torch import nn
 
 
-class Dropout(nn.Module):
-    """Dropout (Srivastava et al., 2014) whose mask costs an eighth of the usual random numbers on a CPU.
-
-    There each 64-bit random number serves eight activations, so `p` is rounded to a multiple of 1/256; other
-    devices use torch's kernel. results/benchmarks/layers.json has the gain for a whole training step.
-    """
-
-    def __init__(self, p: float):
-        super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"the share of dropped activations must be in [0, 1), not {p}")
-        self.level = min(round(p * 256), 255)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.level == 0:
-            return x
-        if not x.is_cpu or torch.compiler.is_compiling():  # compiled, torch's own fuses with its neighbours
-            return F.dropout(x, self.level / 256)
-        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
-        noise = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()]
-        # The mask follows x's memory layout: a channels_last activation must not be copied.
-        order = sorted(range(x.ndim), key=lambda d: x.stride(d), reverse=True)
-        noise = noise.view([x.shape[d] for d in order])
-        noise = noise.permute([order.index(d) for d in range(x.ndim)])
-        return x * (noise >= self.level).to(x.dtype).mul_(256 / (256 - self.level))
-
-
 def conv(
     inputs: int, outputs: int, kernel: int = 3, stride: int = 1, relu: bool = True, padding: int | None = None
 ) -> nn.Module:

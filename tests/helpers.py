@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from data.images import IDX_FILES, ImageSet
-from models.layers import Dropout
 from utils.training.optim import FitConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,7 +165,7 @@ def fit_settings(**changes):
 
 def small_network():
     torch.manual_seed(0)
-    layers = nn.Linear(784, 16), nn.BatchNorm1d(16), nn.ReLU(), Dropout(0.2), nn.Linear(16, 10)
+    layers = nn.Linear(784, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 10)
     return nn.Sequential(nn.Flatten(), *layers)
 
 

@@ -1,41 +1,11 @@
-"""Layers against the obvious version: dropout as published, pooling as two poolings."""
+"""Layers against the obvious version."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers import noise
 
-from models.layers import Dropout, GlobalPool, Shared
-
-# Activations whose number is no multiple of eight, in the layouts that the networks produce.
-LAYOUTS = {
-    "matrix": torch.ones(311, 333),
-    "channels last": torch.ones(31, 7, 21, 23).to(memory_format=torch.channels_last),
-    "one channel": torch.ones(311, 1, 17, 19).to(memory_format=torch.channels_last),
-    "every other column": torch.ones(311, 666)[:, ::2],
-}
-
-
-@pytest.mark.parametrize("x", LAYOUTS.values(), ids=LAYOUTS)
-@pytest.mark.parametrize("p", [0.2, 0.5])
-def test_dropout_zeroes_the_share_p_and_keeps_the_expectation_and_its_gradient_is_the_mask(x, p):
-    torch.manual_seed(0)
-    level = round(p * 256)
-    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
-    y = Dropout(p)(x)
-    y.sum().backward()
-    assert torch.equal(x.grad, y.detach())  # x is all ones, so that the output is the mask
-    assert y.unique().tolist() == pytest.approx([0, 256 / (256 - level)])
-    # Five standard deviations of a binomial of so many draws.
-    tolerance = 5 * (p * (1 - p) / x.numel()) ** 0.5
-    assert (y == 0).float().mean().item() == pytest.approx(level / 256, abs=tolerance)
-    assert y.mean().item() == pytest.approx(1, abs=2 * tolerance)
-
-
-@pytest.mark.parametrize(("p", "training"), [(0.0, True), (0.001, True), (0.5, False)])
-def test_dropout_is_the_identity_in_eval_mode_and_for_p_0(p, training):
-    x = noise(5, 7)
-    assert torch.equal(Dropout(p).train(training)(x), x)
+from models.layers import GlobalPool, Shared
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
