@@ -38,14 +38,7 @@ from data.pictures import grey, open_picture, pictures_in
 from evaluation.contrastive.features import neighbours
 from inference import Answer, Predictor, load_predictor
 from inference.drawing import Drawing
-from inference.predictor import (
-    CLASSIFIER,
-    embedder,
-    gallery_predictor,
-    is_ensemble,
-    model_files,
-    save_gallery,
-)
+from inference.predictor import embedder, gallery_predictor, is_ensemble, model_files, save_gallery
 from models import read_model
 from utils.arguments import any_path
 from utils.cli import Parser, command, resolve_device
@@ -83,12 +76,8 @@ def make_parser() -> Parser:
     add("--single", action="store_true", help="every picture holds one digit: don't look for several")
     group = parser.add_argument_group("model (default: the one that comes with the repository)")
     add = group.add_mutually_exclusive_group().add_argument
-    add(
-        "--model",
-        type=any_path,
-        metavar="FILE",
-        help="a best.pt, or the folder of any run, also of ensemble.py",
-    )
+    files = "a best.pt, the folder of any run, or the name of a file in weights/"
+    add("--model", type=any_path, default="classifier", metavar="FILE", help=files)
     add("--similar", type=any_path, metavar="FOLDER", help="rank its pictures by their likeness to IMAGE")
     add("--enrol", type=any_path, metavar="FOLDER", help="embed its pictures, named by subfolder or file")
     add("--gallery", type=any_path, metavar="FILE", help="recognise by the examples that --enrol saved")
@@ -259,8 +248,7 @@ def check_flags(args: Namespace) -> None:
         "--encoder is for --similar, --enrol and --gallery": args.encoder and not own,
         "--similar takes one digit from each picture, without --single": args.similar and args.single,
         "--export writes the network that --model names, also an encoder": args.export and own,
-        "--export writes one network: name a member of the ensemble": args.export
-        and is_ensemble(Path(args.model or CLASSIFIER)),
+        "--export writes one network: name a member of the ensemble": args.export and is_ensemble(args.model),
         "--overwrite is for what is written": args.overwrite and not (written or args.show),
         "the standard output is closed": sys.stdout is None,
     }
@@ -273,7 +261,7 @@ def main(argv: list[str] | None = None) -> list[Result]:
     args = make_parser().parse_args(argv)
     check_flags(args)
     args.device = resolve_device(args.device)  # fail now, before a file is written
-    source = model_files(Path(args.model or CLASSIFIER))[0]
+    source = model_files(args.model)[0]
     args.images = find_pictures(args.images)
     table, target = args.submission or ("", "")
     read = source, args.encoder or "", table, args.gallery or "", *args.images

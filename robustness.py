@@ -15,7 +15,6 @@ With --unknown nothing is corrupted: how well do classifiers tell images of no d
 """
 
 from argparse import Namespace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -90,7 +89,7 @@ def load_networks(args: Namespace, data: Data) -> dict[str, list[tuple]]:
     kinds = {"training": seen, "digits": data[1], **unknown_images(data[1], args.data_dir, args.seed)}
     models: dict[str, list[tuple]] = {}
     for name, _, path in (text.partition("=") for text in args.models):
-        for file in model_files(Path(path))[: args.trainings]:
+        for file in model_files(path)[: args.trainings]:
             network, facts, _ = read_network(file, args.device, Classifier)
             sets = {kind: renormalised(images, facts) for kind, images in kinds.items()}
             models.setdefault(name, []).append((network, sets))

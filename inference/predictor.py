@@ -24,14 +24,13 @@ from evaluation.ensemble.selection import combine
 from evaluation.robustness import Scorer
 from inference.drawing import Drawing, read_drawing
 from models import CheckpointError, Classifier, read_model
-from models.checkpoint import BUNDLED, digest, find_model
+from models.checkpoint import digest, find_model
 from utils.errors import DAMAGE, UserError
-from utils.runs.files import check_file, write_atomically
+from utils.runs.files import check_file, read_object, write_atomically
 from utils.runs.folder import RunFolder
 from utils.training.forward import forward_all, predict
 
-CLASSIFIER = BUNDLED / "classifier.safetensors"
-SYMBOLS = BUNDLED / "triplet.safetensors"  # for one-shot recognition
+CLASSIFIER, SYMBOLS = "classifier", "triplet"  # in weights/; the latter for one-shot recognition
 LARGEST = 2**28  # bytes of a gallery
 # Of a classifier that was trained without validation images.
 UNCALIBRATED = {"temperature": 1.0, "least_confidence": 0.0, "least_evidence": -np.inf}
@@ -123,8 +122,9 @@ def with_images(images: ImageSet, digits: np.ndarray) -> ImageSet:
     return images._replace(images=pixels, labels=pixels.new_zeros(len(pixels)).long())
 
 
-def model_files(path: Path) -> list[Path]:
+def model_files(path: Path | str) -> list[Path]:
     """Return the model file of every training of a run, best.pt before encoder.pt; a file is itself."""
+    path = Path(find_model(path))
     if not path.is_dir():
         return [path]
     places = ([part / "best.pt", part / "encoder.pt"] for part in part_folders(path))
@@ -153,12 +153,13 @@ def read_network(
 def load_predictor(path: Path | str | None = None, device: torch.device | str = "cpu") -> Predictor:
     """Return the predictor of a saved classifier: by default the one that comes with the repository.
 
-    path: a model file, or the folder of a run: of ensemble.py see `ensemble_predictor`, of others the first
-    training is taken. Raises CheckpointError for a file that holds no classifier.
+    path: a model file, the name of one in weights/, or the folder of a run: of ensemble.py see
+    `ensemble_predictor`, of others the first training is taken. Raises CheckpointError for a file that holds
+    no classifier.
     """
     if path and is_ensemble(path):
         return ensemble_predictor(path, device)
-    model, empty, calibration = read_network(model_files(Path(path or CLASSIFIER))[0], device, Classifier)
+    model, empty, calibration = read_network(model_files(path or CLASSIFIER)[0], device, Classifier)
 
     def score(images):
         logits, evidence = logits_and_evidence(model, images)
@@ -186,7 +187,7 @@ def embedder(encoder: Path | str | None = None, device: torch.device | str = "cp
     encoder: a file, also of a classifier, or the name of one in weights/; by default "triplet", see
     weights/README.md.
     """
-    path = model_files(Path(find_model(encoder or SYMBOLS)))[0]
+    path = model_files(encoder or SYMBOLS)[0]
     network, empty, _ = read_network(path, device)
     network = getattr(network, "encoder", network)
     name = f"{path.name} {digest({k: v.cpu() for k, v in network.state_dict().items()})}"
@@ -256,9 +257,9 @@ def ensemble_predictor(folder: Path | str, device: torch.device | str = "cpu") -
 
 
 def is_ensemble(path: Path | str) -> bool:
-    """Return whether a path is the folder of a run of ensemble.py."""
-    run = RunFolder(path)
-    return run.path("config.json").is_file() and run.read_json("config.json").get("script") == "ensemble"
+    """Return whether a path is the folder of a run of ensemble.py, not of one of its members."""
+    config, own = (RunFolder(path).path(name) for name in ("config.json", "best.pt"))
+    return config.is_file() and not own.is_file() and read_object(config).get("script") == "ensemble"
 
 
 def first_library(run: RunFolder, arguments: dict, record: dict) -> Library:
@@ -283,7 +284,7 @@ def load_scorers(path: Path | str, labelled: ImageSet, trainings: int | None = N
     if is_ensemble(path):
         predictor = ensemble_predictor(path, labelled.images.device)
         return [lambda images: predictor.score(renormalised(images, predictor.images)).probabilities]
-    return [file_scorer(file, labelled) for file in model_files(Path(path))[:trainings]]
+    return [file_scorer(file, labelled) for file in model_files(path)[:trainings]]
 
 
 def file_scorer(path: Path, labelled: ImageSet) -> Scorer:

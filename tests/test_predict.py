@@ -16,8 +16,9 @@ from data.robustness import unknown_images
 from evaluation.cnn import scale
 from inference import Predictor, load_predictor
 from inference.export import Deployed
-from inference.predictor import BUNDLED, SYMBOLS, Scores, embedder
+from inference.predictor import SYMBOLS, Scores, embedder
 from models import create, read_model, save_model
+from models.checkpoint import BUNDLED
 from utils.runs.folder import RunFolder
 
 DIGITS = load("mnist-5k", "")[1]
@@ -342,7 +343,7 @@ def test_an_ensemble_without_validation_images_is_not_calibrated(tmp_path, pair)
 
 def test_export_in_half_precision_gives_the_same_answers(tmp_path, pair):
     path, file = tmp_path / "small.safetensors", pair / "member-0" / "best.pt"
-    run("--model", pair, "--export", path)
+    run("--model", pair / "member-0", "--export", path)
     assert path.stat().st_size < 0.6 * file.stat().st_size
     images = DIGITS.images[:200, 0].numpy()
     whole, half = load_predictor(file).scores(images), load_predictor(path).scores(images)
