@@ -201,8 +201,8 @@ def build_training(args: Namespace, data: Data, bags: Bags) -> tuple[MIL, Step, 
     return model, mil_step(model, args.method), BagLoader(data[0], bags, args.batch_size, **options)
 
 
-def train(args: Namespace, data: Data, run: RunFolder | None = None) -> dict:
-    """Train and evaluate once from --seed; return the record and leave the files in `run`."""
+def train(args: Namespace, data: Data, run: RunFolder | None = None) -> tuple[MIL, dict]:
+    """Train and evaluate once from --seed; return model and record, and leave the files in `run`."""
     bags = make_bags(args, data)
     model, step, batches = build_training(args, data, bags["train"])
     config = FitConfig.from_values(vars(args))
@@ -218,7 +218,7 @@ def train(args: Namespace, data: Data, run: RunFolder | None = None) -> dict:
         run.save_predictions(**predictions)
     counts = {"train_bags": args.train_bags, "val_bags": args.val_bags}
     counts["train_instances"] = len(bags["train"].indices)
-    return {"seed": args.seed, **facts, **counts, **metrics, "seconds": facts["train_seconds"]}
+    return model, {"seed": args.seed, **facts, **counts, **metrics, "seconds": facts["train_seconds"]}
 
 
 def plot_figures(run: RunFolder, args: Namespace, data: Data) -> None:
@@ -277,7 +277,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     if args.sweep:
 
         def train_cell(job):
-            return job | train(Namespace(**vars(args) | job | {"quiet": True}), data)
+            return job | train(Namespace(**vars(args) | job | {"quiet": True}), data)[1]
 
         content = collect(train_cell, sweep_jobs(args), args, run, group=("method", "train_bags"))
         if distributed.rank() == 0:
@@ -285,7 +285,7 @@ def main(argv: list[str] | None = None) -> dict | None:
             second = {"shortcut": ["test_auc", "test_clean_auc"], "exclusive": ["test_accuracy"]}
             report_sweep(content, second.get(args.builder, ["test_auc", "test_accuracy"]), run)
         return content
-    metrics = repeat(lambda job, part: train(Namespace(**vars(args) | job), data, part), args, run)
+    metrics = repeat(lambda job, part: train(Namespace(**vars(args) | job), data, part)[1], args, run)
     if distributed.rank() == 0:
         cli.draw(plot_figures, run, args, data)
         report(metrics, run)
