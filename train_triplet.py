@@ -2,7 +2,7 @@
 
     python train_triplet.py                                          all digits
     python train_triplet.py --classes 0,1,2 --images-per-class 100   three digits teach ten
-    python train_triplet.py --classes 0,1,2,3,4
+    python train_triplet.py --classes 0,1,2 --images-per-class 100 --encoder simclr --lr 0.0003
     python train_triplet.py --loss triplet --mining semi-hard --margin 0.2
     python train_triplet.py --loss bce                               are two images of one class?
     python train_triplet.py --recipe original --classes 0,1,2 --images-per-class 100
@@ -89,6 +89,7 @@ def make_parser() -> cli.Parser:
     classes = "classes to train on, by name or number (default: all)"
     add("--classes", type=list_of(least=2), metavar="A,B,...", help=classes)
     add("--images-per-class", type=Number(int, 3, 100000), help="images of each class (default: all)")
+    add("--encoder", type=any_path, metavar="FILE", help="start from a saved encoder, e.g. simclr")
     add("--recipe", choices=RECIPES, help="set of defaults (default: few with --images-per-class, else all)")
     add("--class-augment", choices=CLASS_AUGMENTS, help="synthetic classes made from the given ones")
     add("--glyphs", type=Number(int, 1, 1000), help="glyphs in a batch, with --class-augment glyphs")
@@ -116,6 +117,9 @@ def parse(argv: list[str] | None = None) -> tuple:
     command = cli.command_line(parser, args)
     if args.sweep and (args.classes or not args.images_per_class):
         parser.error("--sweep chooses the digits itself: give --images-per-class and no --classes")
+    if args.encoder and args.model:
+        parser.error("--encoder brings its own network: leave out --model")
+    args.model = load_encoder(args.encoder).name if args.encoder else args.model
     args.recipe = args.recipe or ("few" if args.images_per_class else "all")
     cli.fill(args, RECIPES[args.recipe])
     if args.loss == "arcface" and args.class_augment == "glyphs":
@@ -171,7 +175,8 @@ def build_training(
     """Create the model, its step and its batches of the images at `indices`."""
     batches = make_batches(args, images, indices)
     torch.manual_seed(args.seed)
-    model = ContrastiveModel(create(args.model, 0, triplet.TRIPLET_ENCODERS), args.head)
+    encoder = load_encoder(args.encoder) if args.encoder else create(args.model, 0, triplet.TRIPLET_ENCODERS)
+    model = ContrastiveModel(encoder, args.head)
     if args.loss == "bce":
         model.loss = triplet.PairLoss(model.dimensions)
     elif args.loss == "arcface":

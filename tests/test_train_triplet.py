@@ -16,11 +16,11 @@ FILES |= {"curves.png", "map.png"}
 THREE = ("--classes", "0,1,2", "--images-per-class", "15")
 
 
-def flags(data, results, *more):
+def flags(data, results, *more, start=("--model", "fast")):
     """The smallest training of the smallest encoder."""
-    small = ("--model", "fast", "--epochs", "2", "--steps", "2", "--episodes", "5", "--copies", "0")
+    small = ("--epochs", "2", "--steps", "2", "--episodes", "5", "--copies", "0")
     batch = ("--batch-images", "4", "--batch-classes", "3")
-    return base_flags(data, results, *small, *batch, *more)
+    return base_flags(data, results, *start, *small, *batch, *more)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -72,6 +72,15 @@ def test_all_classes_train_and_nothing_is_unseen_or_one_class(tmp_path, tiny_dir
     assert not {"test_unseen_1way_1shot_accuracy", "test_unseen_equal_error_rate"} & record.keys()
 
 
+def test_a_saved_encoder_is_where_the_training_starts(results, tmp_path, tiny_dir, no_figures):
+    start = results / "triplet" / "few" / "encoder.pt"
+    train_triplet.main(flags(tiny_dir, tmp_path, *THREE, "--lr", "1e-9", start=("--encoder", str(start))))
+    found = load_encoder(tmp_path / "triplet" / "few" / "encoder.pt")
+    assert found.name == "fast"
+    for before, after in zip(load_encoder(start).parameters(), found.parameters(), strict=True):
+        torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+
+
 def test_a_sweep_is_one_file_and_resumes(tmp_path, tiny_dir, monkeypatch, capsys):
     monkeypatch.setattr(train_triplet, "SWEEP_DIGITS", (3,))
     monkeypatch.setattr(train_triplet, "SWEEP_IMAGES", (10, 10_000))  # of the latter no class has as many
@@ -108,6 +117,7 @@ def test_every_seed_has_its_own_images(tiny_dir):
         (["--batch-classes", "4", "--class-augment", "none"], "from 2 to 3"),
         (["--schedule", "plateau"], "plateau"),
         (["--sweep"], "no --classes"),
+        (["--encoder", "simclr"], "leave out --model"),
         (["--loss", "arcface"], "add --class-augment symmetries"),
     ],
 )
