@@ -175,7 +175,7 @@ def sprint() -> EncoderParts:
 @classifier({f"small-{width}": (width,) for width in (5, 9, 12)}, epochs=40, batch_size=128, lr=5e-2,
             weight_decay=0.0, augment="shift", label_smoothing=0.0)  # fmt: skip
 def small(width: int) -> EncoderParts:
-    """Few parameters, width^2 + 65 width + 10 with the head: separable blocks on a 14x14 grid that share."""
+    """Few parameters, with the head width^2 + 65 width + 10: separable blocks with one 1x1 convolution."""
     return nn.Sequential(nn.AvgPool2d(2), conv(1, width), Shared(width, (1, 2, 1)), GlobalMax()), width
 
 
@@ -183,7 +183,7 @@ def small(width: int) -> EncoderParts:
 def compact(first: int, second: int) -> EncoderParts:
     """A wider `fast` with one pooling less: the default encoder of contrastive pre-training.
 
-    first, second: kernels of its first convolutions. Ensembles gain from members of several, as ansh941's do.
+    first, second: kernels of its first convolutions, in which members of an ensemble may differ.
     """
     return nn.Sequential(
         conv(1, 32, kernel=first, stride=2),
