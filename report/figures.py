@@ -57,11 +57,6 @@ def overview(rows: list[Row]) -> list[dict]:
     return data
 
 
-def model(row: Row) -> tuple[str, int]:
-    """Return the model of a row; with test-time augmentation it is another one."""
-    return row.method, row.result.arguments.get("shifts") or 0
-
-
 def error_against(cost: str, page: Page) -> dict:
     """Return each model's row with what it costs, a key of COSTS, and prior work whose cost is known."""
     hidden, keys = ("shifts", "labels_per_class", "teacher"), ("mean", "low", "high", "kind")
