@@ -2,7 +2,7 @@
 
     python train_triplet.py                                          all digits
     python train_triplet.py --classes 0,1,2 --images-per-class 100   three digits teach ten
-    python train_triplet.py --classes 0,1,2 --images-per-class 100 --encoder simclr --lr 0.0003
+    python train_triplet.py --classes 0,1,2 --images-per-class 100 --encoder simclr --lr 0.001
     python train_triplet.py --loss triplet --mining semi-hard --margin 0.2
     python train_triplet.py --loss bce                               are two images of one class?
     python train_triplet.py --recipe original --classes 0,1,2 --images-per-class 100
