@@ -76,7 +76,7 @@ def bags(to, method="attention", encoder="fast", standardise=False, freeze=False
 
 def embedding(to, encoder="fast", class_augment="none", head="none", **flags):
     defaults = {"loss": "triplet", "mining": "random", "margin": 0.2, "distance": "squared", "seed": 0}
-    defaults |= {"model": encoder, "head": head, "device": "cpu"}
+    defaults |= {"model": encoder, "encoder": None, "head": head, "device": "cpu"}
     shape = {"batch_classes": 4, "batch_images": 3, "class_augment": class_augment, "glyphs": 5, "steps": 2}
     args = Namespace(**{**defaults, **shape, "temperature": 0.1, "views": VIEW_PARTS, "strength": 1, **flags})
     model, step, batches = train_triplet.build_training(args, IMAGES, EVERYTHING)
