@@ -20,8 +20,7 @@ SELECTIONS = ("greedy_loss", "greedy_accuracy", "bagged")
 LIBRARIES = {"best": "22 strong ones of four recipes", "cnn-20": "10 cnn", "lenet-10": "10 lenet"}
 LIBRARIES |= {"mixed-10": "10 of unequal strength"}
 LONG = "test-time augmentation over "  # before "nine shifts"
-COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds of an image"}
-COSTS |= {"seconds": "training time of one run (at most, s)"}
+COSTS = {"parameters": "parameters", "seconds": "training time of one run (at most, s)"}
 # The lines of the few-label figure, the best last.
 LINES = ("pixels-linear", "simclr-linear", "moco-spread", "simclr-spread", "simclr-self_labelled")
 
@@ -151,7 +150,6 @@ def gain(record: dict, selection: str) -> list:
 FIGURES: dict[str, dict[str, tuple[Callable, Callable[[Page], list | dict | None]]]] = {
     "train_cnn": {
         "front.png": (plots.plot_error_against_cost, partial(error_against, "parameters")),
-        "multiply-adds.png": (plots.plot_error_against_cost, partial(error_against, "multiply_adds")),
         "seconds.png": (plots.plot_error_against_cost, partial(error_against, "seconds")),
         "race.png": (plots.plot_curves, race),
     },

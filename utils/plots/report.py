@@ -79,7 +79,7 @@ def plot_error_against_cost(data: dict, path: Path | str, description: str | Non
         point = rival["cost"], float(error_percent(rival["value"]))
         ax.plot(*point, "D", mfc="white", mec=REFERENCE, ms=5)
         place, side = ((-6, -3), "right") if is_crowded("prior", point[0]) else ((6, -3), "left")
-        look = {"size": 8, "ha": side, "color": REFERENCE}
+        look = {"size": 8, "ha": side, "color": REFERENCE, "bbox": {"fc": "white", "ec": "none", "pad": 0.5}}
         ax.annotate(rival["name"], point, place, textcoords="offset points", **look)
     others = "   ◇ others, † selected on the test set, ¶ unknown how" * bool(data["prior"])
     ax.set_title(f"● ours, last epoch{others}", size=8.5)
