@@ -211,7 +211,7 @@ def test_figures_show_the_rows_of_their_pages(tree, results):
 
 def parsed(command):
     """The arguments of "python script.py ...", by its own parser; older ones had more flags."""
-    command = re.sub(r"--encoder(?= \w+( |$))|--models(?= [\w,]+( |$))", "--model", command)
+    command = re.sub(r"--encoder(?= (?!simclr)\w+( |$))|--models(?= [\w,]+( |$))", "--model", command)
     _, script, *flags = shlex.split(re.sub(r" --(draws \d+|distill)", "", command))
     module = importlib.import_module(script.removesuffix(".py"))
     arguments = vars(module.parse([*flags, "--device", "cpu"])[0])

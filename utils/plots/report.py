@@ -78,7 +78,7 @@ def plot_error_against_cost(data: dict, path: Path | str, description: str | Non
     for rival in data["prior"]:
         point = rival["cost"], float(error_percent(rival["value"]))
         ax.plot(*point, "D", mfc="white", mec=REFERENCE, ms=5)
-        place, side = ((-6, -3), "right") if is_crowded("prior", point[0]) else ((6, -3), "left")
+        place, side = ((-6, -3), "right") if is_crowded("prior", point[0]) else ((6, 2), "left")
         look = {"size": 8, "ha": side, "color": REFERENCE, "bbox": {"fc": "white", "ec": "none", "pad": 0.5}}
         ax.annotate(rival["name"], point, place, textcoords="offset points", **look)
     others = "   ◇ others, † selected on the test set, ¶ unknown how" * bool(data["prior"])
