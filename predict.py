@@ -100,11 +100,11 @@ def choose_predictor(args: Namespace) -> Predictor:
     return load_predictor(args.model, args.device)
 
 
-def export(args: Namespace, source: Path) -> None:
+def export(args: Namespace) -> None:
     """Write the classifier or encoder in a file for other programs."""
     from inference.export import FORMATS, export_model  # here, because few need it
 
-    path = Path(args.export)
+    path, source = Path(args.export), model_files(args.model)[0]
     check_output(path, FORMATS, args.overwrite, [source, *args.images])
     difference = export_model(read_model(source), path)
     checked = "half precision" if difference is None else f"differs from PyTorch by at most {difference:.1e}"
@@ -261,15 +261,14 @@ def main(argv: list[str] | None = None) -> list[Result]:
     args = make_parser().parse_args(argv)
     check_flags(args)
     args.device = resolve_device(args.device)  # fail now, before a file is written
-    source = model_files(args.model)[0]
     args.images = find_pictures(args.images)
     table, target = args.submission or ("", "")
-    read = source, args.encoder or "", table, args.gallery or "", *args.images
+    read = args.model, args.encoder or "", table, args.gallery or "", *args.images
     for out, end in ((args.show, ".png"), (target, ".csv"), (args.save, ".npz")):
         if out:
             check_output(Path(out), [end], args.overwrite, read)
     if args.export:
-        export(args, source)
+        export(args)
     if table:
         submit(Path(table), Path(target), choose_predictor(args))
     read_by = enrol if args.enrol else rank if args.similar else answer

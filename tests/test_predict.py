@@ -38,13 +38,15 @@ def label(*indices):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """The folder of a short run of ensemble.py: two linear members."""
+    """The folder of a short run of ensemble.py: two linear members. "both" beside it combines them again."""
     folder = tmp_path_factory.mktemp("results")
     words = ["--dataset", "mnist-5k", "--results-dir", str(folder), "--device", "cpu", "--precision", "fp32"]
-    words += ["--members", "2", "--model", "linear", "--epochs", "1", "--name", "pair", "--quiet"]
+    trained = ["--members", "2", "--model", "linear", "--epochs", "1", "--name", "pair", "--quiet"]
+    combined = ["--from", str(folder / "ensemble" / "pair"), "--name", "both", "--quiet"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ensemble, "plot_figures", lambda *args: None)
-        ensemble.main(words)
+        ensemble.main(words + trained)
+        ensemble.main(words + combined)
     return folder / "ensemble" / "pair"
 
 
@@ -325,7 +327,8 @@ def test_an_ensemble_gives_the_probabilities_that_its_run_saved(pair, pictures):
     np.testing.assert_allclose(p, expected, atol=1e-5)
     confidence = scale(saved["val_probabilities"], record["average_temperature"]).max(1)
     assert predictor.least_confidence == pytest.approx(np.quantile(confidence, 0.005), abs=1e-5)
-    assert len(run(pictures / "0.png", "--model", pair)[0].answers) == 1
+    for folder in (pair, pair.parent / "both"):
+        assert len(run(pictures / "0.png", "--model", folder)[0].answers) == 1
 
 
 def test_an_ensemble_without_validation_images_is_not_calibrated(tmp_path, pair):
