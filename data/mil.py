@@ -1,6 +1,18 @@
 """Bags of digits for multiple instance learning: a set of images and one label, "does it hold the target?"
 
-Only the label of a bag is trained on. The labels of its instances are kept for the evaluation.
+Only the label of a bag is trained on. The labels of its instances are kept for the evaluation. Bags are built
+in four ways, BUILDERS:
+
+natural: every instance is sampled independently, as in the simple loader of Ilse et al. (2018); long
+    bags are nearly always positive.
+balanced: every other bag is positive, whatever its length. Positive bags are natural bags that contain
+    the target, negative bags are natural bags that don't.
+shortcut: balanced bags without the class `shortcut`, each with one place more. It holds an image of that
+    class in the bags that `carriers` names, "negative" (in training), "positive", "both" or "none", in
+    the others one that is not of the target: lengths tell nothing. Equal seeds give the same bags but
+    for that image. It is perfect evidence in training, but a network that keeps to the MIL assumption
+    can't use it: no instance makes a bag negative (Raff and Holt, NeurIPS 2023, algorithm 1).
+exclusive: natural bags of several targets, one kind in each, see `exclusive_bags`.
 """
 
 import math
@@ -79,18 +91,8 @@ def build(
     """Build `count` bags of images sampled with replacement from `pool`; equal seeds give equal bags.
 
     labels: (N,) int64, of all images. pool: int64 positions. Lengths are normal with the given mean (at
-    least 1) and standard deviation, rounded, at least 1. builder:
-
-    natural: every instance is sampled independently, as in the simple loader of Ilse et al. (2018); long
-        bags are nearly always positive.
-    balanced: every other bag is positive, whatever its length. Positive bags are natural bags that contain
-        the target, negative bags are natural bags that don't.
-    shortcut: balanced bags without the class `shortcut`, each with one place more. It holds an image of that
-        class in the bags that `carriers` names, "negative" (in training), "positive", "both" or "none", in
-        the others one that is not of the target: lengths tell nothing. Equal seeds give the same bags but
-        for that image. It is perfect evidence in training, but a network that keeps to the MIL assumption
-        can't use it: no instance makes a bag negative (Raff and Holt, NeurIPS 2023, algorithm 1).
-    exclusive: natural bags of several targets, one kind in each, see `exclusive_bags`.
+    least 1) and standard deviation, rounded, at least 1. builder: one of BUILDERS, described at the top of
+    this file.
 
     Raises DataError when the pool lacks the images, or the shortcut is the target.
     """
