@@ -179,20 +179,20 @@ def small(width: int) -> EncoderParts:
     return nn.Sequential(nn.AvgPool2d(2), conv(1, width), Shared(width, (1, 2, 1)), GlobalMax()), width
 
 
-@classifier({"compact": (5, 3), "compact-3": (3, 3), "compact-7": (7, 7)})
-def compact(first: int, second: int) -> EncoderParts:
+@classifier({"compact": (), "compact-3": (3,), "compact-slim": (5, 11)})
+def compact(kernel: int = 5, width: int = 32) -> EncoderParts:
     """A wider `fast` with one pooling less: the default encoder of contrastive pre-training.
 
-    first, second: kernels of its first convolutions, in which members of an ensemble may differ.
+    kernel, width: of its first convolution; the others have two, four and eight times as many channels.
     """
     return nn.Sequential(
-        conv(1, 32, kernel=first, stride=2),
-        conv(32, 64, kernel=second, relu=False),
+        conv(1, width, kernel=kernel, stride=2),
+        conv(width, 2 * width, relu=False),
         pooled_relu(),
-        conv(64, 128),
-        conv(128, 256),
+        conv(2 * width, 4 * width),
+        conv(4 * width, 8 * width),
         GlobalPool(),
-    ), 512
+    ), 16 * width
 
 
 @classifier(epochs=14, batch_size=128, lr=4e-3, augment="strong")
