@@ -175,7 +175,9 @@ def _stop(number: int, frame: object) -> NoReturn:
 
 def fail(script: str, message: str) -> NoReturn:
     """End the script with one line and exit code 2."""
-    print(f"{script}: error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    line = f"{script}: error: {printable(' '.join(message.split()))}"
+    distributed.report_failure(line)
+    print(line, file=sys.stderr)
     sys.exit(2)
 
 
