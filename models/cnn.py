@@ -179,7 +179,8 @@ def small(width: int) -> EncoderParts:
     return nn.Sequential(nn.AvgPool2d(2), conv(1, width), Shared(width, (1, 2, 1)), GlobalMax()), width
 
 
-@classifier({"compact": (), "compact-3": (3,), "compact-slim": (5, 11)})
+@classifier({"compact-slim": (5, 11)}, epochs=16, batch_size=128, lr=1e-2)
+@classifier({"compact": (), "compact-3": (3,)})
 def compact(kernel: int = 5, width: int = 32) -> EncoderParts:
     """A wider `fast` with one pooling less: the default encoder of contrastive pre-training.
 
