@@ -172,11 +172,14 @@ def sprint() -> EncoderParts:
 
 @classifier({f"small-{width}": (width,) for width in (24, 31, 62)}, epochs=24, batch_size=128, lr=3e-2,
             weight_decay=0.0, label_smoothing=0.0)  # fmt: skip
-@classifier({f"small-{width}": (width,) for width in (5, 9, 12)}, epochs=40, batch_size=128, lr=5e-2,
-            weight_decay=0.0, augment="shift", label_smoothing=0.0)  # fmt: skip
-def small(width: int) -> EncoderParts:
-    """Few parameters, with the head width^2 + 65 width + 10: separable blocks with one 1x1 convolution."""
-    return nn.Sequential(nn.AvgPool2d(2), conv(1, width), Shared(width, (1, 2, 1)), GlobalMax()), width
+@classifier({"small-12": (12,), "tiny-8": (8, False), "tiny-13": (13, False)}, epochs=40, batch_size=128,
+            lr=5e-2, weight_decay=0.0, augment="shift", label_smoothing=0.0)  # fmt: skip
+def small(width: int, own: bool = True) -> EncoderParts:
+    """Few parameters: separable blocks with one 1x1 convolution, in `tiny` also one 3x3 convolution, for all.
+
+    With the head they are width^2 + 65 width + 10, and width^2 + 38 width + 10.
+    """
+    return nn.Sequential(nn.AvgPool2d(2), conv(1, width), Shared(width, (1, 2, 1), own), GlobalMax()), width
 
 
 @classifier({"compact-slim": (5, 11)}, epochs=16, batch_size=128, lr=1e-2)

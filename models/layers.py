@@ -44,26 +44,28 @@ class Residual(nn.Module):
 
 
 class Shared(nn.Module):
-    """Residual separable blocks x + relu(norm(mix(conv(x)))), whose 1x1 convolution `mix` is one for all.
+    """Separable blocks relu(norm(mix(conv(x)))), whose 1x1 convolution `mix` is one for all.
 
-    Each has a 3x3 convolution of single channels and a norm of its own. uses: the blocks on the grid of
-    the input, on half of it, and so on, with max pooling between.
+    own: each has a 3x3 convolution `conv` of single channels of its own and adds x, as He et al. (2016); else
+    this convolution is one for all, too. Each has a norm of its own. uses: the blocks on the grid of the
+    input, on half of it, and so on, with max pooling between.
     """
 
-    def __init__(self, channels: int, uses: Sequence[int]):
+    def __init__(self, channels: int, uses: Sequence[int], own: bool = True):
         super().__init__()
-        self.uses, blocks = uses, range(sum(uses))
+        self.uses, self.own, blocks = uses, own, range(sum(uses))
         self.mix = nn.Conv2d(channels, channels, 1, bias=False)
         grid: dict = {"kernel_size": 3, "padding": 1, "groups": channels, "bias": False}
-        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, **grid) for _ in blocks)
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, **grid) for _ in (blocks if own else (0,)))
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in blocks)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        layers = zip(self.convs, self.norms, strict=True)
+        layers = zip(itertools.cycle(self.convs), self.norms, strict=False)
         for number, count in enumerate(self.uses):
             x = F.max_pool2d(x, 2) if number else x
             for conv, norm in itertools.islice(layers, count):
-                x = x + F.relu(norm(self.mix(conv(x))), inplace=True)
+                y = F.relu(norm(self.mix(conv(x))), inplace=True)
+                x = x + y if self.own else y
         return x
 
 

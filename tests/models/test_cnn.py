@@ -39,16 +39,17 @@ def test_parameter_counts_by_hand():
     # A convolution with bias, then batch norm's scale and shift, three times; dense; head.
     blocks = sum(9 * i * o + 3 * o for i, o in ((1, 32), (32, 64), (64, 128)))
     assert parameters("cnn") == blocks + (4 * 4 * 128 * 625 + 625) + (625 * 10 + 10)
-    # A first convolution, four of single channels and the shared one, five normalisations, the head.
-    assert parameters("small-9") == 9 * 9 + 4 * 9 * 9 + 9 * 9 + 5 * 2 * 9 + 9 * 10 + 10 == 9**2 + 65 * 9 + 10
+    # A first convolution, four or one of single channels, the 1x1 convolution, five normalisations, the head.
+    assert parameters("small-12") == 9 * 12 + 4 * 9 * 12 + 12 * 12 + 5 * 2 * 12 + 130 == 12**2 + 65 * 12 + 10
+    assert parameters("tiny-8") == 9 * 8 + 9 * 8 + 8 * 8 + 5 * 2 * 8 + 90 == 8**2 + 38 * 8 + 10
 
 
 def test_multiply_adds_by_hand():
     assert multiply_adds(create("linear")) == 784 * 10
     dense = 300 * 120 + 120 * 60 + 60 * 10
     assert multiply_adds(create("lenet")) == 28 * 28 * 6 * 25 + 10 * 10 * 12 * 6 * 25 + dense
-    blocks = (9 * 5 + 5 * 5) * (14 * 14 + 2 * 7 * 7 + 3 * 3)
-    assert multiply_adds(create("small-5").train()) == 14 * 14 * 9 * 5 + blocks + 5 * 10
+    blocks = (9 * 8 + 8 * 8) * (14 * 14 + 2 * 7 * 7 + 3 * 3)
+    assert multiply_adds(create("tiny-8").train()) == 14 * 14 * 9 * 8 + blocks + 8 * 10
 
 
 def test_unknown_name_lists_the_choices():

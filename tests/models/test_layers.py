@@ -21,15 +21,17 @@ def test_maximum_and_mean_and_their_gradients_are_those_of_the_two_poolings(memo
     assert gradient.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_separable_blocks_share_their_last_convolution_on_every_grid():
+@pytest.mark.parametrize("own", [True, False])
+def test_separable_blocks_share_their_convolutions_on_every_grid(own):
     torch.manual_seed(0)
-    layer, x = Shared(2, (1, 2)).eval(), noise(3, 2, 6, 6)
+    layer, x = Shared(2, (1, 2), own).eval(), noise(3, 2, 6, 6)
     expected = x
-    for number, (conv, norm) in enumerate(zip(layer.convs, layer.norms, strict=True)):
+    for number, norm in enumerate(layer.norms):
         norm.weight.data.fill_(number + 1)
         expected = F.max_pool2d(expected, 2) if number == 1 else expected
-        single = [F.conv2d(expected[:, [c]], conv.weight[[c]], padding=1) for c in range(2)]
+        weight = layer.convs[number if own else 0].weight
+        single = [F.conv2d(expected[:, [c]], weight[[c]], padding=1) for c in range(2)]
         mixed = torch.einsum("oi,bihw->bohw", layer.mix.weight[:, :, 0, 0], torch.cat(single, 1))
-        expected = expected + F.relu((number + 1) * mixed / (1 + 1e-5) ** 0.5)
+        expected = own * expected + F.relu((number + 1) * mixed / (1 + 1e-5) ** 0.5)
     torch.testing.assert_close(layer(x), expected)
-    assert sum(p.numel() for p in layer.parameters()) == 3 * 9 * 2 + 2 * 2 + 3 * 2 * 2
+    assert sum(p.numel() for p in layer.parameters()) == (3 if own else 1) * 9 * 2 + 2 * 2 + 3 * 2 * 2
