@@ -40,7 +40,7 @@ from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import repeat, share_out, train_part
 from utils.training.cnn import ClassifierConfig, fit_classifier, save_classifier
 from utils.training.fit import Step, classification_step
-from utils.training.flags import recipe_flags, training_flags
+from utils.training.flags import VAL_FRACTION, recipe_flags, training_flags
 from utils.training.size import with_recipe
 
 # The modes whose members are one training, or build on each other: one process trains them.
@@ -49,7 +49,7 @@ TOGETHER = ("snapshot", "boosting", *JOINT)
 MODES = ("voting", "bagging", *TOGETHER)
 # Those whose outputs are averaged or added up as logits.
 OF_LOGITS = ("fusion", "boosting", "soft-boosting")
-MEMBERS, VAL_FRACTION, STRENGTH = 10, 0.1, 0.03
+MEMBERS, STRENGTH = 10, 0.03
 # What --from, which trains nothing, can't be combined with.
 TRAINING = ["models", "mode", "val_fraction", "split", "split_seed", "shifts"]
 TRAINING += ["compile", "dry_run", *RECIPES["cnn"]]

@@ -34,10 +34,9 @@ from utils.runs.folder import RunFolder, open_run
 from utils.runs.repeat import jobs, parts, repeat
 from utils.training.cnn import TUNED, ClassifierConfig, distillation_step, fit_classifier, save_classifier
 from utils.training.fit import FitConfig
-from utils.training.flags import SHARE, recipe_flags, training_flags
+from utils.training.flags import SHARE, VAL_FRACTION, recipe_flags, training_flags
 from utils.training.size import fit_to_size
 
-VAL_FRACTION = 0.1
 SAME = "classes", "mean", "std"  # facts that a teacher's images share with the student's
 
 

@@ -94,15 +94,8 @@ def linear() -> EncoderParts:
     return nn.Flatten(), 784
 
 
-PERCEPTRONS = {
-    "mlp1": (100,),  # the smallest network that isn't linear
-    "mlp_128_64": (128, 64),
-    "mlp_512_128_64": (512, 128, 64),
-    "mlp_512_128_32": (512, 128, 32),
-}
-
-
-@classifier(PERCEPTRONS, epochs=12, lr=3e-3, ema=0.0)
+@classifier({"mlp1": (100,), "mlp_128_64": (128, 64), "mlp_512_128_64": (512, 128, 64),
+             "mlp_512_128_32": (512, 128, 32)}, epochs=12, lr=3e-3, ema=0.0)  # fmt: skip
 def perceptron(*widths: int) -> EncoderParts:
     """Hidden layers with ReLU alone, of the widths in the name: dothanhdatle/M2-Project and ABD-01/MNIST."""
     layers: list[nn.Module] = [nn.Flatten()]
@@ -175,10 +168,7 @@ def sprint() -> EncoderParts:
 @classifier({"small-12": (12,), "tiny-8": (8, False), "tiny-13": (13, False)}, epochs=40, batch_size=128,
             lr=5e-2, weight_decay=0.0, augment="shift", label_smoothing=0.0)  # fmt: skip
 def small(width: int, own: bool = True) -> EncoderParts:
-    """Few parameters: separable blocks with one 1x1 convolution, in `tiny` also one 3x3 convolution, for all.
-
-    With the head they are width^2 + 65 width + 10, and width^2 + 38 width + 10.
-    """
+    """Few parameters: separable blocks with one 1x1 convolution, for all; in `tiny` also one 3x3."""
     return nn.Sequential(nn.AvgPool2d(2), conv(1, width), Shared(width, (1, 2, 1), own), GlobalMax()), width
 
 
