@@ -3,7 +3,7 @@
     python predict.py seven.png                          the model that comes with the repository
     python predict.py scans/ "photos/*.jpg" --json       folders and globs; a number is read digit by digit
     python predict.py seven.png --show seen.png          and what the network sees beside the original
-    python predict.py seven.png --model results/cnn/wide any run or best.pt, also of your own data
+    python predict.py seven.png --model results/cnn/wide a run or best.pt, also of your own data
     python predict.py --submission test.csv out.csv      a label for each row of a CSV file, for Kaggle
     python predict.py seven.png --similar scans/         the pictures of a folder, the most like it first
     python predict.py --enrol people/ --save g.npz       keep examples: people/<name>/*.png, people/<name>.png
@@ -76,7 +76,7 @@ def make_parser() -> Parser:
     add("--single", action="store_true", help="every picture holds one digit: don't look for several")
     group = parser.add_argument_group("model (default: the one that comes with the repository)")
     add = group.add_mutually_exclusive_group().add_argument
-    files = "a best.pt, the folder of any run, or the name of a file in weights/"
+    files = "a classifier: best.pt, a run (also of ensemble.py), or the name of a file in weights/"
     add("--model", type=any_path, default="classifier", metavar="FILE", help=files)
     add("--similar", type=any_path, metavar="FOLDER", help="rank its pictures by their likeness to IMAGE")
     add("--enrol", type=any_path, metavar="FOLDER", help="embed its pictures, named by subfolder or file")

@@ -181,6 +181,16 @@ def make_model(args: Namespace) -> MIL:
     return model
 
 
+def check_pooling(model: MIL) -> None:
+    """Raise UserError for a pooling, maybe the user's own, that returns anything but logits and attention."""
+    features, mask = torch.zeros(2, 3, model.head.in_features), torch.ones(2, 3, dtype=torch.bool)
+    found = model.pooling(features, mask, model.head)
+    shapes = [tuple(part.shape) for part in found] if isinstance(found, tuple) else type(found).__name__
+    if shapes != [(2, model.head.out_features), (2, 3)]:
+        asked = f"logits (B, {model.head.out_features}) and attention (B, N)"
+        raise UserError(f"pooling {model.method!r} must return {asked}; for B = 2, N = 3 it gave {shapes}")
+
+
 def mil_step(model: MIL, method: str) -> Step:
     """Return the step for `fit`: the loss of a batch of bags, and its accuracy."""
 
@@ -271,7 +281,8 @@ def main(argv: list[str] | None = None) -> dict | None:
     find_classes(args, data[0].classes)
     for job in jobs(args):  # fail now, before a folder is made
         make_bags(Namespace(**vars(args) | job), data)
-    make_model(args)
+    for method in args.methods if args.sweep else [args.method]:
+        check_pooling(make_model(Namespace(**vars(args) | {"method": method})))
     name = "sweep" if args.sweep else args.method
     run = distributed.on_rank_zero(lambda: open_run("train_mil", args, name, command))
     if args.sweep:

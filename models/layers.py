@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -55,9 +54,9 @@ class Shared(nn.Module):
     def __init__(self, channels: int, uses: Sequence[int], own: bool = True):
         super().__init__()
         self.uses, self.own, blocks = uses, own, sum(uses)
-        layer = partial(nn.Conv2d, channels, channels, bias=False)
-        self.mix = layer(1)
-        self.convs = nn.ModuleList(layer(3, padding=1, groups=channels) for _ in range(blocks if own else 1))
+        self.mix = nn.Conv2d(channels, channels, 1, bias=False)
+        grid: dict = {"kernel_size": 3, "padding": 1, "groups": channels, "bias": False}
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, **grid) for _ in range(blocks if own else 1))
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(blocks))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from helpers import ROOT, base_flags, refusal
 
-import train_cnn
 from data import POLICIES, Augment
 from models import ENCODERS, RECIPES, read_model
 from models.mil import POOLINGS
@@ -51,7 +50,14 @@ def test_each_recipe_as_it_stands_trains(tables, tiny_dir, tmp_path, no_figures)
 
 def test_a_wrong_return_is_one_line(tables, tiny_dir, tmp_path, capsys):
     POLICIES["cut"] = Augment(own=lambda images, draws: images[:, :, 1:])
-    line = refusal(
-        train_cnn.main, base_flags(tiny_dir, tmp_path, "--augment", "cut", *SMALL["train_cnn"]), capsys
-    )
-    assert "must return images (32, 1, 28, 28) torch.float32, not (32, 1, 27" in line
+    POOLINGS["logits-alone"] = lambda count: lambda features, mask, head: head(features.mean(1))
+    POOLINGS["swapped"] = lambda count: lambda features, mask, head: (mask / 3, head(features.mean(1)))
+    for script, flag, name, said in (
+        ("train_cnn", "--augment", "cut", "must return images (32, 1, 28, 28) torch.float32, not (32, 1, 27"),
+        ("train_mil", "--method", "logits-alone", "must return logits (B, 1) and attention (B, N)"),
+        ("train_mil", "--method", "swapped", "[(2, 3), (2, 1)]"),
+    ):
+        main = importlib.import_module(script).main
+        line = refusal(main, base_flags(tiny_dir, tmp_path, flag, name, *SMALL[script]), capsys)
+        assert said in line
+    assert not (tmp_path / "mil").exists()

@@ -82,7 +82,7 @@ def test_folders_give_their_pictures_in_a_fixed_mixed_order_small_and_grey_and_n
     train, test = load(write_folders(tmp_path / "shapes"), "")
     assert train.classes == test.classes == ("2", "10", "star")
     assert train.name == "shapes"
-    assert train.notes == ("train/: 30 files read", "test/: 12 files read")
+    assert train.notes == ("train/: 30 files read, 0 skipped", "test/: 12 files read, 0 skipped")
     for part, images, labels in ((train, X, Y), (test, TEST_X, TEST_Y)):
         assert pixels(part) == sorted(image.tobytes() for image in images)
         place = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
@@ -96,7 +96,7 @@ def test_folders_give_their_pictures_in_a_fixed_mixed_order_small_and_grey_and_n
     assert set(train.labels[:10].tolist()) == {0, 1, 2}
     train, _ = load(write_folders(tmp_path / "large", side=56, channels=(3,)), "")
     assert train.images.shape == (30, 1, 28, 28)
-    assert train.notes[1] == "test/: 12 files read, 12 resized to 28 x 28 pixels, 12 made grey"
+    assert train.notes[1] == "test/: 12 files read, 0 skipped, 12 resized to 28 x 28 pixels, 12 made grey"
     assert train.images.amax() > 190
 
 

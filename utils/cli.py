@@ -2,12 +2,14 @@
 
 import argparse
 import functools
+import json
 import os
 import shlex
 import signal
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -176,7 +178,9 @@ def _stop(number: int, frame: object) -> NoReturn:
 def fail(script: str, message: str) -> NoReturn:
     """End the script with one line and exit code 2."""
     line = f"{script}: error: {printable(' '.join(message.split()))}"
-    distributed.report_failure(line)
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):  # torchrun prints it last, as the cause
+        facts = {"py_callstack": line, "timestamp": str(int(time.time()))}
+        Path(path).write_text(json.dumps({"message": {"message": line, "extraInfo": facts}}), "utf-8")
     print(line, file=sys.stderr)
     sys.exit(2)
 

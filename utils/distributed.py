@@ -2,7 +2,6 @@
 
 import atexit
 import datetime
-import json
 import os
 import re
 import sys
@@ -106,14 +105,6 @@ def wait_for_the_end() -> None:
     """Let torchrun notice the rank that failed first; it then ends this one."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         time.sleep(10)
-
-
-def report_failure(line: str) -> None:
-    """Give torchrun the line that it prints last, as the cause of the end of all ranks."""
-    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
-        facts = {"py_callstack": line, "timestamp": str(int(time.time()))}
-        with open(path, "w") as file:
-            json.dump({"message": {"message": line, "extraInfo": facts}}, file)
 
 
 def data_parallel(model: nn.Module, synchronise: bool = True) -> nn.Module:
