@@ -62,23 +62,23 @@ def plot_error_against_cost(data: dict, path: Path | str, description: str | Non
     """
     fig, ax = style.figure(size=(FRONT, 3.9))
     front: list[tuple[float, float]] = []
-
-    def is_crowded(part, at):  # a name would run into the next point
-        return any(1.5 * at < other["cost"] < 3 * at for other in data[part])
-
     for row in sorted(data["ours"], key=lambda row: (row["cost"], -row["mean"])):
         at, (error, *ends) = row["cost"], error_percent([row["mean"], row["high"], row["low"]]).tolist()
         style.range_bars(ax, at, ends, row["kind"], color=PALETTE[0])
         ax.plot(at, error, "o", color=PALETTE[0], ms=5)
         leads = not front or error < front[-1][1]
         front += [(at, error)] * leads
-        place, side = ((-6, -9), "right") if leads and is_crowded("ours", at) else ((6, 2), "left")
+        near = [(other["cost"] / at, error_percent(other["mean"]) / error) for other in data["ours"]]
+        above = any(0.9 < x < 1.6 and 0.8 < y < 1 for x, y in near)  # the name of a point just below
+        runs_into = leads and any(1.5 < x < 3 for x, _ in near)  # the next point
+        place, side = ((-6, -9), "right") if runs_into else ((6, 9 if above else 2), "left")
         ax.annotate(row["label"], (at, error), place, textcoords="offset points", ha=side, color=PALETTE[0])
     ax.plot(*zip(*front, strict=True), color=PALETTE[0], lw=1)
     for rival in data["prior"]:
         point = rival["cost"], float(error_percent(rival["value"]))
         ax.plot(*point, "D", mfc="white", mec=REFERENCE, ms=5)
-        place, side = ((-6, -3), "right") if is_crowded("prior", point[0]) else ((6, 2), "left")
+        runs_into = any(1.5 < other["cost"] / rival["cost"] < 3 for other in data["prior"])
+        place, side = ((-6, -3), "right") if runs_into else ((6, 2), "left")
         look = {"size": 8, "ha": side, "color": REFERENCE, "bbox": {"fc": "white", "ec": "none", "pad": 0.5}}
         ax.annotate(rival["name"], point, place, textcoords="offset points", **look)
     others = "   ◇ others, † selected on the test set, ¶ unknown how" * bool(data["prior"])
