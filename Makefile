@@ -21,7 +21,7 @@ lint: $(VENV)/development
 slow-test: $(VENV)/development
 	MNIST_DIR=$(DATA_DIR) $(BIN)/python -m pytest -m slow
 
-# Faults by the hundred: bad arguments, damaged files, kills; minutes.
+# Faults by the hundred: bad arguments, damaged files, kills; and all results bit for bit. Minutes.
 reliability: $(VENV)/development
 	$(BIN)/python -m pytest -m reliability -n 2 --dist worksteal
 

@@ -8,6 +8,7 @@ import pytest
 from helpers import ROOT
 
 
+@pytest.mark.reliability  # half a minute
 def test_every_script_computes_what_the_table_says():
     done = subprocess.run([sys.executable, "tests/fingerprint.py"], cwd=ROOT, capture_output=True, text=True)
     if "the table is from another machine" in done.stdout:
