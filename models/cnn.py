@@ -168,7 +168,7 @@ def sprint() -> EncoderParts:
 @classifier({"small-12": (12,), "tiny-8": (8, False), "tiny-13": (13, False)}, epochs=40, batch_size=128,
             lr=5e-2, weight_decay=0.0, augment="shift", label_smoothing=0.0)  # fmt: skip
 def small(width: int, own: bool = True) -> EncoderParts:
-    """Few parameters: separable blocks with one 1x1 convolution, for all; in `tiny` also one 3x3."""
+    """Few parameters: separable blocks that share their 1x1 convolution, in `tiny` their 3x3 one, too."""
     return nn.Sequential(nn.AvgPool2d(2), conv(1, width), Shared(width, (1, 2, 1), own), GlobalMax()), width
 
 
