@@ -192,8 +192,8 @@ def _read_pictures(folder, classes):
         counts["of several pages or frames: the first was read"] += bool(pictures.first_only(picture))
         images.append(to_square(pictures.grey(pictures.shrunk(picture))))
     labels = np.repeat(list(classes), list(map(len, classes.values())))
-    changes = [f"{count:,} {change}" for change, count in counts.items() if count or change == "skipped"]
-    note = ", ".join([f"{folder.name}/: {len(files):,} files read", *changes])
+    read = f"{folder.name}/: {len(files):,} files read, {counts.pop('skipped'):,} skipped"
+    note = ", ".join([read, *(f"{count:,} {change}" for change, count in counts.items() if count)])
     names = [str(file.relative_to(folder.parent)) for file in files]
     return Part(np.stack(images), labels, (note,), names)
 

@@ -168,7 +168,7 @@ def sprint() -> EncoderParts:
 @classifier({"small-12": (12,), "tiny-8": (8, False), "tiny-13": (13, False)}, epochs=40, batch_size=128,
             lr=5e-2, weight_decay=0.0, augment="shift", label_smoothing=0.0)  # fmt: skip
 def small(width: int, own: bool = True) -> EncoderParts:
-    """Few parameters: separable blocks that share their 1x1 convolution, in `tiny` their 3x3 one, too."""
+    """Few parameters: separable blocks that share their 1x1 convolution and, in `tiny`, their 3x3 one."""
     return nn.Sequential(nn.AvgPool2d(2), conv(1, width), Shared(width, (1, 2, 1), own), GlobalMax()), width
 
 
@@ -177,7 +177,7 @@ def small(width: int, own: bool = True) -> EncoderParts:
 def compact(kernel: int = 5, width: int = 32) -> EncoderParts:
     """A wider `fast` with one pooling less: the default encoder of contrastive pre-training.
 
-    kernel, width: of its first convolution; the others have two, four and eight times as many channels.
+    kernel, width: size and channels of the first convolution; the others have 2, 4 and 8 times as many.
     """
     return nn.Sequential(
         conv(1, width, kernel=kernel, stride=2),

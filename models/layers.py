@@ -44,11 +44,11 @@ class Residual(nn.Module):
 
 
 class Shared(nn.Module):
-    """Separable blocks relu(norm(mix(conv(x)))), whose 1x1 convolution `mix` is one for all.
+    """Separable blocks x + relu(norm(mix(conv(x)))) that share their 1x1 convolution `mix`.
 
-    own: each has a 3x3 convolution `conv` of single channels of its own and adds x, as He et al. (2016); else
-    this convolution is one for all, too. Each has a norm of its own. uses: the blocks on the grid of the
-    input, on half of it, and so on, with max pooling between.
+    own: every block has its own depthwise 3x3 convolution `conv`; otherwise they share this one, too, and do
+    not add x. Every block has its own norm. uses: number of blocks on the grid of the input, on half of it,
+    and so on, with max pooling between.
     """
 
     def __init__(self, channels: int, uses: Sequence[int], own: bool = True):
